@@ -1,0 +1,655 @@
+"""BERT's graph, cut into modules that a successor's layers can replace.
+
+BERT-of-Theseus (arXiv 2002.02925) groups the layers of a fine-tuned BERT, the
+predecessor, into modules. While training, each module is replaced at random by one
+layer of the successor; at last the successor's layers alone are the encoder.
+
+A module is a function `(hidden, attention_bias) -> hidden`. The predecessor's, the
+successor's and the mixed encoder are the same loop over such functions; which
+function stands at which place is the *path*, a bool for each module.
+
+BERT itself follows google-research/bert, modeling.py (Apache-2.0), with its variable
+names, so that every TF1 BERT checkpoint loads.
+
+Shapes: B batch, T sequence length, N attention heads, D size of a head, H hidden size
+(N * D), M modules. Inside the encoder `hidden` is float32 [B * T, H] and
+`attention_bias` is float32 [B, 1, 1, T].
+"""
+
+import collections
+import copy
+import functools
+import inspect
+import io
+import json
+import math
+import re
+import zlib
+
+import tensorflow.compat.v1 as tf
+
+from errors import UserError
+
+_PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
+_SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
+
+TRAIN_SCOPES = ("all", "successor", "successor_layers")
+
+ACTIVATIONS = {
+    # Source: google-research/bert, modeling.gelu (Hendrycks & Gimpel, arXiv 1606.08415,
+    # section 2, the approximation).
+    "gelu_tanh": lambda x: (
+        0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    ),
+    # Source: the same, the definition.
+    "gelu_erf": lambda x: 0.5 * x * (1.0 + tf.erf(x / math.sqrt(2.0))),
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+    "linear": tf.identity,
+}
+_TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+
+
+class BertConfig(object):
+    """The shape of a BERT, as bert_config.json gives it.
+
+    Attributes are those of google-research/bert's BertConfig. `hidden_act` is kept in
+    its resolved form, one of `ACTIVATIONS`: "gelu" means the tanh form, as there;
+    `from_dict` knows Hugging Face's config.json, in which "gelu" means the erf form.
+    """
+
+    def __init__(
+        self,
+        vocab_size,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=512,
+        type_vocab_size=16,
+        initializer_range=0.02,
+    ):
+        """Raises UserError where the heads do not divide the hidden size or an activation is unknown."""
+        if hidden_size % num_attention_heads:
+            raise UserError(
+                "hidden_size = %d is no multiple of num_attention_heads = %d"
+                % (hidden_size, num_attention_heads)
+            )
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = "gelu_tanh" if hidden_act in _TANH_GELUS else hidden_act
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.initializer_range = initializer_range
+        get_activation(self.hidden_act)
+
+    @classmethod
+    def from_dict(cls, json_object):
+        """Builds a config from a bert_config.json or Hugging Face's config.json.
+
+        Keys that BertConfig does not know are left out. Raises UserError where
+        vocab_size is missing.
+        """
+        if "vocab_size" not in json_object:
+            raise UserError("vocab_size is missing")
+        known = inspect.signature(cls).parameters
+        values = {key: json_object[key] for key in known if key in json_object}
+        from_hugging_face = "model_type" in json_object or "architectures" in json_object
+        if from_hugging_face and values.get("hidden_act") == "gelu":
+            values["hidden_act"] = "gelu_erf"
+        return cls(**values)
+
+    @classmethod
+    def from_json_file(cls, json_file):
+        """Reads a config; raises UserError, naming the file, where that fails."""
+        try:
+            with io.open(json_file, encoding="utf-8") as reader:
+                return cls.from_dict(json.load(reader))
+        except (OSError, ValueError, UserError) as error:
+            raise UserError("%s: cannot read the BERT config: %s" % (json_file, error))
+
+    def to_dict(self):
+        """Returns the attributes as a dict."""
+        return copy.deepcopy(self.__dict__)
+
+    def to_json_string(self):
+        """Returns the attributes as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+class RandomKey(collections.namedtuple("RandomKey", "seed step micro_batch replica")):
+    """Names a random draw, so that it does not depend on what was drawn before.
+
+    Fields:
+      seed: int in [0, 2**31).
+      step: number of updates done, int64 scalar tensor or int in [0, 2**47).
+      micro_batch: int in [0, 256), which part of the step's batch.
+      replica: int in [0, 256), which device.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, seed, step, micro_batch=0, replica=0):
+        return super(RandomKey, cls).__new__(cls, seed, step, micro_batch, replica)
+
+    def at(self, place):
+        """Returns the seed, int64 [2], of tf.random.stateless_* at `place`.
+
+        Args:
+          place: str that tells one draw of a step from another. Its crc32 counts, so
+            that the order in which the graph is built does not.
+        """
+        where = (self.seed << 32) | (zlib.crc32(place.encode("utf-8")) & 0xFFFFFFFF)
+        when = tf.cast(self.step, tf.int64) * (1 << 16) + (self.micro_batch << 8) + self.replica
+        return tf.stack([tf.constant(where, tf.int64), when])
+
+
+class BertModel(object):
+    """A BERT whose encoder follows a path of modules.
+
+    Without `groups` and `path` it is google-research/bert's BertModel. For training,
+    the dropout's masks are drawn from `random_key`.
+    """
+
+    def __init__(
+        self,
+        config,
+        is_training,
+        input_ids,
+        input_mask=None,
+        token_type_ids=None,
+        groups=None,
+        path=None,
+        random_key=None,
+        scope="bert",
+    ):
+        """Builds the graph; variables that exist in `scope` are used again.
+
+        Args:
+          config: a BertConfig.
+          is_training: bool, whether there is dropout.
+          input_ids: int32 [B, T].
+          input_mask: int32 [B, T], 1 for a token and 0 for padding; None: all are tokens.
+          token_type_ids: int32 [B, T], 0 for the first text, 1 for the second; None: all 0.
+          groups: list of lists of the predecessor's layers, one list a module.
+          path: see `transformer_model_theseus`; None: the predecessor's.
+          random_key: a RandomKey; None: the graph's seed and its global step.
+          scope: name of the variable scope.
+        """
+        if is_training and random_key is None:
+            random_key = RandomKey(_graph_seed(), tf.train.get_or_create_global_step())
+        if not is_training:
+            random_key = None
+        if input_mask is None:
+            input_mask = tf.ones_like(input_ids)
+        if token_type_ids is None:
+            token_type_ids = tf.zeros_like(input_ids)
+        if groups is None:
+            groups = equal_groups(config.num_hidden_layers, config.num_hidden_layers)
+        if path is None:
+            path = predecessor_path(groups)
+
+        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+            with tf.variable_scope("embeddings"):
+                self.embedding_table, hidden = _embeddings(
+                    input_ids, token_type_ids, config, random_key
+                )
+            self.embedding_output = _to_3d(hidden, input_ids)
+            with tf.variable_scope("encoder"):
+                hidden = transformer_model_theseus(
+                    hidden, create_attention_bias(input_mask), config, groups, path, random_key
+                )
+            self.sequence_output = _to_3d(hidden, input_ids)
+            with tf.variable_scope("pooler"):
+                first_token = self.sequence_output[:, 0]
+                self.pooled_output = tf.tanh(
+                    _dense(first_token, config.hidden_size, config, "dense")
+                )
+
+    def get_pooled_output(self):
+        """Returns float32 [B, H]: the first token's vector through a tanh layer."""
+        return self.pooled_output
+
+    def get_sequence_output(self):
+        """Returns float32 [B, T, H]: the encoder's output."""
+        return self.sequence_output
+
+    def get_embedding_output(self):
+        """Returns float32 [B, T, H]: the encoder's input."""
+        return self.embedding_output
+
+    def get_embedding_table(self):
+        """Returns the word embeddings, a float32 variable [vocab_size, H]."""
+        return self.embedding_table
+
+
+# --- Modules and the path through them ---
+
+
+def equal_groups(num_layers, num_modules):
+    """Groups layers 0 .. num_layers - 1 into modules of equal size.
+
+    Returns:
+      List of `num_modules` lists of layer numbers.
+
+    Raises:
+      UserError: the number of modules does not divide the number of layers.
+    """
+    if num_layers % num_modules:
+        divisors = [str(n) for n in range(1, num_layers + 1) if num_layers % n == 0]
+        raise UserError(
+            "suc_layers = %d does not divide the predecessor's %d layers; choose one of %s"
+            % (num_modules, num_layers, ", ".join(divisors))
+        )
+    size = num_layers // num_modules
+    return [list(range(first, first + size)) for first in range(0, num_layers, size)]
+
+
+def predecessor_path(groups):
+    """The path on which no module is replaced."""
+    return [False] * len(groups)
+
+
+def successor_path(groups):
+    """The path on which every module is replaced."""
+    return [True] * len(groups)
+
+
+def draw_path(seed, step, replacing_rate, num_modules):
+    """Draws which modules are replaced in a step, each one independently.
+
+    Source: BERT-of-Theseus, section 3.1, eq. 1: r_{i+1} ~ Bernoulli(p).
+
+    Args:
+      seed: int in [0, 2**31).
+      step: number of updates done, int64 scalar.
+      replacing_rate: float32 scalar in [0, 1], the probability p.
+      num_modules: int.
+
+    Returns:
+      bool [M].
+    """
+    key = RandomKey(seed, step).at("path")
+    return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
+
+
+def transformer_model_theseus(hidden, attention_bias, config, groups, path, random_key=None):
+    """Runs the encoder: one module after the other, each replaced or not.
+
+    Source: BERT-of-Theseus, section 3.1, eq. 2: y_{i+1} is r * scc_i(y_i) +
+    (1 - r) * prd_i(y_i); here only the chosen one is computed.
+
+    Args:
+      hidden: float32 [B * T, H], the embeddings.
+      attention_bias: float32 [B, 1, 1, T], as from `create_attention_bias`.
+      config: a BertConfig.
+      groups: list of lists of the predecessor's layers, one list a module.
+      path: bool tensor [M], or a list of M Python bools; where a list is given only
+        the chosen modules, and their variables, enter the graph.
+      random_key: a RandomKey for training; None: no dropout.
+
+    Returns:
+      float32 [B * T, H].
+    """
+
+    def layer(name):
+        return functools.partial(
+            transformer_layer, config=config, random_key=random_key, scope=name
+        )
+
+    replaced = path if isinstance(path, list) else tf.unstack(path, num=len(groups))
+    for index, group in enumerate(groups):
+        predecessor = sequential([layer("layer_%d" % number) for number in group])
+        successor = layer("suc_layer_%d" % index)
+        hidden = replaceable(predecessor, successor, replaced[index])(hidden, attention_bias)
+    return hidden
+
+
+def sequential(modules):
+    """Returns the module that runs `modules` one after the other."""
+
+    def module(hidden, attention_bias):
+        for inner in modules:
+            hidden = inner(hidden, attention_bias)
+        return hidden
+
+    return module
+
+
+def replaceable(predecessor, successor, replaced):
+    """Returns the module that is `successor` where `replaced` holds, else `predecessor`.
+
+    Args:
+      predecessor: a module.
+      successor: a module.
+      replaced: bool scalar tensor, or a Python bool, which chooses at once.
+    """
+    if isinstance(replaced, bool):
+        return successor if replaced else predecessor
+
+    def module(hidden, attention_bias):
+        # Both are called inside tf.cond: what is made outside of it runs in any case.
+        return tf.cond(
+            replaced,
+            lambda: successor(hidden, attention_bias),
+            lambda: predecessor(hidden, attention_bias),
+        )
+
+    return module
+
+
+# --- One layer of BERT ---
+
+
+def transformer_layer(hidden, attention_bias, config, random_key, scope):
+    """One layer: self-attention, then a feed-forward network, each added and normed.
+
+    Source: google-research/bert, modeling.transformer_model.
+
+    Args:
+      hidden: float32 [B * T, H].
+      attention_bias: float32 [B, 1, 1, T].
+      config: a BertConfig.
+      random_key: a RandomKey for training; None: no dropout.
+      scope: name of the layer's variable scope.
+
+    Returns:
+      float32 [B * T, H].
+    """
+    with tf.variable_scope(scope):
+        with tf.variable_scope("attention"):
+            with tf.variable_scope("self"):
+                context = _self_attention(hidden, attention_bias, config, random_key)
+            with tf.variable_scope("output"):
+                hidden = _add_and_norm(context, hidden, config, random_key)
+        with tf.variable_scope("intermediate"):
+            activation = get_activation(config.hidden_act)
+            intermediate = activation(_dense(hidden, config.intermediate_size, config, "dense"))
+        with tf.variable_scope("output"):
+            return _add_and_norm(intermediate, hidden, config, random_key)
+
+
+def _self_attention(hidden, attention_bias, config, random_key):
+    """softmax(Q K^T / sqrt(D) + bias) V, for [B * T, H] -> [B * T, H]."""
+    batch_size, seq_length = tf.shape(attention_bias)[0], tf.shape(attention_bias)[3]
+    num_heads = config.num_attention_heads
+    head_size = config.hidden_size // num_heads
+
+    def heads(name):
+        projected = _dense(hidden, config.hidden_size, config, name)
+        split = tf.reshape(projected, [batch_size, seq_length, num_heads, head_size])
+        return tf.transpose(split, [0, 2, 1, 3])  # [B, N, T, D]
+
+    query, key, value = heads("query"), heads("key"), heads("value")
+    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(head_size)  # [B, N, T, T]
+    probs = tf.nn.softmax(scores + attention_bias)
+    probs = dropout(probs, config.attention_probs_dropout_prob, random_key)
+    context = tf.transpose(tf.matmul(probs, value), [0, 2, 1, 3])
+    return tf.reshape(context, [-1, config.hidden_size])
+
+
+def _add_and_norm(update, hidden, config, random_key):
+    """LayerNorm(hidden + dropout(dense(update)))."""
+    update = _dense(update, config.hidden_size, config, "dense")
+    return _layer_norm(hidden + dropout(update, config.hidden_dropout_prob, random_key))
+
+
+def _embeddings(input_ids, token_type_ids, config, random_key):
+    """Returns the table of word embeddings and the embeddings, float32 [B * T, H]."""
+
+    def table(name, size):
+        return _normal_variable(name, [size, config.hidden_size], config)
+
+    word_table = table("word_embeddings", config.vocab_size)
+    words = tf.gather(word_table, input_ids)
+    token_types = tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size)
+    token_types = tf.matmul(token_types, table("token_type_embeddings", config.type_vocab_size))
+    positions = table("position_embeddings", config.max_position_embeddings)
+    positions = tf.slice(positions, [0, 0], [tf.shape(input_ids)[1], -1])
+    hidden = tf.reshape(words + positions, [-1, config.hidden_size]) + token_types
+    return word_table, dropout(_layer_norm(hidden), config.hidden_dropout_prob, random_key)
+
+
+def create_attention_bias(input_mask):
+    """Returns float32 [B, 1, 1, T]: 0 at tokens, -10000 at padding, for int32 [B, T].
+
+    Source: google-research/bert, modeling.attention_layer. After the softmax, padding
+    has a probability of exactly 0.
+    """
+    return (1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)) * -10000.0
+
+
+def dropout(tensor, rate, random_key):
+    """Zeroes elements of `tensor` with probability `rate`, and scales the others.
+
+    The mask belongs to `random_key` and to the current variable scope, so that a layer
+    has the same one on whichever path it is reached.
+
+    Args:
+      tensor: float32, any shape.
+      rate: float in [0, 1).
+      random_key: a RandomKey; None returns `tensor` as it is.
+    """
+    if random_key is None or not rate:
+        return tensor
+    key = random_key.at(tf.get_variable_scope().name + "/dropout")
+    kept = tf.random.stateless_uniform(tf.shape(tensor), seed=key) >= rate
+    return tensor * (tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate)))
+
+
+def get_activation(name):
+    """Returns the activation function of that resolved name; UserError if unknown."""
+    if name not in ACTIVATIONS:
+        known = sorted(set(ACTIVATIONS).union(_TANH_GELUS))
+        raise UserError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
+    return ACTIVATIONS[name]
+
+
+def _dense(tensor, units, config, name):
+    """tensor @ kernel + bias, for [X, Y] -> [X, units]."""
+    with tf.variable_scope(name):
+        kernel = _normal_variable("kernel", [tensor.shape.as_list()[-1], units], config)
+        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
+        return tf.nn.bias_add(tf.matmul(tensor, kernel), bias)
+
+
+def _layer_norm(tensor):
+    """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
+    with tf.variable_scope("LayerNorm"):
+        size = tensor.shape.as_list()[-1]
+        beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
+        gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
+        mean, variance = tf.nn.moments(tensor, axes=[-1], keep_dims=True)
+        return tf.nn.batch_normalization(tensor, mean, variance, beta, gamma, 1e-12)
+
+
+def _normal_variable(name, shape, config):
+    """A float32 variable, by default truncated normal from the graph's seed and its name."""
+    key = RandomKey(_graph_seed(), 0)
+    place = "%s/%s" % (tf.get_variable_scope().name, name)
+
+    def initializer(shape, dtype, partition_info=None):
+        return tf.random.stateless_truncated_normal(
+            shape, seed=key.at(place), stddev=config.initializer_range, dtype=dtype
+        )
+
+    return tf.get_variable(name, shape, initializer=initializer)
+
+
+def _graph_seed():
+    return tf.get_default_graph().seed or 0
+
+
+def _to_3d(hidden, input_ids):
+    """[B * T, H] -> [B, T, H]."""
+    shape = tf.shape(input_ids)
+    return tf.reshape(hidden, [shape[0], shape[1], hidden.shape.as_list()[-1]])
+
+
+# --- The classifier ---
+
+
+def feature_placeholders():
+    """Returns the classifier's inputs by name: int32 placeholders, each [B, T]."""
+    names = ("input_ids", "input_mask", "segment_ids")
+    return {name: tf.placeholder(tf.int32, [None, None], name=name) for name in names}
+
+
+def classifier(features, config, num_labels, groups, path, random_key=None):
+    """A BERT and a linear layer over its pooled output.
+
+    Source: google-research/bert, run_classifier.create_model, with its variable names.
+
+    Args:
+      features: dict of int32 [B, T] tensors: input_ids, input_mask, segment_ids.
+      config: a BertConfig.
+      num_labels: int.
+      groups, path: see `transformer_model_theseus`.
+      random_key: a RandomKey for training; None: no dropout.
+
+    Returns:
+      logits, float32 [B, num_labels].
+    """
+    model = BertModel(
+        config,
+        is_training=random_key is not None,
+        input_ids=features["input_ids"],
+        input_mask=features["input_mask"],
+        token_type_ids=features["segment_ids"],
+        groups=groups,
+        path=path,
+        random_key=random_key,
+    )
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        weights = _normal_variable("output_weights", [num_labels, config.hidden_size], config)
+        bias = tf.get_variable("output_bias", [num_labels], initializer=tf.zeros_initializer())
+    with tf.variable_scope("loss"):
+        pooled = dropout(model.get_pooled_output(), config.hidden_dropout_prob, random_key)
+    return tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)
+
+
+def classification_loss(logits, label_ids, global_batch_size):
+    """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
+
+    Args:
+      logits: float32 [B, num_labels].
+      label_ids: int32 [B].
+      global_batch_size: int32 scalar, the rows of the step over all replicas.
+
+    Returns:
+      float32 scalar.
+    """
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
+
+
+# --- Variables: who they are, what fills them, which of them train ---
+
+
+def variable_group(name):
+    """Returns which part of the model the variable of that name belongs to, in words."""
+    if _PREDECESSOR_LAYER.match(name):
+        return "predecessor's encoder"
+    if _SUCCESSOR_LAYER.match(name):
+        return "successor's encoder"
+    if name.startswith("bert/embeddings/"):
+        return "embeddings"
+    return "pooler" if name.startswith("bert/pooler/") else "classifier"
+
+
+def trained_variables(train_scope, variables):
+    """Returns those of `variables` that train.
+
+    Args:
+      train_scope: "all"; "successor": all but the predecessor's encoder (stage 2 of the
+        published project); "successor_layers": the successor's encoder (the paper,
+        section 3.1: embeddings, classifier and predecessor are frozen).
+      variables: list of tf.Variable.
+    """
+    if train_scope == "all":
+        return list(variables)
+    if train_scope == "successor":
+        return deployed_variables(variables)
+    return [v for v in variables if variable_group(v.op.name) == "successor's encoder"]
+
+
+def deployed_variables(variables):
+    """Returns those of `variables` that the successor alone needs."""
+    return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
+
+
+def assign_sources(variable_names, source_names):
+    """Finds for each variable the weight that fills it.
+
+    A weight of the same name comes first. A layer of the successor that has none starts
+    as the predecessor's layer of the same number (BERT-of-Theseus, section 4.2).
+
+    Args:
+      variable_names: iterable of str.
+      source_names: container of str, the names of the weights at hand.
+
+    Returns:
+      OrderedDict from variable name to source name; what nothing fills is not in it.
+    """
+    sources = collections.OrderedDict()
+    for name in variable_names:
+        for candidate in (name, _SUCCESSOR_LAYER.sub("bert/encoder/", name)):
+            if candidate in source_names:
+                sources[name] = candidate
+                break
+    return sources
+
+
+def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
+    """Maps a checkpoint's weights to the variables of the same name.
+
+    Source: google-research/bert, modeling.get_assignment_map_from_checkpoint.
+
+    Args:
+      tvars: list of tf.Variable.
+      init_checkpoint: prefix of a TF1 checkpoint.
+
+    Returns:
+      (assignment_map, initialized_variable_names): the first, for
+      tf.train.init_from_checkpoint, maps names in the checkpoint to names of variables;
+      the second maps each filled variable's name, with and without ":0", to 1.
+    """
+    in_checkpoint = {name for name, _ in tf.train.list_variables(init_checkpoint)}
+    filled = [v.op.name for v in tvars if v.op.name in in_checkpoint]
+    return collections.OrderedDict((name, name) for name in filled), _initialized_names(filled)
+
+
+def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint):
+    """Maps one checkpoint's weights to the predecessor and to the successor.
+
+    Source: the published project, modeling_theseus.
+
+    Args:
+      tvars: list of tf.Variable.
+      init_checkpoint: prefix of a TF1 checkpoint.
+
+    Returns:
+      (assignment_map, suc_assignment_map, initialized_variable_names); the maps are as in
+      `get_assignment_map_from_checkpoint`, one to be given to
+      tf.train.init_from_checkpoint after the other: the first for all but the
+      successor's layers, the second for these.
+    """
+    in_checkpoint = {name for name, _ in tf.train.list_variables(init_checkpoint)}
+    sources = assign_sources([v.op.name for v in tvars], in_checkpoint)
+    assignment_map, suc_assignment_map = collections.OrderedDict(), collections.OrderedDict()
+    for name, source in sources.items():
+        is_successor = _SUCCESSOR_LAYER.match(name)
+        (suc_assignment_map if is_successor else assignment_map)[source] = name
+    return assignment_map, suc_assignment_map, _initialized_names(sources)
+
+
+def _initialized_names(names):
+    return {form: 1 for name in names for form in (name, name + ":0")}

@@ -1,0 +1,213 @@
+"""Schedules of the learning rate and the replacing rate, and BERT's AdamW.
+
+A schedule is a function of t, the number of updates already done: t = 0 in the first
+step. Schedules are computed in float64, so that they reach their ends exactly, and
+returned as float32.
+"""
+
+import re
+
+import tensorflow.compat.v1 as tf
+
+# The one thing this file knows of the model: the variables that stage 2 leaves alone.
+_PREDECESSOR_LAYER = re.compile(r"bert/encoder/layer_\d+/")
+
+
+def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
+    """Rises linearly from 0 over the warm-up, then follows a line to 0 at the end.
+
+    Source: google-research/bert, optimization.create_optimizer.
+
+    Args:
+      step: int64 scalar, t.
+      init_lr: float, the learning rate that the line to 0 starts from at t = 0.
+      num_train_steps: int, t at which the rate is 0.
+      num_warmup_steps: int, t at which the warm-up is over; 0: none.
+
+    Returns:
+      float32 scalar.
+    """
+    t = tf.cast(step, tf.float64)
+    rate = init_lr * (1.0 - tf.minimum(t, num_train_steps) / num_train_steps)
+    if num_warmup_steps:
+        rate = tf.where(t < num_warmup_steps, init_lr * t / num_warmup_steps, rate)
+    return tf.cast(rate, tf.float32)
+
+
+def constant_replacing_rate(step, replace_rate_prob, steps_for_replacing=None):
+    """p while t < steps_for_replacing, then 1.
+
+    Source: BERT-of-Theseus, section 3.1 (the constant p); the published project's
+    steps_for_replacing, of which None here means never.
+
+    Args:
+      step: int64 scalar, t.
+      replace_rate_prob: float in [0, 1], p.
+      steps_for_replacing: int, or None for no end.
+
+    Returns:
+      float32 scalar.
+    """
+    rate = tf.constant(replace_rate_prob, tf.float32)
+    if steps_for_replacing is None:
+        return rate
+    return tf.where(step < steps_for_replacing, rate, tf.ones_like(rate))
+
+
+def linear_replacing_rate(step, replace_linear_k, replace_rate_prob):
+    """min(1, k t + b).
+
+    Source: BERT-of-Theseus, section 3.3, eq. 6.
+
+    Args:
+      step: int64 scalar, t.
+      replace_linear_k: float, k, the rise in each step.
+      replace_rate_prob: float in [0, 1], b, the rate in the first step.
+
+    Returns:
+      float32 scalar.
+    """
+    rate = replace_linear_k * tf.cast(step, tf.float64) + replace_rate_prob
+    return tf.cast(tf.minimum(rate, 1.0), tf.float32)
+
+
+def create_optimizer_for_bert_theseus(
+    loss,
+    init_lr,
+    num_train_steps,
+    num_warmup_steps=0,
+    clip_norm=1.0,
+    var_list=None,
+    finetune_suc=False,
+):
+    """Builds the operation that trains one step.
+
+    Source: google-research/bert, optimization.create_optimizer; the name and
+    `finetune_suc` from the published project.
+
+    Args:
+      loss: float32 scalar.
+      init_lr: float, see `learning_rate_schedule`.
+      num_train_steps: int.
+      num_warmup_steps: int.
+      clip_norm: float, the largest norm of all gradients together.
+      var_list: list of tf.Variable to train; None: all trainable ones.
+      finetune_suc: bool, leaves the predecessor's encoder as it is.
+
+    Returns:
+      tf.Operation that updates the variables, and adds 1 to the global step.
+
+    Raises:
+      ValueError: nothing is left to train, or the loss does not depend on a variable
+        that should train.
+    """
+    variables = tf.trainable_variables() if var_list is None else var_list
+    if finetune_suc:
+        variables = [v for v in variables if not _PREDECESSOR_LAYER.search(v.op.name)]
+    if not variables:
+        raise ValueError("no variable is left to train")
+
+    global_step = tf.train.get_or_create_global_step()
+    optimizer = AdamWeightDecayOptimizer(
+        learning_rate_schedule(global_step, init_lr, num_train_steps, num_warmup_steps),
+        weight_decay_rate=0.01,
+        exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
+    )
+    gradients = reduce_gradients(tf.gradients(loss, variables), variables, clip_norm)
+    return optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
+
+
+def reduce_gradients(gradients, variables, clip_norm):
+    """Makes gradients dense and clips them by their global norm.
+
+    Args:
+      gradients: list of float32 tensors or tf.IndexedSlices, as from tf.gradients.
+      variables: list of tf.Variable, in the same order.
+      clip_norm: float, the largest norm of all gradients together.
+
+    Returns:
+      List of float32 tensors in the same order.
+
+    Raises:
+      ValueError: a gradient is None.
+    """
+    missing = [v.op.name for g, v in zip(gradients, variables) if g is None]
+    if missing:
+        raise ValueError("the loss does not depend on %s" % ", ".join(missing))
+    # Rows of an embedding that occur twice must be added up before the norm is taken.
+    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    return tf.clip_by_global_norm(dense, clip_norm)[0]
+
+
+class AdamWeightDecayOptimizer(tf.train.Optimizer):
+    """Adam without bias correction, with decoupled weight decay.
+
+    Source: google-research/bert, optimization.AdamWeightDecayOptimizer, with its names
+    of the moments, <variable>/adam_m and <variable>/adam_v:
+      m = beta_1 m + (1 - beta_1) g
+      v = beta_2 v + (1 - beta_2) g^2
+      w = w - lr (m / (sqrt(v) + epsilon) + weight_decay_rate w)
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay_rate=0.0,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        exclude_from_weight_decay=None,
+        name="AdamWeightDecayOptimizer",
+    ):
+        """Keeps the constants; `exclude_from_weight_decay` is a list of regular expressions."""
+        super(AdamWeightDecayOptimizer, self).__init__(False, name)
+        self.learning_rate = learning_rate
+        self.weight_decay_rate = weight_decay_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.exclude_from_weight_decay = exclude_from_weight_decay or []
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        """Builds the update.
+
+        Args:
+          grads_and_vars: iterable of (dense float32 tensor, tf.Variable).
+          global_step: a variable to add 1 to once all others are updated, or None.
+          name: name of the returned operation.
+
+        Returns:
+          tf.Operation.
+        """
+        updates = [self._update(gradient, variable) for gradient, variable in grads_and_vars]
+        if global_step is None:
+            return tf.group(*updates, name=name)
+        with tf.control_dependencies(updates):
+            return tf.group(tf.assign_add(global_step, 1), name=name)
+
+    def _update(self, gradient, variable):
+        # The decay comes first, from the weights before the update; then Adam, in one
+        # fused operation, which beta powers of 0 keep from correcting the bias.
+        name = variable.op.name
+        with tf.control_dependencies(self._decay(variable, name)):
+            return tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._moment(name + "/adam_m", variable).handle,
+                v=self._moment(name + "/adam_v", variable).handle,
+                beta1_power=0.0,
+                beta2_power=0.0,
+                lr=self.learning_rate,
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=gradient,
+            )
+
+    def _decay(self, variable, name):
+        if any(re.search(pattern, name) for pattern in self.exclude_from_weight_decay):
+            return []
+        return [variable.assign_sub(self.learning_rate * self.weight_decay_rate * variable)]
+
+    def _moment(self, name, variable):
+        initializer = tf.zeros_initializer()
+        return tf.get_variable(name, variable.shape, initializer=initializer, trainable=False)

@@ -1,0 +1,226 @@
+"""A stage's output folder: the run it holds, its lock, its checkpoints and results.
+
+  run.json           what defines the run; a command that contradicts it is refused
+  state.json         the last and the best checkpoint, and the evaluations so far
+  last/, best/       checkpoints; last with the optimizer's state, best without
+  bert_config.json, vocab.txt, and the results: eval_results.json, predictions.tsv, timing.json
+
+state.json is the one place that says which checkpoint counts. It is replaced in one
+step, after the checkpoint that it names is on disk, so a run that is cut off at any
+moment finds its last complete state.
+"""
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import io
+import json
+import os
+import shutil
+
+from errors import UserError
+
+_RUN, _STATE, _LOCK = "run.json", "state.json", ".lock"
+
+
+def hash_files(paths):
+    """Returns the SHA-256, in hex, of what files hold, one after the other.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with io.open(path, "rb") as reader:
+                for block in iter(lambda: reader.read(1 << 20), b""):
+                    digest.update(block)
+        except OSError as error:
+            raise UserError("%s: cannot be read: %s" % (path, error.strerror))
+    return digest.hexdigest()
+
+
+class StageFolder(object):
+    """A folder such as out_1. Reading needs no lock, writing does."""
+
+    def __init__(self, path, flag):
+        """Names the folder, and the flag that a message about it should name."""
+        self.path = path
+        self.flag = flag
+
+    def file(self, name):
+        """Returns the path of a file of the folder."""
+        return os.path.join(self.path, name)
+
+    # --- What run it holds ---
+
+    def run(self):
+        """Returns what defines the run, a dict; None where there is no run."""
+        return self._read_json(_RUN)
+
+    def refuse_contradiction(self, definition, flags, only=None):
+        """Compares a command with the run that the folder holds.
+
+        Args:
+          definition: dict of what defines the command's run, as for `claim`.
+          flags: dict from a key of `definition` to the flag to name; by default --key.
+          only: the keys to compare; None: all.
+
+        Raises:
+          UserError: names the first flag that differs, and both values.
+        """
+        held = self.run()
+        if held is None:
+            return
+        for key in definition if only is None else only:
+            if held.get(key) != definition[key]:
+                raise UserError(
+                    "%s: %s holds a run with %s, this command has %s; "
+                    "give the same value, or another folder with --%s"
+                    % (
+                        flags.get(key, "--" + key),
+                        self.path,
+                        held.get(key),
+                        definition[key],
+                        self.flag,
+                    )
+                )
+
+    def claim(self, definition, model_files):
+        """Records a new run; does nothing where the folder holds this run already.
+
+        Args:
+          definition: dict of JSON values that define the run.
+          model_files: dict from file name to text, such as bert_config.json.
+        """
+        if self.run() is not None:
+            return
+        for name, text in model_files.items():
+            self.write_text(name, text)
+        self.write_json(_RUN, definition)
+
+    # --- Its lock ---
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Holds the folder, made if need be, against every other writer.
+
+        Raises:
+          UserError: another process holds it, or it cannot be made.
+        """
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            lock = io.open(self.file(_LOCK), "a")
+        except OSError as error:
+            raise UserError(
+                "--%s: %s: cannot be written: %s" % (self.flag, self.path, error.strerror)
+            )
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError("--%s: another run is writing to %s" % (self.flag, self.path))
+            yield self
+
+    # --- Its checkpoints ---
+
+    def state(self):
+        """Returns the state, a dict; that of a run not yet begun where there is none.
+
+        Keys: last and best, each a dict of checkpoint (relative to the folder) and
+        global_step, or None; evaluations, a list of dicts; train_seconds, a float.
+        """
+        new = {"last": None, "best": None, "evaluations": [], "train_seconds": 0.0}
+        return self._read_json(_STATE) or new
+
+    def checkpoint(self, which):
+        """Returns the path of the checkpoint "last" or "best"; None where there is none."""
+        entry = self.state()[which]
+        return self.file(entry["checkpoint"]) if entry else None
+
+    def best_checkpoint(self):
+        """Returns the path of the best checkpoint; raises UserError where there is none."""
+        best = self.checkpoint("best")
+        if best is None:
+            raise UserError(
+                "--%s: %s holds no trained model; train it first" % (self.flag, self.path)
+            )
+        return best
+
+    def new_checkpoint(self, which, global_step):
+        """Returns the entry of a checkpoint to be written, its folder made."""
+        os.makedirs(self.file(which), exist_ok=True)
+        return {"checkpoint": "%s/model.ckpt-%d" % (which, global_step), "global_step": global_step}
+
+    def commit(self, state):
+        """Makes `state` the folder's state, and removes checkpoints that it does not name."""
+        for entry in (state["last"], state["best"]):
+            if entry:
+                _sync(glob.glob(glob.escape(self.file(entry["checkpoint"])) + ".*"))
+        self.write_json(_STATE, state)
+        self.sweep()
+
+    def sweep(self):
+        """Removes checkpoints that the state does not name: older or half-written ones."""
+        state = self.state()
+        for which in ("last", "best"):
+            name = state[which]["checkpoint"] + "." if state[which] else None
+            for path in glob.glob(os.path.join(glob.escape(self.file(which)), "model.ckpt-*")):
+                if name is None or not path.startswith(self.file(name)):
+                    _remove(path)
+
+    # --- Its files ---
+
+    def write_json(self, name, value):
+        """Writes a JSON file in one step."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def update_json(self, name, **values):
+        """Adds values to a JSON file, or puts them in the place of older ones."""
+        self.write_json(name, dict(self._read_json(name) or {}, **values))
+
+    def write_text(self, name, text):
+        """Writes a UTF-8 file in one step: readers see the old one or the new one."""
+        with self.writing(name) as writer:
+            writer.write(text)
+
+    @contextlib.contextmanager
+    def writing(self, name):
+        """Opens a UTF-8 file that takes its name when the block ends without an error."""
+        temporary = self.file(name + ".tmp")
+        with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
+            yield writer
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.replace(temporary, self.file(name))
+        _sync([self.path])
+
+    def _read_json(self, name):
+        try:
+            with io.open(self.file(name), encoding="utf-8") as reader:
+                return json.load(reader)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise UserError("--%s: %s is no folder" % (self.flag, self.path))
+        except ValueError as error:
+            raise UserError("%s: cannot be read: %s" % (self.file(name), error))
+
+
+def _remove(path):
+    """Removes a file or a folder."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
+
+
+def _sync(paths):
+    """Waits until files, or a folder's entries, are on disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

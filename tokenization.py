@@ -1,0 +1,190 @@
+"""BERT's tokenization: text -> words -> WordPiece tokens -> ids.
+
+Source: google-research/bert, tokenization.py (Apache-2.0). The tokens are the same;
+the way to them is not: each of BERT's passes over the characters is one
+`str.translate`, with a table that remembers what became of a character.
+"""
+
+import collections
+import functools
+import io
+import unicodedata
+
+import six
+
+from errors import UserError
+
+# Source: google-research/bert, BasicTokenizer._is_chinese_char. Kana and Hangul are
+# not in it: those languages put spaces between words.
+_CJK_BLOCKS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+
+def convert_to_unicode(text):
+    """Returns `text` (str, or bytes in UTF-8, whose invalid bytes are left out) as str."""
+    return six.ensure_text(text, encoding="utf-8", errors="ignore")
+
+
+def load_vocab(vocab_file):
+    """Reads a vocabulary: one token a line; its id is the line's number, from 0.
+
+    Args:
+      vocab_file: path of a UTF-8 text file.
+
+    Returns:
+      OrderedDict from token to id.
+
+    Raises:
+      UserError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        with io.open(vocab_file, encoding="utf-8", newline="\n") as reader:
+            return collections.OrderedDict(
+                (line.strip(), index) for index, line in enumerate(reader)
+            )
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("%s: cannot read the vocabulary: %s" % (vocab_file, error))
+
+
+def whitespace_tokenize(text):
+    """Splits `text` at white space into a list of str."""
+    return text.split()
+
+
+class FullTokenizer(object):
+    """Text to WordPiece tokens, and tokens to ids and back."""
+
+    def __init__(self, vocab_file, do_lower_case=True):
+        """Reads the vocabulary.
+
+        Args:
+          vocab_file: path, as for `load_vocab`.
+          do_lower_case: whether to lower the case and strip accents, as the uncased
+            and the Chinese checkpoints want.
+        """
+        self.vocab = load_vocab(vocab_file)
+        self.inv_vocab = {index: token for token, index in self.vocab.items()}
+        self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
+        self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
+
+    def tokenize(self, text):
+        """Returns the WordPiece tokens of `text` as a list of str."""
+        pieces = self.wordpiece_tokenizer.pieces
+        return [piece for word in self.basic_tokenizer.tokenize(text) for piece in pieces(word)]
+
+    def convert_tokens_to_ids(self, tokens):
+        """Returns a list of int; KeyError for a token that the vocabulary lacks."""
+        return [self.vocab[token] for token in tokens]
+
+    def convert_ids_to_tokens(self, ids):
+        """Returns a list of str; KeyError for an id that the vocabulary lacks."""
+        return [self.inv_vocab[index] for index in ids]
+
+
+class BasicTokenizer(object):
+    """Text to words: cleaned, lower-cased, split at white space, punctuation and CJK."""
+
+    def __init__(self, do_lower_case=True):
+        self.do_lower_case = do_lower_case
+        self._cleaned = _CharacterTable(_clean)
+        self._split = _CharacterTable(_split_without_accents if do_lower_case else _split)
+
+    def tokenize(self, text):
+        """Returns the words of `text` (str, or bytes in UTF-8) as a list of str."""
+        text = convert_to_unicode(text).translate(self._cleaned)
+        if self.do_lower_case:
+            text = unicodedata.normalize("NFD", text.lower())
+        return whitespace_tokenize(text.translate(self._split))
+
+
+class WordpieceTokenizer(object):
+    """Words to pieces, by greedy longest match from the left."""
+
+    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=200):
+        self.vocab = vocab
+        self.unk_token = unk_token
+        self.max_input_chars_per_word = max_input_chars_per_word
+        self.pieces = functools.lru_cache(maxsize=1 << 16)(self._pieces)
+
+    def tokenize(self, text):
+        """Returns the pieces of every word in `text`, words separated by white space.
+
+        For example "unaffable" gives ["un", "##aff", "##able"]. A word that cannot be
+        covered by the vocabulary, or is too long, gives `unk_token`.
+        """
+        words = whitespace_tokenize(convert_to_unicode(text))
+        return [piece for word in words for piece in self.pieces(word)]
+
+    def _pieces(self, word):
+        if len(word) > self.max_input_chars_per_word:
+            return (self.unk_token,)
+        pieces = []
+        start = 0
+        while start < len(word):
+            piece, start = self._longest_match(word, start)
+            if piece is None:
+                return (self.unk_token,)
+            pieces.append(piece)
+        return tuple(pieces)
+
+    def _longest_match(self, word, start):
+        prefix = "##" if start else ""
+        for end in range(len(word), start, -1):
+            piece = prefix + word[start:end]
+            if piece in self.vocab:
+                return piece, end
+        return None, start
+
+
+class _CharacterTable(dict):
+    """A table for `str.translate` that asks `replace` once for each new character."""
+
+    def __init__(self, replace):
+        super(_CharacterTable, self).__init__()
+        self._replace = replace
+
+    def __missing__(self, codepoint):
+        self[codepoint] = replacement = self._replace(chr(codepoint))
+        return replacement
+
+
+def _clean(char):
+    """Drops control characters, makes white space a space, sets CJK apart."""
+    if _is_whitespace(char):
+        return " "
+    if char in "\0\ufffd" or unicodedata.category(char) in ("Cc", "Cf"):
+        return ""
+    return " %s " % char if _is_cjk(ord(char)) else char
+
+
+def _split(char):
+    """Sets punctuation apart."""
+    return " %s " % char if _is_punctuation(char) else char
+
+
+def _split_without_accents(char):
+    """Sets punctuation apart and drops combining marks."""
+    return "" if unicodedata.category(char) == "Mn" else _split(char)
+
+
+def _is_whitespace(char):
+    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
+
+
+def _is_cjk(codepoint):
+    return any(first <= codepoint <= last for first, last in _CJK_BLOCKS)
+
+
+def _is_punctuation(char):
+    # All of ASCII that is no letter, digit, space or control counts, "$" and "^" too.
+    if char.isascii():
+        return char.isprintable() and not char.isalnum() and char != " "
+    return unicodedata.category(char).startswith("P")

@@ -1,0 +1,413 @@
+"""The session loop of one stage: train, evaluate after each epoch, keep last and best."""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+from tqdm import tqdm
+
+import evaluation
+import input_pipeline
+import modeling_theseus
+import optimization_theseus
+import weights as weights_lib
+from errors import UserError
+
+PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
+"""The stages 0, 1 and 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a user chooses of a stage's training; a field's name is its flag's.
+
+    replace_linear_k: the slope, per step, of a linear replacing rate; None with a
+    constant one. train_scope: resolved, one of modeling_theseus.TRAIN_SCOPES.
+    """
+
+    stage: str
+    train_scope: str
+    learning_rate: float
+    num_train_epochs: float
+    warmup_proportion: float
+    train_batch_size: int
+    seed: int
+    padded_length: int = None
+    replace_rate_prob: float = 0.5
+    replace_linear_k: float = None
+    replace_until: float = None
+    steps_for_replacing: int = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reporting:
+    """What a user chooses beside the training: how often to report and to save."""
+
+    eval_batch_size: int = 64
+    log_steps: int = 50
+    save_checkpoints_steps: int = None
+    save_checkpoints_secs: float = 600
+
+
+TrainingGraph = collections.namedtuple(
+    "TrainingGraph", "features label_ids loss replacing_rate path train_op evaluation trained"
+)
+"""The graph of one stage.
+
+Fields:
+  features, label_ids: placeholders; int32 [B, T] each, by name, and int32 [B].
+  loss, replacing_rate: float32 scalars.
+  path: bool [M], the modules replaced in this step.
+  train_op: updates what trains, and adds 1 to the global step.
+  evaluation: an EvaluationGraph over the same variables.
+  trained: list of the tf.Variable that train.
+"""
+
+
+def num_steps(settings, num_examples):
+    """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""
+    steps_per_epoch = int(math.ceil(num_examples / settings.train_batch_size))
+    return steps_per_epoch, max(1, int(round(steps_per_epoch * settings.num_train_epochs)))
+
+
+def evaluated_path(stage, groups):
+    """Returns the path that a stage is evaluated on: the successor's in stages 1 and 2."""
+    if stage == PREDECESSOR:
+        return modeling_theseus.predecessor_path(groups)
+    return modeling_theseus.successor_path(groups)
+
+
+def evaluated_variables(stage):
+    """Returns the graph's variables that belong to the evaluated model."""
+    variables = tf.trainable_variables()
+    return variables if stage == PREDECESSOR else modeling_theseus.deployed_variables(variables)
+
+
+def replacing_rate(settings, step, num_train_steps):
+    """Returns the replacing rate of a step, float32 scalar; see optimization_theseus."""
+    base = settings.replace_rate_prob
+    if settings.replace_until:
+        slope = (1.0 - base) / (settings.replace_until * num_train_steps)
+        return optimization_theseus.linear_replacing_rate(step, slope, base)
+    if settings.replace_linear_k:
+        return optimization_theseus.linear_replacing_rate(step, settings.replace_linear_k, base)
+    return optimization_theseus.constant_replacing_rate(step, base, settings.steps_for_replacing)
+
+
+def build_graph(settings, config, num_labels, groups, num_train_steps):
+    """Builds a TrainingGraph in the default graph, whose seed it sets."""
+    tf.set_random_seed(settings.seed)
+    step = tf.identity(tf.train.get_or_create_global_step())
+    path, rate = (
+        evaluated_path(settings.stage, groups),
+        tf.constant(float(settings.stage == SUCCESSOR)),
+    )
+    if settings.stage == REPLACING:
+        rate = replacing_rate(settings, step, num_train_steps)
+        path = modeling_theseus.draw_path(settings.seed, step, rate, len(groups))
+
+    features = modeling_theseus.feature_placeholders()
+    label_ids = tf.placeholder(tf.int32, [None], name="label_ids")
+    random_key = modeling_theseus.RandomKey(settings.seed, step)
+    logits = modeling_theseus.classifier(features, config, num_labels, groups, path, random_key)
+    loss = modeling_theseus.classification_loss(logits, label_ids, tf.shape(label_ids)[0])
+
+    trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+        loss,
+        settings.learning_rate,
+        num_train_steps,
+        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
+        var_list=trained,
+        finetune_suc=settings.stage == SUCCESSOR,
+    )
+    evaluation_graph = evaluation.build_graph(
+        config, num_labels, groups, evaluated_path(settings.stage, groups)
+    )
+    path = tf.convert_to_tensor(path)
+    return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
+
+
+def describe_variables(trained, variables):
+    """Returns a line, str: how much trains, and which parts of the model are frozen."""
+    names = {v.op.name for v in trained}
+    groups = collections.OrderedDict()
+    for variable in variables:
+        group = modeling_theseus.variable_group(variable.op.name)
+        groups[group] = groups.get(group, False) or variable.op.name in names
+    frozen = [group for group, trains in groups.items() if not trains]
+    return "training %d of %d variables, %s of %s parameters; frozen: %s" % (
+        len(trained),
+        len(variables),
+        "{:,}".format(_num_parameters(trained)),
+        "{:,}".format(_num_parameters(variables)),
+        ", ".join(frozen) or "nothing",
+    )
+
+
+def _num_parameters(variables):
+    return sum(int(np.prod(v.shape.as_list())) for v in variables)
+
+
+def prepare_weights(settings, source, graph_variables):
+    """Matches the starting weights with the graph.
+
+    Args:
+      settings: Settings.
+      source: weights.CheckpointWeights.
+      graph_variables: list of tf.Variable.
+
+    Returns:
+      A weights.Match.
+
+    Raises:
+      UserError: see weights.match; or the classifier would stay random since only the
+        successor's layers train.
+    """
+    names = [v.op.name for v in graph_variables]
+    fit = weights_lib.match(graph_variables, source, modeling_theseus.assign_sources(names, source))
+    if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
+        raise UserError(
+            "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
+            "random; give --init_checkpoint a fine-tuned predecessor, such as --finetune_pre "
+            "leaves" % source.prefix
+        )
+    return fit
+
+
+class Trainer(object):
+    """Trains one stage in a locked StageFolder, from wherever it stands."""
+
+    def __init__(self, settings, reporting, graph, train_data, dev_data, folder, session):
+        """Takes the parts.
+
+        Args:
+          settings: Settings.
+          reporting: Reporting.
+          graph: a TrainingGraph.
+          train_data, dev_data: labelled input_pipeline.EncodedExamples.
+          folder: a locked stage_folder.StageFolder.
+          session: a tf.Session over the graph.
+        """
+        self.settings = settings
+        self.reporting = reporting
+        self.graph = graph
+        self.train_data = train_data
+        self.dev_data = dev_data
+        self.folder = folder
+        self.session = session
+        self.steps_per_epoch, self.num_steps = num_steps(settings, len(train_data))
+        self._last_saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+        self._best_saver = tf.train.Saver(evaluated_variables(settings.stage), max_to_keep=None)
+        self._global_step = tf.train.get_global_step()
+        self._state = folder.state()
+        self._saved_at = time.monotonic()
+
+    def initialize(self, weights, sources):
+        """Restores the last checkpoint, or starts from `weights`; see weights.load."""
+        self.folder.sweep()
+        last = self.folder.checkpoint("last")
+        if last:
+            self._last_saver.restore(self.session, last)
+            logging.info("resuming from %s", last)
+        else:
+            weights_lib.load(self.session, tf.global_variables(), weights, sources)
+
+    def run(self):
+        """Trains to the end; evaluates, first of all, an epoch that was left unevaluated.
+
+        Returns:
+          bool: whether the end was reached, rather than a signal to stop.
+
+        Raises:
+          UserError: the loss is no longer a finite number.
+        """
+        step = int(self.session.run(self._global_step))
+        with _stop_on_signal() as stop:
+            while True:
+                if self._ends_epoch(step) and not self._is_evaluated(step):
+                    self._save_last(step)
+                    self._evaluate(step)
+                if step == self.num_steps or stop.requested:
+                    self._save_last(step)
+                    return step == self.num_steps
+                step = self._train_epoch(step, stop)
+
+    def _ends_epoch(self, step):
+        return step > 0 and (step % self.steps_per_epoch == 0 or step == self.num_steps)
+
+    def _is_evaluated(self, step):
+        return any(entry["global_step"] == step for entry in self._state["evaluations"])
+
+    def _train_epoch(self, step, stop):
+        """Trains from `step` to the epoch's end, or to a stop; returns the step reached."""
+        epoch = step // self.steps_per_epoch
+        plan = input_pipeline.plan_epoch(
+            self.train_data.lengths,
+            self.settings.train_batch_size,
+            self.settings.seed,
+            epoch,
+            self.settings.padded_length,
+        )
+        end = min((epoch + 1) * self.steps_per_epoch, self.num_steps)
+        with _Progress(self, epoch, step, end) as progress:
+            while step < end and not stop.requested:
+                planned = plan[step - epoch * self.steps_per_epoch]
+                loss, rate = self._train_step(planned, step)
+                step += 1
+                progress.update(step, loss, rate, len(planned.rows))
+                if self._is_save_due(step):
+                    self._save_last(step)
+        return step
+
+    def _train_step(self, planned, step):
+        start = time.perf_counter()
+        arrays = self.train_data.batch(planned)
+        feed = {tensor: arrays[name] for name, tensor in self.graph.features.items()}
+        feed[self.graph.label_ids] = self.train_data.label_ids[planned.rows]
+        fetches = [self.graph.loss, self.graph.replacing_rate, self.graph.train_op]
+        loss, rate, _ = self.session.run(fetches, feed)
+        if not np.isfinite(loss):
+            raise UserError(
+                "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
+                % (loss, step + 1, self.folder.path)
+            )
+        self._state["train_seconds"] += time.perf_counter() - start
+        return loss, rate
+
+    def _is_save_due(self, step):
+        every = self.reporting.save_checkpoints_steps
+        seconds = self.reporting.save_checkpoints_secs
+        return bool(every and step % every == 0) or time.monotonic() - self._saved_at >= seconds
+
+    def _save_last(self, step):
+        """Saves everything that the next step needs, once a step."""
+        if self._state["last"] and self._state["last"]["global_step"] == step:
+            return
+        self._state["last"] = self._save(self._last_saver, "last", step)
+        self.folder.commit(self._state)
+        self._saved_at = time.monotonic()
+
+    def _save(self, saver, which, step):
+        entry = self.folder.new_checkpoint(which, step)
+        path = self.folder.file(entry["checkpoint"])
+        saver.save(self.session, path, write_meta_graph=False, write_state=False)
+        return entry
+
+    def _evaluate(self, step):
+        """Evaluates on dev, and keeps the weights if they are the best so far."""
+        metrics, seconds = evaluation.evaluate(
+            self.session,
+            self.graph.evaluation,
+            self.dev_data,
+            self.reporting.eval_batch_size,
+            self.settings.padded_length,
+            "dev",
+        )
+        best = self._state["best"]
+        if best is None or metrics["accuracy"] > best["accuracy"]:
+            entry = self._save(self._best_saver, "best", step)
+            self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
+        self._state["evaluations"].append(dict(metrics, global_step=step))
+        self.folder.commit(self._state)
+        logging.info(
+            "epoch %.4g of %g, step %d: dev accuracy %.4f, F1 %.4f, loss %.4f (%.1f s)",
+            step / self.steps_per_epoch,
+            self.settings.num_train_epochs,
+            step,
+            metrics["accuracy"],
+            metrics["f1"],
+            metrics["loss"],
+            seconds,
+        )
+
+
+def evaluations_table(state, steps_per_epoch):
+    """Returns the dev metrics of each epoch as a table, str, the best one marked."""
+    best = state["best"]["global_step"]
+    rows = []
+    for entry in state["evaluations"]:
+        step = entry["global_step"]
+        mark = "  best" if step == best else ""
+        rows.append(("epoch %.4g, step %d%s" % (step / steps_per_epoch, step, mark), entry))
+    return evaluation.format_table(rows)
+
+
+class _Progress(object):
+    """An epoch's progress: a bar on a terminal, else a line every log_steps."""
+
+    def __init__(self, trainer, epoch, step, end):
+        self._log_steps = trainer.reporting.log_steps
+        self._num_steps = trainer.num_steps
+        self._name = "epoch %d/%g" % (epoch + 1, math.ceil(trainer.settings.num_train_epochs))
+        self._bar = tqdm(desc=self._name, initial=0, total=end - step, unit="step", disable=None)
+        self._is_bar = not self._bar.disable
+        self._start_window()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def _start_window(self):
+        self._steps, self._examples, self._losses, self._start = 0, 0, 0.0, time.perf_counter()
+
+    def update(self, step, loss, rate, examples):
+        """Counts a step; `step` is the number of steps done."""
+        self._steps += 1
+        self._examples += examples
+        self._losses += float(loss)
+        self._bar.update()
+        if step % self._log_steps and step != self._num_steps:
+            return
+        seconds = time.perf_counter() - self._start
+        loss, speed = self._losses / self._steps, self._examples / seconds
+        if self._is_bar:
+            self._bar.set_postfix(
+                {"loss": "%.4f" % loss, "replacing": "%.2f" % rate, "examples/s": "%.1f" % speed}
+            )
+        else:
+            left = (self._num_steps - step) * seconds / self._steps
+            logging.info(
+                "%s, step %d/%d: loss %.4f, replacing rate %.2f, %.1f examples/s, %s left",
+                self._name,
+                step,
+                self._num_steps,
+                loss,
+                rate,
+                speed,
+                tqdm.format_interval(left),
+            )
+        self._start_window()
+
+
+class _Stop(object):
+    requested = False
+
+
+@contextlib.contextmanager
+def _stop_on_signal():
+    """Turns the first SIGINT or SIGTERM into a request, so that a step is not cut in two."""
+    stop = _Stop()
+    previous = {}
+
+    def request(number, _):
+        stop.requested = True
+        signal.signal(number, previous[number])
+        sys.stderr.write("\nstopping after this step; once more to stop at once\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""Weights as a mapping from name to array: read, matched with a graph, reported, loaded."""
+
+import collections
+import glob
+import os
+
+import tensorflow.compat.v1 as tf
+
+from errors import UserError
+
+Match = collections.namedtuple("Match", "sources missing unused")
+"""How weights fit a graph.
+
+Fields:
+  sources: OrderedDict from variable name to the name of the weight that fills it.
+  missing: list of the names of variables that nothing fills.
+  unused: list of the names of weights that fill nothing.
+"""
+
+# Without these a BERT is no BERT; the pooler and the classifier may start at random.
+_REQUIRED = ("bert/embeddings/", "bert/encoder/")
+# What a training run leaves beside the weights: not worth a line in the report.
+_TRAINING_STATE = ("/adam_m", "/adam_v", "global_step")
+
+
+class CheckpointWeights(collections.abc.Mapping):
+    """The weights of a TF1 checkpoint, each read when it is asked for."""
+
+    def __init__(self, prefix):
+        """Opens `prefix`; raises UserError where it is no readable checkpoint."""
+        self.prefix = prefix
+        try:
+            self._reader = tf.train.load_checkpoint(prefix)
+            self.shapes = self._reader.get_variable_to_shape_map()
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, _first_line(error)))
+
+    def __getitem__(self, name):
+        if name not in self.shapes:
+            raise KeyError(name)
+        try:
+            return self._reader.get_tensor(name)
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            raise UserError("%s: cannot read %s: %s" % (self.prefix, name, _first_line(error)))
+
+    def __iter__(self):
+        return iter(sorted(self.shapes))
+
+    def __len__(self):
+        return len(self.shapes)
+
+
+def find_checkpoint(path):
+    """Returns the checkpoint prefix that `path` means.
+
+    Args:
+      path: a prefix, or a folder that holds one checkpoint named bert_model.ckpt*.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    if os.path.isfile(path + ".index"):
+        return path
+    indexes = sorted(glob.glob(os.path.join(glob.escape(path), "bert_model.ckpt*.index")))
+    if len(indexes) != 1:
+        found = "%d checkpoints" % len(indexes) if indexes else "none"
+        raise UserError(
+            "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index; "
+            "found %s" % (path, found)
+        )
+    return indexes[0][: -len(".index")]
+
+
+def checkpoint_files(prefix):
+    """Returns the paths of the files that a checkpoint consists of, in a fixed order."""
+    names = glob.escape(prefix)
+    return sorted(glob.glob(names + ".index")) + sorted(glob.glob(names + ".data-*"))
+
+
+def match(variables, weights, sources):
+    """Compares the variables of a graph with the weights that should fill them.
+
+    Args:
+      variables: list of tf.Variable.
+      weights: CheckpointWeights.
+      sources: OrderedDict from variable name to weight name.
+
+    Returns:
+      A Match.
+
+    Raises:
+      UserError: an encoder or embedding variable stays unfilled, or a shape differs.
+    """
+    for variable in variables:
+        name = variable.op.name
+        if name not in sources and name.startswith(_REQUIRED):
+            raise UserError("%s: holds no %s, which the model needs" % (weights.prefix, name))
+        if name in sources:
+            expected, found = variable.shape.as_list(), list(weights.shapes[sources[name]])
+            if expected != found:
+                raise UserError(
+                    "%s: %s has the shape %s, the config asks for %s"
+                    % (weights.prefix, sources[name], found, expected)
+                )
+    used = set(sources.values())
+    return Match(
+        sources,
+        missing=[v.op.name for v in variables if v.op.name not in sources],
+        unused=[n for n in weights if n not in used and not n.endswith(_TRAINING_STATE)],
+    )
+
+
+def report(fit, weights):
+    """Returns a short table, str, of what was filled, what was not and what is left over."""
+    parts = collections.Counter(_part(name) for name in fit.unused)
+    unused = ", ".join("%s (%d)" % item for item in sorted(parts.items()))
+    return "\n".join(
+        [
+            "weights from %s" % weights.prefix,
+            "  filled           %d variables" % len(fit.sources),
+            "  start at random  %s" % (", ".join(fit.missing) or "none"),
+            "  not used         %s" % (unused or "none"),
+        ]
+    )
+
+
+def load(session, variables, weights, sources):
+    """Gives each variable its weight, or its initial value where it has no source.
+
+    Args:
+      session: a tf.Session.
+      variables: list of tf.Variable; all of them are initialized.
+      weights: mapping from name to array.
+      sources: mapping from variable name to weight name.
+    """
+    # An initial value that is fed is not computed.
+    feed = {
+        variable.initializer.inputs[1]: weights[sources[variable.op.name]]
+        for variable in variables
+        if variable.op.name in sources
+    }
+    session.run([variable.initializer for variable in variables], feed)
+
+
+def _part(name):
+    """The first three parts of a name: enough to tell a layer or a head."""
+    return "/".join(name.split("/")[:3])
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0]

@@ -33,8 +33,6 @@ from errors import UserError
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
 
-TRAIN_SCOPES = ("all", "successor", "successor_layers")
-
 ACTIVATIONS = {
     # Source: google-research/bert, modeling.gelu (Hendrycks & Gimpel, arXiv 1606.08415,
     # section 2, the approximation).
@@ -72,7 +70,7 @@ class BertConfig(object):
         type_vocab_size=16,
         initializer_range=0.02,
     ):
-        """Raises UserError where the heads do not divide the hidden size or an activation is unknown."""
+        """Raises UserError for heads that do not divide hidden_size, and unknown activations."""
         if hidden_size % num_attention_heads:
             raise UserError(
                 "hidden_size = %d is no multiple of num_attention_heads = %d"

@@ -113,8 +113,19 @@ def create_optimizer_for_bert_theseus(
         weight_decay_rate=0.01,
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
     )
-    gradients = reduce_gradients(tf.gradients(loss, variables), variables, clip_norm)
+    gradients = reduce_gradients(compute_gradients(loss, variables), variables, clip_norm)
     return optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
+
+
+def compute_gradients(loss, variables):
+    """Returns the gradients of `loss`, as tf.gradients does, but always the same to the bit.
+
+    Where a tensor is used several times, tf.gradients adds its gradients in one AddN,
+    which starts with whichever input's memory it may overwrite at that moment. Sums of
+    two do not depend on the order.
+    """
+    pairwise = tf.AggregationMethod.EXPERIMENTAL_TREE
+    return tf.gradients(loss, variables, aggregation_method=pairwise)
 
 
 def reduce_gradients(gradients, variables, clip_norm):
@@ -179,7 +190,10 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         Returns:
           tf.Operation.
         """
-        updates = [self._update(gradient, variable) for gradient, variable in grads_and_vars]
+        grads_and_vars = list(grads_and_vars)
+        # No weight may decay while another one's gradient is still being computed from it.
+        with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
+            updates = [self._update(gradient, variable) for gradient, variable in grads_and_vars]
         if global_step is None:
             return tf.group(*updates, name=name)
         with tf.control_dependencies(updates):

@@ -59,32 +59,24 @@ class StageFolder(object):
         """Returns what defines the run, a dict; None where there is no run."""
         return self._read_json(_RUN)
 
-    def refuse_contradiction(self, definition, flags, only=None):
+    def refuse_contradiction(self, definition, words):
         """Compares a command with the run that the folder holds.
 
         Args:
-          definition: dict of what defines the command's run, as for `claim`.
-          flags: dict from a key of `definition` to the flag to name; by default --key.
-          only: the keys to compare; None: all.
+          definition: dict of what defines the command's run, or a part of it.
+          words: dict from a key of `definition` to what a message calls it; by default
+            it is called --key.
 
         Raises:
           UserError: names the first flag that differs, and both values.
         """
         held = self.run()
-        if held is None:
-            return
-        for key in definition if only is None else only:
-            if held.get(key) != definition[key]:
+        for key, value in definition.items():
+            if held is not None and held.get(key) != value:
                 raise UserError(
                     "%s: %s holds a run with %s, this command has %s; "
                     "give the same value, or another folder with --%s"
-                    % (
-                        flags.get(key, "--" + key),
-                        self.path,
-                        held.get(key),
-                        definition[key],
-                        self.flag,
-                    )
+                    % (words.get(key, "--" + key), self.path, held.get(key), value, self.flag)
                 )
 
     def claim(self, definition, model_files):
@@ -117,11 +109,26 @@ class StageFolder(object):
                 "--%s: %s: cannot be written: %s" % (self.flag, self.path, error.strerror)
             )
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not self._take(lock):
                 raise UserError("--%s: another run is writing to %s" % (self.flag, self.path))
-            yield self
+            try:
+                yield self
+            finally:
+                self._remove_if_empty()
+
+    def _take(self, lock):
+        """Returns whether the open file `lock` is held now, and still the folder's."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.file(_LOCK)))
+        except OSError:
+            return False
+
+    def _remove_if_empty(self):
+        """Leaves no trace of a command that was refused before it wrote anything."""
+        if os.listdir(self.path) == [_LOCK]:
+            os.remove(self.file(_LOCK))
+            os.rmdir(self.path)
 
     # --- Its checkpoints ---
 
@@ -133,6 +140,10 @@ class StageFolder(object):
         """
         new = {"last": None, "best": None, "evaluations": [], "train_seconds": 0.0}
         return self._read_json(_STATE) or new
+
+    def is_evaluated(self, global_step):
+        """Returns whether the state holds an evaluation of that step."""
+        return any(entry["global_step"] == global_step for entry in self.state()["evaluations"])
 
     def checkpoint(self, which):
         """Returns the path of the checkpoint "last" or "best"; None where there is none."""

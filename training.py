@@ -156,7 +156,7 @@ def _num_parameters(variables):
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 
-def prepare_weights(settings, source, graph_variables):
+def match_weights(settings, source, graph_variables):
     """Matches the starting weights with the graph.
 
     Args:
@@ -210,15 +210,22 @@ class Trainer(object):
         self._state = folder.state()
         self._saved_at = time.monotonic()
 
-    def initialize(self, weights, sources):
-        """Restores the last checkpoint, or starts from `weights`; see weights.load."""
+    def initialize(self, source, fit):
+        """Restores the last checkpoint, or starts from weights; says which.
+
+        Args:
+          source: weights.CheckpointWeights.
+          fit: their weights.Match with the graph.
+        """
         self.folder.sweep()
         last = self.folder.checkpoint("last")
         if last:
-            self._last_saver.restore(self.session, last)
             logging.info("resuming from %s", last)
+            self._last_saver.restore(self.session, last)
         else:
-            weights_lib.load(self.session, tf.global_variables(), weights, sources)
+            logging.info("%s", weights_lib.report(fit, source))
+            weights_lib.load(self.session, tf.global_variables(), source, fit.sources)
+        logging.info("%s", describe_variables(self.graph.trained, tf.trainable_variables()))
 
     def run(self):
         """Trains to the end; evaluates, first of all, an epoch that was left unevaluated.
@@ -232,7 +239,7 @@ class Trainer(object):
         step = int(self.session.run(self._global_step))
         with _stop_on_signal() as stop:
             while True:
-                if self._ends_epoch(step) and not self._is_evaluated(step):
+                if self._ends_epoch(step) and not self.folder.is_evaluated(step):
                     self._save_last(step)
                     self._evaluate(step)
                 if step == self.num_steps or stop.requested:
@@ -242,9 +249,6 @@ class Trainer(object):
 
     def _ends_epoch(self, step):
         return step > 0 and (step % self.steps_per_epoch == 0 or step == self.num_steps)
-
-    def _is_evaluated(self, step):
-        return any(entry["global_step"] == step for entry in self._state["evaluations"])
 
     def _train_epoch(self, step, stop):
         """Trains from `step` to the epoch's end, or to a stop; returns the step reached."""

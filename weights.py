@@ -23,6 +23,9 @@ _REQUIRED = ("bert/embeddings/", "bert/encoder/")
 _TRAINING_STATE = ("/adam_m", "/adam_v", "global_step")
 
 
+_READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
+
+
 class CheckpointWeights(collections.abc.Mapping):
     """The weights of a TF1 checkpoint, each read when it is asked for."""
 
@@ -32,7 +35,7 @@ class CheckpointWeights(collections.abc.Mapping):
         try:
             self._reader = tf.train.load_checkpoint(prefix)
             self.shapes = self._reader.get_variable_to_shape_map()
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except _READ_ERRORS as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, _first_line(error)))
 
     def __getitem__(self, name):
@@ -40,7 +43,7 @@ class CheckpointWeights(collections.abc.Mapping):
             raise KeyError(name)
         try:
             return self._reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except _READ_ERRORS as error:
             raise UserError("%s: cannot read %s: %s" % (self.prefix, name, _first_line(error)))
 
     def __iter__(self):

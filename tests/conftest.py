@@ -1,5 +1,6 @@
 """What the tests share: TensorFlow in graph mode, and a small BERT with data on disk."""
 
+import json
 import os
 import sys
 
@@ -29,3 +30,61 @@ def reference():
     """The arrays of golden/reference_bert.npz by name."""
     with np.load(os.path.join(GOLDEN, "reference_bert.npz")) as arrays:
         return dict(arrays)
+
+
+CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
+SMALL_BERT = {
+    "vocab_size": 5 + len(set(CHARACTERS)),
+    "hidden_size": 16,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 128,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+}
+
+
+def write_pairs(path, count, seed):
+    """Writes pairs of random characters; of label 1 are those that share a shuffled text."""
+    random = np.random.RandomState(seed)
+    with open(str(path), "w", encoding="utf-8") as writer:
+        for number in range(count):
+            text = random.choice(list(CHARACTERS), random.randint(3, 9))
+            other = random.choice(list(CHARACTERS), random.randint(3, 9))
+            other = random.permutation(text) if number % 2 else other
+            writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), number % 2))
+
+
+def write_bert(folder, values=SMALL_BERT):
+    """Writes a BERT of random weights as google-research/bert ships its checkpoints."""
+    import modeling_theseus
+
+    folder.mkdir(parents=True)
+    (folder / "bert_config.json").write_text(json.dumps(values))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS))
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    with tf.Graph().as_default(), tf.Session() as new_session:
+        tf.set_random_seed(7)
+        config = modeling_theseus.BertConfig.from_dict(values)
+        modeling_theseus.BertModel(config, False, tf.placeholder(tf.int32, [None, None]))
+        with tf.variable_scope("cls/seq_relationship"):
+            tf.get_variable("output_bias", [2])
+        tf.train.get_or_create_global_step()
+        new_session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(new_session, str(folder / "bert_model.ckpt"), write_state=False)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory):
+    """A folder with data/sample and data/tiny_bert, where the published lines can run."""
+    root = tmp_path_factory.mktemp("workspace")
+    sample = root / "data" / "sample"
+    sample.mkdir(parents=True)
+    for split, count, seed in [("train", 300, 1), ("dev", 60, 2), ("test", 40, 3)]:
+        write_pairs(sample / (split + ".txt"), count, seed)
+    write_bert(root / "data" / "tiny_bert")
+    return root

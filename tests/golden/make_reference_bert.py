@@ -31,7 +31,10 @@ SHAPE = dict(
 
 def make_model(num_layers, activation="gelu"):
     config = BertConfig(
-        hidden_act=activation, attn_implementation="eager", num_labels=2, **dict(SHAPE, num_hidden_layers=num_layers)
+        hidden_act=activation,
+        attn_implementation="eager",
+        num_labels=2,
+        **dict(SHAPE, num_hidden_layers=num_layers),
     )
     return BertForSequenceClassification(config).eval()
 
@@ -41,7 +44,9 @@ def tf_name(name):
     if name.startswith("classifier"):
         return "output_weights" if name.endswith("weight") else "output_bias"
     name = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
-    name = name.replace("LayerNorm/weight", "LayerNorm/gamma").replace("LayerNorm/bias", "LayerNorm/beta")
+    name = name.replace("LayerNorm/weight", "LayerNorm/gamma").replace(
+        "LayerNorm/bias", "LayerNorm/beta"
+    )
     name = name.replace("_embeddings/weight", "_embeddings")
     return name[: -len("weight")] + "kernel" if name.endswith("/weight") else name
 
@@ -101,7 +106,11 @@ def main():
         layers = layers_on_path(path)
         model = make_model(len(layers), activation)
         model.load_state_dict(
-            {name: torch.tensor(weights[on_path(name, layers)]) for name, _ in model.named_parameters()}, strict=False
+            {
+                name: torch.tensor(weights[on_path(name, layers)])
+                for name, _ in model.named_parameters()
+            },
+            strict=False,
         )
         output = model(
             input_ids=torch.tensor(features["input_ids"]),
@@ -114,9 +123,13 @@ def main():
         arrays[key + "logits"] = output.logits.detach().numpy()
         arrays[key + "loss"] = output.loss.detach().numpy()
         for name, parameter in model.named_parameters():
-            arrays[key + "gradients/" + theseus_name(on_path(name, layers))] = to_tf(name, parameter.grad)
+            arrays[key + "gradients/" + theseus_name(on_path(name, layers))] = to_tf(
+                name, parameter.grad
+            )
 
-    np.savez_compressed(os.path.join(os.path.dirname(os.path.abspath(__file__)), "reference_bert.npz"), **arrays)
+    np.savez_compressed(
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), "reference_bert.npz"), **arrays
+    )
 
 
 if __name__ == "__main__":

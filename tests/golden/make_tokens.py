@@ -38,7 +38,21 @@ WRITTEN = [
 ]
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "want", "##want"]
 VOCAB += ["##ed", "wa", "runn", "##ing", ",", "？", "!", "手", "机", "怎", "么", "证", "明", "好"]
-VOCAB += ["a", "##a", "##aa", "aaaa", "he", "##llo", "hello", "world", "caf", "##e", "cafe", "1", "##2"]
+VOCAB += [
+    "a",
+    "##a",
+    "##aa",
+    "aaaa",
+    "he",
+    "##llo",
+    "hello",
+    "world",
+    "caf",
+    "##e",
+    "cafe",
+    "1",
+    "##2",
+]
 PIECES = [
     "unaffable wanted running wants",
     "手机怎么证明,好? 手 机！",
@@ -56,7 +70,7 @@ def random_texts():
         by_category.setdefault(unicodedata.category(chr(codepoint)), []).append(chr(codepoint))
     for category in ("Cn", "Cs", "Co"):
         del by_category[category]
-    for category, chars in sorted(by_category.items()):
+    for _, chars in sorted(by_category.items()):
         for _ in range(4):
             yield "".join("x%sY " % c for c in generator.sample(chars, min(8, len(chars))))
     everything = [c for chars in by_category.values() for c in chars]

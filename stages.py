@@ -1,0 +1,338 @@
+"""The three stages as commands: where each starts, what defines its run, and its verbs.
+
+stage 0  predecessor  --finetune_pre  fine-tunes all layers of the pretrained BERT
+stage 1  replacing                    replaces its modules at random
+stage 2  successor    --finetune_suc  trains the successor alone
+"""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import os
+import time
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import evaluation
+import input_pipeline
+import modeling_theseus
+import tokenization
+import training
+import weights as weights_lib
+from errors import UserError
+from stage_folder import StageFolder, hash_files
+
+Model = collections.namedtuple("Model", "config vocab_file")
+"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt."""
+
+Start = collections.namedtuple("Start", "model prefix")
+"""What training starts from: a Model, and the prefix of a checkpoint."""
+
+# What a trained model cannot be used without, out of a run's definition.
+_MODEL_KEYS = ("stage", "task_name", "suc_layers", "max_seq_length", "do_lower_case")
+# What a message calls a part of the definition that is not named after its flag.
+_WORDS = {
+    "stage": "--finetune_pre or --finetune_suc: the stage",
+    "padded_length": "--pad_to_max_length: the padded length",
+    "train_data": "--data_dir: the training data's hash",
+    "dev_data": "--data_dir: the dev data's hash",
+    "weights": "--init_checkpoint or --bert_pretrained_model: the starting weights' hash",
+    "bert_config": "--bert_pretrained_model: bert_config.json",
+    "vocab": "--bert_pretrained_model: vocab.txt's hash",
+}
+
+
+class Command(object):
+    """One command on one stage."""
+
+    def __init__(self, options):
+        """Takes the command line.
+
+        Args:
+          options: object with an attribute for each flag of run_classifier.py, which
+            documents them; and `bert_is_given`, whether --bert_pretrained_model was in
+            the command or is the default.
+        """
+        self.options = options
+        self.task = input_pipeline.TASKS[options.task_name]
+        self.stage, flag = training.REPLACING, "stage_1_outputdir"
+        if options.finetune_pre:
+            self.stage, flag = training.PREDECESSOR, "stage_0_outputdir"
+        if options.finetune_suc:
+            self.stage, flag = training.SUCCESSOR, "stage_2_outputdir"
+        self.folder = StageFolder(getattr(options, flag), flag)
+        self.padded_length = options.max_seq_length if options.pad_to_max_length else None
+
+    def run(self):
+        """Carries out the verbs of the command line, in their order."""
+        # All files are read before a training that may take hours can fail for one.
+        eval_sets = self._read_eval_sets() if self.options.do_eval else None
+        predict_examples = self._read_predict_file() if self.options.do_predict else None
+        start = self._find_start() if self.options.do_train else None
+        if start is None:
+            self.folder.best_checkpoint()
+        with self.folder.locked():
+            if self.options.do_train:
+                self.train(start)
+            if self.options.do_eval:
+                self.evaluate(eval_sets)
+            if self.options.do_predict:
+                self.predict(predict_examples)
+
+    # --- Training ---
+
+    def train(self, start):
+        """Trains to the end, from wherever the folder stands, and prints all evaluations."""
+        settings = self._settings()
+        train_data, dev_data = self._read_training_data(make_tokenizer(start.model, self.options))
+        steps_per_epoch, num_steps = training.num_steps(settings, len(train_data))
+        definition = self._run_definition(settings, start)
+        self.folder.refuse_contradiction(definition, _WORDS)
+        if not self.folder.is_evaluated(num_steps):
+            logging.info("stage %s: %d steps on %d pairs", self.stage, num_steps, len(train_data))
+            with new_session() as session:
+                graph = training.build_graph(
+                    settings,
+                    start.model.config,
+                    len(self.task.labels),
+                    self._groups(start.model.config),
+                    num_steps,
+                )
+                source = weights_lib.CheckpointWeights(start.prefix)
+                fit = training.match_weights(settings, source, tf.trainable_variables())
+                self.folder.claim(definition, _model_files(start.model))
+                trainer = training.Trainer(
+                    settings, self._reporting(), graph, train_data, dev_data, self.folder, session
+                )
+                trainer.initialize(source, fit)
+                if not trainer.run():
+                    raise UserError("stopped; the same command goes on from there")
+            self._write_training_time(settings, len(train_data))
+        print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
+
+    def _find_start(self):
+        """Returns the Start; a stage's folder brings the BERT that it was trained with."""
+        options = self.options
+        source = None
+        if options.init_checkpoint and os.path.isdir(options.init_checkpoint):
+            source = StageFolder(options.init_checkpoint, "init_checkpoint")
+        elif not options.init_checkpoint and self.stage == training.SUCCESSOR:
+            source = StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
+        if source is None:
+            path = options.init_checkpoint or options.bert_pretrained_model
+            model = read_model(options.bert_pretrained_model, options)
+            return Start(model, weights_lib.find_checkpoint(path))
+
+        prefix = source.best_checkpoint()
+        held = source.run()["suc_layers"]
+        if self.stage == training.SUCCESSOR and held not in (None, options.suc_layers):
+            raise UserError(
+                "--suc_layers: %s holds a successor of %d layers, this command has %d"
+                % (source.path, held, options.suc_layers)
+            )
+        return Start(read_trained_model(source, options), prefix)
+
+    def _settings(self):
+        """Returns the training.Settings; what the stage has no use for is None."""
+        options, replacing = self.options, self.stage == training.REPLACING
+        default_scope = "successor" if self.stage == training.SUCCESSOR else "all"
+        return training.Settings(
+            stage=self.stage,
+            train_scope=options.train_scope or default_scope,
+            learning_rate=options.learning_rate,
+            num_train_epochs=options.num_train_epochs,
+            warmup_proportion=options.warmup_proportion,
+            train_batch_size=options.train_batch_size,
+            seed=options.seed,
+            padded_length=self.padded_length,
+            replace_rate_prob=options.replace_rate_prob if replacing else None,
+            replace_linear_k=options.replace_linear_k if replacing else None,
+            replace_until=options.replace_until if replacing else None,
+            steps_for_replacing=options.steps_for_replacing if replacing else None,
+        )
+
+    def _reporting(self):
+        options = self.options
+        return training.Reporting(
+            eval_batch_size=options.eval_batch_size,
+            log_steps=options.log_steps,
+            save_checkpoints_steps=options.save_checkpoints_steps,
+            save_checkpoints_secs=options.save_checkpoints_secs,
+        )
+
+    def _run_definition(self, settings, start):
+        """Returns all that defines a run of training, as a dict of JSON values."""
+        definition = dataclasses.asdict(settings)
+        definition.update(self._model_definition())
+        definition.update(
+            max_train_examples=self.options.max_train_examples,
+            precision="float32",
+            train_data=hash_files([self._split("train")]),
+            dev_data=hash_files([self._split("dev")]),
+            bert_config=start.model.config.to_dict(),
+            vocab=hash_files([start.model.vocab_file]),
+            weights=hash_files(weights_lib.checkpoint_files(start.prefix)),
+        )
+        return definition
+
+    def _read_training_data(self, tokenizer):
+        examples = self._read(self._split("train"))
+        examples = input_pipeline.sample_examples(examples, self.options.max_train_examples)
+        dev_examples = self._read(self._split("dev"))
+        return self._encode(examples, tokenizer), self._encode(dev_examples, tokenizer)
+
+    def _write_training_time(self, settings, num_examples):
+        seconds = self.folder.state()["train_seconds"]
+        speed = num_examples * settings.num_train_epochs / seconds
+        self.folder.update_json(
+            "timing.json", train_seconds=seconds, train_examples_per_second=speed
+        )
+
+    # --- Evaluation and prediction ---
+
+    def evaluate(self, eval_sets):
+        """Evaluates the best checkpoint; prints a table and writes eval_results.json.
+
+        Args:
+          eval_sets: OrderedDict from name to labelled examples, that of --eval_split first.
+        """
+        results, seconds = collections.OrderedDict(), 0.0
+        with self._trained_classifier() as (session, graph, tokenizer):
+            for name, examples in eval_sets.items():
+                encoded = self._encode(examples, tokenizer)
+                batch_size = self.options.eval_batch_size
+                results[name], spent = evaluation.evaluate(
+                    session, graph, encoded, batch_size, self.padded_length, name
+                )
+                seconds += spent
+        best, split = self.folder.state()["best"], self.options.eval_split
+        report = collections.OrderedDict(split=split, **results[split])
+        report.update(global_step=best["global_step"], checkpoint=best["checkpoint"])
+        report["eval_files"] = {path: results[path] for path in self.options.eval_files}
+        self.folder.write_json("eval_results.json", report)
+        speed = sum(metrics["num_examples"] for metrics in results.values()) / seconds
+        self.folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
+        print(evaluation.format_table(list(results.items())), flush=True)
+
+    def predict(self, examples):
+        """Writes predictions.tsv for examples, labelled or not, in their order."""
+        start = time.perf_counter()
+        with self._trained_classifier() as (session, graph, tokenizer):
+            encoded, batch_size = self._encode(examples, tokenizer), self.options.predict_batch_size
+            logits = evaluation.compute_logits(
+                session, graph, encoded, batch_size, self.padded_length, "predict"
+            )
+        with self.folder.writing("predictions.tsv") as writer:
+            evaluation.write_predictions(writer, self.task, examples, logits)
+        self.folder.update_json("timing.json", predict_seconds=time.perf_counter() - start)
+        path = self.folder.file("predictions.tsv")
+        print("%d predictions in %s" % (len(examples), path), flush=True)
+
+    @contextlib.contextmanager
+    def _trained_classifier(self):
+        """Loads the best checkpoint; yields (session, EvaluationGraph, tokenizer)."""
+        self.folder.refuse_contradiction(self._model_definition(), _WORDS)
+        source = weights_lib.CheckpointWeights(self.folder.best_checkpoint())
+        model = read_trained_model(self.folder, self.options)
+        groups = self._groups(model.config)
+        with new_session() as session:
+            path = training.evaluated_path(self.stage, groups)
+            graph = evaluation.build_graph(model.config, len(self.task.labels), groups, path)
+            variables = tf.trainable_variables()
+            sources = {v.op.name: v.op.name for v in variables}
+            weights_lib.load(session, variables, source, sources)
+            yield session, graph, make_tokenizer(model, self.options)
+
+    def _read_eval_sets(self):
+        """Returns an OrderedDict from name to examples: the split, then each of --eval_files."""
+        split = self.options.eval_split
+        eval_sets = collections.OrderedDict([(split, self._read(self._split(split)))])
+        for path in self.options.eval_files:
+            eval_sets[path] = self._read(path)
+        return eval_sets
+
+    def _read_predict_file(self):
+        path = self.options.predict_file or self._split("test")
+        return self._read(path, labels_required=False)
+
+    # --- What they share ---
+
+    def _model_definition(self):
+        """Returns what a trained model cannot be used without, as a dict."""
+        values = {key: getattr(self.options, key) for key in _MODEL_KEYS if key != "stage"}
+        if self.stage == training.PREDECESSOR:
+            values["suc_layers"] = None
+        return dict(values, stage=self.stage)
+
+    def _groups(self, config):
+        """Returns the groups of the predecessor's layers; in stage 0 each is by itself."""
+        depth = config.num_hidden_layers
+        num_modules = depth if self.stage == training.PREDECESSOR else self.options.suc_layers
+        return modeling_theseus.equal_groups(depth, num_modules)
+
+    def _split(self, name):
+        return input_pipeline.find_split(self.options.data_dir, name)
+
+    def _read(self, path, labels_required=True):
+        return input_pipeline.read_examples(path, self.task, labels_required)
+
+    def _encode(self, examples, tokenizer):
+        length = self.options.max_seq_length
+        return input_pipeline.EncodedExamples(examples, self.task, tokenizer, length)
+
+
+def read_model(folder, options):
+    """Reads the Model that a pretrained BERT's or a stage's folder holds."""
+    if not os.path.isdir(folder):
+        raise UserError("--bert_pretrained_model: %s is no folder" % folder)
+    config = modeling_theseus.BertConfig.from_json_file(os.path.join(folder, "bert_config.json"))
+    if options.max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length=%d: %s has %d positions; give at most that"
+            % (options.max_seq_length, folder, config.max_position_embeddings)
+        )
+    return Model(config, os.path.join(folder, "vocab.txt"))
+
+
+def read_trained_model(folder, options):
+    """Reads the Model of a StageFolder; UserError if the command names another BERT."""
+    model = read_model(folder.path, options)
+    if options.bert_is_given:
+        named = read_model(options.bert_pretrained_model, options)
+        same_vocab = hash_files([named.vocab_file]) == hash_files([model.vocab_file])
+        if not same_vocab or named.config.to_dict() != model.config.to_dict():
+            raise UserError(
+                "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
+                % (folder.path, options.bert_pretrained_model)
+            )
+    return model
+
+
+def make_tokenizer(model, options):
+    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
+    tokenizer = tokenization.FullTokenizer(model.vocab_file, options.do_lower_case)
+    absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
+    if absent:
+        raise UserError("%s: holds no %s" % (model.vocab_file, ", ".join(absent)))
+    if max(tokenizer.inv_vocab) >= model.config.vocab_size:
+        raise UserError(
+            "%s: holds %d tokens, bert_config.json says %d"
+            % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
+        )
+    return tokenizer
+
+
+def _model_files(model):
+    with io.open(model.vocab_file, encoding="utf-8", newline="\n") as reader:
+        return {"bert_config.json": model.config.to_json_string(), "vocab.txt": reader.read()}
+
+
+@contextlib.contextmanager
+def new_session():
+    """A session over a new graph, which is the default one inside."""
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        yield session

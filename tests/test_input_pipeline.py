@@ -1,0 +1,177 @@
+"""Files as users hold them, BERT's form of a pair, and the plan of batches."""
+
+import numpy as np
+import pytest
+
+import input_pipeline
+from errors import UserError
+from input_pipeline import Example
+
+TASK = input_pipeline.TASKS["lcqmc_pair"]
+PAIRS = [Example("喜欢打篮球", "爱打篮球", "1"), Example("a b", "c", "0")]
+
+
+class CharacterTokenizer(object):
+    """One token a character; its id is its code point."""
+
+    def tokenize(self, text):
+        return list(text)
+
+    def convert_tokens_to_ids(self, tokens):
+        special = {"[CLS]": 1, "[SEP]": 2}
+        return [special.get(token) or ord(token) for token in tokens]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "喜欢打篮球\t爱打篮球\t1\na b\tc\t0\n",
+        "喜欢打篮球\t爱打篮球\t1\na b\tc\t0",
+        "喜欢打篮球\t爱打篮球\t1\r\na b\tc\t0\r\n",
+        "\ufeff喜欢打篮球\t爱打篮球\t1\na b\tc\t0\n\n",
+        "text_a\ttext_b\tlabel\n喜欢打篮球\t爱打篮球\t1\n\na b\tc\t0\n",
+        "\ufeff句子一\t句子二\t标签\r\n喜欢打篮球\t爱打篮球\t1\r\na b\tc\t0\r\n",
+    ],
+)
+def test_files_as_users_hold_them(tmp_path, text):
+    path = tmp_path / "train.txt"
+    path.write_bytes(text.encode("utf-8"))
+    assert input_pipeline.read_examples(str(path), TASK) == PAIRS
+
+
+@pytest.mark.parametrize("header", ["", "text_a\ttext_b\n", "Sentence1\tsentence2\n"])
+def test_files_without_labels(tmp_path, header):
+    path = tmp_path / "test.txt"
+    path.write_text(header + "喜欢打篮球\t爱打篮球\na b\tc\n", encoding="utf-8")
+    found = input_pipeline.read_examples(str(path), TASK, labels_required=False)
+    assert found == [Example(a, b, None) for a, b, _ in PAIRS]
+    with pytest.raises(UserError, match="expected text_a, text_b, label.*found 2 columns"):
+        input_pipeline.read_examples(str(path), TASK)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a\tb\t1\na\tb\n", "train.txt, line 2: expected .* found 2 columns"),
+        ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
+        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1; found '2'"),
+        ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),
+        ("a\tb\tlabel\n", "train.txt: holds no example"),
+        ("", "train.txt: holds no example"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "train.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        input_pipeline.read_examples(str(path), TASK)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_bytes("手机\t电脑\t1\n".encode("gbk"))
+    with pytest.raises(UserError, match="cannot be read as UTF-8"):
+        input_pipeline.read_examples(str(path), TASK)
+
+
+def test_a_split_is_a_txt_or_a_tsv(tmp_path):
+    with pytest.raises(UserError, match="neither exists"):
+        input_pipeline.find_split(str(tmp_path), "dev")
+    (tmp_path / "dev.tsv").write_text("")
+    assert input_pipeline.find_split(str(tmp_path), "dev") == str(tmp_path / "dev.tsv")
+    (tmp_path / "dev.txt").write_text("")
+    with pytest.raises(UserError, match="both exist"):
+        input_pipeline.find_split(str(tmp_path), "dev")
+
+
+def test_a_sample_is_fixed_in_order_and_part_of_a_larger_one():
+    examples = [Example(str(n), "", "0") for n in range(100)]
+    few, more = (input_pipeline.sample_examples(examples, count) for count in (10, 40))
+    assert len(few) == 10 and set(few) < set(more) < set(examples)
+    assert few == sorted(few, key=examples.index) == input_pipeline.sample_examples(examples, 10)
+    assert input_pipeline.sample_examples(examples, 500) == examples
+    assert input_pipeline.sample_examples(examples, None) == examples
+
+
+def test_a_pair_in_berts_form():
+    tokens, length_a = input_pipeline.encode_pair(list("ab"), list("c"), 10)
+    assert (tokens, length_a) == (["[CLS]", "a", "b", "[SEP]", "c", "[SEP]"], 4)
+
+
+def bert_truncate(tokens_a, tokens_b, max_length):
+    """google-research/bert's _truncate_seq_pair in its own words: pop from the longer one."""
+    tokens_a, tokens_b = list(tokens_a), list(tokens_b)
+    while len(tokens_a) + len(tokens_b) > max_length:
+        (tokens_a if len(tokens_a) > len(tokens_b) else tokens_b).pop()
+    return tokens_a, tokens_b
+
+
+@pytest.mark.parametrize(
+    "length_a, length_b", [(20, 3), (3, 20), (9, 9), (10, 9), (0, 30), (30, 0)]
+)
+def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
+    tokens_a, tokens_b = list("a" * length_a), list("b" * length_b)
+    found, first = input_pipeline.encode_pair(tokens_a, tokens_b, 13)
+    kept_a, kept_b = bert_truncate(tokens_a, tokens_b, 10)
+    assert found == ["[CLS]"] + kept_a + ["[SEP]"] + kept_b + ["[SEP]"]
+    assert first == len(kept_a) + 2
+
+
+def test_a_batch_is_padded_ids_mask_and_segments():
+    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
+    encoded = input_pipeline.EncodedExamples(examples, TASK, CharacterTokenizer(), 20)
+    assert encoded.lengths.tolist() == [8, 5] and encoded.label_ids.tolist() == [1, -1]
+    arrays = encoded.batch(input_pipeline.PlannedBatch(np.array([1, 0]), 9))
+    assert arrays["input_ids"].tolist() == [
+        [1, ord("f"), 2, ord("g"), 2, 0, 0, 0, 0],
+        [1] + [ord(c) for c in "abc"] + [2] + [ord(c) for c in "de"] + [2, 0],
+    ]
+    assert arrays["input_mask"].tolist() == [[1] * 5 + [0] * 4, [1] * 8 + [0]]
+    assert arrays["segment_ids"].tolist() == [
+        [0, 0, 0, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 1, 0],
+    ]
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.int32)}
+
+
+LENGTHS = np.random.RandomState(3).geometric(0.05, size=20011).clip(5, 128)
+
+
+def test_an_epochs_plan_holds_each_row_once_in_batches_of_one_size():
+    plan = input_pipeline.plan_epoch(LENGTHS, 64, seed=1, epoch=0)
+    assert len(plan) == 313
+    assert sorted(np.concatenate([b.rows for b in plan])) == list(range(20011))
+    assert sorted({len(b.rows) for b in plan}) == [20011 % 64, 64]
+    assert all(b.length == LENGTHS[b.rows].max() for b in plan)
+
+
+def test_a_plan_depends_on_seed_and_epoch():
+    def rows(seed, epoch):
+        plan = input_pipeline.plan_epoch(LENGTHS, 64, seed, epoch)
+        return [batch.rows.tolist() for batch in plan]
+
+    assert rows(1, 3) == rows(1, 3)
+    assert rows(1, 3) != rows(1, 4) and rows(1, 3) != rows(2, 3)
+
+
+def test_a_plan_wastes_little_on_padding_and_yet_is_shuffled():
+    plan = input_pipeline.plan_epoch(LENGTHS, 64, seed=1, epoch=0)
+    computed = sum(len(b.rows) * b.length for b in plan)
+    assert LENGTHS.sum() / computed > 0.9
+    lengths = [b.length for b in plan]
+    assert abs(np.corrcoef(lengths, range(len(lengths)))[0, 1]) < 0.3
+    order = np.concatenate([b.rows for b in plan])
+    assert abs(np.corrcoef(order, range(len(order)))[0, 1]) < 0.05
+
+
+def test_padding_to_one_length_keeps_the_rows():
+    free = input_pipeline.plan_epoch(LENGTHS, 64, 1, 0)
+    padded = input_pipeline.plan_epoch(LENGTHS, 64, 1, 0, padded_length=128)
+    assert {batch.length for batch in padded} == {128}
+    assert [b.rows.tolist() for b in free] == [b.rows.tolist() for b in padded]
+
+
+def test_evaluation_goes_by_length_and_holds_each_row_once():
+    plan = input_pipeline.plan_in_length_order(LENGTHS, 100)
+    assert sorted(np.concatenate([b.rows for b in plan])) == list(range(20011))
+    assert [b.length for b in plan] == sorted(b.length for b in plan)

@@ -1,0 +1,180 @@
+"""Schedules at their boundaries, and AdamW and clipping against numpy."""
+
+import time
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import optimization_theseus
+
+
+def at(session, schedule, steps):
+    step = tf.placeholder(tf.int64, [])
+    rate = schedule(step)
+    assert rate.dtype == tf.float32
+    return [float(session.run(rate, {step: t})) for t in steps]
+
+
+def test_learning_rate_at_its_boundaries(session):
+    def schedule(step):
+        return optimization_theseus.learning_rate_schedule(step, 2e-5, 1000, 100)
+
+    found = at(session, schedule, [0, 1, 99, 100, 101, 999, 1000, 1001])
+    line = [0.0, 1 / 100, 99 / 100, 1 - 100 / 1000, 1 - 101 / 1000, 1 / 1000, 0.0, 0.0]
+    np.testing.assert_allclose(found, 2e-5 * np.array(line), rtol=1e-6)
+    assert found[0] == found[6] == 0.0
+
+
+def test_learning_rate_without_warmup_starts_at_its_peak(session):
+    def schedule(step):
+        return optimization_theseus.learning_rate_schedule(step, 0.5, 10, 0)
+
+    np.testing.assert_allclose(at(session, schedule, [0, 5, 9]), [0.5, 0.25, 0.05], rtol=1e-6)
+
+
+def test_constant_replacing_rate_at_its_boundaries(session):
+    def schedule(step):
+        return optimization_theseus.constant_replacing_rate(step, 0.5, 100)
+
+    assert at(session, schedule, [0, 99, 100, 101]) == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_constant_replacing_rate_stays_where_no_end_is_given(session):
+    def schedule(step):
+        return optimization_theseus.constant_replacing_rate(step, 0.25)
+
+    assert at(session, schedule, [0, 1, 10**9]) == [0.25, 0.25, 0.25]
+
+
+def test_a_constant_rate_for_no_step_is_1_from_the_first(session):
+    def schedule(step):
+        return optimization_theseus.constant_replacing_rate(step, 0.25, 0)
+
+    assert at(session, schedule, [0, 1]) == [1.0, 1.0]
+
+
+def test_linear_replacing_rate_at_its_boundaries(session):
+    def schedule(step):
+        return optimization_theseus.linear_replacing_rate(step, 0.7 / 90, 0.3)
+
+    found = at(session, schedule, [0, 1, 89, 90, 91, 10**6])
+    np.testing.assert_allclose(found[:3], [0.3, 0.3 + 0.7 / 90, 1 - 0.7 / 90], rtol=1e-6)
+    assert found[3:] == [1.0, 1.0, 1.0]
+
+
+def numpy_adamw(weights, moments, gradients, lr, decays, clip_norm):
+    """One step of BERT's AdamW, in float64."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients))
+    for index, gradient in enumerate(gradients):
+        gradient = gradient * min(1.0, clip_norm / norm)
+        m = moments[index][0] = 0.9 * moments[index][0] + 0.1 * gradient
+        v = moments[index][1] = 0.999 * moments[index][1] + 0.001 * gradient**2
+        update = m / (np.sqrt(v) + 1e-6) + decays[index] * weights[index]
+        weights[index] = weights[index] - lr * update
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, 1e9])
+def test_adamw_and_clipping_equal_numpys(session, clip_norm):
+    """A table whose rows occur twice in a batch, a kernel, and a bias, which has no decay."""
+    random = np.random.RandomState(1)
+    weights = [random.normal(size=s).astype(np.float32) for s in [(5, 3), (3, 2), (2,)]]
+    names = ["word_embeddings", "dense/kernel", "dense/bias"]
+    variables = [tf.get_variable(n, initializer=w) for n, w in zip(names, weights)]
+    ids = tf.placeholder(tf.int32, [None])
+    scale = tf.placeholder(tf.float32, [])
+    output = tf.matmul(tf.gather(variables[0], ids), variables[1]) + variables[2]
+    loss = scale * tf.reduce_sum(tf.square(output))
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+        loss, 0.1, num_train_steps=20, num_warmup_steps=3, clip_norm=clip_norm
+    )
+    session.run(tf.global_variables_initializer())
+
+    weights = [w.astype(np.float64) for w in weights]
+    moments = [[0.0, 0.0] for _ in weights]
+    for step, rows in enumerate([[1, 1, 4], [0, 2, 2], [2, 3, 3], [1, 2, 3], [4, 4, 4]]):
+        words = weights[0][rows]
+        outer = 2 * 0.3 * (words @ weights[1] + weights[2])
+        table = np.zeros_like(weights[0])
+        np.add.at(table, rows, outer @ weights[1].T)
+        gradients = [table, words.T @ outer, outer.sum(axis=0)]
+        lr = 0.1 * (step / 3 if step < 3 else 1 - step / 20)
+        numpy_adamw(weights, moments, gradients, lr, [0.01, 0.01, 0.0], clip_norm)
+        session.run(train_op, {ids: rows, scale: 0.3})
+        for variable, expected in zip(variables, weights):
+            # 1 - beta_2 in float32 is off by 2e-5 of itself, an update of 0.1 by 1e-6.
+            np.testing.assert_allclose(session.run(variable), expected, atol=1e-5)
+    assert session.run(tf.train.get_global_step()) == 5
+    slots = {v.op.name for v in tf.global_variables()} - set(names) - {"global_step"}
+    assert slots == {name + "/adam_" + moment for name in names for moment in "mv"}
+
+
+def test_no_weight_decays_before_all_gradients_are_computed(session):
+    """One gradient waits, and only then reads another weight."""
+    slow, read_late = (tf.get_variable(n, initializer=[2.0]) for n in ("slow", "read_late"))
+
+    def wait():
+        time.sleep(0.2)
+        return np.zeros([1], np.float32)
+
+    with tf.control_dependencies([tf.py_func(wait, [], tf.float32)]):
+        late = read_late.read_value()
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+        tf.reduce_sum(slow * late), 0.5, num_train_steps=10, clip_norm=1e9
+    )
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    moments = {v.op.name: session.run(v) for v in tf.global_variables() if "adam_m" in v.op.name}
+    np.testing.assert_allclose(moments["slow/adam_m"], 0.1 * 2.0, rtol=1e-6)
+
+
+def test_clipping_counts_only_what_trains(session):
+    trained = tf.get_variable("bert/encoder/suc_layer_0/kernel", initializer=[0.0])
+    frozen = tf.get_variable("bert/encoder/layer_0/kernel", initializer=[0.0])
+    loss = tf.reduce_sum(trained * 0.5 + frozen * 100.0)
+    gradients = tf.gradients(loss, [trained])
+    clipped = optimization_theseus.reduce_gradients(gradients, [trained], 1.0)
+    assert session.run(clipped) == [[0.5]]
+
+
+def test_finetune_suc_leaves_the_predecessor_alone(session):
+    names = ["layer_0/kernel", "suc_layer_0/kernel", "layer_10/kernel"]
+    variables = [tf.get_variable("bert/encoder/" + name, initializer=[1.0]) for name in names]
+    loss = tf.reduce_sum(tf.add_n(variables) ** 2)
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+        loss, 0.1, num_train_steps=10, finetune_suc=True
+    )
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    first, second, third = session.run(variables)
+    assert first == third == [1.0] and second < 0.9
+    slots = [v.op.name for v in tf.global_variables() if "adam" in v.op.name]
+    assert sorted(slots) == ["bert/encoder/suc_layer_0/kernel/adam_" + m for m in "mv"]
+
+
+def test_apply_gradients_leaves_the_global_step_to_who_gives_it(session):
+    variable = tf.get_variable("kernel", initializer=[1.0])
+    global_step = tf.train.get_or_create_global_step()
+    optimizer = optimization_theseus.AdamWeightDecayOptimizer(0.1)
+    gradient = tf.constant([2.0])
+    without = optimizer.apply_gradients([(gradient, variable)])
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        counted = optimizer.apply_gradients([(gradient, variable)], global_step)
+    session.run(tf.global_variables_initializer())
+    session.run(without)
+    assert session.run(global_step) == 0
+    session.run(counted)
+    session.run(counted)
+    assert session.run(global_step) == 2
+
+
+def test_a_variable_that_the_loss_does_not_depend_on_is_named(session):
+    used, unused = tf.get_variable("used", initializer=[1.0]), tf.get_variable("unused", [1])
+    with pytest.raises(ValueError, match="does not depend on unused$"):
+        optimization_theseus.create_optimizer_for_bert_theseus(
+            tf.reduce_sum(used), 0.1, 10, var_list=[used, unused]
+        )
+    with pytest.raises(ValueError, match="no variable"):
+        optimization_theseus.create_optimizer_for_bert_theseus(
+            tf.reduce_sum(used), 0.1, 10, var_list=[]
+        )

@@ -1,0 +1,56 @@
+"""Token for token what google-research/bert gives (golden/make_tokens.py)."""
+
+import io
+import json
+import os
+
+import pytest
+
+import tokenization
+from conftest import GOLDEN
+from errors import UserError
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with io.open(os.path.join(GOLDEN, "tokens.json"), encoding="utf-8") as reader:
+        return json.load(reader)
+
+
+@pytest.fixture
+def vocab_file(golden, tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(golden["vocab"]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_words_equal_berts(golden, do_lower_case):
+    tokenizer = tokenization.BasicTokenizer(do_lower_case)
+    cases = [case for case in golden["basic"] if case[0] == do_lower_case]
+    assert len(cases) > 100
+    for _, text, words in cases:
+        assert tokenizer.tokenize(text) == words, ascii(text)
+
+
+def test_pieces_and_ids_equal_berts(golden, vocab_file):
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    for text, tokens, ids in golden["full"]:
+        assert tokenizer.tokenize(text) == tokens
+        assert tokenizer.convert_tokens_to_ids(tokens) == ids
+        assert tokenizer.convert_ids_to_tokens(ids) == tokens
+
+
+def test_wordpiece_splits_at_white_space_and_has_its_own_unknown_token():
+    tokenizer = tokenization.WordpieceTokenizer({"a", "##b"}, unk_token="?")
+    assert tokenizer.tokenize("ab ba abb") == ["a", "##b", "?", "a", "##b", "##b"]
+
+
+def test_bytes_are_text_in_utf8():
+    assert tokenization.BasicTokenizer().tokenize("手机a\xff".encode("utf-8")) == ["手", "机", "ay"]
+    assert tokenization.convert_to_unicode(b"a\xffb") == "ab"
+
+
+def test_a_missing_vocabulary_is_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match="vocab.txt: cannot read"):
+        tokenization.FullTokenizer(str(tmp_path / "vocab.txt"))

@@ -1,0 +1,320 @@
+"""The session loop: what changes, what stays, and that an interruption changes nothing."""
+
+import contextlib
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import input_pipeline
+import modeling_theseus
+import tokenization
+import training
+import weights
+from errors import UserError
+from stage_folder import StageFolder
+
+TASK = input_pipeline.TASKS["lcqmc_pair"]
+GROUPS = [list(range(0, 6)), list(range(6, 12))]
+
+
+def make_settings(stage=training.REPLACING, **changes):
+    values = dict(
+        stage=stage,
+        train_scope="successor" if stage == training.SUCCESSOR else "all",
+        learning_rate=1e-3,
+        num_train_epochs=2,
+        warmup_proportion=0.1,
+        train_batch_size=32,
+        seed=1,
+    )
+    return training.Settings(**dict(values, **changes))
+
+
+@pytest.fixture(scope="module")
+def bert(workspace):
+    """(config, weights, training data, dev data); 40 pairs are 2 steps an epoch."""
+    folder = workspace / "data" / "tiny_bert"
+    config = modeling_theseus.BertConfig.from_json_file(str(folder / "bert_config.json"))
+    tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
+
+    def encode(split, count):
+        path = input_pipeline.find_split(str(workspace / "data" / "sample"), split)
+        examples = input_pipeline.read_examples(path, TASK)[:count]
+        return input_pipeline.EncodedExamples(examples, TASK, tokenizer, 64)
+
+    held = weights.CheckpointWeights(weights.find_checkpoint(str(folder)))
+    return config, held, encode("train", 40), encode("dev", 30)
+
+
+@contextlib.contextmanager
+def trainer_in(path, bert, settings, **reporting):
+    """A Trainer in a locked folder, initialized or resumed."""
+    config, held, train_data, dev_data = bert
+    folder = StageFolder(str(path), "stage_1_outputdir")
+    _, num_steps = training.num_steps(settings, len(train_data))
+    with folder.locked(), tf.Graph().as_default(), tf.Session() as session:
+        graph = training.build_graph(settings, config, 2, GROUPS, num_steps)
+        fit = training.match_weights(settings, held, tf.trainable_variables())
+        chosen = training.Reporting(**dict({"log_steps": 1}, **reporting))
+        trainer = training.Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
+        trainer.initialize(held, fit)
+        yield trainer
+
+
+def values_of(prefix):
+    return dict(weights.CheckpointWeights(prefix))
+
+
+def assert_same(found, expected):
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(bert, tmp_path_factory):
+    """(state, values of last, values of best) of a stage 1 of 4 steps."""
+    path = tmp_path_factory.mktemp("uninterrupted")
+    with trainer_in(path, bert, make_settings()) as trainer:
+        assert trainer.run()
+    folder = StageFolder(str(path), "stage_1_outputdir")
+    return (
+        folder.state(),
+        values_of(folder.checkpoint("last")),
+        values_of(folder.best_checkpoint()),
+    )
+
+
+def assert_equals_no_interruption(path, uninterrupted):
+    state, last, best = uninterrupted
+    folder = StageFolder(str(path), "stage_1_outputdir")
+    found = folder.state()
+    for key in ("last", "best", "evaluations"):
+        assert found[key] == state[key]
+    assert_same(values_of(folder.checkpoint("last")), last)
+    assert_same(values_of(folder.best_checkpoint()), best)
+
+
+def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupted):
+    state, last, best = uninterrupted
+    assert last["global_step"] == 4
+    assert [entry["global_step"] for entry in state["evaluations"]] == [2, 4]
+    top = max(entry["accuracy"] for entry in state["evaluations"])
+    assert state["best"]["accuracy"] == top
+    assert any("/adam_m" in name for name in last)
+    names = set(best)
+    assert "bert/encoder/suc_layer_1/output/dense/kernel" in names and "output_weights" in names
+    assert not [n for n in names if "adam" in n or "bert/encoder/layer_" in n]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
+    bert, tmp_path, uninterrupted, stop_after
+):
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        step_of = trainer._train_step
+
+        def train_step(planned, step):
+            if step + 1 == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step_of(planned, step)
+
+        trainer._train_step = train_step
+        assert not trainer.run()
+    assert StageFolder(str(tmp_path), "").state()["last"]["global_step"] == stop_after
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("crash_at", [0, 1, 3])
+def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
+    bert, tmp_path, uninterrupted, crash_at
+):
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+        step_of = trainer._train_step
+
+        def train_step(planned, step):
+            if step == crash_at:
+                raise RuntimeError("crash")
+            return step_of(planned, step)
+
+        trainer._train_step = train_step
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+def test_an_epochs_end_that_was_not_evaluated_is_evaluated_first(
+    bert, tmp_path, uninterrupted, monkeypatch
+):
+    def crash(*_):
+        raise RuntimeError("crash")
+
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        monkeypatch.setattr(trainer.folder, "commit", trainer.folder.commit)
+        monkeypatch.setattr(training.evaluation, "evaluate", crash)
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+        monkeypatch.undo()
+    state = StageFolder(str(tmp_path), "").state()
+    assert state["last"]["global_step"] == 2 and not state["evaluations"]
+
+    order = []
+    evaluate = training.evaluation.evaluate
+    monkeypatch.setattr(
+        training.evaluation, "evaluate", lambda *a: order.append("evaluate") or evaluate(*a)
+    )
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        step_of = trainer._train_step
+        trainer._train_step = lambda *a: order.append("step") or step_of(*a)
+        assert trainer.run()
+    assert order == ["evaluate", "step", "step", "evaluate"]
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+def test_a_checkpoint_written_before_its_state_is_written_again(bert, tmp_path, uninterrupted):
+    """A crash between the best checkpoint and the state that names it."""
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        commit, commits = trainer.folder.commit, []
+
+        def crash_at_second(state):
+            commits.append(state)
+            if len(commits) == 2:
+                raise RuntimeError("crash")
+            commit(state)
+
+        trainer.folder.commit = crash_at_second
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+    assert os.path.exists(str(tmp_path / "best" / "model.ckpt-2.index"))
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+def test_a_finished_run_trains_nothing(bert, tmp_path, monkeypatch):
+    for _ in range(2):
+        with trainer_in(tmp_path, bert, make_settings()) as trainer:
+            assert trainer.run()
+        monkeypatch.delattr(training.Trainer, "_train_step", raising=False)
+
+
+@pytest.mark.parametrize(
+    "stage, scope, changing",
+    [
+        (training.PREDECESSOR, "all", "embeddings predecessor's pooler classifier"),
+        (training.REPLACING, "all", "embeddings predecessor's successor's pooler classifier"),
+        (training.REPLACING, "successor", "embeddings successor's pooler classifier"),
+        (training.REPLACING, "successor_layers", "successor's"),
+        (training.SUCCESSOR, "successor", "embeddings successor's pooler classifier"),
+        (training.SUCCESSOR, "successor_layers", "successor's"),
+    ],
+)
+def test_only_what_should_train_changes(bert, stage, scope, changing):
+    config, held, train_data, _ = bert
+    settings = make_settings(stage, train_scope=scope)
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = training.build_graph(settings, config, 2, GROUPS, 6)
+        variables = tf.trainable_variables()
+        names = [v.op.name for v in variables]
+        sources = modeling_theseus.assign_sources(names, held)
+        weights.load(session, tf.global_variables(), held, sources)
+        before = session.run(variables)
+        paths = []
+        for planned in input_pipeline.plan_epoch(train_data.lengths, 8, 1, 0):
+            arrays = train_data.batch(planned)
+            feed = {tensor: arrays[name] for name, tensor in graph.features.items()}
+            feed[graph.label_ids] = train_data.label_ids[planned.rows]
+            paths.append(tuple(session.run([graph.path, graph.train_op], feed)[0]))
+        after = session.run(variables)
+        assert session.run(tf.train.get_global_step()) == len(paths) == 5
+        slots = {v.op.name for v in tf.global_variables() if "/adam_" in v.op.name}
+
+    assert len(set(paths)) > 1 or stage != training.REPLACING
+    groups = {name: modeling_theseus.variable_group(name).split(" ")[0] for name in names}
+    for name, old, new in zip(names, before, after):
+        changed = (old != new).any()
+        assert changed == (groups[name] in changing.split()), name
+    training_names = [name for name in names if groups[name] in changing.split()]
+    assert slots == {"%s/adam_%s" % (name, m) for name in training_names for m in "mv"}
+
+
+def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
+    # Without dropout, whose masks depend on the padded shape.
+    config, held, train_data, dev_data = bert
+    config = modeling_theseus.BertConfig.from_dict(
+        dict(config.to_dict(), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
+    losses = {}
+    for length in (None, 64):
+        settings = make_settings(padded_length=length)
+        path = tmp_path / str(length)
+        with trainer_in(path, (config, held, train_data, dev_data), settings) as trainer:
+            step_of, found = trainer._train_step, losses.setdefault(length, [])
+
+            def train_step(planned, step, step_of=step_of, found=found):
+                result = step_of(planned, step)
+                found.append(result[0])
+                return result
+
+            trainer._train_step = train_step
+            trainer.run()
+    assert len(losses[64]) == 4
+    np.testing.assert_allclose(losses[None], losses[64], rtol=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):
+    settings = make_settings(learning_rate=1e30, warmup_proportion=0.0)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        with pytest.raises(UserError, match="the loss is .* in step [234]; lower --learning_rate"):
+            trainer.run()
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        (dict(), [0.5, 0.5, 0.5]),
+        (dict(steps_for_replacing=80), [0.5, 0.5, 1.0]),
+        (dict(replace_until=0.8), [0.5, 0.75, 1.0]),
+        (dict(replace_linear_k=0.01, replace_rate_prob=0.3), [0.3, 0.7, 1.0]),
+    ],
+)
+def test_the_replacing_rate_of_each_scheduler(session, changes, expected):
+    settings = make_settings(**changes)
+    step = tf.placeholder(tf.int64, [])
+    rate = training.replacing_rate(settings, step, 100)
+    found = [session.run(rate, {step: t}) for t in (0, 40, 80)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_steps_of_whole_and_of_broken_epochs():
+    assert training.num_steps(make_settings(num_train_epochs=3), 65) == (3, 9)
+    assert training.num_steps(make_settings(num_train_epochs=0.5), 320) == (10, 5)
+    assert training.num_steps(make_settings(num_train_epochs=0.01), 32) == (1, 1)
+
+
+def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
+    config, held, _, _ = bert
+    settings = make_settings(train_scope="successor_layers")
+    with tf.Graph().as_default():
+        training.build_graph(settings, config, 2, GROUPS, 4)
+        with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
+            training.match_weights(settings, held, tf.trainable_variables())
+
+
+def test_the_log_says_what_trains_and_what_is_frozen(bert):
+    config, _, _, _ = bert
+    settings = make_settings(train_scope="successor_layers")
+    with tf.Graph().as_default():
+        graph = training.build_graph(settings, config, 2, GROUPS, 4)
+        line = training.describe_variables(graph.trained, tf.trainable_variables())
+    # A layer: 4 (16 * 16 + 16) + 2 (16 * 32) + 32 + 16 + 4 * 16.
+    layer = 4 * 272 + 2 * 512 + 48 + 64
+    assert line.startswith("training 32 of 233 variables, %s of " % "{:,}".format(2 * layer))
+    assert line.endswith("frozen: embeddings, predecessor's encoder, pooler, classifier")

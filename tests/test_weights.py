@@ -1,0 +1,107 @@
+"""Reading checkpoints, matching them with a graph, and what is said of the rest."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import weights
+from errors import UserError
+
+VALUES = {
+    "bert/encoder/layer_0/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "bert/embeddings/word_embeddings": np.ones([4, 2], np.float32),
+    "cls/predictions/output_bias": np.zeros([4], np.float32),
+    "bert/encoder/layer_0/kernel/adam_m": np.zeros([2, 3], np.float32),
+    "global_step": np.array(7, np.int64),
+}
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in VALUES.items():
+            tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        path = str(tmp_path / "bert_model.ckpt")
+        return tf.train.Saver().save(session, path, write_state=False)
+
+
+def variables_of(shapes):
+    return [tf.get_variable(name, shape) for name, shape in shapes.items()]
+
+
+def same_names(variables, source):
+    return {v.op.name: v.op.name for v in variables if v.op.name in source}
+
+
+def test_a_checkpoint_is_a_mapping_of_its_weights(prefix):
+    held = weights.CheckpointWeights(prefix)
+    assert dict(held).keys() == VALUES.keys() and len(held) == len(VALUES)
+    for name, value in VALUES.items():
+        np.testing.assert_array_equal(held[name], value)
+    assert "absent" not in held
+    with pytest.raises(KeyError):
+        held["absent"]
+
+
+def test_what_is_not_filled_and_what_is_not_used_is_reported(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    variables = variables_of({"bert/encoder/layer_0/kernel": [2, 3], "output_weights": [2, 2]})
+    fit = weights.match(variables, held, same_names(variables, held))
+    assert fit.missing == ["output_weights"]
+    assert fit.unused == ["bert/embeddings/word_embeddings", "cls/predictions/output_bias"]
+    report = weights.report(fit, held)
+    assert "filled           1 variables" in report
+    assert "start at random  output_weights" in report
+    assert "not used         bert/embeddings/word_embeddings (1), cls/predictions/" in report
+
+
+@pytest.mark.parametrize("name", ["bert/encoder/layer_1/kernel", "bert/embeddings/position"])
+def test_a_missing_encoder_or_embedding_weight_is_an_error_that_names_it(session, prefix, name):
+    held = weights.CheckpointWeights(prefix)
+    variables = variables_of({name: [2, 3]})
+    with pytest.raises(UserError, match="bert_model.ckpt: holds no %s" % name):
+        weights.match(variables, held, {})
+
+
+def test_a_shape_that_differs_is_an_error_that_names_it(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    variables = variables_of({"bert/encoder/layer_0/kernel": [3, 3]})
+    with pytest.raises(UserError, match=r"layer_0/kernel has the shape \[2, 3\].*\[3, 3\]"):
+        weights.match(variables, held, same_names(variables, held))
+
+
+def test_variables_get_their_weights_and_the_others_their_initial_values(session, prefix):
+    variables = variables_of({"bert/encoder/layer_0/kernel": [2, 3]})
+    variables.append(tf.get_variable("output_bias", [2], initializer=tf.ones_initializer()))
+    held = weights.CheckpointWeights(prefix)
+    weights.load(session, variables, held, same_names(variables, held))
+    found = session.run(variables)
+    np.testing.assert_array_equal(found[0], VALUES["bert/encoder/layer_0/kernel"])
+    np.testing.assert_array_equal(found[1], [1.0, 1.0])
+
+
+def test_a_checkpoint_is_found_by_prefix_or_folder(prefix, tmp_path):
+    assert weights.find_checkpoint(prefix) == prefix
+    assert weights.find_checkpoint(str(tmp_path)) == prefix
+    assert len(weights.checkpoint_files(prefix)) == 2
+    for path in weights.checkpoint_files(prefix):
+        shutil.copy(path, path.replace("bert_model.ckpt", "bert_model.ckpt-9"))
+    with pytest.raises(UserError, match="found 2 checkpoints"):
+        weights.find_checkpoint(str(tmp_path))
+    with pytest.raises(UserError, match="absent: expected .* found none"):
+        weights.find_checkpoint(str(tmp_path / "absent"))
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(prefix):
+    index, data = weights.checkpoint_files(prefix)
+    with open(data, "r+b") as file:
+        file.truncate(10)
+    with pytest.raises(UserError, match="bert_model.ckpt: cannot (be )?read"):
+        dict(weights.CheckpointWeights(prefix))
+    with open(index, "r+b") as file:
+        file.truncate(10)
+    with pytest.raises(UserError, match="bert_model.ckpt: cannot be read as a checkpoint"):
+        weights.CheckpointWeights(prefix)

@@ -1,0 +1,297 @@
+"""The command line: the published lines end to end, results on disk, and users' mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags
+from absl.testing import flagsaver
+
+import run_classifier
+from conftest import SMALL_BERT, write_bert, write_pairs
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPT = os.path.join(ROOT, "run_classifier.py")
+
+
+def run_script(workspace, line):
+    """Runs a command line in a new process; returns (exit status, output, errors)."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT] + line.split()[2:],
+        cwd=str(workspace),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        encoding="utf-8",
+    )
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def read_json(*path):
+    with open(os.path.join(*[str(part) for part in path]), encoding="utf-8") as reader:
+        return json.load(reader)
+
+
+# --- The published lines ---
+
+SIX = ["python run_classifier.py --do_train --do_eval --suc_layers 6"]
+SIX += [SIX[0] + " --finetune_suc"]
+TWO = [
+    "python run_classifier.py --do_train --do_eval --stage_1_outputdir out_1_2 "
+    "--stage_2_outputdir out_2_2 --suc_layers 2"
+]
+TWO += [TWO[0] + " --finetune_suc"]
+THREE = [TWO[0].replace("out_1_2", "out_1_3").replace("out_2_2", "out_2_3")]
+
+
+@pytest.mark.parametrize(
+    "lines, folders, layers",
+    [
+        (SIX, ["out_1", "out_2"], 6),
+        (TWO, ["out_1_2", "out_2_2"], 2),
+        (THREE, ["out_1_3"], 2),
+    ],
+)
+def test_the_published_lines(workspace, lines, folders, layers):
+    for line, folder in zip(lines, folders):
+        status, output, errors = run_script(
+            workspace, line + " --max_train_examples=128 --num_train_epochs=1"
+        )
+        assert status == 0, errors
+        assert "training " in errors and "step 2/2: loss " in errors
+        table = output.splitlines()
+        assert table[1].startswith("epoch 1, step 2  best") and table[3].startswith("dev ")
+        results = read_json(workspace, folder, "eval_results.json")
+        assert results["split"] == "dev" and results["num_examples"] == 60
+        assert results["global_step"] == 2
+        assert results["checkpoint"] == "best/model.ckpt-2"
+        assert 0 <= results["accuracy"] <= 1 and results["loss"] > 0
+        held = tf.train.list_variables(str(workspace / folder / results["checkpoint"]))
+        kernels = [name for name, _ in held if name.endswith("intermediate/dense/kernel")]
+        assert len(kernels) == layers and all("suc_layer" in name for name in kernels)
+
+
+# --- In one process, on a BERT of 4 layers ---
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with data in TSV, of 2 steps an epoch, and a BERT of 4 layers."""
+    root = tmp_path_factory.mktemp("small")
+    (root / "data").mkdir()
+    for split, count, seed in [("train", 64, 1), ("dev", 30, 2), ("test", 20, 3)]:
+        write_pairs(root / "data" / (split + ".tsv"), count, seed)
+    write_bert(root / "bert", dict(SMALL_BERT, num_hidden_layers=4))
+    return root
+
+
+COMMON = "--data_dir=data --bert_pretrained_model=bert --suc_layers=2 --train_batch_size=32 "
+COMMON += "--num_train_epochs=1"
+
+
+def command(arguments, folder, monkeypatch):
+    """Runs a command in this process, in `folder`."""
+    monkeypatch.chdir(str(folder))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["run_classifier.py", "--do_eval"])
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        argv = ["run_classifier.py"] + arguments.split()
+        run_classifier.main(run_classifier.parse_flags(argv))
+
+
+def refused(arguments, folder, monkeypatch):
+    """Returns the line that a command is refused with."""
+    with pytest.raises(SystemExit) as caught:
+        command(arguments, folder, monkeypatch)
+    assert "\n" not in caught.value.code
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    """The folder with all three stages trained: out_0, out_1 and out_2."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        command("--do_train --finetune_pre " + COMMON, small, monkeypatch)
+        command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, small, monkeypatch)
+        command("--do_train --finetune_suc " + COMMON, small, monkeypatch)
+    return small
+
+
+def test_each_stage_starts_from_where_it_should(trained):
+    definitions = [read_json(trained, "out_%d" % stage, "run.json") for stage in range(3)]
+    assert [d["stage"] for d in definitions] == ["predecessor", "replacing", "successor"]
+    assert [d["train_scope"] for d in definitions] == ["all", "all", "successor"]
+    assert [d["suc_layers"] for d in definitions] == [None, 2, 2]
+    assert len({d["weights"] for d in definitions}) == 3
+    assert len({d["train_data"] for d in definitions}) == 1
+
+
+def test_a_finished_run_trains_nothing_and_prints_the_same_table(trained, monkeypatch, capsys):
+    line = "--do_train --do_eval --init_checkpoint=out_0 " + COMMON
+    command(line, trained, monkeypatch)
+    first = capsys.readouterr().out
+    files = ["eval_results.json", "state.json", "run.json"]
+    before = [read_json(trained, "out_1", name) for name in files]
+    monkeypatch.setattr("training.build_graph", None)
+    command(line, trained, monkeypatch)
+    assert capsys.readouterr().out == first
+    assert "dev " in first and "best" in first
+    assert [read_json(trained, "out_1", name) for name in files] == before
+
+
+def test_a_users_own_files_are_reported_by_name(trained, monkeypatch, capsys):
+    write_pairs(trained / "business.tsv", 12, 5)
+    line = "--do_eval --eval_split=test --eval_files=business.tsv,data/dev.tsv "
+    command(line + "--finetune_suc " + COMMON, trained, monkeypatch)
+    results = read_json(trained, "out_2", "eval_results.json")
+    assert results["split"] == "test" and results["num_examples"] == 20
+    assert list(results["eval_files"]) == ["business.tsv", "data/dev.tsv"]
+    assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 0.5
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["examples", "test", "business.tsv", "data/dev.tsv"]
+    timing = read_json(trained, "out_2", "timing.json")
+    assert timing["train_seconds"] > 0 and timing["eval_examples_per_second"] > 0
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_predictions_follow_the_file(trained, monkeypatch, labelled):
+    path = trained / "data" / "test.tsv"
+    if not labelled:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+        path = trained / "unlabelled.tsv"
+        text = "".join("%s\t%s\n" % (row[0], row[1]) for row in rows)
+        path.write_text(text, encoding="utf-8")
+    line = "--do_predict --predict_batch_size=7 --predict_file=%s " % path
+    command(line + COMMON, trained, monkeypatch)
+    with open(str(trained / "out_1" / "predictions.tsv"), encoding="utf-8") as reader:
+        header, *rows = [line.rstrip("\n").split("\t") for line in reader]
+    assert ("label" in header) == labelled
+    expected = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    columns = 3 if labelled else 2
+    assert [row[:columns] for row in rows] == expected
+    for row in rows:
+        zero, one = float(row[-2]), float(row[-1])
+        assert zero + one == pytest.approx(1.0, abs=1e-7)
+        assert row[-3] == ("1" if one > zero else "0")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("--learning_rate=1e-3", "--learning_rate: out_1 holds a run with 2e-05, .* has 0.001;"),
+        ("--seed=7", "--seed: out_1 holds a run with 42, this command has 7; .*stage_1_outputdir"),
+        ("--pad_to_max_length", "--pad_to_max_length: .* with None, this command has 128"),
+        ("--suc_layers=4", "--suc_layers: out_1 holds a run with 2, this command has 4"),
+        ("--max_train_examples=9", "--max_train_examples: .* with None, this command has 9"),
+        ("--init_checkpoint=", "--init_checkpoint or --bert_pretrained_model: the starting weig"),
+    ],
+)
+def test_a_contradiction_of_the_run_is_refused(trained, monkeypatch, change, message):
+    line = "--do_train --init_checkpoint=out_0 %s %s" % (COMMON, change)
+    assert_matches(message, refused(line, trained, monkeypatch))
+
+
+def test_changed_training_data_is_refused(trained, monkeypatch):
+    path = trained / "data" / "train.tsv"
+    held = path.read_bytes()
+    try:
+        write_pairs(path, 64, seed=9)
+        line = "--do_train --init_checkpoint=out_0 " + COMMON
+        assert "--data_dir: the training data's hash: out_1" in refused(line, trained, monkeypatch)
+    finally:
+        path.write_bytes(held)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--do_eval --suc_layers=4", "--suc_layers: out_1 holds a run with 2, this command has 4"),
+        ("--do_eval --max_seq_length=64", "--max_seq_length: out_1 holds a run with 128"),
+        ("--do_eval --stage_1_outputdir=none", "--stage_1_outputdir: none holds no trained model"),
+        ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: out_1 holds a successor of 2"),
+        ("--do_train --suc_layers=3", "suc_layers = 3 does not divide .* 4 layers; choose one of"),
+        ("--do_train --max_seq_length=129", "--max_seq_length=129: bert has 128 positions"),
+        ("--do_train --data_dir=none", "none/train.txt, none/train.tsv: neither exists"),
+        ("--do_train --bert_pretrained_model=none", "--bert_pretrained_model: none is no folder"),
+        ("--do_train --init_checkpoint=none", "none: expected a checkpoint's prefix"),
+        ("--do_eval --eval_files=none.tsv", "none.tsv: cannot be read"),
+        ("--do_predict --predict_file=none.tsv", "none.tsv: cannot be read"),
+        ("--do_train --train_scope=successor_layers", "bert/bert_model.ckpt holds no trained clas"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(trained, monkeypatch, line, message):
+    before = sorted(os.listdir(str(trained)))
+    if "--do_train" in line and "finetune_suc" not in line:
+        line += " --stage_1_outputdir=new"
+    found = refused(COMMON + " " + line, trained, monkeypatch)
+    assert found.startswith("run_classifier.py: ")
+    assert_matches(message, found)
+    assert sorted(os.listdir(str(trained))) == before
+
+
+def assert_matches(pattern, text):
+    __tracebackhide__ = True
+    with pytest.raises(ValueError, match=pattern):
+        raise ValueError(text)
+
+
+def test_another_bert_than_the_stages_is_refused(trained, monkeypatch):
+    if not (trained / "other").exists():
+        write_bert(trained / "other", dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu"))
+    line = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=other")
+    found = refused("--do_eval " + line, trained, monkeypatch)
+    assert_matches("--bert_pretrained_model: out_1 was trained with another", found)
+
+
+def test_a_flagfile_is_read(trained, monkeypatch):
+    (trained / "my.flags").write_text("--do_eval\n--data_dir=data\n--suc_layers=4\n")
+    found = refused("--flagfile=my.flags", trained, monkeypatch)
+    assert_matches("--suc_layers: out_1 holds a run with 2, this command has 4", found)
+
+
+# --- Mistakes in the flags ---
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--do_train --do_eval suc_layers = 6", "'suc_layers = 6' is no flag; .* --suc_layers=6?"),
+        ("--do_train suc_layers=6", "'suc_layers=6' is no flag; did you mean --suc_layers=6?"),
+        ("--do_train lcqmc", "'lcqmc' is no flag; flags begin with --"),
+        ("", "do_train=False, do_eval=False, do_predict=False: give at least one"),
+        ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
+        ("--do_train --suc_layers=0", "--suc_layers=0: .* >= 1|--suc_layers=0: .*positive"),
+        ("--do_train --replace_rate_prob=1.5", r"--replace_rate_prob=1.5: .*\[0.0, 1.0\]"),
+        ("--do_train --num_train_epochs=0", "num_train_epochs=0.0: must be above 0"),
+        ("--do_train --finetune_pre --finetune_suc", "finetune_pre=True.*: give one of them"),
+        ("--do_train --replace_scheduler=linear", "a linear rate takes exactly one of"),
+        ("--do_train --replace_linear_k=0.1", "a constant one takes neither"),
+        (
+            "--do_train --replace_scheduler=linear --replace_until=0.5 --replace_linear_k=0.1",
+            "a linear rate takes exactly one of",
+        ),
+        (
+            "--do_train --replace_scheduler=linear --replace_until=0.5 --steps_for_replacing=3",
+            "--steps_for_replacing is for a constant rate",
+        ),
+        ("--do_train --finetune_pre --train_scope=successor", "stage 0 trains all"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):
+    found = refused(arguments, tmp_path, monkeypatch)
+    assert found.startswith("run_classifier.py: ")
+    assert_matches(message, found)
+
+
+def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(workspace):
+    status, output, errors = run_script(
+        workspace, "python run_classifier.py --do_train --do_eval suc_layers = 6 --finetune_suc"
+    )
+    assert (status, output) == (1, "")
+    meant = "run_classifier.py: 'suc_layers = 6' is no flag; did you mean --suc_layers=6?\n"
+    assert errors == meant

@@ -10,7 +10,7 @@ from tqdm import tqdm
 import input_pipeline
 import modeling_theseus
 
-TABLE_COLUMNS = ("accuracy", "precision", "recall", "f1", "loss", "majority_class_rate")
+TABLE_COLUMNS = ("accuracy", "majority_class_rate", "precision", "recall", "f1", "loss")
 
 EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits")
 """A classifier without dropout.

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 import input_pipeline
 import modeling_theseus
+from errors import UserError
 
 TABLE_COLUMNS = ("accuracy", "majority_class_rate", "precision", "recall", "f1", "loss")
 
@@ -41,13 +42,17 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, desc
 
     Returns:
       float32 [rows, num_labels], in the order of the rows.
+
+    Raises:
+      UserError: a logit is infinite or no number.
     """
     logits = np.zeros([len(encoded), graph.logits.shape.as_list()[-1]], np.float32)
     plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length)
     for planned in tqdm(plan, description, leave=False, unit="batch", disable=None):
-        arrays = encoded.batch(planned)
-        feed = {placeholder: arrays[name] for name, placeholder in graph.features.items()}
+        feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
         logits[planned.rows] = session.run(graph.logits, feed)
+    if not np.isfinite(logits).all():
+        raise UserError("the model's logits are no finite numbers: its training has diverged")
     return logits
 
 

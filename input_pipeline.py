@@ -30,6 +30,7 @@ BATCHES_PER_POOL = 50
 
 _TEXT_COLUMNS = {"text_a", "text_b", "text1", "text2", "sentence1", "sentence2"}
 _TEXT_COLUMNS |= {"question1", "question2", "s1", "s2", "q1", "q2", "query", "title"}
+_LABEL_COLUMNS = {"label", "labels", "gold_label", "score", "similarity", "is_duplicate", "标签"}
 
 
 # --- Files and examples ---
@@ -53,8 +54,8 @@ def read_examples(path, task, labels_required=True):
     """Reads tab-separated lines `text_a text_b label`, UTF-8.
 
     A byte-order mark, CRLF line ends, empty lines and a header are understood. The
-    first line is a header if its third column is neither a label nor a number, or,
-    without a third column, if both its columns are usual names of columns.
+    first line is a header if its third column, or without one its first two, bear a
+    usual name for a column: `_LABEL_COLUMNS`, `_TEXT_COLUMNS`.
 
     Args:
       path: the file.
@@ -74,7 +75,7 @@ def read_examples(path, task, labels_required=True):
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("%s: cannot be read as UTF-8 text: %s" % (path, error))
     rows = [(number, line.split("\t")) for number, line in lines if line]
-    if rows and _is_header(rows[0][1], task):
+    if rows and _is_header(rows[0][1]):
         rows = rows[1:]
     if not rows:
         raise UserError("%s: holds no example" % path)
@@ -82,10 +83,11 @@ def read_examples(path, task, labels_required=True):
     return [_example(path, number, row, columns, task) for number, row in rows]
 
 
-def _is_header(row, task):
-    if len(row) == 3:
-        return row[2] not in task.labels and not row[2].strip().lstrip("-").isdigit()
-    return len(row) == 2 and all(column.strip().lower() in _TEXT_COLUMNS for column in row)
+def _is_header(row):
+    names = [column.strip().lower() for column in row]
+    if len(names) == 3:
+        return names[2] in _LABEL_COLUMNS
+    return len(names) == 2 and _TEXT_COLUMNS.issuperset(names)
 
 
 def _example(path, number, row, columns, task):

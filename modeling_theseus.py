@@ -70,7 +70,22 @@ class BertConfig(object):
         type_vocab_size=16,
         initializer_range=0.02,
     ):
-        """Raises UserError for heads that do not divide hidden_size, and unknown activations."""
+        """Raises UserError for a size that is no positive integer, or values that do not fit."""
+        sizes = dict(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads,
+            intermediate_size=intermediate_size,
+            max_position_embeddings=max_position_embeddings,
+            type_vocab_size=type_vocab_size,
+        )
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise UserError("%s = %r is no positive integer" % (name, size))
+        for rate in (hidden_dropout_prob, attention_probs_dropout_prob):
+            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                raise UserError("a dropout probability of %r is not in [0, 1)" % (rate,))
         if hidden_size % num_attention_heads:
             raise UserError(
                 "hidden_size = %d is no multiple of num_attention_heads = %d"
@@ -96,12 +111,12 @@ class BertConfig(object):
         Keys that BertConfig does not know are left out. Raises UserError where
         vocab_size is missing.
         """
-        if "vocab_size" not in json_object:
+        if not isinstance(json_object, dict) or "vocab_size" not in json_object:
             raise UserError("vocab_size is missing")
         known = inspect.signature(cls).parameters
         values = {key: json_object[key] for key in known if key in json_object}
         from_hugging_face = "model_type" in json_object or "architectures" in json_object
-        if from_hugging_face and values.get("hidden_act") == "gelu":
+        if from_hugging_face and values.get("hidden_act", "gelu") == "gelu":
             values["hidden_act"] = "gelu_erf"
         return cls(**values)
 
@@ -209,7 +224,7 @@ class BertModel(object):
             with tf.variable_scope("pooler"):
                 first_token = self.sequence_output[:, 0]
                 self.pooled_output = tf.tanh(
-                    _dense(first_token, config.hidden_size, config, "dense")
+                    dense(first_token, config.hidden_size, config, "dense")
                 )
 
     def get_pooled_output(self):
@@ -370,7 +385,7 @@ def transformer_layer(hidden, attention_bias, config, random_key, scope):
                 hidden = _add_and_norm(context, hidden, config, random_key)
         with tf.variable_scope("intermediate"):
             activation = get_activation(config.hidden_act)
-            intermediate = activation(_dense(hidden, config.intermediate_size, config, "dense"))
+            intermediate = activation(dense(hidden, config.intermediate_size, config, "dense"))
         with tf.variable_scope("output"):
             return _add_and_norm(intermediate, hidden, config, random_key)
 
@@ -382,7 +397,7 @@ def _self_attention(hidden, attention_bias, config, random_key):
     head_size = config.hidden_size // num_heads
 
     def heads(name):
-        projected = _dense(hidden, config.hidden_size, config, name)
+        projected = dense(hidden, config.hidden_size, config, name)
         split = tf.reshape(projected, [batch_size, seq_length, num_heads, head_size])
         return tf.transpose(split, [0, 2, 1, 3])  # [B, N, T, D]
 
@@ -396,8 +411,8 @@ def _self_attention(hidden, attention_bias, config, random_key):
 
 def _add_and_norm(update, hidden, config, random_key):
     """LayerNorm(hidden + dropout(dense(update)))."""
-    update = _dense(update, config.hidden_size, config, "dense")
-    return _layer_norm(hidden + dropout(update, config.hidden_dropout_prob, random_key))
+    update = dense(update, config.hidden_size, config, "dense")
+    return layer_norm(hidden + dropout(update, config.hidden_dropout_prob, random_key))
 
 
 def _embeddings(input_ids, token_type_ids, config, random_key):
@@ -413,7 +428,7 @@ def _embeddings(input_ids, token_type_ids, config, random_key):
     positions = table("position_embeddings", config.max_position_embeddings)
     positions = tf.slice(positions, [0, 0], [tf.shape(input_ids)[1], -1])
     hidden = tf.reshape(words + positions, [-1, config.hidden_size]) + token_types
-    return word_table, dropout(_layer_norm(hidden), config.hidden_dropout_prob, random_key)
+    return word_table, dropout(layer_norm(hidden), config.hidden_dropout_prob, random_key)
 
 
 def create_attention_bias(input_mask):
@@ -445,21 +460,21 @@ def dropout(tensor, rate, random_key):
 
 def get_activation(name):
     """Returns the activation function of that resolved name; UserError if unknown."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         known = sorted(set(ACTIVATIONS).union(_TANH_GELUS))
         raise UserError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
     return ACTIVATIONS[name]
 
 
-def _dense(tensor, units, config, name):
-    """tensor @ kernel + bias, for [X, Y] -> [X, units]."""
+def dense(tensor, units, config, name):
+    """A linear layer: tensor @ kernel + bias, for float32 [X, Y] -> [X, units]."""
     with tf.variable_scope(name):
         kernel = _normal_variable("kernel", [tensor.shape.as_list()[-1], units], config)
         bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
         return tf.nn.bias_add(tf.matmul(tensor, kernel), bias)
 
 
-def _layer_norm(tensor):
+def layer_norm(tensor):
     """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
     with tf.variable_scope("LayerNorm"):
         size = tensor.shape.as_list()[-1]
@@ -499,6 +514,11 @@ def feature_placeholders():
     """Returns the classifier's inputs by name: int32 placeholders, each [B, T]."""
     names = ("input_ids", "input_mask", "segment_ids")
     return {name: tf.placeholder(tf.int32, [None, None], name=name) for name in names}
+
+
+def feed_features(placeholders, arrays):
+    """Returns a feed dict from the placeholders of `feature_placeholders` to arrays by name."""
+    return {placeholder: arrays[name] for name, placeholder in placeholders.items()}
 
 
 def classifier(features, config, num_labels, groups, path, random_key=None):
@@ -604,6 +624,17 @@ def assign_sources(variable_names, source_names):
                 sources[name] = candidate
                 break
     return sources
+
+
+def deeper_successor_layer(variable_names, source_names):
+    """Returns a weight, str, of a successor layer that the variables lack; None if none is.
+
+    A successor that has lost its upper layers is another model.
+    """
+    if not any(_SUCCESSOR_LAYER.match(name) for name in variable_names):
+        return None
+    held = set(variable_names)
+    return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in held), None)
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):

@@ -6,6 +6,7 @@
 --finetune_pre, before both, fine-tunes the predecessor itself (stage 0).
 """
 
+import math
 import os
 import re
 import sys
@@ -75,6 +76,7 @@ flags.DEFINE_integer(
     None,
     "Steps after which a constant rate becomes 1. Unset: never.",
     lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 flags.DEFINE_enum(
     "train_scope",
@@ -92,7 +94,13 @@ flags.DEFINE_integer("train_batch_size", 64, "Pairs in a step.", lower_bound=1)
 flags.DEFINE_integer("eval_batch_size", 64, "Pairs in a batch of --do_eval.", lower_bound=1)
 flags.DEFINE_integer("predict_batch_size", 1024, "Pairs in a batch of --do_predict.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-5, "Learning rate after the warm-up.", lower_bound=0.0)
-flags.DEFINE_float("num_train_epochs", 10, "Passes over the training data.", lower_bound=0.0)
+flags.DEFINE_float(
+    "num_train_epochs",
+    10,
+    "Passes over the training data.",
+    lower_bound=0.0,
+    upper_bound=1e6,
+)
 flags.DEFINE_float(
     "warmup_proportion",
     0.1,
@@ -159,9 +167,35 @@ def _ends_constant_rate(values):
     return values["steps_for_replacing"] is None or values["replace_scheduler"] == "constant"
 
 
+@_rule(
+    [
+        "replace_rate_prob",
+        "replace_linear_k",
+        "replace_until",
+        "learning_rate",
+        "warmup_proportion",
+        "save_checkpoints_secs",
+    ],
+    "each must be a finite number",
+)
+def _are_finite(values):
+    return all(value is None or math.isfinite(value) for value in values.values())
+
+
+@_rule(["eval_files", "do_eval"], "--eval_files takes different files, and needs --do_eval")
+def _names_files_once(values):
+    files = values["eval_files"]
+    return not files or (values["do_eval"] and all(files) and len(set(files)) == len(files))
+
+
+@_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")
+def _predicts_file(values):
+    return values["predict_file"] is None or values["do_predict"]
+
+
 @_rule(["num_train_epochs"], "must be above 0")
 def _trains(values):
-    return values["num_train_epochs"] > 0
+    return values["num_train_epochs"] > 0  # False for nan too.
 
 
 @_rule(["finetune_pre", "train_scope"], "stage 0 trains all; it has no successor")
@@ -174,15 +208,20 @@ def parse_flags(argv):
     try:
         return FLAGS(argv)
     except flags.Error as error:
+        if argv[1:] and not argv[1].startswith("-"):
+            refuse_positional(argv[1:])
         fail(error)
 
 
 def refuse_positional(arguments):
-    """Exits with the flag that was meant, for `suc_layers = 6` without its dashes."""
-    meant = re.match(r"(\w+)=?(\S*)$", "".join(arguments[:3]))
-    if meant and meant.group(1) in FLAGS and meant.group(2):
-        fail("%r is no flag; did you mean --%s=%s?" % (" ".join(arguments[:3]), *meant.groups()))
-    fail("%r is no flag; flags begin with --, see --help" % arguments[0])
+    """Exits with the flag that was meant, as in `suc_layers = 6` without its dashes."""
+    tokens = [token for token in re.split(r"(=)|\s", " ".join(arguments[:3])) if token]
+    name = tokens[0]
+    if name not in FLAGS:
+        fail("%r is no flag; flags begin with --, see --help" % arguments[0])
+    value = next((token for token in tokens[1:] if token != "="), None)
+    meant = name if FLAGS[name].boolean or value is None else "%s=%s" % (name, value)
+    fail("%r is no flag; did you mean --%s?" % (name, meant))
 
 
 def fail(message):

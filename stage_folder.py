@@ -30,6 +30,8 @@ def hash_files(paths):
     Raises:
       UserError: a file cannot be read.
     """
+    if not paths:
+        raise UserError("a checkpoint has vanished while it was to be read; try again")
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -55,7 +57,7 @@ class StageFolder(object):
 
     # --- What run it holds ---
 
-    def run(self):
+    def definition(self):
         """Returns what defines the run, a dict; None where there is no run."""
         return self._read_json(_RUN)
 
@@ -70,7 +72,7 @@ class StageFolder(object):
         Raises:
           UserError: names the first flag that differs, and both values.
         """
-        held = self.run()
+        held = self.definition()
         for key, value in definition.items():
             if held is not None and held.get(key) != value:
                 raise UserError(
@@ -85,12 +87,30 @@ class StageFolder(object):
         Args:
           definition: dict of JSON values that define the run.
           model_files: dict from file name to text, such as bert_config.json.
+
+        Raises:
+          UserError: the folder holds something else that would be written over.
         """
-        if self.run() is not None:
+        if self.definition() is not None:
             return
+        self._refuse_foreign_files(model_files)
         for name, text in model_files.items():
             self.write_text(name, text)
         self.write_json(_RUN, definition)
+
+    def _refuse_foreign_files(self, model_files):
+        """Refuses a folder without a run in which something would be lost."""
+        foreign = []
+        for name in (_STATE, "last", "best", "bert_model.ckpt*"):
+            foreign += glob.glob(os.path.join(glob.escape(self.path), name))
+        for name, text in model_files.items():
+            if os.path.exists(self.file(name)) and self._read_text(name) != text:
+                foreign.append(self.file(name))
+        if foreign:
+            raise UserError(
+                "--%s: %s is there, but no run of this program; give another folder"
+                % (self.flag, foreign[0])
+            )
 
     # --- Its lock ---
 
@@ -101,8 +121,9 @@ class StageFolder(object):
         Raises:
           UserError: another process holds it, or it cannot be made.
         """
+        is_new = not os.path.exists(self.path)
+        self._make(self.path)
         try:
-            os.makedirs(self.path, exist_ok=True)
             lock = io.open(self.file(_LOCK), "a")
         except OSError as error:
             raise UserError(
@@ -114,21 +135,23 @@ class StageFolder(object):
             try:
                 yield self
             finally:
-                self._remove_if_empty()
+                if is_new:
+                    self._remove_if_empty()
 
     def _take(self, lock):
         """Returns whether the open file `lock` is held now, and still the folder's."""
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.file(_LOCK)))
-        except OSError:
+        except (BlockingIOError, FileNotFoundError):
             return False
 
     def _remove_if_empty(self):
         """Leaves no trace of a command that was refused before it wrote anything."""
         if os.listdir(self.path) == [_LOCK]:
             os.remove(self.file(_LOCK))
-            os.rmdir(self.path)
+            with contextlib.suppress(OSError):  # Another command may be coming in.
+                os.rmdir(self.path)
 
     # --- Its checkpoints ---
 
@@ -136,10 +159,28 @@ class StageFolder(object):
         """Returns the state, a dict; that of a run not yet begun where there is none.
 
         Keys: last and best, each a dict of checkpoint (relative to the folder) and
-        global_step, or None; evaluations, a list of dicts; train_seconds, a float.
+        global_step, or None; evaluations, a list of dicts; train_seconds, a float;
+        is_finished, a bool.
+
+        Raises:
+          UserError: state.json is damaged, or run.json is missing beside it.
         """
-        new = {"last": None, "best": None, "evaluations": [], "train_seconds": 0.0}
-        return self._read_json(_STATE) or new
+        new = {
+            "last": None,
+            "best": None,
+            "evaluations": [],
+            "train_seconds": 0.0,
+            "is_finished": False,
+        }
+        held = self._read_json(_STATE)
+        if held is None:
+            return new
+        if sorted(held) != sorted(new) or self.definition() is None:
+            raise UserError(
+                "%s: is damaged, or %s is missing beside it; give another folder with --%s"
+                % (self.file(_STATE), _RUN, self.flag)
+            )
+        return held
 
     def is_evaluated(self, global_step):
         """Returns whether the state holds an evaluation of that step."""
@@ -161,14 +202,15 @@ class StageFolder(object):
 
     def new_checkpoint(self, which, global_step):
         """Returns the entry of a checkpoint to be written, its folder made."""
-        os.makedirs(self.file(which), exist_ok=True)
+        self._make(self.file(which))
         return {"checkpoint": "%s/model.ckpt-%d" % (which, global_step), "global_step": global_step}
 
     def commit(self, state):
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
         for entry in (state["last"], state["best"]):
             if entry:
-                _sync(glob.glob(glob.escape(self.file(entry["checkpoint"])) + ".*"))
+                path = self.file(entry["checkpoint"])
+                _sync(glob.glob(glob.escape(path) + ".*") + [os.path.dirname(path), self.path])
         self.write_json(_STATE, state)
         self.sweep()
 
@@ -185,7 +227,8 @@ class StageFolder(object):
 
     def write_json(self, name, value):
         """Writes a JSON file in one step."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        self.write_text(name, text + "\n")
 
     def update_json(self, name, **values):
         """Adds values to a JSON file, or puts them in the place of older ones."""
@@ -200,23 +243,42 @@ class StageFolder(object):
     def writing(self, name):
         """Opens a UTF-8 file that takes its name when the block ends without an error."""
         temporary = self.file(name + ".tmp")
-        with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
-            yield writer
-            writer.flush()
-            os.fsync(writer.fileno())
-        os.replace(temporary, self.file(name))
-        _sync([self.path])
+        try:
+            with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
+                yield writer
+                writer.flush()
+                os.fsync(writer.fileno())
+            os.replace(temporary, self.file(name))
+            _sync([self.path])
+        except OSError as error:
+            raise UserError("%s: cannot be written: %s" % (self.file(name), error.strerror))
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+
+    def _make(self, path):
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise UserError("--%s: %s: cannot be made: %s" % (self.flag, path, error.strerror))
 
     def _read_json(self, name):
-        try:
-            with io.open(self.file(name), encoding="utf-8") as reader:
-                return json.load(reader)
-        except FileNotFoundError:
+        if not os.path.exists(self.file(name)):
             return None
-        except NotADirectoryError:
-            raise UserError("--%s: %s is no folder" % (self.flag, self.path))
+        try:
+            value = json.loads(self._read_text(name))
         except ValueError as error:
-            raise UserError("%s: cannot be read: %s" % (self.file(name), error))
+            raise UserError("%s: is damaged: %s" % (self.file(name), error))
+        if not isinstance(value, dict):
+            raise UserError("%s: is damaged: holds no JSON object" % self.file(name))
+        return value
+
+    def _read_text(self, name):
+        try:
+            with io.open(self.file(name), encoding="utf-8", newline="\n") as reader:
+                return reader.read()
+        except OSError as error:
+            raise UserError("%s: cannot be read: %s" % (self.file(name), error.strerror))
 
 
 def _remove(path):

@@ -31,7 +31,7 @@ Start = collections.namedtuple("Start", "model prefix")
 """What training starts from: a Model, and the prefix of a checkpoint."""
 
 # What a trained model cannot be used without, out of a run's definition.
-_MODEL_KEYS = ("stage", "task_name", "suc_layers", "max_seq_length", "do_lower_case")
+_MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
 # What a message calls a part of the definition that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
@@ -86,19 +86,20 @@ class Command(object):
     def train(self, start):
         """Trains to the end, from wherever the folder stands, and prints all evaluations."""
         settings = self._settings()
-        train_data, dev_data = self._read_training_data(make_tokenizer(start.model, self.options))
-        steps_per_epoch, num_steps = training.num_steps(settings, len(train_data))
+        groups = self._groups(start.model.config)
         definition = self._run_definition(settings, start)
         self.folder.refuse_contradiction(definition, _WORDS)
-        if not self.folder.is_evaluated(num_steps):
-            logging.info("stage %s: %d steps on %d pairs", self.stage, num_steps, len(train_data))
+        examples = self._read(self._split("train"))
+        examples = input_pipeline.sample_examples(examples, self.options.max_train_examples)
+        steps_per_epoch, num_steps = training.num_steps(settings, len(examples))
+        if not self.folder.state()["is_finished"]:
+            logging.info("stage %s: %d steps on %d pairs", self.stage, num_steps, len(examples))
+            tokenizer = make_tokenizer(start.model, self.options)
+            train_data = self._encode(examples, tokenizer)
+            dev_data = self._encode(self._read(self._split("dev")), tokenizer)
             with new_session() as session:
                 graph = training.build_graph(
-                    settings,
-                    start.model.config,
-                    len(self.task.labels),
-                    self._groups(start.model.config),
-                    num_steps,
+                    settings, start.model.config, len(self.task.labels), groups, num_steps
                 )
                 source = weights_lib.CheckpointWeights(start.prefix)
                 fit = training.match_weights(settings, source, tf.trainable_variables())
@@ -109,7 +110,7 @@ class Command(object):
                 trainer.initialize(source, fit)
                 if not trainer.run():
                     raise UserError("stopped; the same command goes on from there")
-            self._write_training_time(settings, len(train_data))
+        self._write_training_time(settings, len(examples))
         print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
 
     def _find_start(self):
@@ -126,7 +127,9 @@ class Command(object):
             return Start(model, weights_lib.find_checkpoint(path))
 
         prefix = source.best_checkpoint()
-        held = source.run()["suc_layers"]
+        if not source.state()["is_finished"]:
+            logging.info("%s is unfinished; starting from its best so far", source.path)
+        held = source.definition()["suc_layers"]
         if self.stage == training.SUCCESSOR and held not in (None, options.suc_layers):
             raise UserError(
                 "--suc_layers: %s holds a successor of %d layers, this command has %d"
@@ -177,12 +180,6 @@ class Command(object):
         )
         return definition
 
-    def _read_training_data(self, tokenizer):
-        examples = self._read(self._split("train"))
-        examples = input_pipeline.sample_examples(examples, self.options.max_train_examples)
-        dev_examples = self._read(self._split("dev"))
-        return self._encode(examples, tokenizer), self._encode(dev_examples, tokenizer)
-
     def _write_training_time(self, settings, num_examples):
         seconds = self.folder.state()["train_seconds"]
         speed = num_examples * settings.num_train_epochs / seconds
@@ -196,25 +193,26 @@ class Command(object):
         """Evaluates the best checkpoint; prints a table and writes eval_results.json.
 
         Args:
-          eval_sets: OrderedDict from name to labelled examples, that of --eval_split first.
+          eval_sets: list of (name, labelled examples): the split, then each of --eval_files.
         """
-        results, seconds = collections.OrderedDict(), 0.0
+        results, seconds = [], 0.0
         with self._trained_classifier() as (session, graph, tokenizer):
-            for name, examples in eval_sets.items():
+            for name, examples in eval_sets:
                 encoded = self._encode(examples, tokenizer)
                 batch_size = self.options.eval_batch_size
-                results[name], spent = evaluation.evaluate(
+                metrics, spent = evaluation.evaluate(
                     session, graph, encoded, batch_size, self.padded_length, name
                 )
+                results.append((name, metrics))
                 seconds += spent
-        best, split = self.folder.state()["best"], self.options.eval_split
-        report = collections.OrderedDict(split=split, **results[split])
+        best, (split, split_metrics) = self.folder.state()["best"], results[0]
+        report = collections.OrderedDict(split=split, **split_metrics)
         report.update(global_step=best["global_step"], checkpoint=best["checkpoint"])
-        report["eval_files"] = {path: results[path] for path in self.options.eval_files}
+        report["eval_files"] = dict(results[1:])
         self.folder.write_json("eval_results.json", report)
-        speed = sum(metrics["num_examples"] for metrics in results.values()) / seconds
+        speed = sum(metrics["num_examples"] for _, metrics in results) / seconds
         self.folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
-        print(evaluation.format_table(list(results.items())), flush=True)
+        print(evaluation.format_table(results), flush=True)
 
     def predict(self, examples):
         """Writes predictions.tsv for examples, labelled or not, in their order."""
@@ -246,12 +244,9 @@ class Command(object):
             yield session, graph, make_tokenizer(model, self.options)
 
     def _read_eval_sets(self):
-        """Returns an OrderedDict from name to examples: the split, then each of --eval_files."""
         split = self.options.eval_split
-        eval_sets = collections.OrderedDict([(split, self._read(self._split(split)))])
-        for path in self.options.eval_files:
-            eval_sets[path] = self._read(path)
-        return eval_sets
+        files = [(path, self._read(path)) for path in self.options.eval_files]
+        return [(split, self._read(self._split(split)))] + files
 
     def _read_predict_file(self):
         path = self.options.predict_file or self._split("test")
@@ -261,7 +256,7 @@ class Command(object):
 
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""
-        values = {key: getattr(self.options, key) for key in _MODEL_KEYS if key != "stage"}
+        values = {key: getattr(self.options, key) for key in _MODEL_FLAGS}
         if self.stage == training.PREDECESSOR:
             values["suc_layers"] = None
         return dict(values, stage=self.stage)

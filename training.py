@@ -4,8 +4,8 @@ import collections
 import contextlib
 import dataclasses
 import math
+import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -26,10 +26,11 @@ PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a user chooses of a stage's training; a field's name is its flag's.
+    """What a user chooses of a stage's training.
 
-    replace_linear_k: the slope, per step, of a linear replacing rate; None with a
-    constant one. train_scope: resolved, one of modeling_theseus.TRAIN_SCOPES.
+    A field's name is its flag's, but for `stage`, one of the three, and `padded_length`,
+    the length of each batch; None: that of its longest row. `train_scope` is resolved.
+    With `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
     """
 
     stage: str
@@ -69,6 +70,10 @@ Fields:
   evaluation: an EvaluationGraph over the same variables.
   trained: list of the tf.Variable that train.
 """
+
+
+StepValues = collections.namedtuple("StepValues", "loss replacing_rate path")
+"""What a step has computed: two floats, and the modules replaced, bool [M]."""
 
 
 def num_steps(settings, num_examples):
@@ -126,7 +131,6 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         num_train_steps,
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
-        finetune_suc=settings.stage == SUCCESSOR,
     )
     evaluation_graph = evaluation.build_graph(
         config, num_labels, groups, evaluated_path(settings.stage, groups)
@@ -168,10 +172,15 @@ def match_weights(settings, source, graph_variables):
       A weights.Match.
 
     Raises:
-      UserError: see weights.match; or the classifier would stay random since only the
-        successor's layers train.
+      UserError: see weights.match; or the weights are those of a deeper successor; or the
+        classifier would stay random since only the successor's layers train.
     """
     names = [v.op.name for v in graph_variables]
+    deeper = modeling_theseus.deeper_successor_layer(names, source)
+    if deeper:
+        raise UserError(
+            "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
+        )
     fit = weights_lib.match(graph_variables, source, modeling_theseus.assign_sources(names, source))
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
@@ -221,20 +230,30 @@ class Trainer(object):
         last = self.folder.checkpoint("last")
         if last:
             logging.info("resuming from %s", last)
-            self._last_saver.restore(self.session, last)
+            self._restore(last)
         else:
             logging.info("%s", weights_lib.report(fit, source))
             weights_lib.load(self.session, tf.global_variables(), source, fit.sources)
         logging.info("%s", describe_variables(self.graph.trained, tf.trainable_variables()))
 
+    def _restore(self, prefix):
+        try:
+            self._last_saver.restore(self.session, prefix)
+        except (tf.errors.OpError, ValueError) as error:
+            raise UserError(
+                "%s: cannot be read: %s; give another folder with --%s"
+                % (prefix, str(error).split("\n")[0], self.folder.flag)
+            )
+
     def run(self):
         """Trains to the end; evaluates, first of all, an epoch that was left unevaluated.
 
         Returns:
-          bool: whether the end was reached, rather than a signal to stop.
+          bool: whether it came to the end without a signal to stop.
 
         Raises:
-          UserError: the loss is no longer a finite number.
+          UserError: the loss or a logit is no longer a finite number; a checkpoint cannot
+            be read or written.
         """
         step = int(self.session.run(self._global_step))
         with _stop_on_signal() as stop:
@@ -244,7 +263,7 @@ class Trainer(object):
                     self._evaluate(step)
                 if step == self.num_steps or stop.requested:
                     self._save_last(step)
-                    return step == self.num_steps
+                    return not stop.requested
                 step = self._train_epoch(step, stop)
 
     def _ends_epoch(self, step):
@@ -264,27 +283,28 @@ class Trainer(object):
         with _Progress(self, epoch, step, end) as progress:
             while step < end and not stop.requested:
                 planned = plan[step - epoch * self.steps_per_epoch]
-                loss, rate = self._train_step(planned, step)
+                values = self._train_step(planned, step)
                 step += 1
-                progress.update(step, loss, rate, len(planned.rows))
+                progress.update(step, values, len(planned.rows))
                 if self._is_save_due(step):
                     self._save_last(step)
         return step
 
     def _train_step(self, planned, step):
+        """Trains one step; returns its StepValues."""
         start = time.perf_counter()
-        arrays = self.train_data.batch(planned)
-        feed = {tensor: arrays[name] for name, tensor in self.graph.features.items()}
-        feed[self.graph.label_ids] = self.train_data.label_ids[planned.rows]
-        fetches = [self.graph.loss, self.graph.replacing_rate, self.graph.train_op]
-        loss, rate, _ = self.session.run(fetches, feed)
-        if not np.isfinite(loss):
+        graph = self.graph
+        feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
+        feed[graph.label_ids] = self.train_data.label_ids[planned.rows]
+        fetches = StepValues(graph.loss, graph.replacing_rate, graph.path)
+        values, _ = self.session.run([fetches, graph.train_op], feed)
+        if not np.isfinite(values.loss):
             raise UserError(
                 "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
-                % (loss, step + 1, self.folder.path)
+                % (values.loss, step + 1, self.folder.path)
             )
         self._state["train_seconds"] += time.perf_counter() - start
-        return loss, rate
+        return values
 
     def _is_save_due(self, step):
         every = self.reporting.save_checkpoints_steps
@@ -302,7 +322,10 @@ class Trainer(object):
     def _save(self, saver, which, step):
         entry = self.folder.new_checkpoint(which, step)
         path = self.folder.file(entry["checkpoint"])
-        saver.save(self.session, path, write_meta_graph=False, write_state=False)
+        try:
+            saver.save(self.session, path, write_meta_graph=False, write_state=False)
+        except tf.errors.OpError as error:
+            raise UserError("%s: cannot be written: %s" % (path, str(error).split("\n")[0]))
         return entry
 
     def _evaluate(self, step):
@@ -320,6 +343,7 @@ class Trainer(object):
             entry = self._save(self._best_saver, "best", step)
             self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
         self._state["evaluations"].append(dict(metrics, global_step=step))
+        self._state["is_finished"] = step == self.num_steps
         self.folder.commit(self._state)
         logging.info(
             "epoch %.4g of %g, step %d: dev accuracy %.4f, F1 %.4f, loss %.4f (%.1f s)",
@@ -345,7 +369,10 @@ def evaluations_table(state, steps_per_epoch):
 
 
 class _Progress(object):
-    """An epoch's progress: a bar on a terminal, else a line every log_steps."""
+    """An epoch's progress: a bar on a terminal, else a line every log_steps.
+
+    Loss, modules replaced and speed are means since the line before.
+    """
 
     def __init__(self, trainer, epoch, step, end):
         self._log_steps = trainer.reporting.log_steps
@@ -362,34 +389,31 @@ class _Progress(object):
         self._bar.close()
 
     def _start_window(self):
-        self._steps, self._examples, self._losses, self._start = 0, 0, 0.0, time.perf_counter()
+        self._values, self._examples, self._start = [], 0, time.perf_counter()
 
-    def update(self, step, loss, rate, examples):
+    def update(self, step, values, examples):
         """Counts a step; `step` is the number of steps done."""
-        self._steps += 1
+        self._values.append(values)
         self._examples += examples
-        self._losses += float(loss)
         self._bar.update()
-        if step % self._log_steps and step != self._num_steps:
+        if step % self._log_steps and step != self._num_steps and not self._is_bar:
             return
         seconds = time.perf_counter() - self._start
-        loss, speed = self._losses / self._steps, self._examples / seconds
+        loss = np.mean([v.loss for v in self._values])
+        replaced = np.mean([v.path.sum() for v in self._values])
+        left = (self._num_steps - step) * seconds / len(self._values)
+        parts = [
+            "loss %.4f" % loss,
+            "replacing rate %.2f" % values.replacing_rate,
+            "replaced %.1f of %d" % (replaced, len(values.path)),
+            "%.1f examples/s" % (self._examples / seconds),
+            "%s left" % tqdm.format_interval(left),
+        ]
         if self._is_bar:
-            self._bar.set_postfix(
-                {"loss": "%.4f" % loss, "replacing": "%.2f" % rate, "examples/s": "%.1f" % speed}
-            )
+            self._bar.set_postfix_str(", ".join(parts))
         else:
-            left = (self._num_steps - step) * seconds / self._steps
-            logging.info(
-                "%s, step %d/%d: loss %.4f, replacing rate %.2f, %.1f examples/s, %s left",
-                self._name,
-                step,
-                self._num_steps,
-                loss,
-                rate,
-                speed,
-                tqdm.format_interval(left),
-            )
+            name = "%s, step %d/%d" % (self._name, step, self._num_steps)
+            logging.info("%s: %s", name, ", ".join(parts))
         self._start_window()
 
 
@@ -406,7 +430,8 @@ def _stop_on_signal():
     def request(number, _):
         stop.requested = True
         signal.signal(number, previous[number])
-        sys.stderr.write("\nstopping after this step; once more to stop at once\n")
+        # print is not safe here: the signal may have come in the middle of one.
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, request)

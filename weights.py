@@ -1,6 +1,7 @@
 """Weights as a mapping from name to array: read, matched with a graph, reported, loaded."""
 
 import collections
+import collections.abc
 import glob
 import os
 

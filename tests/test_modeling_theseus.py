@@ -102,14 +102,15 @@ def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference, pa
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_rate_1_is_the_successor_and_rate_0_the_predecessor_bit_for_bit(reference, rate):
+    not_taken = "/layer_" if rate else "/suc_layer_"
+
     def run(path):
         with tf.Graph().as_default(), tf.Session() as session:
             if path is None:
                 path = modeling_theseus.draw_path(3, 9, tf.constant(rate), len(GROUPS))
             _, loss = build_loss(reference, make_config(dropout=0.2), path, RandomKey(3, 9))
-            layers = "suc_layer" if rate else "/layer"
-            variables = [v for v in tf.trainable_variables() if layers in v.op.name]
-            gradients = tf.gradients(loss, variables)
+            variables = [v for v in tf.trainable_variables() if not_taken not in v.op.name]
+            gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
             load_reference_weights(session, reference)
             names = [v.op.name for v in variables]
             return dict(zip(["loss"] + names, session.run([loss] + gradients)))
@@ -117,6 +118,7 @@ def test_rate_1_is_the_successor_and_rate_0_the_predecessor_bit_for_bit(referenc
     alone = modeling_theseus.successor_path if rate else modeling_theseus.predecessor_path
     found, expected = run(None), run(alone(GROUPS))
     assert sorted(found) == sorted(expected)
+    assert len(found) == 1 + 5 + 16 * (2 if rate else 4) + 2 + 2
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
@@ -281,6 +283,8 @@ def test_equal_groups_refuse_a_number_that_does_not_divide_the_depth():
     [
         ({"hidden_act": "gelu"}, "gelu_tanh"),
         ({"hidden_act": "gelu", "model_type": "bert"}, "gelu_erf"),
+        ({"model_type": "bert"}, "gelu_erf"),
+        ({}, "gelu_tanh"),
         ({"hidden_act": "gelu_new", "model_type": "bert"}, "gelu_tanh"),
         ({"hidden_act": "gelu_pytorch_tanh", "architectures": ["BertModel"]}, "gelu_tanh"),
         ({"hidden_act": "relu"}, "relu"),
@@ -297,6 +301,10 @@ def test_a_bad_config_is_refused_by_name(tmp_path):
     for text, message in [
         ('{"vocab_size": 30, "hidden_act": "swish"}', "swish is none of"),
         ('{"hidden_size": 16}', "vocab_size is missing"),
+        ("5", "vocab_size is missing"),
+        ('{"vocab_size": "30"}', "vocab_size = '30' is no positive integer"),
+        ('{"vocab_size": 30, "num_hidden_layers": 0}', "num_hidden_layers = 0 is no positive"),
+        ('{"vocab_size": 30, "hidden_dropout_prob": 1.0}', "dropout probability of 1.0"),
         ('{"vocab_size": 30, "hidden_size": 10, "num_attention_heads": 4}', "no multiple"),
         ("{", "bert_config.json: cannot read"),
     ]:

@@ -128,13 +128,17 @@ def test_no_weight_decays_before_all_gradients_are_computed(session):
     np.testing.assert_allclose(moments["slow/adam_m"], 0.1 * 2.0, rtol=1e-6)
 
 
-def test_clipping_counts_only_what_trains(session):
+@pytest.mark.parametrize("chosen_by", ["var_list", "finetune_suc"])
+def test_clipping_counts_only_what_trains(session, chosen_by):
     trained = tf.get_variable("bert/encoder/suc_layer_0/kernel", initializer=[0.0])
     frozen = tf.get_variable("bert/encoder/layer_0/kernel", initializer=[0.0])
     loss = tf.reduce_sum(trained * 0.5 + frozen * 100.0)
-    gradients = tf.gradients(loss, [trained])
-    clipped = optimization_theseus.reduce_gradients(gradients, [trained], 1.0)
-    assert session.run(clipped) == [[0.5]]
+    choice = {"var_list": [trained]} if chosen_by == "var_list" else {"finetune_suc": True}
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(loss, 0.1, 10, **choice)
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    moment = [v for v in tf.global_variables() if v.op.name.endswith("kernel/adam_m")]
+    np.testing.assert_allclose(session.run(moment), [[0.1 * 0.5]], rtol=1e-6)
 
 
 def test_finetune_suc_leaves_the_predecessor_alone(session):

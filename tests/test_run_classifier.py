@@ -1,7 +1,9 @@
 """The command line: the published lines end to end, results on disk, and users' mistakes."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -117,9 +119,16 @@ def trained(small):
     """The folder with all three stages trained: out_0, out_1 and out_2."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         command("--do_train --finetune_pre " + COMMON, small, monkeypatch)
-        command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, small, monkeypatch)
+        with open(str(small / "stage_1.txt"), "w") as writer, contextlib.redirect_stdout(writer):
+            command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, small, monkeypatch)
         command("--do_train --finetune_suc " + COMMON, small, monkeypatch)
     return small
+
+
+def contents(folder):
+    """Returns the bytes of every file below a folder, by name."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in paths}
 
 
 def test_each_stage_starts_from_where_it_should(trained):
@@ -132,28 +141,30 @@ def test_each_stage_starts_from_where_it_should(trained):
 
 
 def test_a_finished_run_trains_nothing_and_prints_the_same_table(trained, monkeypatch, capsys):
-    line = "--do_train --do_eval --init_checkpoint=out_0 " + COMMON
-    command(line, trained, monkeypatch)
-    first = capsys.readouterr().out
-    files = ["eval_results.json", "state.json", "run.json"]
-    before = [read_json(trained, "out_1", name) for name in files]
+    before = contents(trained / "out_1")
     monkeypatch.setattr("training.build_graph", None)
-    command(line, trained, monkeypatch)
+    capsys.readouterr()
+    command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
+    first = (trained / "stage_1.txt").read_text()
     assert capsys.readouterr().out == first
     assert "dev " in first and "best" in first
-    assert [read_json(trained, "out_1", name) for name in files] == before
+    after = contents(trained / "out_1")
+    assert {name for name in before if before[name] != after[name]} <= {
+        str(trained / "out_1" / "timing.json")
+    }
 
 
 def test_a_users_own_files_are_reported_by_name(trained, monkeypatch, capsys):
-    write_pairs(trained / "business.tsv", 12, 5)
-    line = "--do_eval --eval_split=test --eval_files=business.tsv,data/dev.tsv "
+    for name in ("business.tsv", "test"):
+        write_pairs(trained / name, 12, 5)
+    line = "--do_eval --eval_split=test --eval_files=business.tsv,test "
     command(line + "--finetune_suc " + COMMON, trained, monkeypatch)
     results = read_json(trained, "out_2", "eval_results.json")
     assert results["split"] == "test" and results["num_examples"] == 20
-    assert list(results["eval_files"]) == ["business.tsv", "data/dev.tsv"]
+    assert list(results["eval_files"]) == ["business.tsv", "test"]
     assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 0.5
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["examples", "test", "business.tsv", "data/dev.tsv"]
+    assert rows == ["examples", "test", "business.tsv", "test"]
     timing = read_json(trained, "out_2", "timing.json")
     assert timing["train_seconds"] > 0 and timing["eval_examples_per_second"] > 0
 
@@ -225,19 +236,31 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(trained, monkeypatch, line, message):
-    before = sorted(os.listdir(str(trained)))
+    before = contents(trained)
     if "--do_train" in line and "finetune_suc" not in line:
         line += " --stage_1_outputdir=new"
     found = refused(COMMON + " " + line, trained, monkeypatch)
     assert found.startswith("run_classifier.py: ")
     assert_matches(message, found)
-    assert sorted(os.listdir(str(trained))) == before
+    assert contents(trained) == before
+    assert not (trained / "new").exists()
 
 
 def assert_matches(pattern, text):
     __tracebackhide__ = True
     with pytest.raises(ValueError, match=pattern):
         raise ValueError(text)
+
+
+def test_a_deeper_successors_weights_are_refused(trained, monkeypatch):
+    line = COMMON.replace("--suc_layers=2", "--suc_layers=1")
+    line += " --do_train --finetune_suc --stage_2_outputdir=new"
+    found = refused("--init_checkpoint=out_1 " + line, trained, monkeypatch)
+    assert_matches("--suc_layers: out_1 holds a successor of 2 layers, this command has 1", found)
+    prefix = "out_1/" + read_json(trained, "out_1", "state.json")["best"]["checkpoint"]
+    found = refused("--init_checkpoint=%s %s" % (prefix, line), trained, monkeypatch)
+    assert_matches("--suc_layers: %s holds a successor with more layers" % prefix, found)
+    assert not (trained / "new").exists()
 
 
 def test_another_bert_than_the_stages_is_refused(trained, monkeypatch):
@@ -254,20 +277,70 @@ def test_a_flagfile_is_read(trained, monkeypatch):
     assert_matches("--suc_layers: out_1 holds a run with 2, this command has 4", found)
 
 
+def test_a_kill_and_the_same_command_equal_no_interruption(small):
+    """A process killed at some moment of its training, and run again."""
+    line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
+    line += COMMON.replace("epochs=1", "epochs=6") + " --save_checkpoints_steps=1 "
+    assert run_script(small, line + "--stage_0_outputdir=straight")[0] == 0
+
+    arguments = (line + "--stage_0_outputdir=killed").split()[2:]
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT] + arguments, cwd=str(small), stderr=subprocess.PIPE
+    )
+    for written in process.stderr:
+        if b"step 4/12" in written:
+            process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    status, _, errors = run_script(small, line + "--stage_0_outputdir=killed")
+    assert status == 0 and "resuming from killed/last/model.ckpt-" in errors
+    killed, straight = small / "killed", small / "straight"
+    assert read_json(killed, "eval_results.json") == read_json(straight, "eval_results.json")
+    for which in ("last", "best"):
+        found, expected = contents(killed / which), contents(straight / which)
+        assert [p.replace("killed", "straight") for p in found] == list(expected)
+        assert list(found.values()) == list(expected.values())
+
+
+def test_sigterm_saves_and_exits_with_1_and_a_line(small):
+    line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
+    line += COMMON.replace("epochs=1", "epochs=500") + " --stage_0_outputdir=stopped"
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT] + line.split()[2:], cwd=str(small), stderr=subprocess.PIPE
+    )
+    errors = []
+    for written in process.stderr:
+        errors.append(written.decode("utf-8"))
+        if "step 3/1000" in errors[-1]:
+            process.terminate()
+    assert process.wait() == 1
+    process.stderr.close()
+    assert errors[-1] == "run_classifier.py: stopped; the same command goes on from there\n"
+    assert read_json(small, "stopped", "state.json")["last"]["global_step"] >= 3
+    assert not (small / "stopped" / "eval_results.json").exists()
+
+
 # --- Mistakes in the flags ---
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("--do_train --do_eval suc_layers = 6", "'suc_layers = 6' is no flag; .* --suc_layers=6?"),
-        ("--do_train suc_layers=6", "'suc_layers=6' is no flag; did you mean --suc_layers=6?"),
+        ("--do_train --do_eval suc_layers = 6", "'suc_layers' is no flag; .* --suc_layers=6[?]$"),
+        ("--do_train suc_layers=6", "'suc_layers' is no flag; did you mean --suc_layers=6[?]$"),
+        ("suc_layers 6 --do_train", "'suc_layers' is no flag; did you mean --suc_layers=6[?]$"),
+        ("--do_train suc_layers=6 seed=3", "did you mean --suc_layers=6[?]$"),
+        ("do_train suc_layers=6", "'do_train' is no flag; did you mean --do_train[?]$"),
         ("--do_train lcqmc", "'lcqmc' is no flag; flags begin with --"),
         ("", "do_train=False, do_eval=False, do_predict=False: give at least one"),
         ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
         ("--do_train --suc_layers=0", "--suc_layers=0: .* >= 1|--suc_layers=0: .*positive"),
         ("--do_train --replace_rate_prob=1.5", r"--replace_rate_prob=1.5: .*\[0.0, 1.0\]"),
         ("--do_train --num_train_epochs=0", "num_train_epochs=0.0: must be above 0"),
+        ("--do_train --learning_rate=nan", "learning_rate=nan.*: each must be a finite number"),
+        ("--do_eval --eval_files=a,a", "--eval_files takes different files"),
+        ("--do_train --eval_files=a", "--eval_files takes .* and needs --do_eval"),
+        ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
         ("--do_train --finetune_pre --finetune_suc", "finetune_pre=True.*: give one of them"),
         ("--do_train --replace_scheduler=linear", "a linear rate takes exactly one of"),
         ("--do_train --replace_linear_k=0.1", "a constant one takes neither"),
@@ -293,5 +366,5 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
         workspace, "python run_classifier.py --do_train --do_eval suc_layers = 6 --finetune_suc"
     )
     assert (status, output) == (1, "")
-    meant = "run_classifier.py: 'suc_layers = 6' is no flag; did you mean --suc_layers=6?\n"
+    meant = "run_classifier.py: 'suc_layers' is no flag; did you mean --suc_layers=6?\n"
     assert errors == meant

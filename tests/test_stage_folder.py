@@ -46,7 +46,7 @@ def test_a_command_that_contradicts_the_run_is_refused_with_flag_and_both_values
 def test_a_claim_keeps_the_first_run(folder):
     folder.claim(RUN, {"vocab.txt": "a\n"})
     folder.claim(dict(RUN, suc_layers=2), {"vocab.txt": "b\n"})
-    assert folder.run() == RUN
+    assert folder.definition() == RUN
     with open(folder.file("vocab.txt")) as reader:
         assert reader.read() == "a\n"
 
@@ -84,11 +84,10 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
     with pytest.raises(UserError, match="^--stage_0_outputdir: "):
         with StageFolder(str(tmp_path / "out"), "stage_0_outputdir").locked():
             pass
-    with pytest.raises(UserError, match="is no folder"):
-        StageFolder(str(tmp_path / "out"), "stage_0_outputdir").state()
 
 
 def test_a_commit_names_the_checkpoints_and_removes_older_ones(folder):
+    folder.claim(RUN, {})
     state = folder.state()
     assert folder.checkpoint("last") is None
     for step in (10, 20):
@@ -105,6 +104,7 @@ def test_a_commit_names_the_checkpoints_and_removes_older_ones(folder):
 
 
 def test_a_checkpoint_that_was_not_committed_is_swept_away(folder):
+    folder.claim(RUN, {})
     state = folder.state()
     state["last"] = write_checkpoint(folder, "last", 1)
     folder.commit(state)
@@ -115,6 +115,36 @@ def test_a_checkpoint_that_was_not_committed_is_swept_away(folder):
     assert files(folder, "best") == []
     assert files(folder, "last") == ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index"]
     assert folder.checkpoint("last") == folder.file("last/model.ckpt-1")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", "5", "{", '{"last": null}'])
+def test_a_damaged_state_is_refused_and_nothing_is_removed(folder, text):
+    folder.claim(RUN, {})
+    write_checkpoint(folder, "best", 1)
+    with open(folder.file("state.json"), "w") as writer:
+        writer.write(text)
+    for read in (folder.state, folder.sweep, folder.best_checkpoint):
+        with pytest.raises(UserError, match="state.json: is damaged"):
+            read()
+    assert len(files(folder, "best")) == 2
+
+
+@pytest.mark.parametrize("name", ["best/model.ckpt-1.index", "bert_model.ckpt.index", "vocab.txt"])
+def test_a_folder_with_other_files_is_not_taken_over(folder, name):
+    os.makedirs(folder.file("best"))
+    with open(folder.file(name), "w") as writer:
+        writer.write("mine")
+    with pytest.raises(UserError, match="is there, but no run of this program"):
+        folder.claim(RUN, {"vocab.txt": "a\n"})
+    assert folder.definition() is None
+    with open(folder.file(name)) as reader:
+        assert reader.read() == "mine"
+
+
+def test_an_empty_folder_of_the_users_is_taken_and_kept(tmp_path):
+    with StageFolder(str(tmp_path), "stage_0_outputdir").locked():
+        pass
+    assert os.path.isdir(str(tmp_path))
 
 
 def test_a_folder_without_a_model_is_refused(folder):
@@ -130,6 +160,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(folder):
             raise RuntimeError
     with open(folder.file("predictions.tsv")) as reader:
         assert reader.read() == "old"
+    assert not os.path.exists(folder.file("predictions.tsv.tmp"))
 
 
 def test_values_are_added_to_a_json_file(folder):

@@ -191,36 +191,39 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
           tf.Operation.
         """
         grads_and_vars = list(grads_and_vars)
+        # Made once, for all variables. Beta powers of 0 keep Adam from correcting the bias.
+        constants = dict(beta1_power=0.0, beta2_power=0.0, lr=self.learning_rate)
+        constants.update(beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon)
+        constants = {name: tf.convert_to_tensor(value) for name, value in constants.items()}
+        decay_rate = constants["lr"] * self.weight_decay_rate
         # No weight may decay while another one's gradient is still being computed from it.
         with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
-            updates = [self._update(gradient, variable) for gradient, variable in grads_and_vars]
+            updates = [
+                self._update(gradient, variable, constants, decay_rate)
+                for gradient, variable in grads_and_vars
+            ]
         if global_step is None:
             return tf.group(*updates, name=name)
         with tf.control_dependencies(updates):
             return tf.group(tf.assign_add(global_step, 1), name=name)
 
-    def _update(self, gradient, variable):
+    def _update(self, gradient, variable, constants, decay_rate):
         # The decay comes first, from the weights before the update; then Adam, in one
-        # fused operation, which beta powers of 0 keep from correcting the bias.
+        # fused operation.
         name = variable.op.name
-        with tf.control_dependencies(self._decay(variable, name)):
+        with tf.control_dependencies(self._decay(variable, name, decay_rate)):
             return tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=self._moment(name + "/adam_m", variable).handle,
                 v=self._moment(name + "/adam_v", variable).handle,
-                beta1_power=0.0,
-                beta2_power=0.0,
-                lr=self.learning_rate,
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
                 grad=gradient,
+                **constants,
             )
 
-    def _decay(self, variable, name):
+    def _decay(self, variable, name, decay_rate):
         if any(re.search(pattern, name) for pattern in self.exclude_from_weight_decay):
             return []
-        return [variable.assign_sub(self.learning_rate * self.weight_decay_rate * variable)]
+        return [variable.assign_sub(decay_rate * variable)]
 
     def _moment(self, name, variable):
         initializer = tf.zeros_initializer()

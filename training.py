@@ -371,15 +371,19 @@ def evaluations_table(state, steps_per_epoch):
 class _Progress(object):
     """An epoch's progress: a bar on a terminal, else a line every log_steps.
 
-    Loss, modules replaced and speed are means since the line before.
+    Loss, modules replaced and speed are means since the last multiple of log_steps.
     """
 
     def __init__(self, trainer, epoch, step, end):
         self._log_steps = trainer.reporting.log_steps
         self._num_steps = trainer.num_steps
-        self._name = "epoch %d/%g" % (epoch + 1, math.ceil(trainer.settings.num_train_epochs))
-        self._bar = tqdm(desc=self._name, initial=0, total=end - step, unit="step", disable=None)
-        self._is_bar = not self._bar.disable
+        self._name = "epoch %d/%d" % (epoch + 1, math.ceil(trainer.settings.num_train_epochs))
+        self._bar = tqdm(
+            desc=self._name,
+            total=end - step,
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}",
+            disable=None,
+        )
         self._start_window()
 
     def __enter__(self):
@@ -395,26 +399,28 @@ class _Progress(object):
         """Counts a step; `step` is the number of steps done."""
         self._values.append(values)
         self._examples += examples
-        self._bar.update()
-        if step % self._log_steps and step != self._num_steps and not self._is_bar:
-            return
+        is_line_due = step % self._log_steps == 0 or step == self._num_steps
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._describe(step), refresh=False)
+            self._bar.update()
+        elif is_line_due:
+            place = "%s, step %d/%d" % (self._name, step, self._num_steps)
+            logging.info("%s, %s", place, self._describe(step))
+        if is_line_due:
+            self._start_window()
+
+    def _describe(self, step):
         seconds = time.perf_counter() - self._start
-        loss = np.mean([v.loss for v in self._values])
-        replaced = np.mean([v.path.sum() for v in self._values])
+        replaced = np.mean([values.path.sum() for values in self._values])
         left = (self._num_steps - step) * seconds / len(self._values)
-        parts = [
-            "loss %.4f" % loss,
-            "replacing rate %.2f" % values.replacing_rate,
-            "replaced %.1f of %d" % (replaced, len(values.path)),
-            "%.1f examples/s" % (self._examples / seconds),
-            "%s left" % tqdm.format_interval(left),
-        ]
-        if self._is_bar:
-            self._bar.set_postfix_str(", ".join(parts))
-        else:
-            name = "%s, step %d/%d" % (self._name, step, self._num_steps)
-            logging.info("%s: %s", name, ", ".join(parts))
-        self._start_window()
+        return "loss %.4f, rate %.2f, replaced %.1f/%d, %.1f examples/s, %s left" % (
+            np.mean([values.loss for values in self._values]),
+            self._values[-1].replacing_rate,
+            replaced,
+            len(self._values[-1].path),
+            self._examples / seconds,
+            tqdm.format_interval(left),
+        )
 
 
 class _Stop(object):

@@ -64,7 +64,7 @@ def test_the_published_lines(workspace, lines, folders, layers):
             workspace, line + " --max_train_examples=128 --num_train_epochs=1"
         )
         assert status == 0, errors
-        assert "training " in errors and "step 2/2: loss " in errors
+        assert "training " in errors and "step 2/2, loss " in errors
         table = output.splitlines()
         assert table[1].startswith("epoch 1, step 2  best") and table[3].startswith("dev ")
         results = read_json(workspace, folder, "eval_results.json")

@@ -86,7 +86,6 @@ class Command(object):
     def train(self, start):
         """Trains to the end, from wherever the folder stands, and prints all evaluations."""
         settings = self._settings()
-        groups = self._groups(start.model.config)
         definition = self._run_definition(settings, start)
         self.folder.refuse_contradiction(definition, _WORDS)
         examples = self._read(self._split("train"))
@@ -97,33 +96,36 @@ class Command(object):
             tokenizer = make_tokenizer(start.model, self.options)
             train_data = self._encode(examples, tokenizer)
             dev_data = self._encode(self._read(self._split("dev")), tokenizer)
-            with new_session() as session:
-                graph = training.build_graph(
-                    settings, start.model.config, len(self.task.labels), groups, num_steps
-                )
-                source = weights_lib.CheckpointWeights(start.prefix)
-                fit = training.match_weights(settings, source, tf.trainable_variables())
-                self.folder.claim(definition, _model_files(start.model))
-                trainer = training.Trainer(
-                    settings, self._reporting(), graph, train_data, dev_data, self.folder, session
-                )
-                trainer.initialize(source, fit)
-                if not trainer.run():
-                    raise UserError("stopped; the same command goes on from there")
+            self._train_on(train_data, dev_data, settings, start, definition)
         self._write_training_time(settings, len(examples))
         print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
+
+    def _train_on(self, train_data, dev_data, settings, start, definition):
+        """Builds the graph, claims the folder once the weights fit, and trains."""
+        config = start.model.config
+        _, num_steps = training.num_steps(settings, len(train_data))
+        with new_session() as session:
+            graph = training.build_graph(
+                settings, config, len(self.task.labels), self._groups(config), num_steps
+            )
+            source = weights_lib.CheckpointWeights(start.prefix)
+            fit = training.match_weights(settings, source, tf.trainable_variables())
+            self.folder.claim(definition, _model_files(start.model))
+            trainer = training.Trainer(
+                settings, self._reporting(), graph, train_data, dev_data, self.folder, session
+            )
+            trainer.initialize(source, fit)
+            if not trainer.run():
+                raise UserError("stopped; the same command goes on from there")
 
     def _find_start(self):
         """Returns the Start; a stage's folder brings the BERT that it was trained with."""
         options = self.options
-        source = None
-        if options.init_checkpoint and os.path.isdir(options.init_checkpoint):
-            source = StageFolder(options.init_checkpoint, "init_checkpoint")
-        elif not options.init_checkpoint and self.stage == training.SUCCESSOR:
-            source = StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
+        source = self._starting_stage()
         if source is None:
             path = options.init_checkpoint or options.bert_pretrained_model
-            model = read_model(options.bert_pretrained_model, options)
+            folder = path if os.path.isdir(path) else options.bert_pretrained_model
+            model = read_model(folder, options)
             return Start(model, weights_lib.find_checkpoint(path))
 
         prefix = source.best_checkpoint()
@@ -136,6 +138,16 @@ class Command(object):
                 % (source.path, held, options.suc_layers)
             )
         return Start(read_trained_model(source, options), prefix)
+
+    def _starting_stage(self):
+        """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
+        options = self.options
+        if options.init_checkpoint:
+            folder = StageFolder(options.init_checkpoint, "init_checkpoint")
+            return folder if folder.definition() else None
+        if self.stage == training.SUCCESSOR:
+            return StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
+        return None
 
     def _settings(self):
         """Returns the training.Settings; what the stage has no use for is None."""

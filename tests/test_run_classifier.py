@@ -140,6 +140,18 @@ def test_each_stage_starts_from_where_it_should(trained):
     assert len({d["train_data"] for d in definitions}) == 1
 
 
+def test_stage_2_without_replacing_starts_from_a_pretrained_bert(trained, monkeypatch):
+    """The control: a folder as --bert_pretrained_model takes it, or a stage's."""
+    hashes = []
+    for number, source in enumerate(["bert", "bert/bert_model.ckpt", "out_0"]):
+        folder = "control_%d" % number
+        line = "--do_train --finetune_suc --init_checkpoint=%s --stage_2_outputdir=%s "
+        command(line % (source, folder) + COMMON, trained, monkeypatch)
+        hashes.append(read_json(trained, folder, "run.json")["weights"])
+    assert hashes[0] == hashes[1] == read_json(trained, "out_0", "run.json")["weights"]
+    assert hashes[2] == read_json(trained, "out_1", "run.json")["weights"]
+
+
 def test_a_finished_run_trains_nothing_and_prints_the_same_table(trained, monkeypatch, capsys):
     before = contents(trained / "out_1")
     monkeypatch.setattr("training.build_graph", None)
@@ -230,6 +242,7 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
         ("--do_train --data_dir=none", "none/train.txt, none/train.tsv: neither exists"),
         ("--do_train --bert_pretrained_model=none", "--bert_pretrained_model: none is no folder"),
         ("--do_train --init_checkpoint=none", "none: expected a checkpoint's prefix"),
+        ("--do_train --init_checkpoint=data", "data/bert_config.json: cannot read"),
         ("--do_eval --eval_files=none.tsv", "none.tsv: cannot be read"),
         ("--do_predict --predict_file=none.tsv", "none.tsv: cannot be read"),
         ("--do_train --train_scope=successor_layers", "bert/bert_model.ckpt holds no trained clas"),

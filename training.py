@@ -110,10 +110,8 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
     """Builds a TrainingGraph in the default graph, whose seed it sets."""
     tf.set_random_seed(settings.seed)
     step = tf.identity(tf.train.get_or_create_global_step())
-    path, rate = (
-        evaluated_path(settings.stage, groups),
-        tf.constant(float(settings.stage == SUCCESSOR)),
-    )
+    evaluated = evaluated_path(settings.stage, groups)
+    path, rate = evaluated, tf.constant(float(settings.stage == SUCCESSOR))
     if settings.stage == REPLACING:
         rate = replacing_rate(settings, step, num_train_steps)
         path = modeling_theseus.draw_path(settings.seed, step, rate, len(groups))
@@ -132,9 +130,7 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
     )
-    evaluation_graph = evaluation.build_graph(
-        config, num_labels, groups, evaluated_path(settings.stage, groups)
-    )
+    evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated)
     path = tf.convert_to_tensor(path)
     return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
 

@@ -6,7 +6,6 @@ stage 2  successor    --finetune_suc  trains the successor alone
 """
 
 import collections
-import contextlib
 import dataclasses
 import io
 import os
@@ -15,20 +14,16 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import logging
 
+import classifier
 import evaluation
 import input_pipeline
-import modeling_theseus
-import tokenization
 import training
 import weights as weights_lib
 from errors import UserError
 from stage_folder import StageFolder, hash_files
 
-Model = collections.namedtuple("Model", "config vocab_file")
-"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt."""
-
 Start = collections.namedtuple("Start", "model prefix")
-"""What training starts from: a Model, and the prefix of a checkpoint."""
+"""What training starts from: a classifier.Model, and the prefix of a checkpoint."""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
@@ -93,7 +88,7 @@ class Command(object):
         steps_per_epoch, num_steps = training.num_steps(settings, len(examples))
         if not self.folder.state()["is_finished"]:
             logging.info("stage %s: %d steps on %d pairs", self.stage, num_steps, len(examples))
-            tokenizer = make_tokenizer(start.model, self.options)
+            tokenizer = classifier.make_tokenizer(start.model, self.options.do_lower_case)
             train_data = self._encode(examples, tokenizer)
             dev_data = self._encode(self._read(self._split("dev")), tokenizer)
             self._train_on(train_data, dev_data, settings, start, definition)
@@ -103,11 +98,10 @@ class Command(object):
     def _train_on(self, train_data, dev_data, settings, start, definition):
         """Builds the graph, claims the folder once the weights fit, and trains."""
         config = start.model.config
+        groups = training.module_groups(self.stage, config, self.options.suc_layers)
         _, num_steps = training.num_steps(settings, len(train_data))
-        with new_session() as session:
-            graph = training.build_graph(
-                settings, config, len(self.task.labels), self._groups(config), num_steps
-            )
+        with classifier.new_session() as session:
+            graph = training.build_graph(settings, config, len(self.task.labels), groups, num_steps)
             source = weights_lib.CheckpointWeights(start.prefix)
             fit = training.match_weights(settings, source, tf.trainable_variables())
             self.folder.claim(definition, _model_files(start.model))
@@ -125,7 +119,7 @@ class Command(object):
         if source is None:
             path = options.init_checkpoint or options.bert_pretrained_model
             folder = path if os.path.isdir(path) else options.bert_pretrained_model
-            model = read_model(folder, options)
+            model = classifier.read_model(folder, options.max_seq_length)
             return Start(model, weights_lib.find_checkpoint(path))
 
         prefix = source.best_checkpoint()
@@ -240,20 +234,11 @@ class Command(object):
         path = self.folder.file("predictions.tsv")
         print("%d predictions in %s" % (len(examples), path), flush=True)
 
-    @contextlib.contextmanager
     def _trained_classifier(self):
-        """Loads the best checkpoint; yields (session, EvaluationGraph, tokenizer)."""
+        """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS)
-        source = weights_lib.CheckpointWeights(self.folder.best_checkpoint())
-        model = read_trained_model(self.folder, self.options)
-        groups = self._groups(model.config)
-        with new_session() as session:
-            path = training.evaluated_path(self.stage, groups)
-            graph = evaluation.build_graph(model.config, len(self.task.labels), groups, path)
-            variables = tf.trainable_variables()
-            sources = {v.op.name: v.op.name for v in variables}
-            weights_lib.load(session, variables, source, sources)
-            yield session, graph, make_tokenizer(model, self.options)
+        read_trained_model(self.folder, self.options)
+        return classifier.load(self.folder)
 
     def _read_eval_sets(self):
         split = self.options.eval_split
@@ -273,12 +258,6 @@ class Command(object):
             values["suc_layers"] = None
         return dict(values, stage=self.stage)
 
-    def _groups(self, config):
-        """Returns the groups of the predecessor's layers; in stage 0 each is by itself."""
-        depth = config.num_hidden_layers
-        num_modules = depth if self.stage == training.PREDECESSOR else self.options.suc_layers
-        return modeling_theseus.equal_groups(depth, num_modules)
-
     def _split(self, name):
         return input_pipeline.find_split(self.options.data_dir, name)
 
@@ -290,24 +269,11 @@ class Command(object):
         return input_pipeline.EncodedExamples(examples, self.task, tokenizer, length)
 
 
-def read_model(folder, options):
-    """Reads the Model that a pretrained BERT's or a stage's folder holds."""
-    if not os.path.isdir(folder):
-        raise UserError("--bert_pretrained_model: %s is no folder" % folder)
-    config = modeling_theseus.BertConfig.from_json_file(os.path.join(folder, "bert_config.json"))
-    if options.max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            "--max_seq_length=%d: %s has %d positions; give at most that"
-            % (options.max_seq_length, folder, config.max_position_embeddings)
-        )
-    return Model(config, os.path.join(folder, "vocab.txt"))
-
-
 def read_trained_model(folder, options):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
-    model = read_model(folder.path, options)
+    model = classifier.read_model(folder.path, options.max_seq_length)
     if options.bert_is_given:
-        named = read_model(options.bert_pretrained_model, options)
+        named = classifier.read_model(options.bert_pretrained_model, options.max_seq_length)
         same_vocab = hash_files([named.vocab_file]) == hash_files([model.vocab_file])
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
@@ -317,29 +283,6 @@ def read_trained_model(folder, options):
     return model
 
 
-def make_tokenizer(model, options):
-    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
-    tokenizer = tokenization.FullTokenizer(model.vocab_file, options.do_lower_case)
-    absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
-    if absent:
-        raise UserError("%s: holds no %s" % (model.vocab_file, ", ".join(absent)))
-    if max(tokenizer.inv_vocab) >= model.config.vocab_size:
-        raise UserError(
-            "%s: holds %d tokens, bert_config.json says %d"
-            % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
-        )
-    return tokenizer
-
-
 def _model_files(model):
     with io.open(model.vocab_file, encoding="utf-8", newline="\n") as reader:
         return {"bert_config.json": model.config.to_json_string(), "vocab.txt": reader.read()}
-
-
-@contextlib.contextmanager
-def new_session():
-    """A session over a new graph, which is the default one inside."""
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
-        yield session

@@ -82,6 +82,18 @@ def num_steps(settings, num_examples):
     return steps_per_epoch, max(1, int(round(steps_per_epoch * settings.num_train_epochs)))
 
 
+def module_groups(stage, config, suc_layers):
+    """Returns the groups of the predecessor's layers; in stage 0 each is by itself.
+
+    Args:
+      stage: PREDECESSOR, REPLACING or SUCCESSOR.
+      config: modeling_theseus.BertConfig of the predecessor.
+      suc_layers: int, the successor's layers; None in stage 0.
+    """
+    depth = config.num_hidden_layers
+    return modeling_theseus.equal_groups(depth, depth if stage == PREDECESSOR else suc_layers)
+
+
 def evaluated_path(stage, groups):
     """Returns the path that a stage is evaluated on: the successor's in stages 1 and 2."""
     if stage == PREDECESSOR:

@@ -1,0 +1,114 @@
+"""Compares trained models: layers, parameters, dev accuracy, and seconds per batch of 10.
+
+    python scripts/compare_models.py out_0 out_2 [...] [--data_dir=data/sample]
+
+Takes the output folders of stages; the first one, usually the predecessor's, is what the
+others are compared with. The accuracy is that of the folder's best checkpoint on dev. The
+time is that of the graph on tokenized pairs of dev; the models take turns, batch by batch.
+"""
+
+import contextlib
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+import classifier  # noqa: E402
+import input_pipeline  # noqa: E402
+import modeling_theseus  # noqa: E402
+from errors import UserError  # noqa: E402
+from stage_folder import StageFolder  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")
+flags.DEFINE_integer("batch_size", 10, "Pairs in a batch.", lower_bound=1)
+flags.DEFINE_integer("num_batches", 40, "Timed batches, after a quarter as many.", lower_bound=1)
+
+
+class TimedModel(object):
+    """A stage folder's model with dev batches that are ready to be fed."""
+
+    def __init__(self, folder, loaded):
+        """Takes a StageFolder and its classifier.TrainedClassifier."""
+        held = folder.definition()
+        self.name = folder.path
+        self.accuracy = folder.state()["best"]["accuracy"]
+        self.session, self.graph, tokenizer = loaded
+        task = input_pipeline.TASKS[held["task_name"]]
+        path = input_pipeline.find_split(FLAGS.data_dir, "dev")
+        examples = input_pipeline.read_examples(path, task)
+        self.encoded = input_pipeline.EncodedExamples(
+            examples, task, tokenizer, held["max_seq_length"]
+        )
+        variables = self.graph.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+        self.num_parameters = sum(v.shape.num_elements() for v in variables)
+        config_layers = classifier.read_model(folder.path, 1).config.num_hidden_layers
+        self.num_layers = held["suc_layers"] or config_layers
+
+    def run(self, planned):
+        """Returns the seconds of one batch."""
+        arrays = self.encoded.batch(planned)
+        start = time.perf_counter()
+        feed = modeling_theseus.feed_features(self.graph.features, arrays)
+        self.session.run(self.graph.logits, feed)
+        return time.perf_counter() - start
+
+
+def median_seconds(models):
+    """Returns the median seconds per batch of each model; all see the same batches."""
+    lengths = models[0].encoded.lengths
+    plan = input_pipeline.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
+    num_warmup = FLAGS.num_batches // 4
+    plan = (plan * (FLAGS.num_batches + num_warmup))[: FLAGS.num_batches + num_warmup]
+    seconds = [[model.run(planned) for model in models] for planned in plan]
+    return np.median(seconds[num_warmup:], axis=0)
+
+
+def format_rows(models, seconds):
+    """Returns the table, str."""
+    width = max(len(model.name) for model in models)
+    lines = [
+        "%-*s  layers  parameters  dev accuracy    kept  seconds per batch of %d  speed-up"
+        % (width, "model", FLAGS.batch_size)
+    ]
+    for model, spent in zip(models, seconds):
+        lines.append(
+            "%-*s  %6d  %10s  %12.4f  %5.1f%%  %*.4f  %7.2fx"
+            % (
+                width,
+                model.name,
+                model.num_layers,
+                "{:,}".format(model.num_parameters),
+                model.accuracy,
+                100 * model.accuracy / models[0].accuracy,
+                21 + len(str(FLAGS.batch_size)),
+                spent,
+                seconds[0] / spent,
+            )
+        )
+    return "\n".join(lines)
+
+
+def main(argv):
+    tf.get_logger().setLevel("ERROR")
+    tf.disable_v2_behavior()
+    tf.enable_resource_variables()
+    try:
+        folders = [StageFolder(path, "stage_2_outputdir") for path in argv[1:]]
+        if not folders:
+            raise UserError("give the output folders of stages, such as out_0 out_2")
+        with contextlib.ExitStack() as stack:
+            models = [TimedModel(f, stack.enter_context(classifier.load(f))) for f in folders]
+            print(format_rows(models, median_seconds(models)))
+    except UserError as error:
+        sys.exit("compare_models.py: %s" % error)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -48,8 +48,7 @@ class TimedModel(object):
         )
         variables = self.graph.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
         self.num_parameters = sum(v.shape.num_elements() for v in variables)
-        config_layers = classifier.read_model(folder.path, 1).config.num_hidden_layers
-        self.num_layers = held["suc_layers"] or config_layers
+        self.num_layers = held["suc_layers"] or held["bert_config"]["num_hidden_layers"]
 
     def run(self, planned):
         """Returns the seconds of one batch."""

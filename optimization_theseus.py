@@ -37,8 +37,8 @@ def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
 def constant_replacing_rate(step, replace_rate_prob, steps_for_replacing=None):
     """p while t < steps_for_replacing, then 1.
 
-    Source: BERT-of-Theseus, section 3.1 (the constant p); the published project's
-    steps_for_replacing, of which None here means never.
+    Source: BERT-of-Theseus, section 3.1 (the constant p); steps_for_replacing is from the
+    paper's own code, of which None here means never.
 
     Args:
       step: int64 scalar, t.

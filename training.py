@@ -158,13 +158,14 @@ def describe_variables(trained, variables):
     return "training %d of %d variables, %s of %s parameters; frozen: %s" % (
         len(trained),
         len(variables),
-        "{:,}".format(_num_parameters(trained)),
-        "{:,}".format(_num_parameters(variables)),
+        "{:,}".format(count_parameters(trained)),
+        "{:,}".format(count_parameters(variables)),
         ", ".join(frozen) or "nothing",
     )
 
 
-def _num_parameters(variables):
+def count_parameters(variables):
+    """Returns how many numbers the variables hold, int."""
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 

@@ -22,6 +22,7 @@ from absl import app, flags  # noqa: E402
 import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
+import training  # noqa: E402
 from errors import UserError  # noqa: E402
 from stage_folder import StageFolder  # noqa: E402
 
@@ -47,7 +48,7 @@ class TimedModel(object):
             examples, task, tokenizer, held["max_seq_length"]
         )
         variables = self.graph.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-        self.num_parameters = sum(v.shape.num_elements() for v in variables)
+        self.num_parameters = training.count_parameters(variables)
         self.num_layers = held["suc_layers"] or held["bert_config"]["num_hidden_layers"]
 
     def run(self, planned):
@@ -94,14 +95,25 @@ def format_rows(models, seconds):
     return "\n".join(lines)
 
 
+def find_models(paths):
+    """Returns a StageFolder for each path; UserError where one is no stage's."""
+    if not paths:
+        raise UserError("give the output folders of stages, such as out_0 out_2")
+    folders = [StageFolder(path, "stage_2_outputdir") for path in paths]
+    for folder in folders:
+        if not folder.definition() or not folder.state()["best"]:
+            raise UserError(
+                "%s: holds no trained model; give a stage's output folder" % folder.path
+            )
+    return folders
+
+
 def main(argv):
     tf.get_logger().setLevel("ERROR")
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
     try:
-        folders = [StageFolder(path, "stage_2_outputdir") for path in argv[1:]]
-        if not folders:
-            raise UserError("give the output folders of stages, such as out_0 out_2")
+        folders = find_models(argv[1:])
         with contextlib.ExitStack() as stack:
             models = [TimedModel(f, stack.enter_context(classifier.load(f))) for f in folders]
             print(format_rows(models, median_seconds(models)))

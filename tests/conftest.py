@@ -5,13 +5,13 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+GOLDEN = os.path.join(ROOT, "tests", "golden")
+sys.path[:0] = [ROOT, os.path.join(ROOT, "scripts")]
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
-
-GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
 
 tf.get_logger().setLevel("ERROR")
 tf.disable_v2_behavior()
@@ -79,12 +79,10 @@ def write_bert(folder, values=SMALL_BERT):
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory):
-    """A folder with data/sample and data/tiny_bert, where the published lines can run."""
-    root = tmp_path_factory.mktemp("workspace")
-    sample = root / "data" / "sample"
-    sample.mkdir(parents=True)
+def random_data(tmp_path_factory):
+    """A folder with pairs of random characters in train, dev and test, and a BERT in bert/."""
+    root = tmp_path_factory.mktemp("random_data")
     for split, count, seed in [("train", 300, 1), ("dev", 60, 2), ("test", 40, 3)]:
-        write_pairs(sample / (split + ".txt"), count, seed)
-    write_bert(root / "data" / "tiny_bert")
+        write_pairs(root / (split + ".txt"), count, seed)
+    write_bert(root / "bert")
     return root

@@ -36,14 +36,14 @@ def make_settings(stage=training.REPLACING, **changes):
 
 
 @pytest.fixture(scope="module")
-def bert(workspace):
+def bert(random_data):
     """(config, weights, training data, dev data) of 2 layers; 40 pairs are 2 steps an epoch."""
-    folder = workspace / "data" / "tiny_bert"
+    folder = random_data / "bert"
     config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=2))
     tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
 
     def encode(split, count):
-        path = input_pipeline.find_split(str(workspace / "data" / "sample"), split)
+        path = input_pipeline.find_split(str(random_data), split)
         examples = input_pipeline.read_examples(path, TASK)[:count]
         return input_pipeline.EncodedExamples(examples, TASK, tokenizer, 64)
 

@@ -7,23 +7,28 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
 import run_classifier
-from conftest import SMALL_BERT, write_bert, write_pairs
+from conftest import ROOT, SMALL_BERT, write_bert, write_pairs
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 
 
 def run_script(workspace, line):
     """Runs a command line in a new process; returns (exit status, output, errors)."""
+    return run([sys.executable, SCRIPT] + line.split()[2:], workspace)
+
+
+def run(arguments, folder):
+    """Runs a program in a folder; returns (exit status, output, errors)."""
     process = subprocess.Popen(
-        [sys.executable, SCRIPT] + line.split()[2:],
-        cwd=str(workspace),
+        arguments,
+        cwd=str(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -50,6 +55,14 @@ TWO += [TWO[0] + " --finetune_suc"]
 THREE = [TWO[0].replace("out_1_2", "out_1_3").replace("out_2_2", "out_2_3")]
 
 
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder that has the project's data, and takes the output folders."""
+    root = tmp_path_factory.mktemp("workspace")
+    (root / "data").symlink_to(os.path.join(ROOT, "data"))
+    return root
+
+
 @pytest.mark.parametrize(
     "lines, folders, layers",
     [
@@ -68,7 +81,7 @@ def test_the_published_lines(workspace, lines, folders, layers):
         table = output.splitlines()
         assert table[1].startswith("epoch 1, step 2  best") and table[3].startswith("dev ")
         results = read_json(workspace, folder, "eval_results.json")
-        assert results["split"] == "dev" and results["num_examples"] == 60
+        assert results["split"] == "dev" and results["num_examples"] == 1000
         assert results["global_step"] == 2
         assert results["checkpoint"] == "best/model.ckpt-2"
         assert 0 <= results["accuracy"] <= 1 and results["loss"] > 0
@@ -331,6 +344,46 @@ def test_sigterm_saves_and_exits_with_1_and_a_line(small):
     assert errors[-1] == "run_classifier.py: stopped; the same command goes on from there\n"
     assert read_json(small, "stopped", "state.json")["last"]["global_step"] >= 3
     assert not (small / "stopped" / "eval_results.json").exists()
+
+
+# --- The table of models ---
+
+
+def compare_models(trained, *arguments):
+    """Runs scripts/compare_models.py; returns (exit status, output, errors)."""
+    script = os.path.join(ROOT, "scripts", "compare_models.py")
+    return run([sys.executable, script, "--num_batches=4"] + list(arguments), trained)
+
+
+def test_models_are_compared_with_the_first_one(trained):
+    status, output, errors = compare_models(trained, "--data_dir=data", "out_0", "out_2")
+    assert status == 0, errors
+    header, *rows = [line.split() for line in output.splitlines()]
+    assert header[:4] == ["model", "layers", "parameters", "dev"]
+    assert [row[:2] for row in rows] == [["out_0", "4"], ["out_2", "2"]]
+    best = [read_json(trained, row[0], "state.json")["best"] for row in rows]
+    for row, entry in zip(rows, best):
+        held = tf.train.list_variables(str(trained / row[0] / entry["checkpoint"]))
+        assert int(row[2].replace(",", "")) == sum(int(np.prod(shape)) for _, shape in held)
+        assert float(row[3]) == pytest.approx(entry["accuracy"], abs=5e-5)
+        kept = 100 * entry["accuracy"] / best[0]["accuracy"]
+        assert row[4] == "%.1f%%" % kept
+        assert float(row[6].rstrip("x")) > 0
+    assert rows[0][4:7:2] == ["100.0%", "1.00x"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give the output folders of stages, such as out_0 out_2"),
+        (["data"], "data: holds no trained model; give a stage's output folder"),
+    ],
+)
+def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
+    status, output, errors = compare_models(trained, *arguments)
+    assert (status, output) == (1, "")
+    # TensorFlow's own lines may come before.
+    assert errors.splitlines()[-1] == "compare_models.py: %s" % message
 
 
 # --- Mistakes in the flags ---

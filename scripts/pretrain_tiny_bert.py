@@ -134,8 +134,7 @@ class Corpus(object):
             return tuple(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text)))
 
         self.pairs = [(ids(e.text_a), ids(e.text_b)) for e in examples if e.label == "1"]
-        self._cls, self._sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-        self.separators = (self._cls, self._sep)
+        self.separators = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
         self.mask = tokenizer.vocab["[MASK]"]
         self.num_tokens = 1 + max(max(a + b) for a, b in self.pairs)
         self._neighbours = collections.defaultdict(list)
@@ -146,7 +145,8 @@ class Corpus(object):
 
     def join(self, pair):
         """Returns the token ids of [CLS] a [SEP] b [SEP], a list."""
-        return [self._cls] + list(pair[0]) + [self._sep] + list(pair[1]) + [self._sep]
+        cls, sep = self.separators
+        return [cls] + list(pair[0]) + [sep] + list(pair[1]) + [sep]
 
     def neighbour(self, rng, sentence):
         """Returns a random sentence that differs in one span, or `sentence` if none is found."""

@@ -72,7 +72,9 @@ def read_examples(path, task, labels_required=True):
     try:
         with io.open(path, encoding="utf-8-sig", newline="\n") as reader:
             lines = [(n, line.rstrip("\r\n")) for n, line in enumerate(reader, start=1)]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError("%s: cannot be read: %s" % (path, error.strerror))
+    except UnicodeDecodeError as error:
         raise UserError("%s: cannot be read as UTF-8 text: %s" % (path, error))
     rows = [(number, line.split("\t")) for number, line in lines if line]
     if rows and _is_header(rows[0][1]):

@@ -224,6 +224,24 @@ def refuse_positional(arguments):
     fail("%r is no flag; did you mean --%s?" % (name, meant))
 
 
+def refuse_missing_paths(options):
+    """Exits for a path that does not exist; TensorFlow's import can take longer than that."""
+    files = [("eval_files", path) for path in options.eval_files]
+    files += [("predict_file", options.predict_file)] if options.predict_file else []
+    for name, path in files:
+        if not os.path.exists(path):
+            fail("--%s: there is no file %s" % (name, path))
+    reads_splits = options.do_train or options.do_eval or not options.predict_file
+    if reads_splits and not os.path.isdir(options.data_dir):
+        fail("--data_dir: there is no folder %s" % options.data_dir)
+    start = options.init_checkpoint
+    if options.do_train and start and not any(map(os.path.exists, [start, start + ".index"])):
+        fail(
+            "--init_checkpoint: there is no %s; give a stage's output folder, a pretrained "
+            "BERT's folder or a checkpoint's prefix" % start
+        )
+
+
 def fail(message):
     """Exits with status 1 and one line on standard error."""
     sys.exit("run_classifier.py: %s" % " ".join(str(message).split()))
@@ -238,6 +256,7 @@ def main(argv):
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
+    refuse_missing_paths(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow.compat.v1 as tf
 

@@ -61,25 +61,34 @@ class StageFolder(object):
         """Returns what defines the run, a dict; None where there is no run."""
         return self._read_json(_RUN)
 
-    def refuse_contradiction(self, definition, words):
+    def refuse_contradiction(self, definition, words, contents):
         """Compares a command with the run that the folder holds.
 
         Args:
           definition: dict of what defines the command's run, or a part of it.
           words: dict from a key of `definition` to what a message calls it; by default
             it is called --key.
+          contents: dict from a key whose value says nothing to a reader, such as a
+            hash, to the flag, and to what a message says in the place of both values.
 
         Raises:
-          UserError: names the first flag that differs, and both values.
+          UserError: names the first flag that differs, and both values or `contents`.
         """
         held = self.definition()
         for key, value in definition.items():
-            if held is not None and held.get(key) != value:
+            if held is None or held.get(key) == value:
+                continue
+            if key in contents:
+                flag, other = contents[key]
                 raise UserError(
-                    "%s: %s holds a run with %s, this command has %s; "
-                    "give the same value, or another folder with --%s"
-                    % (words.get(key, "--" + key), self.path, held.get(key), value, self.flag)
+                    "%s: %s holds a run with %s; bring that back, or give another folder with --%s"
+                    % (flag, self.path, other, self.flag)
                 )
+            raise UserError(
+                "%s: %s holds a run with %s, this command has %s; "
+                "give the same value, or another folder with --%s"
+                % (words.get(key, "--" + key), self.path, held.get(key), value, self.flag)
+            )
 
     def claim(self, definition, model_files):
         """Records a new run; does nothing where the folder holds this run already.

@@ -31,11 +31,14 @@ _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
-    "train_data": "--data_dir: the training data's hash",
-    "dev_data": "--data_dir: the dev data's hash",
-    "weights": "--init_checkpoint or --bert_pretrained_model: the starting weights' hash",
-    "bert_config": "--bert_pretrained_model: bert_config.json",
-    "vocab": "--bert_pretrained_model: vocab.txt's hash",
+}
+# The parts that are contents of files: the flags that lead to them, and what has changed.
+_CONTENTS = {
+    "train_data": ("--data_dir", "other training data"),
+    "dev_data": ("--data_dir", "other dev data"),
+    "weights": ("--init_checkpoint or --bert_pretrained_model", "other starting weights"),
+    "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
+    "vocab": ("--bert_pretrained_model", "another vocab.txt"),
 }
 
 
@@ -82,12 +85,14 @@ class Command(object):
         """Trains to the end, from wherever the folder stands, and prints all evaluations."""
         settings = self._settings()
         definition = self._run_definition(settings, start)
-        self.folder.refuse_contradiction(definition, _WORDS)
+        self.folder.refuse_contradiction(definition, _WORDS, _CONTENTS)
         examples = self._read(self._split("train"))
         examples = input_pipeline.sample_examples(examples, self.options.max_train_examples)
         steps_per_epoch, num_steps = training.num_steps(settings, len(examples))
         if not self.folder.state()["is_finished"]:
-            logging.info("stage %s: %d steps on %d pairs", self.stage, num_steps, len(examples))
+            stage = "stage %d, %s" % (training.STAGES.index(self.stage), self.stage)
+            place = "%s, in %s" % (stage, self.folder.path)
+            logging.info("%s: %d steps on %d pairs", place, num_steps, len(examples))
             tokenizer = classifier.make_tokenizer(start.model, self.options.do_lower_case)
             train_data = self._encode(examples, tokenizer)
             dev_data = self._encode(self._read(self._split("dev")), tokenizer)
@@ -128,8 +133,9 @@ class Command(object):
         held = source.definition()["suc_layers"]
         if self.stage == training.SUCCESSOR and held not in (None, options.suc_layers):
             raise UserError(
-                "--suc_layers: %s holds a successor of %d layers, this command has %d"
-                % (source.path, held, options.suc_layers)
+                "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
+                "--suc_layers=%d, or another folder with --%s"
+                % (source.path, held, options.suc_layers, held, source.flag)
             )
         return Start(read_trained_model(source, options), prefix)
 
@@ -236,7 +242,7 @@ class Command(object):
 
     def _trained_classifier(self):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
-        self.folder.refuse_contradiction(self._model_definition(), _WORDS)
+        self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
         read_trained_model(self.folder, self.options)
         return classifier.load(self.folder)
 

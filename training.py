@@ -20,7 +20,7 @@ import optimization_theseus
 import weights as weights_lib
 from errors import UserError
 
-PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
+STAGES = PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
 """The stages 0, 1 and 2."""
 
 
@@ -380,12 +380,14 @@ def evaluations_table(state, steps_per_epoch):
 class _Progress(object):
     """An epoch's progress: a bar on a terminal, else a line every log_steps.
 
-    Loss, modules replaced and speed are means since the last multiple of log_steps.
+    Loss, modules replaced (in stage 1) and speed are means since the last multiple of
+    log_steps.
     """
 
     def __init__(self, trainer, epoch, step, end):
         self._log_steps = trainer.reporting.log_steps
         self._num_steps = trainer.num_steps
+        self._is_replacing = trainer.settings.stage == REPLACING
         self._name = "epoch %d/%d" % (epoch + 1, math.ceil(trainer.settings.num_train_epochs))
         self._bar = tqdm(
             desc=self._name,
@@ -420,16 +422,16 @@ class _Progress(object):
 
     def _describe(self, step):
         seconds = time.perf_counter() - self._start
-        replaced = np.mean([values.path.sum() for values in self._values])
         left = (self._num_steps - step) * seconds / len(self._values)
-        return "loss %.4f, rate %.2f, replaced %.1f/%d, %.1f examples/s, %s left" % (
-            np.mean([values.loss for values in self._values]),
-            self._values[-1].replacing_rate,
-            replaced,
-            len(self._values[-1].path),
-            self._examples / seconds,
-            tqdm.format_interval(left),
-        )
+        parts = ["loss %.4f" % np.mean([values.loss for values in self._values])]
+        if self._is_replacing:
+            replaced = np.mean([values.path.sum() for values in self._values])
+            parts += [
+                "rate %.2f" % self._values[-1].replacing_rate,
+                "replaced %.1f/%d" % (replaced, len(self._values[-1].path)),
+            ]
+        speed, left = self._examples / seconds, tqdm.format_interval(left)
+        return ", ".join(parts + ["%.1f examples/s" % speed, "%s left" % left])
 
 
 class _Stop(object):

@@ -21,6 +21,7 @@ compress() {
   stage --suc_layers="$1" "${folders[@]}" --finetune_suc "${@:2}"
 }
 
+echo "five trainings in $out/: the predecessor, then stages 1 and 2 for 6 layers, and for 2"
 stage --finetune_pre
 compress 6
 compress 2 --num_train_epochs=6  # 2 layers learn more slowly, but an epoch takes seconds.

@@ -33,14 +33,17 @@ def files(folder, which):
 
 
 def test_a_command_that_contradicts_the_run_is_refused_with_flag_and_both_values(folder):
-    folder.refuse_contradiction(RUN, {})
+    folder.refuse_contradiction(RUN, {}, {})
     folder.claim(RUN, {"vocab.txt": "a\nb\n"})
-    folder.refuse_contradiction(dict(RUN), {})
+    folder.refuse_contradiction(dict(RUN), {}, {})
     with pytest.raises(UserError, match="^--suc_layers: .*out_1 holds a run with 6, .* has 2;"):
-        folder.refuse_contradiction(dict(RUN, suc_layers=2), {})
+        folder.refuse_contradiction(dict(RUN, suc_layers=2), {}, {})
     with pytest.raises(UserError, match="^--init_checkpoint: .* with ab, .* has cd; .*folder with"):
-        folder.refuse_contradiction(dict(RUN, weights="cd"), {"weights": "--init_checkpoint"})
-    folder.refuse_contradiction({"suc_layers": 6}, {})
+        folder.refuse_contradiction(dict(RUN, weights="cd"), {"weights": "--init_checkpoint"}, {})
+    with pytest.raises(UserError, match="^--data_dir: .*out_1 holds a run with other weights; bri"):
+        contents = {"weights": ("--data_dir", "other weights")}
+        folder.refuse_contradiction(dict(RUN, weights="cd"), {}, contents)
+    folder.refuse_contradiction({"suc_layers": 6}, {}, {})
 
 
 def test_a_claim_keeps_the_first_run(folder):

@@ -341,6 +341,15 @@ def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
     assert all("rate 1.00, replaced 2.0/2, " in line for line in steps)
 
 
+def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
+    with trainer_in(tmp_path, bert, make_settings(training.SUCCESSOR)) as trainer:
+        trainer.run()
+    steps = [line for line in lines if "examples/s" in line]
+    assert len(steps) == 4 and not any("replaced" in line for line in steps)
+
+
 def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):
     settings = make_settings(learning_rate=1e30, warmup_proportion=0.0)
     with trainer_in(tmp_path, bert, settings) as trainer:

@@ -27,6 +27,13 @@ Fields:
 """
 
 
+def set_up_tensorflow():
+    """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
+    tf.get_logger().setLevel("ERROR")
+    tf.disable_v2_behavior()
+    tf.enable_resource_variables()
+
+
 @contextlib.contextmanager
 def load(folder):
     """Yields the TrainedClassifier of a StageFolder's best checkpoint.

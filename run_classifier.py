@@ -225,7 +225,7 @@ def refuse_positional(arguments):
 
 
 def refuse_missing_paths(options):
-    """Exits for a path that does not exist; TensorFlow's import can take longer than that."""
+    """Exits for a path that does not exist."""
     files = [("eval_files", path) for path in options.eval_files]
     files += [("predict_file", options.predict_file)] if options.predict_file else []
     for name, path in files:
@@ -258,13 +258,10 @@ def main(argv):
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
     refuse_missing_paths(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow.compat.v1 as tf
-
-    tf.get_logger().setLevel("ERROR")
-    tf.disable_v2_behavior()
-    tf.enable_resource_variables()
+    import classifier
     import stages
 
+    classifier.set_up_tensorflow()
     try:
         stages.Command(options).run()
     except UserError as error:

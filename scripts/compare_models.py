@@ -109,9 +109,7 @@ def find_models(paths):
 
 
 def main(argv):
-    tf.get_logger().setLevel("ERROR")
-    tf.disable_v2_behavior()
-    tf.enable_resource_variables()
+    classifier.set_up_tensorflow()
     try:
         folders = find_models(argv[1:])
         with contextlib.ExitStack() as stack:

@@ -31,6 +31,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
@@ -65,9 +66,7 @@ LONGEST_SPAN = 4
 
 def main(argv):
     del argv
-    tf.get_logger().setLevel("ERROR")
-    tf.disable_v2_behavior()
-    tf.enable_resource_variables()
+    classifier.set_up_tensorflow()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     task = input_pipeline.TASKS["lcqmc_pair"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -13,9 +14,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-tf.get_logger().setLevel("ERROR")
-tf.disable_v2_behavior()
-tf.enable_resource_variables()
+import classifier  # noqa: E402
+
+classifier.set_up_tensorflow()
 
 
 @pytest.fixture
@@ -30,6 +31,20 @@ def reference():
     """The arrays of golden/reference_bert.npz by name."""
     with np.load(os.path.join(GOLDEN, "reference_bert.npz")) as arrays:
         return dict(arrays)
+
+
+def run(arguments, folder):
+    """Runs a program in a folder; returns (exit status, output, errors)."""
+    process = subprocess.Popen(
+        arguments,
+        cwd=str(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        encoding="utf-8",
+    )
+    output, errors = process.communicate()
+    return process.returncode, output, errors
 
 
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"

@@ -14,7 +14,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import run_classifier
-from conftest import ROOT, SMALL_BERT, write_bert, write_pairs
+from conftest import ROOT, SMALL_BERT, run, write_bert, write_pairs
 
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 
@@ -22,20 +22,6 @@ SCRIPT = os.path.join(ROOT, "run_classifier.py")
 def run_script(workspace, line):
     """Runs a command line in a new process; returns (exit status, output, errors)."""
     return run([sys.executable, SCRIPT] + line.split()[2:], workspace)
-
-
-def run(arguments, folder):
-    """Runs a program in a folder; returns (exit status, output, errors)."""
-    process = subprocess.Popen(
-        arguments,
-        cwd=str(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        encoding="utf-8",
-    )
-    output, errors = process.communicate()
-    return process.returncode, output, errors
 
 
 def read_json(*path):

@@ -1,0 +1,293 @@
+"""Times training steps of all stages, and compares them with what the machine can do.
+
+    python scripts/benchmark_training.py --data_dir=data/lcqmc \\
+        --bert_pretrained_model=data/chinese_L-12_H-768_A-12 [--json=training.json]
+
+Takes a BERT's shape and vocabulary (its weights are not read; speed does not depend on them)
+and real pairs. Each row of the table is a stage in a process of its own: its graph as
+run_classifier.py builds it, `--num_steps` batches of an epoch's plan, evenly spaced by their
+length, after each of them was run once.
+
+  examples/s   of whole steps
+  real         share of the computed tokens that are no padding
+  loss+grad    median milliseconds of loss and gradients, by which stages are compared
+  update       share of a step that is the rest: clipping, decay and Adam
+  MFU          model FLOPs utilisation: the products that these steps need, for real tokens
+               only, from the paths drawn and the variables trained (`step_flops`), per second,
+               against one large float32 product timed in the same process
+  peak MB      the process's largest resident memory
+"""
+
+import collections
+import io
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+from absl import app, flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import classifier  # noqa: E402
+import input_pipeline  # noqa: E402
+import modeling_theseus  # noqa: E402
+import optimization_theseus  # noqa: E402
+import training  # noqa: E402
+from errors import UserError  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
+flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
+flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
+flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
+flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
+flags.DEFINE_list("stages", list(training.STAGES), "Stages to time.")
+flags.DEFINE_enum(
+    "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
+)
+flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
+flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
+flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
+flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
+flags.DEFINE_string("json", None, "File that takes the rows, too.")
+
+Row = collections.namedtuple("Row", "stage suc_layers rate batch_size")
+"""What one row of the table measures."""
+
+
+def all_rows():
+    """Returns the Rows that the flags ask for; stage 0 does not depend on the successor."""
+    rows = []
+    for batch_size in map(int, FLAGS.batch_sizes):
+        if training.PREDECESSOR in FLAGS.stages:
+            rows.append(Row(training.PREDECESSOR, None, None, batch_size))
+        for suc_layers in map(int, FLAGS.suc_layers):
+            if training.REPLACING in FLAGS.stages:
+                for rate in map(float, FLAGS.rates):
+                    rows.append(Row(training.REPLACING, suc_layers, rate, batch_size))
+            if training.SUCCESSOR in FLAGS.stages:
+                rows.append(Row(training.SUCCESSOR, suc_layers, None, batch_size))
+    return rows
+
+
+def step_flops(lengths, config, layers):
+    """Returns the floating point operations of the products in a step, a float.
+
+    A layer's products with its kernels take D = 2 n (4 H^2 + 2 H I) operations for n tokens,
+    those of attention A = 4 n^2 H. The loss takes D + A; the kernels' gradients D, where the
+    layer trains; the gradients of its input and of attention D + 2 A, where anything up to
+    this layer trains (6 n H^2 less for the lowest one if nothing below it does). Embeddings,
+    pooler and classifier are left out.
+
+    Args:
+      lengths: int [B], the real tokens of each row.
+      config: modeling_theseus.BertConfig.
+      layers: list of (whether the layer trains, whether anything below it does), one for
+        each layer on the path.
+    """
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    tokens, squares = float(np.sum(lengths)), float(np.sum(np.square(lengths, dtype=np.float64)))
+    dense = 2 * tokens * (4 * hidden**2 + 2 * hidden * intermediate)
+    attention = 4 * squares * hidden
+    total = 0.0
+    for trains, trains_below in layers:
+        total += dense + attention + dense * trains
+        if trains or trains_below:
+            total += dense + 2 * attention - (0 if trains_below else 6 * tokens * hidden**2)
+    return total
+
+
+def layers_on_path(groups, path, trained):
+    """Returns the `layers` of `step_flops` for a path, bool [M], and the variables that train."""
+    names = {v.op.name for v in trained}
+    trains_below = any(name.startswith("bert/embeddings/") for name in names)
+    layers = []
+    for index, group in enumerate(groups):
+        scopes = ["suc_layer_%d" % index] if path[index] else ["layer_%d" % n for n in group]
+        for scope in scopes:
+            trains = "bert/encoder/%s/output/dense/kernel" % scope in names
+            layers.append((trains, trains_below))
+            trains_below = trains_below or trains
+    return layers
+
+
+def product_rate(seconds=2.0, size=2048):
+    """Returns the operations per second of float32 matrix products [N, N] x [N, N]."""
+    with classifier.new_session() as session:
+        left, right = [tf.get_variable(name, [size, size]) for name in ("left", "right")]
+        product = tf.matmul(left, right).op
+        session.run(tf.global_variables_initializer())
+        times, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            times.append(timed(session, product)[1])
+    return 2.0 * size**3 / np.median(times)
+
+
+def timed(session, fetches, feed=None):
+    """Returns (values of the fetches, seconds)."""
+    start = time.perf_counter()
+    values = session.run(fetches, feed)
+    return values, time.perf_counter() - start
+
+
+# --- One row, in a process of its own ---
+
+
+def measure(row, options):
+    """Measures a Row in this process; returns its figures, a dict of JSON values.
+
+    Args:
+      row: a Row.
+      options: dict of the flags' values.
+    """
+    classifier.set_up_tensorflow()
+    model = classifier.read_model(options["bert_pretrained_model"], options["max_seq_length"])
+    encoded = read_pairs(model, options)
+    padded_length = options["max_seq_length"] if options["pad_to_max_length"] else None
+    plan = spaced_plan(encoded.lengths, row.batch_size, options["num_steps"], padded_length)
+    groups = training.module_groups(row.stage, model.config, row.suc_layers)
+    with classifier.new_session() as session:
+        settings = make_settings(row, options["train_scope"])
+        graph = training.build_graph(settings, model.config, 2, groups, num_train_steps=10**6)
+        steps = time_steps(session, graph, encoded, plan)
+    flops = [
+        step_flops(step.lengths, model.config, layers_on_path(groups, step.path, graph.trained))
+        for step in steps
+    ]
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    computed = sum(len(planned.rows) * planned.length for planned in plan)
+    figures = summarize(steps, flops, computed, product_rate())
+    return dict(row._asdict(), peak_mb=peak_mb, **figures)
+
+
+def read_pairs(model, options):
+    """Returns training pairs as EncodedExamples."""
+    task = input_pipeline.TASKS["lcqmc_pair"]
+    path = input_pipeline.find_split(options["data_dir"], "train")
+    examples = input_pipeline.read_examples(path, task)
+    examples = input_pipeline.sample_examples(examples, options["max_train_examples"])
+    tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
+    return input_pipeline.EncodedExamples(examples, task, tokenizer, options["max_seq_length"])
+
+
+def spaced_plan(lengths, batch_size, count, padded_length):
+    """Returns full batches of an epoch, evenly spaced by their tokens, in random order."""
+    plan = input_pipeline.plan_epoch(lengths, batch_size, 1, 0, padded_length)
+    plan = [planned for planned in plan if len(planned.rows) == batch_size]
+    if not plan:
+        raise UserError("--batch_sizes: there are fewer than %d training pairs" % batch_size)
+    plan.sort(key=lambda planned: lengths[planned.rows].sum())
+    places = ((np.arange(count) + 0.5) * len(plan) / count).astype(int)
+    return [plan[place] for place in np.random.RandomState(1).permutation(places)]
+
+
+def make_settings(row, train_scope):
+    """Returns the training.Settings of a Row; `train_scope` is stage 1's."""
+    scopes = dict(zip(training.STAGES, ("all", train_scope, "successor")))
+    return training.Settings(
+        stage=row.stage,
+        train_scope=scopes[row.stage],
+        learning_rate=1e-5,
+        num_train_epochs=1,
+        warmup_proportion=0.1,
+        train_batch_size=row.batch_size,
+        seed=1,
+        replace_rate_prob=row.rate,
+    )
+
+
+TimedStep = collections.namedtuple("TimedStep", "lengths path gradient_seconds seconds")
+"""A step: int64 [B] tokens, bool [M] path; seconds of loss and gradients, and of all of it."""
+
+
+def time_steps(session, graph, encoded, plan):
+    """Returns a TimedStep for each batch of the plan, after each was run once."""
+    gradients = optimization_theseus.compute_gradients(graph.loss, graph.trained)
+    # Operations, not tensors: their values stay where they are, and none is optimized away.
+    gradients = [graph.loss.op] + [
+        getattr(gradient, "values", gradient).op for gradient in gradients
+    ]
+    session.run(tf.global_variables_initializer())
+    steps = []
+    for planned in tqdm(plan + plan, leave=False, disable=None):
+        feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
+        feed[graph.label_ids] = encoded.label_ids[planned.rows]
+        # The global step, and with it the path, is the same in both.
+        _, gradient_seconds = timed(session, gradients, feed)
+        (path, _), seconds = timed(session, [graph.path, graph.train_op], feed)
+        steps.append(TimedStep(encoded.lengths[planned.rows], path, gradient_seconds, seconds))
+    return steps[len(plan) :]
+
+
+def summarize(steps, flops, computed_tokens, product):
+    """Returns a row's figures, a dict.
+
+    Args:
+      steps: list of TimedStep.
+      flops: list of float, the operations that each step needs.
+      computed_tokens: int, the tokens of all batches, padding included.
+      product: float, operations per second of a large product.
+    """
+    seconds = np.array([step.seconds for step in steps])
+    gradient_seconds = np.array([step.gradient_seconds for step in steps])
+    return dict(
+        examples_per_second=sum(len(step.lengths) for step in steps) / seconds.sum(),
+        real_share=float(sum(step.lengths.sum() for step in steps)) / computed_tokens,
+        gradients_ms=1000 * float(np.median(gradient_seconds)),
+        update_share=1 - float(np.median(gradient_seconds / seconds)),
+        utilisation=sum(flops) / seconds.sum() / product,
+        product_gflops=product / 1e9,
+    )
+
+
+# --- The table ---
+
+
+def format_row(figures):
+    """Returns a row of the table, str."""
+    return "%-11s  %6s  %4s  %5d  %10.2f  %5.1f%%  %9.0f  %5.1f%%  %4.2f  %7.0f" % (
+        figures["stage"],
+        figures["suc_layers"] or "",
+        "" if figures["rate"] is None else "%.2g" % figures["rate"],
+        figures["batch_size"],
+        figures["examples_per_second"],
+        100 * figures["real_share"],
+        figures["gradients_ms"],
+        100 * figures["update_share"],
+        figures["utilisation"],
+        figures["peak_mb"],
+    )
+
+
+HEADER = "stage        layers  rate  batch  examples/s    real  loss+grad  update   MFU  peak MB"
+
+
+def main(argv):
+    del argv
+    options, results = FLAGS.flag_values_dict(), []
+    print(HEADER, flush=True)
+    for row in all_rows():
+        # A new process for each row: its peak of memory is its own.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            try:
+                results.append(pool.apply(measure, (row, options)))
+            except UserError as error:
+                sys.exit("benchmark_training.py: %s" % error)
+        print(format_row(results[-1]), flush=True)
+    if results:
+        rates = [figures["product_gflops"] for figures in results]
+        print("a float32 product of 2048 x 2048: %.0f to %.0f GFLOP/s" % (min(rates), max(rates)))
+    if FLAGS.json:
+        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
+            writer.write(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,94 @@
+"""The formula for the products that a step needs, and the benchmark's table."""
+
+import json
+import os
+import sys
+
+import tensorflow.compat.v1 as tf
+
+import benchmark_training
+import modeling_theseus
+import optimization_theseus
+from conftest import ROOT, SMALL_BERT, run
+
+CONFIG = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=4))
+GROUPS = [[0, 1], [2, 3]]
+PATH = [True, False]
+TOKENS, HIDDEN, LAYERS = 3 * 7, 16, 3
+DENSE = 2 * TOKENS * (4 * HIDDEN**2 + 2 * HIDDEN * 32)
+
+
+def flops(trains):
+    """`step_flops` for 3 rows of 7 tokens, where variables train whose names `trains` takes."""
+    variables = [v for v in tf.trainable_variables() if trains(v.op.name)]
+    layers = benchmark_training.layers_on_path(GROUPS, PATH, variables)
+    return benchmark_training.step_flops([7, 7, 7], CONFIG, layers)
+
+
+def count_products(node):
+    """Sums the operations of the products below a node of TensorFlow's profiler."""
+    own = node.float_ops if "MatMul" in node.name else 0
+    return own + sum(count_products(child) for child in node.children)
+
+
+def test_the_formula_counts_what_tensorflow_counts(session):
+    input_ids = tf.ones([3, 7], tf.int32)
+    model = modeling_theseus.BertModel(CONFIG, False, input_ids, groups=GROUPS, path=PATH)
+    variables = [v for v in tf.trainable_variables() if "pooler" not in v.op.name]
+    gradients = optimization_theseus.compute_gradients(
+        tf.reduce_sum(tf.square(model.get_sequence_output())), variables
+    )
+    session.run(tf.global_variables_initializer())
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    session.run(gradients, options=options, run_metadata=metadata)
+    builder = tf.profiler.ProfileOptionBuilder
+    options = builder(builder.float_operation()).with_empty_output().build()
+    counted = count_products(
+        tf.profiler.profile(session.graph, metadata, cmd="op", options=options)
+    )
+    # The encoder's alone: without the token types, forward and back, and the pooler, forward.
+    counted -= 3 * 2 * TOKENS * 2 * HIDDEN + 2 * 3 * HIDDEN**2
+    attention = 3 * LAYERS * 4 * 3 * 7**2 * HIDDEN
+    if tf.__version__.startswith("1."):  # It does not count the products of attention.
+        counted += attention
+    assert flops(lambda name: True) == counted == 3 * LAYERS * DENSE + attention
+
+
+def test_a_frozen_layer_needs_no_gradient_of_its_kernels(session):
+    input_ids = tf.placeholder(tf.int32, [None, None])
+    modeling_theseus.BertModel(CONFIG, False, input_ids, groups=GROUPS, path=PATH)
+    everything = flops(lambda name: True)
+    assert everything - flops(lambda name: "/layer_" not in name) == 2 * DENSE
+    # With the embeddings frozen too, the lowest layer's input needs no gradient.
+    saved = 2 * DENSE + 6 * TOKENS * HIDDEN**2
+    assert everything - flops(lambda name: "/suc_layer_" in name) == saved
+
+
+def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
+    script = os.path.join(ROOT, "scripts", "benchmark_training.py")
+    arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--num_steps=2"]
+    arguments += ["--data_dir=%s" % random_data, "--json=rows.json", "--rates=1"]
+    arguments += ["--batch_sizes=8", "--suc_layers=2", "--stages=predecessor,replacing"]
+    status, output, errors = run([sys.executable, script] + arguments, tmp_path)
+    assert status == 0, errors
+    with open(str(tmp_path / "rows.json")) as reader:
+        rows = json.load(reader)
+    assert [(row["stage"], row["rate"]) for row in rows] == [
+        ("predecessor", None),
+        ("replacing", 1),
+    ]
+    assert [line.split()[0] for line in output.splitlines()[1:3]] == ["predecessor", "replacing"]
+    for row in rows:
+        assert row["batch_size"] == 8 and 0 < row["real_share"] <= 1
+        assert row["examples_per_second"] > 0 and row["peak_mb"] > 100
+        assert 0 < row["utilisation"] < 1 and row["update_share"] < 1
+
+
+def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
+    script = os.path.join(ROOT, "scripts", "benchmark_training.py")
+    arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--batch_sizes=500"]
+    arguments += ["--data_dir=%s" % random_data]
+    status, _, errors = run([sys.executable, script] + arguments, tmp_path)
+    message = "--batch_sizes: there are fewer than 500 training pairs"
+    assert (status, errors.splitlines()[-1]) == (1, "benchmark_training.py: " + message)

@@ -28,19 +28,15 @@ import zlib
 
 import tensorflow.compat.v1 as tf
 
+import operations
 from errors import UserError
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
 
 ACTIVATIONS = {
-    # Source: google-research/bert, modeling.gelu (Hendrycks & Gimpel, arXiv 1606.08415,
-    # section 2, the approximation).
-    "gelu_tanh": lambda x: (
-        0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    ),
-    # Source: the same, the definition.
-    "gelu_erf": lambda x: 0.5 * x * (1.0 + tf.erf(x / math.sqrt(2.0))),
+    "gelu_tanh": operations.gelu_tanh,
+    "gelu_erf": operations.gelu_erf,
     "relu": tf.nn.relu,
     "tanh": tf.tanh,
     "linear": tf.identity,
@@ -402,8 +398,8 @@ def _self_attention(hidden, attention_bias, config, random_key):
         return tf.transpose(split, [0, 2, 1, 3])  # [B, N, T, D]
 
     query, key, value = heads("query"), heads("key"), heads("value")
-    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(head_size)  # [B, N, T, T]
-    probs = tf.nn.softmax(scores + attention_bias)
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, T, T]
+    probs = operations.softmax(scores, 1.0 / math.sqrt(head_size), attention_bias)
     probs = dropout(probs, config.attention_probs_dropout_prob, random_key)
     context = tf.transpose(tf.matmul(probs, value), [0, 2, 1, 3])
     return tf.reshape(context, [-1, config.hidden_size])
@@ -412,7 +408,8 @@ def _self_attention(hidden, attention_bias, config, random_key):
 def _add_and_norm(update, hidden, config, random_key):
     """LayerNorm(hidden + dropout(dense(update)))."""
     update = dense(update, config.hidden_size, config, "dense")
-    return layer_norm(hidden + dropout(update, config.hidden_dropout_prob, random_key))
+    update = dropout(update, config.hidden_dropout_prob, random_key)
+    return layer_norm(operations.add(hidden, update))
 
 
 def _embeddings(input_ids, token_type_ids, config, random_key):
@@ -455,7 +452,7 @@ def dropout(tensor, rate, random_key):
         return tensor
     key = random_key.at(tf.get_variable_scope().name + "/dropout")
     kept = tf.random.stateless_uniform(tf.shape(tensor), seed=key) >= rate
-    return tensor * (tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate)))
+    return operations.scale(tensor, tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate)))
 
 
 def get_activation(name):
@@ -480,8 +477,7 @@ def layer_norm(tensor):
         size = tensor.shape.as_list()[-1]
         beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
-        mean, variance = tf.nn.moments(tensor, axes=[-1], keep_dims=True)
-        return tf.nn.batch_normalization(tensor, mean, variance, beta, gamma, 1e-12)
+        return operations.layer_norm(tensor, gamma, beta, epsilon=1e-12)
 
 
 def _normal_variable(name, shape, config):

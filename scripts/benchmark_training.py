@@ -43,20 +43,6 @@ import training  # noqa: E402
 from errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
-flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
-flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
-flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
-flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
-flags.DEFINE_list("stages", list(training.STAGES), "Stages to time.")
-flags.DEFINE_enum(
-    "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
-)
-flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
-flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
-flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
-flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
-flags.DEFINE_string("json", None, "File that takes the rows, too.")
 
 Row = collections.namedtuple("Row", "stage suc_layers rate batch_size")
 """What one row of the table measures."""
@@ -290,4 +276,18 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
+    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
+    flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
+    flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
+    flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
+    flags.DEFINE_list("stages", list(training.STAGES), "Stages to time.")
+    flags.DEFINE_enum(
+        "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
+    )
+    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
+    flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
+    flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
+    flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
+    flags.DEFINE_string("json", None, "File that takes the rows, too.")
     app.run(main)

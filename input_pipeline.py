@@ -6,8 +6,10 @@ run is reached without replaying the ones before it.
 """
 
 import collections
+import contextlib
 import io
 import os
+import zipfile
 
 import numpy as np
 
@@ -145,30 +147,47 @@ def encode_pair(tokens_a, tokens_b, max_seq_length):
     return first + tokens_b[:length_b] + ["[SEP]"], len(first)
 
 
+def encode_examples(examples, task, tokenizer, max_seq_length):
+    """Returns Examples as EncodedExamples.
+
+    Args:
+      examples: list of Example.
+      task: a Task.
+      tokenizer: a tokenization.FullTokenizer.
+      max_seq_length: int, see `encode_pair`.
+
+    Raises:
+      KeyError: the vocabulary lacks one of BERT's own tokens.
+    """
+    ids, lengths, lengths_a = [], [], []
+    for example in examples:
+        tokens_a = tokenizer.tokenize(example.text_a)
+        tokens_b = tokenizer.tokenize(example.text_b)
+        tokens, length_a = encode_pair(tokens_a, tokens_b, max_seq_length)
+        ids.extend(tokenizer.convert_tokens_to_ids(tokens))
+        lengths.append(len(tokens))
+        lengths_a.append(length_a)
+    label_ids = {label: index for index, label in enumerate(task.labels)}
+    label_ids = [label_ids.get(example.label, -1) for example in examples]
+    return EncodedExamples(ids, lengths, lengths_a, label_ids)
+
+
 class EncodedExamples(object):
     """Examples as token ids, one after the other in one array.
 
     Attributes:
+      ids: int32 [tokens of all rows].
       lengths: int64 [rows], the tokens of each row.
+      lengths_a: int64 [rows], how many of them are of the first segment.
       label_ids: int32 [rows]; -1 where the label is not known.
     """
 
-    def __init__(self, examples, task, tokenizer, max_seq_length):
-        """Encodes `examples`; KeyError where the vocabulary lacks one of BERT's own tokens."""
-        ids, lengths, lengths_a = [], [], []
-        for example in examples:
-            tokens_a = tokenizer.tokenize(example.text_a)
-            tokens_b = tokenizer.tokenize(example.text_b)
-            tokens, length_a = encode_pair(tokens_a, tokens_b, max_seq_length)
-            ids.extend(tokenizer.convert_tokens_to_ids(tokens))
-            lengths.append(len(tokens))
-            lengths_a.append(length_a)
-        label_ids = {label: index for index, label in enumerate(task.labels)}
+    def __init__(self, ids, lengths, lengths_a, label_ids):
+        self.ids = np.array(ids, np.int32)
         self.lengths = np.array(lengths, np.int64)
-        self.label_ids = np.array([label_ids.get(e.label, -1) for e in examples], np.int32)
-        self._ids = np.array(ids, np.int32)
+        self.lengths_a = np.array(lengths_a, np.int64)
+        self.label_ids = np.array(label_ids, np.int32)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._lengths_a = np.array(lengths_a, np.int64)
 
     def __len__(self):
         return len(self.lengths)
@@ -183,12 +202,35 @@ class EncodedExamples(object):
         columns = np.arange(planned.length)[np.newaxis, :]
         is_token = columns < lengths
         places = np.where(is_token, self._starts[planned.rows, np.newaxis] + columns, 0)
-        is_second = is_token & (columns >= self._lengths_a[planned.rows, np.newaxis])
+        is_second = is_token & (columns >= self.lengths_a[planned.rows, np.newaxis])
         return {
-            "input_ids": np.where(is_token, self._ids[places], 0).astype(np.int32),
+            "input_ids": np.where(is_token, self.ids[places], 0).astype(np.int32),
             "input_mask": is_token.astype(np.int32),
             "segment_ids": is_second.astype(np.int32),
         }
+
+
+def through_cache(path, encode):
+    """Returns the EncodedExamples that a file keeps, or else those of `encode`, then kept.
+
+    A file that cannot be read or written is done without.
+
+    Args:
+      path: str, named after the content of what is encoded.
+      encode: function without arguments that returns EncodedExamples.
+    """
+    names = ("ids", "lengths", "lengths_a", "label_ids")
+    try:
+        with np.load(path) as arrays:
+            return EncodedExamples(*[arrays[name] for name in names])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        encoded = encode()
+    temporary = "%s.%d.npz" % (path, os.getpid())
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        np.savez(temporary, **{name: getattr(encoded, name) for name in names})
+        os.replace(temporary, path)
+    return encoded
 
 
 # --- The plan of batches ---

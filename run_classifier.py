@@ -40,6 +40,11 @@ flags.DEFINE_string("stage_1_outputdir", "out_1", "Output folder of module repla
 flags.DEFINE_string("stage_2_outputdir", "out_2", "Output folder of --finetune_suc.")
 flags.DEFINE_list("eval_files", [], "Labelled files that --do_eval evaluates too, each by itself.")
 flags.DEFINE_string("predict_file", None, "File for --do_predict. Unset: data_dir's test.")
+flags.DEFINE_string(
+    "cache_dir",
+    ".cache",
+    "Folder that keeps encoded training pairs for the next start; empty: none.",
+)
 
 # Verbs.
 flags.DEFINE_bool("do_train", False, "Train the stage, or go on where it was interrupted.")

@@ -7,7 +7,9 @@ stage 2  successor    --finetune_suc  trains the successor alone
 
 import collections
 import dataclasses
+import hashlib
 import io
+import json
 import os
 import time
 
@@ -27,6 +29,10 @@ Start = collections.namedtuple("Start", "model prefix")
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
+# What encoded training pairs depend on, out of a run's definition, and on this program.
+_ENCODING_KEYS = ("train_data", "max_train_examples", "vocab", "task_name", "max_seq_length")
+_ENCODING_KEYS += ("do_lower_case",)
+_CACHE_VERSION = 1
 # What a message calls a part of the definition that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
@@ -86,19 +92,31 @@ class Command(object):
         settings = self._settings()
         definition = self._run_definition(settings, start)
         self.folder.refuse_contradiction(definition, _WORDS, _CONTENTS)
-        examples = self._read(self._split("train"))
-        examples = input_pipeline.sample_examples(examples, self.options.max_train_examples)
-        steps_per_epoch, num_steps = training.num_steps(settings, len(examples))
+        tokenizer = classifier.make_tokenizer(start.model, self.options.do_lower_case)
+        train_data = self._train_data(tokenizer, definition)
+        steps_per_epoch, num_steps = training.num_steps(settings, len(train_data))
         if not self.folder.state()["is_finished"]:
             stage = "stage %d, %s" % (training.STAGES.index(self.stage), self.stage)
             place = "%s, in %s" % (stage, self.folder.path)
-            logging.info("%s: %d steps on %d pairs", place, num_steps, len(examples))
-            tokenizer = classifier.make_tokenizer(start.model, self.options.do_lower_case)
-            train_data = self._encode(examples, tokenizer)
+            logging.info("%s: %d steps on %d pairs", place, num_steps, len(train_data))
             dev_data = self._encode(self._read(self._split("dev")), tokenizer)
             self._train_on(train_data, dev_data, settings, start, definition)
-        self._write_training_time(settings, len(examples))
+        self._write_training_time(settings, len(train_data))
         print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
+
+    def _train_data(self, tokenizer, definition):
+        """Returns the training pairs encoded, from the cache where they were encoded before."""
+
+        def encode():
+            examples = self._read(self._split("train"))
+            count = self.options.max_train_examples
+            return self._encode(input_pipeline.sample_examples(examples, count), tokenizer)
+
+        if not self.options.cache_dir:
+            return encode()
+        content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS]
+        name = hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest() + ".npz"
+        return input_pipeline.through_cache(os.path.join(self.options.cache_dir, name), encode)
 
     def _train_on(self, train_data, dev_data, settings, start, definition):
         """Builds the graph, claims the folder once the weights fit, and trains."""
@@ -272,7 +290,7 @@ class Command(object):
 
     def _encode(self, examples, tokenizer):
         length = self.options.max_seq_length
-        return input_pipeline.EncodedExamples(examples, self.task, tokenizer, length)
+        return input_pipeline.encode_examples(examples, self.task, tokenizer, length)
 
 
 def read_trained_model(folder, options):

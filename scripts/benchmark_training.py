@@ -160,7 +160,7 @@ def read_pairs(model, options):
     examples = input_pipeline.read_examples(path, task)
     examples = input_pipeline.sample_examples(examples, options["max_train_examples"])
     tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
-    return input_pipeline.EncodedExamples(examples, task, tokenizer, options["max_seq_length"])
+    return input_pipeline.encode_examples(examples, task, tokenizer, options["max_seq_length"])
 
 
 def spaced_plan(lengths, batch_size, count, padded_length):

@@ -44,7 +44,7 @@ class TimedModel(object):
         task = input_pipeline.TASKS[held["task_name"]]
         path = input_pipeline.find_split(FLAGS.data_dir, "dev")
         examples = input_pipeline.read_examples(path, task)
-        self.encoded = input_pipeline.EncodedExamples(
+        self.encoded = input_pipeline.encode_examples(
             examples, task, tokenizer, held["max_seq_length"]
         )
         variables = self.graph.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)

@@ -122,7 +122,7 @@ def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
 
 def test_a_batch_is_padded_ids_mask_and_segments():
     examples = [Example("abc", "de", "1"), Example("f", "g", None)]
-    encoded = input_pipeline.EncodedExamples(examples, TASK, CharacterTokenizer(), 20)
+    encoded = input_pipeline.encode_examples(examples, TASK, CharacterTokenizer(), 20)
     assert encoded.lengths.tolist() == [8, 5] and encoded.label_ids.tolist() == [1, -1]
     arrays = encoded.batch(input_pipeline.PlannedBatch(np.array([1, 0]), 9))
     assert arrays["input_ids"].tolist() == [
@@ -178,3 +178,38 @@ def test_evaluation_goes_by_length_and_holds_each_row_once():
     plan = input_pipeline.plan_in_length_order(LENGTHS, 100)
     assert sorted(np.concatenate([b.rows for b in plan])) == list(range(20011))
     assert [b.length for b in plan] == sorted(b.length for b in plan)
+
+
+def test_what_was_encoded_is_kept_and_found_again(tmp_path):
+    path = str(tmp_path / "cache" / "ab.npz")
+    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
+    planned = input_pipeline.PlannedBatch(np.array([1, 0]), 9)
+
+    def encode():
+        return input_pipeline.encode_examples(examples, TASK, CharacterTokenizer(), 20)
+
+    def refuse():
+        raise AssertionError("encoded again")
+
+    first = input_pipeline.through_cache(path, encode)
+    again = input_pipeline.through_cache(path, refuse)
+    assert again.label_ids.tolist() == first.label_ids.tolist() == [1, -1]
+    for name, array in first.batch(planned).items():
+        np.testing.assert_array_equal(again.batch(planned)[name], array)
+    assert (tmp_path / "cache").exists() and len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
+def test_a_damaged_cache_is_made_anew(tmp_path, content):
+    path = tmp_path / "ab.npz"
+    path.write_bytes(content)
+    encoded = input_pipeline.EncodedExamples([7, 8], [2], [1], [0])
+    assert input_pipeline.through_cache(str(path), lambda: encoded) is encoded
+    assert input_pipeline.through_cache(str(path), None).ids.tolist() == [7, 8]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_text("")
+    encoded = input_pipeline.EncodedExamples([7, 8], [2], [1], [0])
+    path = str(tmp_path / "file" / "ab.npz")
+    assert input_pipeline.through_cache(path, lambda: encoded) is encoded

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
+import input_pipeline
 import run_classifier
 from conftest import ROOT, SMALL_BERT, run, write_bert, write_pairs
 
@@ -219,6 +220,21 @@ def test_predictions_follow_the_file(trained, monkeypatch, labelled):
 def test_a_contradiction_of_the_run_is_refused(trained, monkeypatch, change, message):
     line = "--do_train --init_checkpoint=out_0 %s %s" % (COMMON, change)
     assert_matches(message, refused(line, trained, monkeypatch))
+
+
+def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, tmp_path):
+    encoded = []
+    encode = input_pipeline.encode_examples
+    monkeypatch.setattr(
+        input_pipeline,
+        "encode_examples",
+        lambda examples, *others: encoded.append(len(examples)) or encode(examples, *others),
+    )
+    line = "--do_train --finetune_pre --cache_dir=%s %s " % (tmp_path / "cache", COMMON)
+    for number, more in enumerate(["", "", "--max_train_examples=32"]):
+        folder = " --stage_0_outputdir=%s" % (tmp_path / str(number))
+        command(line + more + folder, trained, monkeypatch)
+    assert encoded == [64, 30, 30, 32, 30]
 
 
 def test_changed_training_data_is_refused(trained, monkeypatch):

@@ -45,7 +45,7 @@ def bert(random_data):
     def encode(split, count):
         path = input_pipeline.find_split(str(random_data), split)
         examples = input_pipeline.read_examples(path, TASK)[:count]
-        return input_pipeline.EncodedExamples(examples, TASK, tokenizer, 64)
+        return input_pipeline.encode_examples(examples, TASK, tokenizer, 64)
 
     held = weights.CheckpointWeights(weights.find_checkpoint(str(folder)))
     return config, held, encode("train", 40), encode("dev", 30)

@@ -32,6 +32,7 @@ BATCHES_PER_POOL = 50
 
 _TEXT_COLUMNS = {"text_a", "text_b", "text1", "text2", "sentence1", "sentence2"}
 _TEXT_COLUMNS |= {"question1", "question2", "s1", "s2", "q1", "q2", "query", "title"}
+_TEXT_COLUMNS |= {"句子1", "句子2", "句子一", "句子二", "问题1", "问题2", "问题一", "问题二"}
 _LABEL_COLUMNS = {"label", "labels", "gold_label", "score", "similarity", "is_duplicate", "标签"}
 
 
@@ -97,8 +98,14 @@ def _is_header(row):
 def _example(path, number, row, columns, task):
     if len(row) != columns or columns not in (2, 3):
         raise UserError(
-            "%s, line %d: expected %s, separated by tabs; found %d columns"
-            % (path, number, "text_a, text_b" + (", label" if columns != 2 else ""), len(row))
+            "%s, line %d: expected %s, separated by tabs; found %d column%s"
+            % (
+                path,
+                number,
+                "text_a, text_b" + (", label" if columns == 3 else ""),
+                len(row),
+                "s" if len(row) != 1 else "",
+            )
         )
     if columns == 2:
         return Example(row[0], row[1], None)

@@ -266,8 +266,9 @@ class Command(object):
 
     def _read_eval_sets(self):
         split = self.options.eval_split
-        files = [(path, self._read(path)) for path in self.options.eval_files]
-        return [(split, self._read(self._split(split)))] + files
+        files = [(split, self._split(split))] + [(path, path) for path in self.options.eval_files]
+        logging.info("evaluating on %s", ", ".join(path for _, path in files))
+        return [(name, self._read(path)) for name, path in files]
 
     def _read_predict_file(self):
         path = self.options.predict_file or self._split("test")

@@ -39,7 +39,9 @@ def test_files_as_users_hold_them(tmp_path, text):
     assert input_pipeline.read_examples(str(path), TASK) == PAIRS
 
 
-@pytest.mark.parametrize("header", ["", "text_a\ttext_b\n", "Sentence1\tsentence2\n"])
+@pytest.mark.parametrize(
+    "header", ["", "text_a\ttext_b\n", "Sentence1\tsentence2\n", "问题一\t问题二\n"]
+)
 def test_files_without_labels(tmp_path, header):
     path = tmp_path / "test.txt"
     path.write_text(header + "喜欢打篮球\t爱打篮球\na b\tc\n", encoding="utf-8")
@@ -68,6 +70,13 @@ def test_a_mistake_is_named_with_its_line(tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         input_pipeline.read_examples(str(path), TASK)
+
+
+def test_a_file_with_commas_is_refused(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1: expected text_a, text_b, sep.*found 1 column$"):
+        input_pipeline.read_examples(str(path), TASK, labels_required=False)
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path):

@@ -86,5 +86,9 @@ def new_session():
     """A session over a new graph, which is the default one inside."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
+    if tf.__version__.startswith("1."):
+        # It would rewrite sums, and so round, in a module's branch otherwise than outside of one.
+        rewriting = config.graph_options.rewrite_options
+        rewriting.arithmetic_optimization = rewriting.OFF
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         yield session

@@ -4,6 +4,7 @@ import collections
 import time
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 from sklearn import metrics as sklearn_metrics
 from tqdm import tqdm
 
@@ -22,10 +23,12 @@ Fields:
 """
 
 
-def build_graph(config, num_labels, groups, path):
+def build_graph(config, num_labels, groups, path, compute_type=tf.float32):
     """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier."""
     features = modeling_theseus.feature_placeholders()
-    logits = modeling_theseus.classifier(features, config, num_labels, groups, path)
+    logits = modeling_theseus.classifier(
+        features, config, num_labels, groups, path, compute_type=compute_type
+    )
     return EvaluationGraph(features, logits)
 
 

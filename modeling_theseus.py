@@ -179,6 +179,7 @@ class BertModel(object):
         path=None,
         random_key=None,
         scope="bert",
+        compute_type=tf.float32,
     ):
         """Builds the graph; variables that exist in `scope` are used again.
 
@@ -192,6 +193,8 @@ class BertModel(object):
           path: see `transformer_model_theseus`; None: the predecessor's.
           random_key: a RandomKey; None: the graph's seed and its global step.
           scope: name of the variable scope.
+          compute_type: tf.float32, or tf.bfloat16 for the encoder's products and the values
+            between its layers.
         """
         if is_training and random_key is None:
             random_key = RandomKey(_graph_seed(), tf.train.get_or_create_global_step())
@@ -212,11 +215,12 @@ class BertModel(object):
                     input_ids, token_type_ids, config, random_key
                 )
             self.embedding_output = _to_3d(hidden, input_ids)
+            hidden = tf.cast(hidden, compute_type)
             with tf.variable_scope("encoder"):
                 hidden = transformer_model_theseus(
                     hidden, create_attention_bias(input_mask), config, groups, path, random_key
                 )
-            self.sequence_output = _to_3d(hidden, input_ids)
+            self.sequence_output = _to_3d(tf.cast(hidden, tf.float32), input_ids)
             with tf.variable_scope("pooler"):
                 first_token = self.sequence_output[:, 0]
                 self.pooled_output = tf.tanh(
@@ -408,8 +412,7 @@ def _self_attention(hidden, attention_bias, config, random_key):
 def _add_and_norm(update, hidden, config, random_key):
     """LayerNorm(hidden + dropout(dense(update)))."""
     update = dense(update, config.hidden_size, config, "dense")
-    update = dropout(update, config.hidden_dropout_prob, random_key)
-    return layer_norm(operations.add(hidden, update))
+    return layer_norm(hidden, update, config.hidden_dropout_prob, random_key)
 
 
 def _embeddings(input_ids, token_type_ids, config, random_key):
@@ -419,13 +422,15 @@ def _embeddings(input_ids, token_type_ids, config, random_key):
         return _normal_variable(name, [size, config.hidden_size], config)
 
     word_table = table("word_embeddings", config.vocab_size)
-    words = tf.gather(word_table, input_ids)
+    # From a value, since gathering from a variable makes TensorFlow copy it at every read.
+    words = tf.gather(word_table.read_value(), input_ids)
     token_types = tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size)
     token_types = tf.matmul(token_types, table("token_type_embeddings", config.type_vocab_size))
     positions = table("position_embeddings", config.max_position_embeddings)
     positions = tf.slice(positions, [0, 0], [tf.shape(input_ids)[1], -1])
-    hidden = tf.reshape(words + positions, [-1, config.hidden_size]) + token_types
-    return word_table, dropout(layer_norm(hidden), config.hidden_dropout_prob, random_key)
+    hidden = tf.reshape(words + positions, [-1, config.hidden_size])
+    hidden = layer_norm(hidden, token_types, 0.0, None)
+    return word_table, dropout(hidden, config.hidden_dropout_prob, random_key)
 
 
 def create_attention_bias(input_mask):
@@ -448,11 +453,23 @@ def dropout(tensor, rate, random_key):
       rate: float in [0, 1).
       random_key: a RandomKey; None returns `tensor` as it is.
     """
+    kept = _draw_kept(tensor, rate, random_key)
+    return tensor if kept is None else operations.dropout(tensor, kept, rate)
+
+
+def _draw_kept(tensor, rate, random_key):
+    """Draws which elements of `tensor` dropout leaves, a bool of its shape; None: all."""
     if random_key is None or not rate:
-        return tensor
+        return None
     key = random_key.at(tf.get_variable_scope().name + "/dropout")
-    kept = tf.random.stateless_uniform(tf.shape(tensor), seed=key) >= rate
-    return operations.scale(tensor, tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate)))
+    # An element takes 16 random bits: the rate is rounded to a multiple of 1 / 65536.
+    shape = tf.shape(tensor)
+    size = tf.reduce_prod(shape)
+    pairs = tf.random.stateless_uniform(
+        [(size + 1) // 2], key, minval=-(2**31), maxval=2**31 - 1, dtype=tf.int32
+    )
+    numbers = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])[:size]
+    return tf.reshape(numbers >= int(round(rate * (1 << 16))) - (1 << 15), shape)
 
 
 def get_activation(name):
@@ -464,20 +481,22 @@ def get_activation(name):
 
 
 def dense(tensor, units, config, name):
-    """A linear layer: tensor @ kernel + bias, for float32 [X, Y] -> [X, units]."""
+    """A linear layer: tensor @ kernel + bias, for [X, Y] -> [X, units], in the tensor's dtype."""
     with tf.variable_scope(name):
         kernel = _normal_variable("kernel", [tensor.shape.as_list()[-1], units], config)
         bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
+        kernel, bias = tf.cast(kernel, tensor.dtype), tf.cast(bias, tensor.dtype)
         return tf.nn.bias_add(tf.matmul(tensor, kernel), bias)
 
 
-def layer_norm(tensor):
-    """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
+def layer_norm(hidden, update, dropout_rate, random_key):
+    """LayerNorm(hidden + dropout(update)), for two [X, H]; epsilon as in BERT (1e-12)."""
+    kept = _draw_kept(update, dropout_rate, random_key)
     with tf.variable_scope("LayerNorm"):
-        size = tensor.shape.as_list()[-1]
+        size = hidden.shape.as_list()[-1]
         beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
-        return operations.layer_norm(tensor, gamma, beta, epsilon=1e-12)
+    return operations.add_and_norm(update, hidden, kept, dropout_rate, gamma, beta, 1e-12)
 
 
 def _normal_variable(name, shape, config):
@@ -517,7 +536,9 @@ def feed_features(placeholders, arrays):
     return {placeholder: arrays[name] for name, placeholder in placeholders.items()}
 
 
-def classifier(features, config, num_labels, groups, path, random_key=None):
+def classifier(
+    features, config, num_labels, groups, path, random_key=None, compute_type=tf.float32
+):
     """A BERT and a linear layer over its pooled output.
 
     Source: google-research/bert, run_classifier.create_model, with its variable names.
@@ -528,6 +549,7 @@ def classifier(features, config, num_labels, groups, path, random_key=None):
       num_labels: int.
       groups, path: see `transformer_model_theseus`.
       random_key: a RandomKey for training; None: no dropout.
+      compute_type: see `BertModel`; the pooler and the classifier are float32.
 
     Returns:
       logits, float32 [B, num_labels].
@@ -541,6 +563,7 @@ def classifier(features, config, num_labels, groups, path, random_key=None):
         groups=groups,
         path=path,
         random_key=random_key,
+        compute_type=compute_type,
     )
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         weights = _normal_variable("output_weights", [num_labels, config.hidden_size], config)

@@ -40,6 +40,7 @@ class Settings:
     warmup_proportion: float
     train_batch_size: int
     seed: int
+    precision: str = "float32"
     padded_length: int = None
     replace_rate_prob: float = 0.5
     replace_linear_k: float = None
@@ -131,7 +132,10 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
     features = modeling_theseus.feature_placeholders()
     label_ids = tf.placeholder(tf.int32, [None], name="label_ids")
     random_key = modeling_theseus.RandomKey(settings.seed, step)
-    logits = modeling_theseus.classifier(features, config, num_labels, groups, path, random_key)
+    compute_type = tf.as_dtype(settings.precision)
+    logits = modeling_theseus.classifier(
+        features, config, num_labels, groups, path, random_key, compute_type
+    )
     loss = modeling_theseus.classification_loss(logits, label_ids, tf.shape(label_ids)[0])
 
     trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
@@ -142,7 +146,7 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
     )
-    evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated)
+    evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated, compute_type)
     path = tf.convert_to_tensor(path)
     return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
 

@@ -22,7 +22,7 @@ classifier.set_up_tensorflow()
 @pytest.fixture
 def session():
     """A session over a new graph, which is the default one."""
-    with tf.Graph().as_default(), tf.Session() as new_session:
+    with classifier.new_session() as new_session:
         yield new_session
 
 

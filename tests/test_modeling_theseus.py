@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import classifier
 import modeling_theseus
 import weights
 from errors import UserError
@@ -105,7 +106,7 @@ def test_rate_1_is_the_successor_and_rate_0_the_predecessor_bit_for_bit(referenc
     not_taken = "/layer_" if rate else "/suc_layer_"
 
     def run(path):
-        with tf.Graph().as_default(), tf.Session() as session:
+        with classifier.new_session() as session:
             if path is None:
                 path = modeling_theseus.draw_path(3, 9, tf.constant(rate), len(GROUPS))
             _, loss = build_loss(reference, make_config(dropout=0.2), path, RandomKey(3, 9))

@@ -13,6 +13,7 @@ X = RANDOM.normal(0, 2, [6, 5]).astype(np.float32)
 DY = RANDOM.normal(0, 1, [6, 5]).astype(np.float32)
 GAMMA, BETA = RANDOM.normal(1, 0.3, [2, 5]).astype(np.float32)
 SCORES = RANDOM.normal(0, 2, [2, 3, 4, 4]).astype(np.float32)
+KEPT = RANDOM.uniform(size=[6, 5]) >= 0.25
 BIAS = np.float32([0, 0, 0, -1e4]).reshape([1, 1, 1, 4])
 
 
@@ -24,21 +25,26 @@ def gelu_erf(x):
     return 0.5 * x * (1.0 + tf.erf(x / math.sqrt(2.0)))
 
 
-def layer_norm(x, gamma, beta):
-    mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
-    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-12)
+def add_and_norm(update, hidden, gamma, beta, kept=1.0):
+    total = hidden + update * kept / 0.75
+    mean, variance = tf.nn.moments(total, axes=[-1], keep_dims=True)
+    return tf.nn.batch_normalization(total, mean, variance, beta, gamma, 1e-12)
 
 
 CASES = {
     "gelu_tanh": (operations.gelu_tanh, gelu_tanh, [X]),
     "gelu_erf": (operations.gelu_erf, gelu_erf, [X]),
-    "layer_norm": (
-        lambda x, gamma, beta: operations.layer_norm(x, gamma, beta, 1e-12),
-        layer_norm,
-        [X, GAMMA, BETA],
+    "add_and_norm": (
+        lambda x, h, gamma, beta: operations.add_and_norm(x, h, None, 0.25, gamma, beta, 1e-12),
+        lambda x, h, gamma, beta: add_and_norm(x * 0.75, h, gamma, beta),
+        [X, DY, GAMMA, BETA],
     ),
-    "scale": (lambda x: operations.scale(x, DY), lambda x: x * DY, [X]),
-    "add": (operations.add, lambda x, y: x + y, [X, DY]),
+    "add_and_norm_with_dropout": (
+        lambda x, h, gamma, beta: operations.add_and_norm(x, h, KEPT, 0.25, gamma, beta, 1e-12),
+        lambda x, h, gamma, beta: add_and_norm(x, h, gamma, beta, KEPT.astype(np.float32)),
+        [X, DY, GAMMA, BETA],
+    ),
+    "dropout": (lambda x: operations.dropout(x, KEPT, 0.25), lambda x: x * KEPT / 0.75, [X]),
     "softmax": (
         lambda scores: operations.softmax(scores, 0.5, BIAS),
         lambda scores: tf.nn.softmax(scores / 2.0 + BIAS),
@@ -47,18 +53,36 @@ CASES = {
 }
 
 
+def value_and_gradients(session, function, inputs):
+    """The value, and the gradients for a certain gradient of it, as float32 arrays."""
+    y = function(*inputs)
+    dy = np.cos(np.arange(y.shape.num_elements())).reshape(y.shape.as_list())
+    found = [y] + tf.gradients(y, inputs, tf.constant(dy, y.dtype))
+    return session.run([tf.cast(tensor, tf.float32) for tensor in found])
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_value_and_gradient_are_those_of_the_formula(session, name):
     operation, formula, arrays = CASES[name]
     inputs = [tf.constant(array) for array in arrays]
-
-    def value_and_gradients(function):
-        y = function(*inputs)
-        dy = np.cos(np.arange(y.shape.num_elements())).reshape(y.shape.as_list())
-        return session.run([y] + tf.gradients(y, inputs, tf.constant(dy, tf.float32)))
-
-    for one, other in zip(value_and_gradients(operation), value_and_gradients(formula)):
+    found = value_and_gradients(session, operation, inputs)
+    for one, other in zip(found, value_and_gradients(session, formula, inputs)):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_bfloat16_rounds_values_and_gradients_and_no_more(session, name):
+    operation, formula, arrays = CASES[name]
+    inputs = [tf.constant(array) for array in arrays]
+    narrow = [x if x.shape.ndims == 1 else tf.cast(x, tf.bfloat16) for x in inputs]
+    y = operation(*narrow)
+    assert y.dtype == tf.bfloat16 and [g.dtype for g in tf.gradients(y, narrow)] == [
+        x.dtype for x in narrow
+    ]
+    found = value_and_gradients(session, operation, narrow)
+    rounded = [tf.cast(x, tf.float32) for x in narrow]
+    for one, other in zip(found, value_and_gradients(session, formula, rounded)):
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.03)
 
 
 @pytest.mark.parametrize("value", [-1e4, -40.0, 40.0, 1e4])

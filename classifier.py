@@ -2,9 +2,11 @@
 
 import collections
 import contextlib
+import io
 import os
 
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import evaluation
 import input_pipeline
@@ -26,6 +28,9 @@ Fields:
   tokenizer: a tokenization.FullTokenizer.
 """
 
+# What Linux calls bfloat16 instructions, of x86 and of ARM.
+_BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
+
 
 def set_up_tensorflow():
     """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
@@ -34,9 +39,46 @@ def set_up_tensorflow():
     tf.enable_resource_variables()
 
 
+def check_precision(precision):
+    """Warns where the processor has no instructions for a precision.
+
+    Raises:
+      UserError: this TensorFlow cannot compute in it.
+    """
+    if precision == "bfloat16" and tf.__version__.startswith("1."):
+        raise UserError(
+            "--precision=bfloat16: needs TensorFlow 2, this is %s; leave it out" % tf.__version__
+        )
+    features = _processor_features()
+    if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
+        logging.warning(
+            "--precision=bfloat16: this processor has no bfloat16 instructions; it will be slower "
+            "than float32"
+        )
+
+
+def _processor_features():
+    """Returns the names of the processor's features, a set of str; empty where not known."""
+    try:
+        with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
+            lines = [line.lower().split(":", 1) for line in reader if ":" in line]
+    except OSError:
+        return set()
+    return {
+        feature
+        for name, values in lines
+        if name.strip() in ("flags", "features")
+        for feature in values.split()
+    }
+
+
 @contextlib.contextmanager
-def load(folder):
+def load(folder, precision=None):
     """Yields the TrainedClassifier of a StageFolder's best checkpoint.
+
+    Args:
+      folder: a StageFolder.
+      precision: "float32" or "bfloat16"; None: that of its training.
 
     Raises:
       UserError: the folder holds no trained model, or a damaged one.
@@ -46,9 +88,11 @@ def load(folder):
     model = read_model(folder.path, held["max_seq_length"])
     groups = training.module_groups(held["stage"], model.config, held["suc_layers"])
     num_labels = len(input_pipeline.TASKS[held["task_name"]].labels)
-    with new_session() as session:
+    with new_session(rewrites=True) as session:
         path = training.evaluated_path(held["stage"], groups)
-        graph = evaluation.build_graph(model.config, num_labels, groups, path)
+        compute_type = tf.as_dtype(precision or held["precision"])
+        with modeling_theseus.kernels_kept_as(compute_type):
+            graph = evaluation.build_graph(model.config, num_labels, groups, path, compute_type)
         variables = tf.trainable_variables()
         weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
         yield TrainedClassifier(session, graph, make_tokenizer(model, held["do_lower_case"]))
@@ -82,13 +126,17 @@ def make_tokenizer(model, do_lower_case):
 
 
 @contextlib.contextmanager
-def new_session():
-    """A session over a new graph, which is the default one inside."""
+def new_session(rewrites=False):
+    """A session over a new graph, which is the default one inside.
+
+    Args:
+      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it. For
+        inference it joins operations so. The large graph of a training gains nothing, and
+        waits seconds for it; and a module's branch might be rewritten, and so rounded,
+        otherwise than the same module outside of a branch.
+    """
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
-    if tf.__version__.startswith("1."):
-        # It would rewrite sums, and so round, in a module's branch otherwise than outside of one.
-        rewriting = config.graph_options.rewrite_options
-        rewriting.arithmetic_optimization = rewriting.OFF
+    config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         yield session

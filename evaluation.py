@@ -32,8 +32,13 @@ def build_graph(config, num_labels, groups, path, compute_type=tf.float32):
     return EvaluationGraph(features, logits)
 
 
-def compute_logits(session, graph, encoded, batch_size, padded_length=None, description="eval"):
-    """Runs the classifier over all rows, with a progress bar on a terminal.
+def progress_bar(description, num_examples):
+    """Returns a bar on a terminal that counts examples, for `compute_logits`."""
+    return tqdm(None, description, num_examples, leave=False, unit="pair", disable=None)
+
+
+def compute_logits(session, graph, encoded, batch_size, padded_length, bar):
+    """Runs the classifier over all rows.
 
     Args:
       session: a tf.Session whose variables hold the weights.
@@ -41,7 +46,7 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, desc
       encoded: input_pipeline.EncodedExamples.
       batch_size: int.
       padded_length: int, the length of each batch; None: that of its longest row.
-      description: str, what the bar says.
+      bar: a `progress_bar`.
 
     Returns:
       float32 [rows, num_labels], in the order of the rows.
@@ -50,10 +55,10 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, desc
       UserError: a logit is infinite or no number.
     """
     logits = np.zeros([len(encoded), graph.logits.shape.as_list()[-1]], np.float32)
-    plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length)
-    for planned in tqdm(plan, description, leave=False, unit="batch", disable=None):
+    for planned in input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length):
         feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
         logits[planned.rows] = session.run(graph.logits, feed)
+        bar.update(len(planned.rows))
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are no finite numbers: its training has diverged")
     return logits
@@ -97,14 +102,15 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def evaluate(session, graph, encoded, batch_size, padded_length=None, description="eval"):
-    """Computes the metrics over labelled examples.
+def evaluate(session, graph, encoded, batch_size, padded_length=None, description="dev"):
+    """Computes the metrics over labelled examples that are encoded already.
 
     Returns:
       (metrics, seconds): as from `compute_metrics`, and how long it took.
     """
     start = time.perf_counter()
-    logits = compute_logits(session, graph, encoded, batch_size, padded_length, description)
+    with progress_bar(description, len(encoded)) as bar:
+        logits = compute_logits(session, graph, encoded, batch_size, padded_length, bar)
     return compute_metrics(logits, encoded.label_ids), time.perf_counter() - start
 
 
@@ -122,7 +128,7 @@ def format_table(rows):
     return "\n".join(lines)
 
 
-def write_predictions(writer, task, examples, logits):
+def write_predictions(writer, task, pools):
     """Writes predictions as tab-separated text with a header.
 
     The columns are text_a, text_b, label (where it is known), predicted_label and a
@@ -131,14 +137,22 @@ def write_predictions(writer, task, examples, logits):
     Args:
       writer: a text file.
       task: an input_pipeline.Task.
-      examples: list of input_pipeline.Example.
-      logits: float32 [rows, num_labels], in the same order.
+      pools: iterable of (list of input_pipeline.Example, logits of these, float32
+        [rows, num_labels]).
+
+    Returns:
+      int, the number of predictions.
     """
-    has_labels = examples[0].label is not None
-    header = ["text_a", "text_b"] + ["label"] * has_labels + ["predicted_label"]
-    header += ["probability_%s" % label for label in task.labels]
-    writer.write("\t".join(header) + "\n")
-    for example, probabilities in zip(examples, softmax(logits)):
-        known = [example.label] if has_labels else []
-        row = [example.text_a, example.text_b] + known + [task.labels[probabilities.argmax()]]
-        writer.write("\t".join(row + ["%.8f" % p for p in probabilities]) + "\n")
+    count = 0
+    for examples, logits in pools:
+        has_labels = examples[0].label is not None
+        if not count:
+            header = ["text_a", "text_b"] + ["label"] * has_labels + ["predicted_label"]
+            header += ["probability_%s" % label for label in task.labels]
+            writer.write("\t".join(header) + "\n")
+        for example, probabilities in zip(examples, softmax(logits)):
+            known = [example.label] if has_labels else []
+            row = [example.text_a, example.text_b] + known + [task.labels[probabilities.argmax()]]
+            writer.write("\t".join(row + ["%.8f" % p for p in probabilities]) + "\n")
+        count += len(examples)
+    return count

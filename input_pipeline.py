@@ -8,6 +8,7 @@ run is reached without replaying the ones before it.
 import collections
 import contextlib
 import io
+import itertools
 import os
 import zipfile
 
@@ -54,7 +55,12 @@ def find_split(data_dir, split):
 
 
 def read_examples(path, task, labels_required=True):
-    """Reads tab-separated lines `text_a text_b label`, UTF-8.
+    """Returns the list of Examples that `iterate_examples` yields."""
+    return list(iterate_examples(path, task, labels_required))
+
+
+def iterate_examples(path, task, labels_required=True):
+    """Reads tab-separated lines `text_a text_b label`, UTF-8, one after the other.
 
     A byte-order mark, CRLF line ends, empty lines and a header are understood. The
     first line is a header if its third column, or without one its first two, bear a
@@ -66,26 +72,35 @@ def read_examples(path, task, labels_required=True):
       labels_required: whether each line must have a label; if not, a file has it in all
         lines or in none.
 
-    Returns:
-      List of Example, in the order of the file.
+    Yields:
+      Example, in the order of the file.
 
     Raises:
       UserError: names the file, the line, what was expected and what was found.
     """
+    rows = _rows(path)
+    first = next(rows, None)
+    if first and _is_header(first[1]):
+        first = next(rows, None)
+    if not first:
+        raise UserError("%s: holds no example" % path)
+    columns = 3 if labels_required else len(first[1])
+    for number, row in itertools.chain([first], rows):
+        yield _example(path, number, row, columns, task)
+
+
+def _rows(path):
+    """Yields (line's number, list of its columns) of each line that is not empty."""
     try:
         with io.open(path, encoding="utf-8-sig", newline="\n") as reader:
-            lines = [(n, line.rstrip("\r\n")) for n, line in enumerate(reader, start=1)]
+            for number, line in enumerate(reader, start=1):
+                line = line.rstrip("\r\n")
+                if line:
+                    yield number, line.split("\t")
     except OSError as error:
         raise UserError("%s: cannot be read: %s" % (path, error.strerror))
     except UnicodeDecodeError as error:
         raise UserError("%s: cannot be read as UTF-8 text: %s" % (path, error))
-    rows = [(number, line.split("\t")) for number, line in lines if line]
-    if rows and _is_header(rows[0][1]):
-        rows = rows[1:]
-    if not rows:
-        raise UserError("%s: holds no example" % path)
-    columns = 3 if labels_required else len(rows[0][1])
-    return [_example(path, number, row, columns, task) for number, row in rows]
 
 
 def _is_header(row):
@@ -115,6 +130,23 @@ def _example(path, number, row, columns, task):
             % (path, number, ", ".join(task.labels), row[2])
         )
     return Example(*row)
+
+
+def cut_into_pools(examples, batch_size):
+    """Yields lists of `BATCHES_PER_POOL` batches of Examples, in their order.
+
+    So a file of any length is encoded, and grouped by length, in bounded memory.
+
+    Args:
+      examples: iterable of Example.
+      batch_size: int.
+    """
+    examples = iter(examples)
+    while True:
+        pool = list(itertools.islice(examples, BATCHES_PER_POOL * batch_size))
+        if not pool:
+            return
+        yield pool
 
 
 def sample_examples(examples, count):

@@ -41,6 +41,11 @@ ACTIVATIONS = {
     "tanh": tf.tanh,
     "linear": tf.identity,
 }
+_TRAINED_ACTIVATIONS = {
+    "gelu_tanh": operations.trained_gelu_tanh,
+    "gelu_erf": operations.trained_gelu_erf,
+}
+_NORM_EPSILON = 1e-12
 _TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 
@@ -134,20 +139,30 @@ class BertConfig(object):
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-class RandomKey(collections.namedtuple("RandomKey", "seed step micro_batch replica")):
+class RandomKey(collections.namedtuple("RandomKey", "seed when")):
     """Names a random draw, so that it does not depend on what was drawn before.
 
     Fields:
       seed: int in [0, 2**31).
-      step: number of updates done, int64 scalar tensor or int in [0, 2**47).
-      micro_batch: int in [0, 256), which part of the step's batch.
-      replica: int in [0, 256), which device.
+      when: int64 scalar tensor or int, made of the step, the micro-batch and the replica.
     """
 
     __slots__ = ()
 
     def __new__(cls, seed, step, micro_batch=0, replica=0):
-        return super(RandomKey, cls).__new__(cls, seed, step, micro_batch, replica)
+        """Makes a key.
+
+        Args:
+          seed: int in [0, 2**31).
+          step: number of updates done, int64 scalar tensor or int in [0, 2**47).
+          micro_batch: int in [0, 256), which part of the step's batch.
+          replica: int in [0, 256), which device.
+        """
+        if not isinstance(step, int):
+            step = tf.cast(step, tf.int64)
+        return super(RandomKey, cls).__new__(
+            cls, seed, step * (1 << 16) + (micro_batch << 8) + replica
+        )
 
     def at(self, place):
         """Returns the seed, int64 [2], of tf.random.stateless_* at `place`.
@@ -157,8 +172,9 @@ class RandomKey(collections.namedtuple("RandomKey", "seed step micro_batch repli
             that the order in which the graph is built does not.
         """
         where = (self.seed << 32) | (zlib.crc32(place.encode("utf-8")) & 0xFFFFFFFF)
-        when = tf.cast(self.step, tf.int64) * (1 << 16) + (self.micro_batch << 8) + self.replica
-        return tf.stack([tf.constant(where, tf.int64), when])
+        if isinstance(self.when, int):
+            return tf.constant([where, self.when], tf.int64)
+        return tf.stack([tf.constant(where, tf.int64), self.when])
 
 
 class BertModel(object):
@@ -384,7 +400,7 @@ def transformer_layer(hidden, attention_bias, config, random_key, scope):
             with tf.variable_scope("output"):
                 hidden = _add_and_norm(context, hidden, config, random_key)
         with tf.variable_scope("intermediate"):
-            activation = get_activation(config.hidden_act)
+            activation = get_activation(config.hidden_act, random_key is not None)
             intermediate = activation(dense(hidden, config.intermediate_size, config, "dense"))
         with tf.variable_scope("output"):
             return _add_and_norm(intermediate, hidden, config, random_key)
@@ -412,7 +428,7 @@ def _self_attention(hidden, attention_bias, config, random_key):
 def _add_and_norm(update, hidden, config, random_key):
     """LayerNorm(hidden + dropout(dense(update)))."""
     update = dense(update, config.hidden_size, config, "dense")
-    return layer_norm(hidden, update, config.hidden_dropout_prob, random_key)
+    return add_and_norm(hidden, update, config.hidden_dropout_prob, random_key)
 
 
 def _embeddings(input_ids, token_type_ids, config, random_key):
@@ -429,7 +445,7 @@ def _embeddings(input_ids, token_type_ids, config, random_key):
     positions = table("position_embeddings", config.max_position_embeddings)
     positions = tf.slice(positions, [0, 0], [tf.shape(input_ids)[1], -1])
     hidden = tf.reshape(words + positions, [-1, config.hidden_size])
-    hidden = layer_norm(hidden, token_types, 0.0, None)
+    hidden = add_and_norm(hidden, token_types, 0.0, random_key)
     return word_table, dropout(hidden, config.hidden_dropout_prob, random_key)
 
 
@@ -472,12 +488,12 @@ def _draw_kept(tensor, rate, random_key):
     return tf.reshape(numbers >= int(round(rate * (1 << 16))) - (1 << 15), shape)
 
 
-def get_activation(name):
+def get_activation(name, is_training=False):
     """Returns the activation function of that resolved name; UserError if unknown."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = sorted(set(ACTIVATIONS).union(_TANH_GELUS))
         raise UserError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
-    return ACTIVATIONS[name]
+    return _TRAINED_ACTIVATIONS.get(name, ACTIVATIONS[name]) if is_training else ACTIVATIONS[name]
 
 
 def dense(tensor, units, config, name):
@@ -489,14 +505,42 @@ def dense(tensor, units, config, name):
         return tf.nn.bias_add(tf.matmul(tensor, kernel), bias)
 
 
-def layer_norm(hidden, update, dropout_rate, random_key):
-    """LayerNorm(hidden + dropout(update)), for two [X, H]; epsilon as in BERT (1e-12)."""
+def kernels_kept_as(dtype):
+    """Returns a scope in which the encoder's kernels are variables of `dtype`.
+
+    For inference in bfloat16: in float32 each of them would be converted for every batch.
+    """
+
+    def custom_getter(getter, name, *args, **kwargs):
+        if re.search(r"^bert/encoder/.*/kernel$", name):
+            kwargs["dtype"] = dtype
+        return getter(name, *args, **kwargs)
+
+    return tf.variable_scope("", custom_getter=custom_getter)
+
+
+def layer_norm(tensor):
+    """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
+    return operations.layer_norm(tensor, *_norm_variables(tensor), epsilon=_NORM_EPSILON)
+
+
+def add_and_norm(hidden, update, dropout_rate, random_key):
+    """layer_norm(hidden + dropout(update)), for two [X, H]; for training, in one operation."""
+    if random_key is None:
+        return layer_norm(hidden + update)
     kept = _draw_kept(update, dropout_rate, random_key)
+    return operations.trained_add_and_norm(
+        update, hidden, kept, dropout_rate, *_norm_variables(hidden), epsilon=_NORM_EPSILON
+    )
+
+
+def _norm_variables(tensor):
+    """Returns (gamma, beta) of the layer normalization of `tensor`."""
     with tf.variable_scope("LayerNorm"):
-        size = hidden.shape.as_list()[-1]
+        size = tensor.shape.as_list()[-1]
         beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
-    return operations.add_and_norm(update, hidden, kept, dropout_rate, gamma, beta, 1e-12)
+    return gamma, beta
 
 
 def _normal_variable(name, shape, config):

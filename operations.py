@@ -1,9 +1,13 @@
-"""What a BERT layer does between its products, each operation with its gradient written out.
+"""What a BERT layer does between its products, in two forms.
 
-Differentiated by TensorFlow, the same formulas pass over memory two to three times as often
-and make a graph several times as large, since each of their sums and products has to undo a
-broadcast that it might have made. The operations over the widest tensors are compiled besides:
-XLA makes one loop of each, for every shape that occurs, where TensorFlow has it (not 1.15).
+For inference, an operation is its formula. Shapes then vary freely, and TensorFlow draws what
+it can into the products before it.
+
+For training, its gradient is written out: differentiated by TensorFlow, the same formulas pass
+over memory two to three times as often and make a graph several times as large, since each of
+their sums and products has to undo a broadcast that it might have made. Over wide tensors value and
+gradient are compiled besides: XLA makes one loop of each, for every shape that occurs, where
+TensorFlow has it (not 1.15).
 
 A tensor's dtype, float32 or bfloat16, says how a layer keeps its values; inside an operation
 they are float32.
@@ -18,11 +22,26 @@ _TANH_GELU_SLOPE = 2.0 * math.sqrt(2.0 / math.pi)
 _TANH_GELU_CUBE = 0.044715 * _TANH_GELU_SLOPE
 
 
-def compiled(function):
-    """Decorates a function of tensors: XLA makes one loop over memory of it, where it can."""
+# A compilation takes a tenth of a second. Narrower tensors stay in the processor's cache, and
+# gain nothing by fewer passes.
+_COMPILED_FROM = 768
+
+
+def _compiled(function):
+    """Decorates a function of tensors: XLA makes one loop over memory of it, where that pays.
+
+    The first argument's last axis, static, is the width that decides.
+    """
     if tf.__version__.startswith("1."):
         return function
-    return tf.function(function, jit_compile=True, autograph=False)
+    loop = tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def chosen(first, *others):
+        is_wide = first.shape.as_list()[-1] >= _COMPILED_FROM
+        return (loop if is_wide else function)(first, *others)
+
+    return chosen
 
 
 def _float(tensor):
@@ -32,24 +51,47 @@ def _float(tensor):
 # --- GELU ---
 
 
-@tf.custom_gradient
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), for a tensor of any shape.
 
     Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the approximation; computed
     as x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is the same.
     """
+    wide = _float(x)
+    gate = tf.sigmoid(wide * (tf.square(wide) * _TANH_GELU_CUBE + _TANH_GELU_SLOPE))
+    return tf.cast(wide * gate, x.dtype)
+
+
+def gelu_erf(x):
+    """x Phi(x), for a tensor of any shape; Phi is the normal distribution's.
+
+    Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the definition.
+    """
+    # In this form, and without a cast, TensorFlow makes it a part of the product before it.
+    return 0.5 * x * (1.0 + tf.erf(x * math.sqrt(0.5)))
+
+
+@tf.custom_gradient
+def trained_gelu_tanh(x):
+    """`gelu_tanh`, for training."""
     return _gelu_tanh(x), lambda dy: _gelu_tanh_gradient(x, dy)
 
 
-@compiled
-def _gelu_tanh(x):
-    gate = _float(x)
-    gate = tf.sigmoid(gate * (tf.square(gate) * _TANH_GELU_CUBE + _TANH_GELU_SLOPE))
-    return tf.cast(_float(x) * gate, x.dtype)
+@tf.custom_gradient
+def trained_gelu_erf(x):
+    """`gelu_erf`, for training."""
+    return _gelu_erf(x), lambda dy: _gelu_erf_gradient(x, dy)
 
 
-@compiled
+_gelu_tanh = _compiled(gelu_tanh)
+
+
+@_compiled
+def _gelu_erf(x):
+    return tf.cast(gelu_erf(_float(x)), x.dtype)
+
+
+@_compiled
 def _gelu_tanh_gradient(x, dy):
     dtype, x, dy = x.dtype, _float(x), _float(dy)
     square = tf.square(x)
@@ -58,45 +100,42 @@ def _gelu_tanh_gradient(x, dy):
     return tf.cast(dy * gate * (1.0 + x * (1.0 - gate) * slope), dtype)
 
 
-@tf.custom_gradient
-def gelu_erf(x):
-    """x Phi(x), for a tensor of any shape; Phi is the normal distribution's.
-
-    Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the definition.
-    """
-    return _gelu_erf(x), lambda dy: _gelu_erf_gradient(x, dy)
-
-
-def _phi(x):
-    return 0.5 * tf.erf(x * math.sqrt(0.5)) + 0.5
-
-
-@compiled
-def _gelu_erf(x):
-    return tf.cast(_float(x) * _phi(_float(x)), x.dtype)
-
-
-@compiled
+@_compiled
 def _gelu_erf_gradient(x, dy):
     dtype, x, dy = x.dtype, _float(x), _float(dy)
     density = tf.exp(-0.5 * tf.square(x)) * (1.0 / math.sqrt(2.0 * math.pi))
-    return tf.cast(dy * (_phi(x) + x * density), dtype)
+    return tf.cast(dy * (0.5 * tf.erf(x * math.sqrt(0.5)) + 0.5 + x * density), dtype)
 
 
 # --- Layer normalization ---
 
 
-def add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
-    """LayerNorm(hidden + dropout(update)) over the last axis.
+def layer_norm(x, gamma, beta, epsilon):
+    """Layer normalization over the last axis.
 
     Source: Ba et al., arXiv 1607.06450, section 3.
+
+    Args:
+      x: float32 or bfloat16 [X, H].
+      gamma, beta: float32 [H].
+      epsilon: float, added to the variance.
+
+    Returns:
+      [X, H] of the dtype of `x`.
+    """
+    centered = _float(x) - _row_mean(_float(x))
+    scale = tf.rsqrt(_row_mean(tf.square(centered)) + epsilon)
+    return tf.cast(centered * scale * gamma + beta, x.dtype)
+
+
+def trained_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
+    """layer_norm(hidden + dropout(update)), for training.
 
     Args:
       update, hidden: float32 or bfloat16 [X, H].
       kept: bool [X, H], the elements of `update` that dropout leaves; None: all.
       rate: float in [0, 1), the probability that dropout takes one.
-      gamma, beta: float32 [H].
-      epsilon: float, added to the variance.
+      gamma, beta, epsilon: see `layer_norm`.
 
     Returns:
       [X, H] of the dtype of `hidden`.
@@ -107,19 +146,19 @@ def add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
     def function(update, hidden, gamma, beta):
         mask = () if kept is None else (kept,)
         y, mean, scale = forward(update, hidden, gamma, beta, *mask)
-        return y, lambda dy: backward(dy, update, hidden, gamma, mean, scale, *mask)
+        return y, lambda dy: backward(update, hidden, dy, gamma, mean, scale, *mask)
 
     return function(update, hidden, gamma, beta)
 
 
 @functools.lru_cache(maxsize=None)
 def _add_and_norm_functions(rate, epsilon):
-    """Returns (forward, backward) of `add_and_norm`."""
+    """Returns (forward, backward) of `trained_add_and_norm`."""
 
     def drop(update, mask):
         return update * _factor(mask[0], rate) if mask else update
 
-    @compiled
+    @_compiled
     def forward(update, hidden, gamma, beta, *mask):
         total = _float(hidden) + drop(_float(update), mask)
         mean = _row_mean(total)
@@ -127,8 +166,8 @@ def _add_and_norm_functions(rate, epsilon):
         scale = tf.rsqrt(_row_mean(tf.square(centered)) + epsilon)
         return tf.cast(centered * scale * gamma + beta, hidden.dtype), mean, scale
 
-    @compiled
-    def backward(dy, update, hidden, gamma, mean, scale, *mask):
+    @_compiled
+    def backward(update, hidden, dy, gamma, mean, scale, *mask):
         dtypes, dy = (update.dtype, hidden.dtype), _float(dy)
         normalized = (_float(hidden) + drop(_float(update), mask) - mean) * scale
         dn = dy * gamma
@@ -152,9 +191,7 @@ def _row_mean(x):
 
 def _factor(kept, rate):
     """What dropout multiplies with: 0, or 1 / (1 - rate) where `kept` holds."""
-    # Not a product, which TensorFlow may draw into the next one where it is part of a graph.
-    factor = tf.fill(tf.shape(kept), 1.0 / (1.0 - rate))
-    return tf.where(kept, factor, tf.zeros_like(factor))
+    return tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate))
 
 
 def dropout(x, kept, rate):

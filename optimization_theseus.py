@@ -178,6 +178,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.exclude_from_weight_decay = exclude_from_weight_decay or []
+        self._zeros = {}  # From a shape to zeros that the moments of that shape start as.
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         """Builds the update.
@@ -226,5 +227,10 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         return [variable.assign_sub(decay_rate * variable)]
 
     def _moment(self, name, variable):
-        initializer = tf.zeros_initializer()
-        return tf.get_variable(name, variable.shape, initializer=initializer, trainable=False)
+        def zeros(shape, dtype, partition_info=None):
+            key = tuple(variable.shape.as_list())
+            if key not in self._zeros:
+                self._zeros[key] = tf.zeros(key, dtype)
+            return self._zeros[key]
+
+        return tf.get_variable(name, variable.shape, initializer=zeros, trainable=False)

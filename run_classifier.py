@@ -120,6 +120,13 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_integer("seed", 42, "Seed of everything random.", lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_enum(
+    "precision",
+    None,
+    ["float32", "bfloat16"],
+    "Of the products and the values between layers; weights, layer norm, softmax and loss are "
+    "float32. Unset: float32 for training; for the rest, that of training.",
+)
 flags.DEFINE_bool("do_lower_case", True, "Lower the case and strip accents.")
 flags.DEFINE_integer("log_steps", 50, "Steps between two lines of the log.", lower_bound=1)
 flags.DEFINE_integer(

@@ -13,6 +13,7 @@ import json
 import os
 import time
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
@@ -47,6 +48,9 @@ _CONTENTS = {
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
 }
 
+ExampleFile = collections.namedtuple("ExampleFile", "name path is_labelled num_examples")
+"""A file of pairs: what to call it, where it is, whether each pair must have a label."""
+
 
 class Command(object):
     """One command on one stage."""
@@ -71,9 +75,11 @@ class Command(object):
 
     def run(self):
         """Carries out the verbs of the command line, in their order."""
+        if self.options.precision:
+            classifier.check_precision(self.options.precision)
         # All files are read before a training that may take hours can fail for one.
-        eval_sets = self._read_eval_sets() if self.options.do_eval else None
-        predict_examples = self._read_predict_file() if self.options.do_predict else None
+        eval_sets = self._find_eval_sets() if self.options.do_eval else None
+        predict_set = self._find_predict_set() if self.options.do_predict else None
         start = self._find_start() if self.options.do_train else None
         if start is None:
             self.folder.best_checkpoint()
@@ -83,7 +89,7 @@ class Command(object):
             if self.options.do_eval:
                 self.evaluate(eval_sets)
             if self.options.do_predict:
-                self.predict(predict_examples)
+                self.predict(predict_set)
 
     # --- Training ---
 
@@ -179,6 +185,7 @@ class Command(object):
             warmup_proportion=options.warmup_proportion,
             train_batch_size=options.train_batch_size,
             seed=options.seed,
+            precision=options.precision or "float32",
             padded_length=self.padded_length,
             replace_rate_prob=options.replace_rate_prob if replacing else None,
             replace_linear_k=options.replace_linear_k if replacing else None,
@@ -201,7 +208,6 @@ class Command(object):
         definition.update(self._model_definition())
         definition.update(
             max_train_examples=self.options.max_train_examples,
-            precision="float32",
             train_data=hash_files([self._split("train")]),
             dev_data=hash_files([self._split("dev")]),
             bert_config=start.model.config.to_dict(),
@@ -223,56 +229,80 @@ class Command(object):
         """Evaluates the best checkpoint; prints a table and writes eval_results.json.
 
         Args:
-          eval_sets: list of (name, labelled examples): the split, then each of --eval_files.
+          eval_sets: list of ExampleFile: the split, then each of --eval_files.
         """
-        results, seconds = [], 0.0
-        with self._trained_classifier() as (session, graph, tokenizer):
-            for name, examples in eval_sets:
-                encoded = self._encode(examples, tokenizer)
-                batch_size = self.options.eval_batch_size
-                metrics, spent = evaluation.evaluate(
-                    session, graph, encoded, batch_size, self.padded_length, name
-                )
-                results.append((name, metrics))
-                seconds += spent
+        results = []
+        with self._trained_classifier() as trained:
+            start = time.perf_counter()
+            for labelled in eval_sets:
+                results.append((labelled.name, self._evaluate_set(trained, labelled)))
+            seconds = time.perf_counter() - start
         best, (split, split_metrics) = self.folder.state()["best"], results[0]
         report = collections.OrderedDict(split=split, **split_metrics)
         report.update(global_step=best["global_step"], checkpoint=best["checkpoint"])
+        report["precision"] = self.options.precision or self.folder.definition()["precision"]
         report["eval_files"] = dict(results[1:])
         self.folder.write_json("eval_results.json", report)
         speed = sum(metrics["num_examples"] for _, metrics in results) / seconds
         self.folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
         print(evaluation.format_table(results), flush=True)
 
-    def predict(self, examples):
-        """Writes predictions.tsv for examples, labelled or not, in their order."""
-        start = time.perf_counter()
-        with self._trained_classifier() as (session, graph, tokenizer):
-            encoded, batch_size = self._encode(examples, tokenizer), self.options.predict_batch_size
-            logits = evaluation.compute_logits(
-                session, graph, encoded, batch_size, self.padded_length, "predict"
-            )
-        with self.folder.writing("predictions.tsv") as writer:
-            evaluation.write_predictions(writer, self.task, examples, logits)
-        self.folder.update_json("timing.json", predict_seconds=time.perf_counter() - start)
-        path = self.folder.file("predictions.tsv")
-        print("%d predictions in %s" % (len(examples), path), flush=True)
+    def _evaluate_set(self, trained, labelled):
+        logits, label_ids = [], []
+        for _, encoded, values in self._classify(trained, labelled, self.options.eval_batch_size):
+            logits.append(values)
+            label_ids.append(encoded.label_ids)
+        return evaluation.compute_metrics(np.concatenate(logits), np.concatenate(label_ids))
+
+    def predict(self, predict_set):
+        """Writes predictions.tsv for a file's examples, labelled or not, in their order."""
+        with self._trained_classifier() as trained:
+            start = time.perf_counter()
+            pools = self._classify(trained, predict_set, self.options.predict_batch_size)
+            with self.folder.writing("predictions.tsv") as writer:
+                count = evaluation.write_predictions(
+                    writer, self.task, ((examples, logits) for examples, _, logits in pools)
+                )
+            seconds = time.perf_counter() - start
+        self.folder.update_json(
+            "timing.json", predict_seconds=seconds, predict_examples_per_second=count / seconds
+        )
+        print("%d predictions in %s" % (count, self.folder.file("predictions.tsv")), flush=True)
+
+    def _classify(self, trained, chosen, batch_size):
+        """Yields (Examples, EncodedExamples, logits) of one pool of a file after another."""
+        examples = input_pipeline.iterate_examples(chosen.path, self.task, chosen.is_labelled)
+        with evaluation.progress_bar(chosen.name, chosen.num_examples) as bar:
+            for pool in input_pipeline.cut_into_pools(examples, batch_size):
+                encoded = self._encode(pool, trained.tokenizer)
+                yield (
+                    pool,
+                    encoded,
+                    evaluation.compute_logits(
+                        trained.session, trained.graph, encoded, batch_size, self.padded_length, bar
+                    ),
+                )
 
     def _trained_classifier(self):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
         read_trained_model(self.folder, self.options)
-        return classifier.load(self.folder)
+        return classifier.load(self.folder, self.options.precision)
 
-    def _read_eval_sets(self):
+    def _find_eval_sets(self):
         split = self.options.eval_split
         files = [(split, self._split(split))] + [(path, path) for path in self.options.eval_files]
         logging.info("evaluating on %s", ", ".join(path for _, path in files))
-        return [(name, self._read(path)) for name, path in files]
+        return [self._check_file(name, path, is_labelled=True) for name, path in files]
 
-    def _read_predict_file(self):
+    def _find_predict_set(self):
         path = self.options.predict_file or self._split("test")
-        return self._read(path, labels_required=False)
+        return self._check_file("predict", path, is_labelled=False)
+
+    def _check_file(self, name, path, is_labelled):
+        """Reads a file to its end; returns it as an ExampleFile."""
+        examples = input_pipeline.iterate_examples(path, self.task, is_labelled)
+        return ExampleFile(name, path, is_labelled, sum(1 for _ in examples))
 
     # --- What they share ---
 
@@ -286,8 +316,8 @@ class Command(object):
     def _split(self, name):
         return input_pipeline.find_split(self.options.data_dir, name)
 
-    def _read(self, path, labels_required=True):
-        return input_pipeline.read_examples(path, self.task, labels_required)
+    def _read(self, path):
+        return input_pipeline.read_examples(path, self.task)
 
     def _encode(self, examples, tokenizer):
         length = self.options.max_seq_length

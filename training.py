@@ -226,8 +226,7 @@ class Trainer(object):
         self.folder = folder
         self.session = session
         self.steps_per_epoch, self.num_steps = num_steps(settings, len(train_data))
-        self._last_saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
-        self._best_saver = tf.train.Saver(evaluated_variables(settings.stage), max_to_keep=None)
+        self._savers = {}
         self._global_step = tf.train.get_global_step()
         self._state = folder.state()
         self._saved_at = time.monotonic()
@@ -251,7 +250,7 @@ class Trainer(object):
 
     def _restore(self, prefix):
         try:
-            self._last_saver.restore(self.session, prefix)
+            self._saver("last").restore(self.session, prefix)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError(
                 "%s: cannot be read: %s; give another folder with --%s"
@@ -328,15 +327,26 @@ class Trainer(object):
         """Saves everything that the next step needs, once a step."""
         if self._state["last"] and self._state["last"]["global_step"] == step:
             return
-        self._state["last"] = self._save(self._last_saver, "last", step)
+        self._state["last"] = self._save("last", step)
         self.folder.commit(self._state)
         self._saved_at = time.monotonic()
 
-    def _save(self, saver, which, step):
+    def _saver(self, which):
+        """Returns the tf.train.Saver of last or best, built when it is first asked for.
+
+        Its operations take most of a second to build, for which no first step should wait.
+        """
+        if which not in self._savers:
+            is_last, stage = which == "last", self.settings.stage
+            variables = tf.global_variables() if is_last else evaluated_variables(stage)
+            self._savers[which] = tf.train.Saver(variables, max_to_keep=None)
+        return self._savers[which]
+
+    def _save(self, which, step):
         entry = self.folder.new_checkpoint(which, step)
         path = self.folder.file(entry["checkpoint"])
         try:
-            saver.save(self.session, path, write_meta_graph=False, write_state=False)
+            self._saver(which).save(self.session, path, write_meta_graph=False, write_state=False)
         except tf.errors.OpError as error:
             raise UserError("%s: cannot be written: %s" % (path, str(error).split("\n")[0]))
         return entry
@@ -353,7 +363,7 @@ class Trainer(object):
         )
         best = self._state["best"]
         if best is None or metrics["accuracy"] > best["accuracy"]:
-            entry = self._save(self._best_saver, "best", step)
+            entry = self._save("best", step)
             self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
         self._state["evaluations"].append(dict(metrics, global_step=step))
         self._state["is_finished"] = step == self.num_steps

@@ -14,12 +14,15 @@ length, after each of them was run once.
   update       share of a step that is the rest: clipping, decay and Adam
   MFU          model FLOPs utilisation: the products that these steps need, for real tokens
                only, from the paths drawn and the variables trained (`step_flops`), per second,
-               against one large float32 product timed in the same process
+               against one large product of that precision timed in the same process
   peak MB      the process's largest resident memory
+
+--profile prints besides, for each row, what a step's milliseconds go to, by operation.
 """
 
 import collections
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -44,23 +47,22 @@ from errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
 
-Row = collections.namedtuple("Row", "stage suc_layers rate batch_size")
+Row = collections.namedtuple("Row", "stage suc_layers rate batch_size precision")
 """What one row of the table measures."""
 
 
 def all_rows():
     """Returns the Rows that the flags ask for; stage 0 does not depend on the successor."""
-    rows = []
-    for batch_size in map(int, FLAGS.batch_sizes):
-        if training.PREDECESSOR in FLAGS.stages:
-            rows.append(Row(training.PREDECESSOR, None, None, batch_size))
-        for suc_layers in map(int, FLAGS.suc_layers):
-            if training.REPLACING in FLAGS.stages:
-                for rate in map(float, FLAGS.rates):
-                    rows.append(Row(training.REPLACING, suc_layers, rate, batch_size))
-            if training.SUCCESSOR in FLAGS.stages:
-                rows.append(Row(training.SUCCESSOR, suc_layers, None, batch_size))
-    return rows
+    stages = []
+    if training.PREDECESSOR in FLAGS.stages:
+        stages.append((training.PREDECESSOR, None, None))
+    for suc_layers in map(int, FLAGS.suc_layers):
+        if training.REPLACING in FLAGS.stages:
+            stages += [(training.REPLACING, suc_layers, float(rate)) for rate in FLAGS.rates]
+        if training.SUCCESSOR in FLAGS.stages:
+            stages.append((training.SUCCESSOR, suc_layers, None))
+    choices = itertools.product(FLAGS.precisions, map(int, FLAGS.batch_sizes), stages)
+    return [Row(*stage, batch_size, precision) for precision, batch_size, stage in choices]
 
 
 def step_flops(lengths, config, layers):
@@ -104,10 +106,11 @@ def layers_on_path(groups, path, trained):
     return layers
 
 
-def product_rate(seconds=2.0, size=2048):
-    """Returns the operations per second of float32 matrix products [N, N] x [N, N]."""
+def product_rate(precision, seconds=2.0, size=2048):
+    """Returns the operations per second of matrix products [N, N] x [N, N]."""
     with classifier.new_session() as session:
-        left, right = [tf.get_variable(name, [size, size]) for name in ("left", "right")]
+        shape, dtype = [size, size], tf.as_dtype(precision)
+        left, right = [tf.get_variable(name, shape, dtype) for name in ("left", "right")]
         product = tf.matmul(left, right).op
         session.run(tf.global_variables_initializer())
         times, end = [], time.perf_counter() + seconds
@@ -140,17 +143,19 @@ def measure(row, options):
     plan = spaced_plan(encoded.lengths, row.batch_size, options["num_steps"], padded_length)
     groups = training.module_groups(row.stage, model.config, row.suc_layers)
     with classifier.new_session() as session:
+        classifier.check_precision(row.precision)
         settings = make_settings(row, options["train_scope"])
         graph = training.build_graph(settings, model.config, 2, groups, num_train_steps=10**6)
         steps = time_steps(session, graph, encoded, plan)
+        profile = profile_step(session, graph, encoded, plan) if options["profile"] else None
     flops = [
         step_flops(step.lengths, model.config, layers_on_path(groups, step.path, graph.trained))
         for step in steps
     ]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
     computed = sum(len(planned.rows) * planned.length for planned in plan)
-    figures = summarize(steps, flops, computed, product_rate())
-    return dict(row._asdict(), peak_mb=peak_mb, **figures)
+    figures = summarize(steps, flops, computed, product_rate(row.precision))
+    return dict(row._asdict(), peak_mb=peak_mb, profile=profile, **figures)
 
 
 def read_pairs(model, options):
@@ -185,6 +190,7 @@ def make_settings(row, train_scope):
         warmup_proportion=0.1,
         train_batch_size=row.batch_size,
         seed=1,
+        precision=row.precision,
         replace_rate_prob=row.rate,
     )
 
@@ -203,13 +209,40 @@ def time_steps(session, graph, encoded, plan):
     session.run(tf.global_variables_initializer())
     steps = []
     for planned in tqdm(plan + plan, leave=False, disable=None):
-        feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
-        feed[graph.label_ids] = encoded.label_ids[planned.rows]
+        feed = make_feed(graph, encoded, planned)
         # The global step, and with it the path, is the same in both.
         _, gradient_seconds = timed(session, gradients, feed)
         (path, _), seconds = timed(session, [graph.path, graph.train_op], feed)
         steps.append(TimedStep(encoded.lengths[planned.rows], path, gradient_seconds, seconds))
     return steps[len(plan) :]
+
+
+def make_feed(graph, encoded, planned):
+    """Returns the feed of a PlannedBatch."""
+    feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
+    feed[graph.label_ids] = encoded.label_ids[planned.rows]
+    return feed
+
+
+def profile_step(session, graph, encoded, plan):
+    """Returns the milliseconds of a step by type of operation, a dict, the longest first.
+
+    They are those of the processor's threads, so that what runs beside something else counts
+    twice; the mean over the batches of the plan.
+    """
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    spent = collections.Counter()
+    for planned in plan:
+        metadata = tf.RunMetadata()
+        feed = make_feed(graph, encoded, planned)
+        session.run(graph.train_op, feed, options=options, run_metadata=metadata)
+        for device in metadata.step_stats.dev_stats:
+            for node in device.node_stats:
+                # "name = Type(inputs)", or no more than a name.
+                kind = node.timeline_label.split(" = ")[-1].split("(")[0] or node.node_name
+                microseconds = node.op_end_rel_micros - node.op_start_rel_micros
+                spent[kind] += microseconds / 1000.0 / len(plan)
+    return dict(spent.most_common())
 
 
 def summarize(steps, flops, computed_tokens, product):
@@ -238,8 +271,9 @@ def summarize(steps, flops, computed_tokens, product):
 
 def format_row(figures):
     """Returns a row of the table, str."""
-    return "%-11s  %6s  %4s  %5d  %10.2f  %5.1f%%  %9.0f  %5.1f%%  %4.2f  %7.0f" % (
+    return "%-11s  %-8s  %6s  %4s  %5d  %10.2f  %5.1f%%  %9.0f  %5.1f%%  %4.2f  %7.0f" % (
         figures["stage"],
+        figures["precision"],
         figures["suc_layers"] or "",
         "" if figures["rate"] is None else "%.2g" % figures["rate"],
         figures["batch_size"],
@@ -252,7 +286,16 @@ def format_row(figures):
     )
 
 
-HEADER = "stage        layers  rate  batch  examples/s    real  loss+grad  update   MFU  peak MB"
+def format_profile(profile, lines=16):
+    """Returns a profile's longest types of operation, str."""
+    return "\n".join(
+        "    %8.1f ms  %s" % (milliseconds, kind)
+        for kind, milliseconds in list(profile.items())[:lines]
+    )
+
+
+HEADER = "stage        precision layers  rate  batch  examples/s    real"
+HEADER += "  loss+grad  update   MFU  peak MB"
 
 
 def main(argv):
@@ -267,9 +310,14 @@ def main(argv):
             except UserError as error:
                 sys.exit("benchmark_training.py: %s" % error)
         print(format_row(results[-1]), flush=True)
-    if results:
-        rates = [figures["product_gflops"] for figures in results]
-        print("a float32 product of 2048 x 2048: %.0f to %.0f GFLOP/s" % (min(rates), max(rates)))
+        if FLAGS.profile:
+            print(format_profile(results[-1]["profile"]), flush=True)
+    for precision in sorted({figures["precision"] for figures in results}):
+        rates = [f["product_gflops"] for f in results if f["precision"] == precision]
+        print(
+            "a %s product of 2048 x 2048: %.0f to %.0f GFLOP/s"
+            % (precision, min(rates), max(rates))
+        )
     if FLAGS.json:
         with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
             writer.write(json.dumps(results, indent=2) + "\n")
@@ -279,6 +327,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
     flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
     flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
+    flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
     flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
     flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
     flags.DEFINE_list("stages", list(training.STAGES), "Stages to time.")
@@ -288,6 +337,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
     flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
     flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
+    flags.DEFINE_bool("profile", False, "Print what a step's time goes to.")
     flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
     flags.DEFINE_string("json", None, "File that takes the rows, too.")
     app.run(main)

@@ -70,6 +70,7 @@ def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
     arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--num_steps=2"]
     arguments += ["--data_dir=%s" % random_data, "--json=rows.json", "--rates=1"]
     arguments += ["--batch_sizes=8", "--suc_layers=2", "--stages=predecessor,replacing"]
+    arguments += ["--profile"]
     status, output, errors = run([sys.executable, script] + arguments, tmp_path)
     assert status == 0, errors
     with open(str(tmp_path / "rows.json")) as reader:
@@ -78,10 +79,14 @@ def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
         ("predecessor", None),
         ("replacing", 1),
     ]
-    assert [line.split()[0] for line in output.splitlines()[1:3]] == ["predecessor", "replacing"]
+    lines = [line.split() for line in output.splitlines()]
+    found = [line[0] for line in lines if len(line) > 9 and line[1] == "float32"]
+    assert found == ["predecessor", "replacing"]
+    assert ["ms", "ResourceApplyAdam"] in [line[1:] for line in lines]
     for row in rows:
         assert row["batch_size"] == 8 and 0 < row["real_share"] <= 1
         assert row["examples_per_second"] > 0 and row["peak_mb"] > 100
+        assert row["profile"]["ResourceApplyAdam"] > 0
         assert 0 < row["utilisation"] < 1 and row["update_share"] < 1
 
 

@@ -49,7 +49,7 @@ def test_a_table_has_a_row_for_each_name():
 def test_predictions_keep_texts_labels_and_order(labels):
     examples = [Example("手机", "电脑", labels[0]), Example("a b", "c", labels[1])]
     writer = io.StringIO()
-    evaluation.write_predictions(writer, TASK, examples, LOGITS[2:4])
+    assert evaluation.write_predictions(writer, TASK, [(examples, LOGITS[2:4])]) == 2
     header, first, second = [line.split("\t") for line in writer.getvalue().splitlines()]
     label = ["label"] if labels[0] else []
     expected = ["text_a", "text_b"] + label + ["predicted_label", "probability_0", "probability_1"]

@@ -222,3 +222,16 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     encoded = input_pipeline.EncodedExamples([7, 8], [2], [1], [0])
     path = str(tmp_path / "file" / "ab.npz")
     assert input_pipeline.through_cache(path, lambda: encoded) is encoded
+
+
+def test_a_file_is_read_one_pool_after_another(tmp_path, monkeypatch):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join("a%d\tb\t0\n" % number for number in range(7)), encoding="utf-8")
+    monkeypatch.setattr(input_pipeline, "BATCHES_PER_POOL", 2)
+    examples = input_pipeline.iterate_examples(str(path), TASK)
+    pools = input_pipeline.cut_into_pools(examples, batch_size=2)
+    assert [example.text_a for example in next(pools)] == ["a0", "a1", "a2", "a3"]
+    # The rest is not read yet.
+    assert next(examples).text_a == "a4"
+    assert [example.text_a for example in next(pools)] == ["a5", "a6"]
+    assert not list(pools)

@@ -54,10 +54,11 @@ def build_loss(reference, config, path, random_key=None):
 
 @pytest.mark.parametrize("hidden_act", ["gelu_erf", "gelu_tanh"])
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_logits_and_gradients_equal_the_reference(session, reference, hidden_act, path, as_tensor):
-    given = tf.constant(path) if as_tensor else list(path)
-    logits, loss = build_loss(reference, make_config(hidden_act), given)
+@pytest.mark.parametrize("form", ["inference", "training", "training on a tensor as path"])
+def test_logits_and_gradients_equal_the_reference(session, reference, hidden_act, path, form):
+    given = tf.constant(path) if "tensor" in form else list(path)
+    random_key = RandomKey(1, 2) if "training" in form else None
+    logits, loss = build_loss(reference, make_config(hidden_act), given, random_key)
     variables = tf.trainable_variables()
     gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
     load_reference_weights(session, reference)

@@ -9,11 +9,12 @@ import tensorflow.compat.v1 as tf
 import operations
 
 RANDOM = np.random.RandomState(0)
-X = RANDOM.normal(0, 2, [6, 5]).astype(np.float32)
-DY = RANDOM.normal(0, 1, [6, 5]).astype(np.float32)
-GAMMA, BETA = RANDOM.normal(1, 0.3, [2, 5]).astype(np.float32)
+WIDE = operations._COMPILED_FROM
+X = RANDOM.normal(0, 2, [6, WIDE]).astype(np.float32)
+DY = RANDOM.normal(0, 1, [6, WIDE]).astype(np.float32)
+GAMMA, BETA = RANDOM.normal(1, 0.3, [2, WIDE]).astype(np.float32)
 SCORES = RANDOM.normal(0, 2, [2, 3, 4, 4]).astype(np.float32)
-KEPT = RANDOM.uniform(size=[6, 5]) >= 0.25
+KEPT = RANDOM.uniform(size=[6, WIDE]) >= 0.25
 BIAS = np.float32([0, 0, 0, -1e4]).reshape([1, 1, 1, 4])
 
 
@@ -34,13 +35,20 @@ def add_and_norm(update, hidden, gamma, beta, kept=1.0):
 CASES = {
     "gelu_tanh": (operations.gelu_tanh, gelu_tanh, [X]),
     "gelu_erf": (operations.gelu_erf, gelu_erf, [X]),
-    "add_and_norm": (
-        lambda x, h, gamma, beta: operations.add_and_norm(x, h, None, 0.25, gamma, beta, 1e-12),
+    "trained_gelu_tanh": (operations.trained_gelu_tanh, gelu_tanh, [X]),
+    "trained_gelu_erf": (operations.trained_gelu_erf, gelu_erf, [X]),
+    "layer_norm": (
+        lambda x, gamma, beta: operations.layer_norm(x, gamma, beta, 1e-12),
+        lambda x, gamma, beta: add_and_norm(0.0, x, gamma, beta),
+        [X, GAMMA, BETA],
+    ),
+    "trained_add_and_norm": (
+        lambda x, h, *norm: operations.trained_add_and_norm(x, h, None, 0.25, *norm, 1e-12),
         lambda x, h, gamma, beta: add_and_norm(x * 0.75, h, gamma, beta),
         [X, DY, GAMMA, BETA],
     ),
-    "add_and_norm_with_dropout": (
-        lambda x, h, gamma, beta: operations.add_and_norm(x, h, KEPT, 0.25, gamma, beta, 1e-12),
+    "trained_add_and_norm_with_dropout": (
+        lambda x, h, *norm: operations.trained_add_and_norm(x, h, KEPT, 0.25, *norm, 1e-12),
         lambda x, h, gamma, beta: add_and_norm(x, h, gamma, beta, KEPT.astype(np.float32)),
         [X, DY, GAMMA, BETA],
     ),
@@ -61,8 +69,15 @@ def value_and_gradients(session, function, inputs):
     return session.run([tf.cast(tensor, tf.float32) for tensor in found])
 
 
+@pytest.fixture(params=["compiled", "not compiled"])
+def form(request, monkeypatch):
+    """Whether the operations of training are compiled for arrays as wide as these."""
+    if request.param == "not compiled":
+        monkeypatch.setattr(operations, "_COMPILED_FROM", WIDE + 1)
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_value_and_gradient_are_those_of_the_formula(session, name):
+def test_value_and_gradient_are_those_of_the_formula(session, name, form):
     operation, formula, arrays = CASES[name]
     inputs = [tf.constant(array) for array in arrays]
     found = value_and_gradients(session, operation, inputs)
@@ -71,7 +86,7 @@ def test_value_and_gradient_are_those_of_the_formula(session, name):
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_bfloat16_rounds_values_and_gradients_and_no_more(session, name):
+def test_bfloat16_rounds_values_and_gradients_and_no_more(session, name, form):
     operation, formula, arrays = CASES[name]
     inputs = [tf.constant(array) for array in arrays]
     narrow = [x if x.shape.ndims == 1 else tf.cast(x, tf.bfloat16) for x in inputs]
@@ -87,7 +102,7 @@ def test_bfloat16_rounds_values_and_gradients_and_no_more(session, name):
 
 @pytest.mark.parametrize("value", [-1e4, -40.0, 40.0, 1e4])
 def test_a_gelu_of_a_large_number_is_finite(session, value):
-    for function in (operations.gelu_tanh, operations.gelu_erf):
+    for function in (operations.trained_gelu_tanh, operations.trained_gelu_erf):
         x = tf.constant([value])
         y = function(x)
         found = session.run([y, tf.gradients(y, x)[0]])

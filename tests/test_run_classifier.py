@@ -300,6 +300,31 @@ def test_a_deeper_successors_weights_are_refused(trained, monkeypatch):
     assert not (trained / "new").exists()
 
 
+@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+def test_a_float32_model_is_evaluated_in_bfloat16(trained, monkeypatch):
+    results = {}
+    for precision in ("bfloat16", "float32"):
+        command(
+            "--do_eval --finetune_suc --precision=%s %s" % (precision, COMMON), trained, monkeypatch
+        )
+        results[precision] = read_json(trained, "out_2", "eval_results.json")
+        assert results[precision]["precision"] == precision
+    losses = [result["loss"] for result in results.values()]
+    assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.01
+
+
+@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+def test_a_run_in_another_precision_is_a_contradiction(trained, monkeypatch):
+    line = "--do_train --init_checkpoint=out_0 --precision=bfloat16 " + COMMON
+    assert "--precision: out_1 holds a run with float32" in refused(line, trained, monkeypatch)
+
+
+@pytest.mark.skipif(tf.__version__.startswith("2."), reason="TensorFlow 2 has bfloat16")
+def test_bfloat16_is_refused_where_tensorflow_has_none(trained, monkeypatch):
+    line = "--do_eval --finetune_suc --precision=bfloat16 " + COMMON
+    assert "--precision=bfloat16: needs TensorFlow 2" in refused(line, trained, monkeypatch)
+
+
 def test_another_bert_than_the_stages_is_refused(trained, monkeypatch):
     if not (trained / "other").exists():
         write_bert(trained / "other", dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu"))

@@ -270,6 +270,23 @@ def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
     np.testing.assert_allclose(losses[None], losses[64], rtol=1e-4)
 
 
+@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+def test_bfloat16_trains_nearly_as_float32_and_keeps_float32_weights(bert, tmp_path):
+    states, kept = {}, {}
+    for precision in ("float32", "bfloat16"):
+        with trainer_in(tmp_path / precision, bert, make_settings(precision=precision)) as trainer:
+            assert trainer.run()
+            states[precision] = trainer.folder.state()
+            kept[precision] = values_of(trainer.folder.checkpoint("last"))
+    losses = [[row["loss"] for row in states[p]["evaluations"]] for p in sorted(states)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, atol=0.01)
+    for name, value in kept["bfloat16"].items():
+        assert value.dtype == kept["float32"][name].dtype
+        if "adam" not in name:
+            np.testing.assert_allclose(value, kept["float32"][name], atol=0.01, err_msg=name)
+
+
 def test_weights_that_are_no_numbers_never_become_the_best(bert, tmp_path):
     """The last step's update diverges: its loss was still finite."""
     settings = make_settings(learning_rate=1e30, warmup_proportion=0.0, num_train_epochs=0.5)

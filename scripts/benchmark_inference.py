@@ -1,0 +1,203 @@
+"""Times inference: a BERT against successors of it, from tokens and from text.
+
+    python scripts/benchmark_inference.py [--bert_pretrained_model=data/tiny_bert] \
+        [--suc_layers=2,6] [--batch_sizes=10,1] [--precisions=float32] [--json=inference.json]
+
+By default the published setting: the left sentence has 60 tokens, the right one 60, 123 with
+the three special ones; batches of 10 and of 1. With --data_dir it is real pairs of dev, in
+batches of like length, as --do_eval and --do_predict form them. The weights are random; speed
+does not depend on them. The models take turns, batch by batch, so that the ratios hold where
+the machine's speed drifts.
+
+  graph p50, p95   milliseconds of a batch in the graph alone: ids in, logits out
+  text p50, p95    the same from text: tokenizing, padding, graph, label
+  pairs/s          of the graph, at its median
+  speed-up         of the graph's median over the BERT's
+"""
+
+import collections
+import contextlib
+import io
+import itertools
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+from absl import app, flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import classifier  # noqa: E402
+import evaluation  # noqa: E402
+import input_pipeline  # noqa: E402
+import modeling_theseus  # noqa: E402
+from errors import UserError  # noqa: E402
+
+FLAGS = flags.FLAGS
+TASK = input_pipeline.TASKS["lcqmc_pair"]
+SENTENCE_TOKENS = 60
+
+TimedModel = collections.namedtuple("TimedModel", "layers session graph")
+"""A classifier of that many layers; `graph` is an evaluation.EvaluationGraph."""
+
+Batch = collections.namedtuple("Batch", "examples planned")
+"""A list of input_pipeline.Example, and the same as a PlannedBatch of all encoded ones."""
+
+
+def random_pairs(tokenizer, count):
+    """Returns Examples of two sentences of `SENTENCE_TOKENS` tokens, of single characters."""
+    # Characters that stay by themselves wherever they stand.
+    words = [token for token in tokenizer.vocab if tokenizer.tokenize(token * 2) == [token] * 2]
+    random = np.random.RandomState(0)
+
+    def sentence():
+        return "".join(random.choice(words, SENTENCE_TOKENS))
+
+    return [input_pipeline.Example(sentence(), sentence(), None) for _ in range(count)]
+
+
+def make_batches(examples, encoded, batch_size, count):
+    """Returns `count` full Batches, evenly spaced by their length, in random order."""
+    plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size)
+    plan = [planned for planned in plan if len(planned.rows) == batch_size]
+    if not plan:
+        raise UserError("--batch_sizes: there are fewer than %d pairs" % batch_size)
+    places = ((np.arange(count) + 0.5) * len(plan) / count).astype(int)
+    chosen = [plan[place] for place in np.random.RandomState(1).permutation(places)]
+    return [Batch([examples[row] for row in planned.rows], planned) for planned in chosen]
+
+
+@contextlib.contextmanager
+def open_model(config, layers, precision):
+    """Yields the TimedModel of the BERT cut to `layers` layers, with random weights."""
+    groups = modeling_theseus.equal_groups(config.num_hidden_layers, layers)
+    path = modeling_theseus.successor_path(groups)
+    compute_type = tf.as_dtype(precision)
+    with classifier.new_session(rewrites=True) as session:
+        with modeling_theseus.kernels_kept_as(compute_type):
+            graph = evaluation.build_graph(config, 2, groups, path, compute_type)
+        session.run(tf.global_variables_initializer())
+        yield TimedModel(layers, session, graph)
+
+
+def seconds_of_graph(model, arrays):
+    """Returns the seconds of one batch of padded arrays."""
+    start = time.perf_counter()
+    model.session.run(
+        model.graph.logits, modeling_theseus.feed_features(model.graph.features, arrays)
+    )
+    return time.perf_counter() - start
+
+
+def seconds_from_text(model, examples, tokenizer, max_seq_length):
+    """Returns the seconds of one batch of Examples."""
+    start = time.perf_counter()
+    encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, max_seq_length)
+    planned = input_pipeline.PlannedBatch(np.arange(len(examples)), int(encoded.lengths.max()))
+    feed = modeling_theseus.feed_features(model.graph.features, encoded.batch(planned))
+    model.session.run(model.graph.logits, feed).argmax(axis=1)
+    return time.perf_counter() - start
+
+
+def measure(models, batches, encoded, tokenizer):
+    """Returns a dict from a model's layers to its (graph, text) seconds, float [2, batches]."""
+    times = {model.layers: [] for model in models}
+    for number, batch in enumerate(tqdm(batches + batches, leave=False, disable=None)):
+        arrays = encoded.batch(batch.planned)
+        for model in models:
+            seconds = (
+                seconds_of_graph(model, arrays),
+                seconds_from_text(model, batch.examples, tokenizer, FLAGS.max_seq_length),
+            )
+            if number >= len(batches):  # The first time, each shape is new.
+                times[model.layers].append(seconds)
+    return {layers: np.transpose(seconds) for layers, seconds in times.items()}
+
+
+def summarize(times, layers, batch_size, precision):
+    """Returns the figures of a row of the table, a dict."""
+    graph, text = 1000 * times[layers]
+    return dict(
+        layers=layers,
+        precision=precision,
+        batch_size=batch_size,
+        graph_p50_ms=float(np.median(graph)),
+        graph_p95_ms=float(np.percentile(graph, 95)),
+        text_p50_ms=float(np.median(text)),
+        text_p95_ms=float(np.percentile(text, 95)),
+        pairs_per_second=1000 * batch_size * len(graph) / float(graph.sum()),
+        speed_up=float(np.median(1000 * times[max(times)][0]) / np.median(graph)),
+    )
+
+
+HEADER = "layers  precision  batch  graph p50     p95  text p50     p95   pairs/s  speed-up"
+
+
+def format_row(figures):
+    """Returns a row of the table, str."""
+    return "%6d  %-9s  %5d  %9.1f  %6.1f  %8.1f  %6.1f  %8.1f  %7.2fx" % (
+        figures["layers"],
+        figures["precision"],
+        figures["batch_size"],
+        figures["graph_p50_ms"],
+        figures["graph_p95_ms"],
+        figures["text_p50_ms"],
+        figures["text_p95_ms"],
+        figures["pairs_per_second"],
+        figures["speed_up"],
+    )
+
+
+def run():
+    """Measures all rows and prints them; returns them."""
+    model = classifier.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
+    tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
+    sizes = [int(size) for size in FLAGS.batch_sizes]
+    if FLAGS.data_dir:
+        path = input_pipeline.find_split(FLAGS.data_dir, "dev")
+        examples = input_pipeline.read_examples(path, TASK)
+    else:
+        examples = random_pairs(tokenizer, 4 * max(sizes))
+    encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
+    depths = [model.config.num_hidden_layers] + [int(layers) for layers in FLAGS.suc_layers]
+    results = []
+    print(HEADER, flush=True)
+    for precision, batch_size in itertools.product(FLAGS.precisions, sizes):
+        classifier.check_precision(precision)
+        batches = make_batches(examples, encoded, batch_size, FLAGS.num_batches)
+        with contextlib.ExitStack() as stack:
+            models = [stack.enter_context(open_model(model.config, d, precision)) for d in depths]
+            times = measure(models, batches, encoded, tokenizer)
+        for depth in depths:
+            results.append(summarize(times, depth, batch_size, precision))
+            print(format_row(results[-1]), flush=True)
+    return results
+
+
+def main(argv):
+    del argv
+    classifier.set_up_tensorflow()
+    try:
+        results = run()
+    except UserError as error:
+        sys.exit("benchmark_inference.py: %s" % error)
+    if FLAGS.json:
+        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
+            writer.write(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Folder whose dev pairs are timed. Unset: 60 + 60.")
+    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
+    flags.DEFINE_list("suc_layers", ["6", "2"], "Layers of the successors.")
+    flags.DEFINE_list("batch_sizes", ["10", "1"], "Pairs in a batch; several make more rows.")
+    flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
+    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
+    flags.DEFINE_integer("num_batches", 20, "Timed batches.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    app.run(main)

@@ -27,7 +27,8 @@ flags.DEFINE_enum("task_name", "lcqmc_pair", sorted(input_pipeline.TASKS), "The 
 flags.DEFINE_string(
     "bert_pretrained_model",
     "data/tiny_bert",
-    "Folder with bert_config.json, vocab.txt and bert_model.ckpt*.",
+    "A pretrained BERT: a folder as Google ships it, with bert_config.json, vocab.txt and "
+    "bert_model.ckpt*; a folder as Hugging Face saves it; or a model of its hub, owner/name.",
 )
 flags.DEFINE_string(
     "init_checkpoint",

@@ -152,10 +152,10 @@ def _refuse_other_architecture(values):
     """Raises UserError where a config of Hugging Face's asks for another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
     if "model_type" not in values and not architectures[0].startswith("Bert"):
-        raise UserError("architectures = %s; only BERT's graph is here" % architectures[0])
+        raise UserError("architectures = %s: only BERT's can be used" % architectures[0])
     for key, only in _ONLY.items():
         if values.get(key) not in (None, only):
-            raise UserError("%s = %s; only %s is here" % (key, values[key], only))
+            raise UserError("%s = %s: only %s can be used" % (key, values[key], only))
 
 
 class RandomKey(collections.namedtuple("RandomKey", "seed step micro_batch replica")):

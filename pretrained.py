@@ -66,7 +66,9 @@ def read_config(folder):
     names = ["bert_config.json", "config.json"]
     if not glob.glob(os.path.join(glob.escape(folder), "bert_model.ckpt*.index")):
         names.reverse()  # A Hugging Face folder; some hold a copy of it under Google's name.
-    path = _first_existing(folder, names) or os.path.join(folder, "bert_config.json")
+    path = _first_existing(folder, names)
+    if path is None:
+        raise UserError("%s: holds no bert_config.json, nor Hugging Face's config.json" % folder)
     return BertConfig.from_json_file(path)
 
 

@@ -33,7 +33,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "init_checkpoint",
     None,
-    "Weights to start from: a checkpoint's prefix, or a stage's folder, which means its best. "
+    "Weights to start from: a checkpoint's prefix, a stage's folder, which means its best, or "
+    "a pretrained BERT's folder. "
     "Unset: the pretrained BERT in stages 0 and 1, stage 1's best in stage 2.",
 )
 flags.DEFINE_string("stage_0_outputdir", "out_0", "Output folder of --finetune_pre.")

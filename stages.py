@@ -25,9 +25,9 @@ import weights as weights_lib
 from errors import UserError
 from stage_folder import StageFolder, hash_files, hash_text
 
-Start = collections.namedtuple("Start", "model prefix")
-"""What training starts from: a classifier.Model, and a checkpoint, as
-weights.find_checkpoint returns it."""
+Start = collections.namedtuple("Start", "model weights")
+"""What training starts from: a classifier.Model, and weights as
+weights.open_weights returns them."""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
@@ -127,13 +127,12 @@ class Command(object):
         _, num_steps = training.num_steps(settings, len(train_data))
         with classifier.new_session() as session:
             graph = training.build_graph(settings, config, len(self.task.labels), groups, num_steps)
-            source = weights_lib.open_weights(start.prefix)
-            fit = training.match_weights(settings, source, tf.trainable_variables())
+            fit = training.match_weights(settings, start.weights, tf.trainable_variables())
             self.folder.claim(definition, _model_files(start.model))
             trainer = training.Trainer(
                 settings, self._reporting(), graph, train_data, dev_data, self.folder, session
             )
-            trainer.initialize(source, fit)
+            trainer.initialize(start.weights, fit)
             if not trainer.run():
                 raise UserError("stopped; the same command goes on from there")
 
@@ -153,7 +152,7 @@ class Command(object):
                 "--suc_layers=%d, or another folder with --%s"
                 % (source.path, held, options.suc_layers, held, source.flag)
             )
-        return Start(read_trained_model(source, options), prefix)
+        return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
 
     def _plain_start(self):
         """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
@@ -165,7 +164,8 @@ class Command(object):
         contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
         if contradiction:
             logging.warning("%s", contradiction)
-        return Start(model, weights_lib.find_checkpoint(options.init_checkpoint or folder))
+        prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
+        return Start(model, weights_lib.open_weights(prefix))
 
     def _starting_stage(self):
         """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
@@ -216,7 +216,7 @@ class Command(object):
             dev_data=hash_files([self._split("dev")]),
             bert_config=start.model.config.to_dict(),
             vocab=_hash_vocab(start.model),
-            weights=hash_files(weights_lib.checkpoint_files(start.prefix)),
+            weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
         )
         return definition
 

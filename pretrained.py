@@ -20,12 +20,13 @@ _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.i
 _TORCH = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
 
 
-def local_folder(name):
+def local_folder(name, needs_weights=True):
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
       name: a folder; or, where no such path exists and it reads `owner/model`, a model of
         the Hugging Face hub, which is downloaded unless the hub's cache has it.
+      needs_weights: bool; False: the config and the vocabulary are enough.
 
     Raises:
       UserError: it is neither, or the download failed.
@@ -36,7 +37,7 @@ def local_folder(name):
         raise UserError("--bert_pretrained_model: %s is no folder" % name)
     folder = _download(name, _SMALL_FILES)
     read_config(folder)  # Another architecture is refused before its weights come.
-    for patterns in (_SAFETENSORS, _TORCH):
+    for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns)
         if hugging_face_weights.find_weights(folder):
             break

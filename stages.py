@@ -308,7 +308,7 @@ def read_trained_model(folder, options):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
     model = classifier.read_model(folder.path, options.max_seq_length)
     if options.bert_is_given:
-        bert = pretrained.local_folder(options.bert_pretrained_model)
+        bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
         named = classifier.read_model(bert, options.max_seq_length)
         same_vocab = _hash_vocab(named) == _hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():

@@ -124,6 +124,11 @@ def test_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
     assert len(hub.asked) == 1
 
 
+def test_weights_are_downloaded_only_where_they_are_needed(hub):
+    pretrained.local_folder("owner/bert", needs_weights=False)
+    assert hub.asked == [("owner/bert", "config.json")]
+
+
 def test_a_folder_comes_before_a_hub_id(hub, tmp_path):
     (tmp_path / "owner" / "bert").mkdir(parents=True)
     assert pretrained.local_folder("owner/bert") == "owner/bert"

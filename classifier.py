@@ -11,13 +11,15 @@ from absl import logging
 import evaluation
 import input_pipeline
 import modeling_theseus
+import pretrained
 import tokenization
 import training
 import weights as weights_lib
 from errors import UserError
 
 Model = collections.namedtuple("Model", "config vocab_file")
-"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt."""
+"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
+or of a tokenizer.json in its place."""
 
 TrainedClassifier = collections.namedtuple("TrainedClassifier", "session graph tokenizer")
 """A classifier that is ready to be used.
@@ -102,13 +104,13 @@ def read_model(folder, max_seq_length):
     """Reads the Model that a pretrained BERT's or a stage's folder holds."""
     if not os.path.isdir(folder):
         raise UserError("--bert_pretrained_model: %s is no folder" % folder)
-    config = modeling_theseus.BertConfig.from_json_file(os.path.join(folder, "bert_config.json"))
+    config = pretrained.read_config(folder)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(
             "--max_seq_length=%d: %s has %d positions; give at most that"
             % (max_seq_length, folder, config.max_position_embeddings)
         )
-    return Model(config, os.path.join(folder, "vocab.txt"))
+    return Model(config, pretrained.find_vocab(folder))
 
 
 def make_tokenizer(model, do_lower_case):
@@ -119,7 +121,7 @@ def make_tokenizer(model, do_lower_case):
         raise UserError("%s: holds no %s" % (model.vocab_file, ", ".join(absent)))
     if max(tokenizer.inv_vocab) >= model.config.vocab_size:
         raise UserError(
-            "%s: holds %d tokens, bert_config.json says %d"
+            "%s: holds %d tokens, the BERT's config says %d"
             % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
         )
     return tokenizer

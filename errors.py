@@ -7,3 +7,8 @@ class UserError(Exception):
     The message names what is wrong (file, line or flag), what was found and how to
     mend it. Only `run_classifier.py` catches it.
     """
+
+
+def first_line(error):
+    """Returns the first line of an exception's message, for use within a UserError's."""
+    return str(error).strip().split("\n")[0]

@@ -23,6 +23,7 @@ import inspect
 import io
 import json
 import math
+import os
 import re
 import zlib
 
@@ -47,6 +48,13 @@ _TRAINED_ACTIVATIONS = {
 }
 _NORM_EPSILON = 1e-12
 _TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+# What Hugging Face's config.json can ask for, and the one value that this graph has.
+_ONLY = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "layer_norm_eps": 1e-12,
+}
 
 
 class BertConfig(object):
@@ -110,8 +118,10 @@ class BertConfig(object):
         """Builds a config from a bert_config.json or Hugging Face's config.json.
 
         Keys that BertConfig does not know are left out. Raises UserError where
-        vocab_size is missing.
+        vocab_size is missing, or the config is another architecture's.
         """
+        if isinstance(json_object, dict):
+            _refuse_other_architecture(json_object)
         if not isinstance(json_object, dict) or "vocab_size" not in json_object:
             raise UserError("vocab_size is missing")
         known = inspect.signature(cls).parameters
@@ -126,7 +136,11 @@ class BertConfig(object):
         """Reads a config; raises UserError, naming the file, where that fails."""
         try:
             with io.open(json_file, encoding="utf-8") as reader:
-                return cls.from_dict(json.load(reader))
+                values = json.load(reader)
+            is_hugging_face = os.path.basename(json_file) == "config.json"
+            if is_hugging_face and isinstance(values, dict) and "architectures" not in values:
+                values.setdefault("model_type", "bert")  # The oldest do not say it.
+            return cls.from_dict(values)
         except (OSError, ValueError, UserError) as error:
             raise UserError("%s: cannot read the BERT config: %s" % (json_file, error))
 
@@ -137,6 +151,16 @@ class BertConfig(object):
     def to_json_string(self):
         """Returns the attributes as indented JSON."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def _refuse_other_architecture(values):
+    """Raises UserError where a config of Hugging Face's asks for another graph than BERT's."""
+    architectures = values.get("architectures") or ["Bert"]
+    if "model_type" not in values and not architectures[0].startswith("Bert"):
+        raise UserError("architectures = %s: only BERT's can be used" % architectures[0])
+    for key, only in _ONLY.items():
+        if values.get(key) not in (None, only):
+            raise UserError("%s = %s: only %s can be used" % (key, values[key], only))
 
 
 class RandomKey(collections.namedtuple("RandomKey", "seed when")):

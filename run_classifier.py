@@ -27,12 +27,14 @@ flags.DEFINE_enum("task_name", "lcqmc_pair", sorted(input_pipeline.TASKS), "The 
 flags.DEFINE_string(
     "bert_pretrained_model",
     "data/tiny_bert",
-    "Folder with bert_config.json, vocab.txt and bert_model.ckpt*.",
+    "A pretrained BERT: a folder as Google ships it, with bert_config.json, vocab.txt and "
+    "bert_model.ckpt*; a folder as Hugging Face saves it; or a model of its hub, owner/name.",
 )
 flags.DEFINE_string(
     "init_checkpoint",
     None,
-    "Weights to start from: a checkpoint's prefix, or a stage's folder, which means its best. "
+    "Weights to start from: a checkpoint's prefix, a stage's folder, which means its best, or "
+    "a pretrained BERT's folder. "
     "Unset: the pretrained BERT in stages 0 and 1, stage 1's best in stage 2.",
 )
 flags.DEFINE_string("stage_0_outputdir", "out_0", "Output folder of --finetune_pre.")

@@ -43,6 +43,11 @@ def hash_files(paths):
     return digest.hexdigest()
 
 
+def hash_text(text):
+    """Returns the SHA-256, in hex, of a str in UTF-8: that of a file which holds it."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 class StageFolder(object):
     """A folder such as out_1. Reading needs no lock, writing does."""
 

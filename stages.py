@@ -8,7 +8,6 @@ stage 2  successor    --finetune_suc  trains the successor alone
 import collections
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import time
@@ -20,13 +19,16 @@ from absl import logging
 import classifier
 import evaluation
 import input_pipeline
+import pretrained
+import tokenization
 import training
 import weights as weights_lib
 from errors import UserError
-from stage_folder import StageFolder, hash_files
+from stage_folder import StageFolder, hash_files, hash_text
 
-Start = collections.namedtuple("Start", "model prefix")
-"""What training starts from: a classifier.Model, and the prefix of a checkpoint."""
+Start = collections.namedtuple("Start", "model weights")
+"""What training starts from: a classifier.Model, and weights as
+weights.open_weights returns them."""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
@@ -131,13 +133,12 @@ class Command(object):
         _, num_steps = training.num_steps(settings, len(train_data))
         with classifier.new_session() as session:
             graph = training.build_graph(settings, config, len(self.task.labels), groups, num_steps)
-            source = weights_lib.CheckpointWeights(start.prefix)
-            fit = training.match_weights(settings, source, tf.trainable_variables())
+            fit = training.match_weights(settings, start.weights, tf.trainable_variables())
             self.folder.claim(definition, _model_files(start.model))
             trainer = training.Trainer(
                 settings, self._reporting(), graph, train_data, dev_data, self.folder, session
             )
-            trainer.initialize(source, fit)
+            trainer.initialize(start.weights, fit)
             if not trainer.run():
                 raise UserError("stopped; the same command goes on from there")
 
@@ -146,11 +147,7 @@ class Command(object):
         options = self.options
         source = self._starting_stage()
         if source is None:
-            path = options.init_checkpoint or options.bert_pretrained_model
-            folder = path if os.path.isdir(path) else options.bert_pretrained_model
-            model = classifier.read_model(folder, options.max_seq_length)
-            return Start(model, weights_lib.find_checkpoint(path))
-
+            return self._plain_start()
         prefix = source.best_checkpoint()
         if not source.state()["is_finished"]:
             logging.info("%s is unfinished; starting from its best so far", source.path)
@@ -161,7 +158,20 @@ class Command(object):
                 "--suc_layers=%d, or another folder with --%s"
                 % (source.path, held, options.suc_layers, held, source.flag)
             )
-        return Start(read_trained_model(source, options), prefix)
+        return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
+
+    def _plain_start(self):
+        """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
+        options = self.options
+        folder = options.init_checkpoint
+        if not folder or not os.path.isdir(folder):
+            folder = pretrained.local_folder(options.bert_pretrained_model)
+        model = classifier.read_model(folder, options.max_seq_length)
+        contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
+        if contradiction:
+            logging.warning("%s", contradiction)
+        prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
+        return Start(model, weights_lib.open_weights(prefix))
 
     def _starting_stage(self):
         """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
@@ -211,8 +221,8 @@ class Command(object):
             train_data=hash_files([self._split("train")]),
             dev_data=hash_files([self._split("dev")]),
             bert_config=start.model.config.to_dict(),
-            vocab=hash_files([start.model.vocab_file]),
-            weights=hash_files(weights_lib.checkpoint_files(start.prefix)),
+            vocab=_hash_vocab(start.model),
+            weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
         )
         return definition
 
@@ -328,8 +338,9 @@ def read_trained_model(folder, options):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
     model = classifier.read_model(folder.path, options.max_seq_length)
     if options.bert_is_given:
-        named = classifier.read_model(options.bert_pretrained_model, options.max_seq_length)
-        same_vocab = hash_files([named.vocab_file]) == hash_files([model.vocab_file])
+        bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
+        named = classifier.read_model(bert, options.max_seq_length)
+        same_vocab = _hash_vocab(named) == _hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
                 "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
@@ -339,5 +350,9 @@ def read_trained_model(folder, options):
 
 
 def _model_files(model):
-    with io.open(model.vocab_file, encoding="utf-8", newline="\n") as reader:
-        return {"bert_config.json": model.config.to_json_string(), "vocab.txt": reader.read()}
+    vocab = tokenization.read_vocab(model.vocab_file)
+    return {"bert_config.json": model.config.to_json_string(), "vocab.txt": vocab}
+
+
+def _hash_vocab(model):
+    return hash_text(tokenization.read_vocab(model.vocab_file))

@@ -8,6 +8,7 @@ the way to them is not: each of BERT's passes over the characters is one
 import collections
 import functools
 import io
+import json
 import unicodedata
 
 import six
@@ -33,25 +34,53 @@ def convert_to_unicode(text):
     return six.ensure_text(text, encoding="utf-8", errors="ignore")
 
 
-def load_vocab(vocab_file):
-    """Reads a vocabulary: one token a line; its id is the line's number, from 0.
+def read_vocab(vocab_file):
+    """Reads a vocabulary as text: one token a line; its id is the line's number, from 0.
 
     Args:
-      vocab_file: path of a UTF-8 text file.
+      vocab_file: path of a vocab.txt, in UTF-8; or of a tokenizer.json, as Hugging Face
+        saves a WordPiece tokenizer.
+
+    Raises:
+      UserError: the file cannot be read, is not UTF-8, or holds no WordPiece vocabulary.
+    """
+    try:
+        with io.open(vocab_file, encoding="utf-8", newline="\n") as reader:
+            text = reader.read()
+        return _vocab_of_json(text) if vocab_file.endswith(".json") else text
+    except (OSError, ValueError) as error:
+        raise UserError("%s: cannot read the vocabulary: %s" % (vocab_file, error))
+
+
+def _vocab_of_json(text):
+    """Returns the vocabulary of a tokenizer.json in vocab.txt's form."""
+    try:
+        model = json.loads(text)["model"]
+        kind, ids = model["type"], model["vocab"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("no tokenizer.json: %s" % error)
+    if kind != "WordPiece":
+        raise ValueError("its model is %s; BERT's is WordPiece" % kind)
+    tokens = sorted(ids, key=ids.get)
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
+        raise ValueError("its ids are not 0, 1, 2 ...")
+    return "".join(token + "\n" for token in tokens)
+
+
+def load_vocab(vocab_file):
+    """Reads a vocabulary; see `read_vocab`.
+
+    Args:
+      vocab_file: path, as for `read_vocab`.
 
     Returns:
       OrderedDict from token to id.
 
     Raises:
-      UserError: the file cannot be read, or is not UTF-8.
+      UserError: see `read_vocab`.
     """
-    try:
-        with io.open(vocab_file, encoding="utf-8", newline="\n") as reader:
-            return collections.OrderedDict(
-                (line.strip(), index) for index, line in enumerate(reader)
-            )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("%s: cannot read the vocabulary: %s" % (vocab_file, error))
+    lines = io.StringIO(read_vocab(vocab_file))
+    return collections.OrderedDict((line.strip(), index) for index, line in enumerate(lines))
 
 
 def whitespace_tokenize(text):

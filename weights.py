@@ -7,7 +7,8 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from errors import UserError
+import hugging_face_weights
+from errors import UserError, first_line
 
 Match = collections.namedtuple("Match", "sources missing unused")
 """How weights fit a graph.
@@ -37,7 +38,7 @@ class CheckpointWeights(collections.abc.Mapping):
             self._reader = tf.train.load_checkpoint(prefix)
             self.shapes = self._reader.get_variable_to_shape_map()
         except _READ_ERRORS as error:
-            raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, _first_line(error)))
+            raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
 
     def __getitem__(self, name):
         if name not in self.shapes:
@@ -45,7 +46,7 @@ class CheckpointWeights(collections.abc.Mapping):
         try:
             return self._reader.get_tensor(name)
         except _READ_ERRORS as error:
-            raise UserError("%s: cannot read %s: %s" % (self.prefix, name, _first_line(error)))
+            raise UserError("%s: cannot read %s: %s" % (self.prefix, name, first_line(error)))
 
     def __iter__(self):
         return iter(sorted(self.shapes))
@@ -54,11 +55,26 @@ class CheckpointWeights(collections.abc.Mapping):
         return len(self.shapes)
 
 
+def open_weights(prefix):
+    """Opens what `find_checkpoint` has found: a mapping from TF1 BERT's names to arrays.
+
+    Returns:
+      CheckpointWeights or HuggingFaceWeights.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if hugging_face_weights.is_weights(prefix):
+        return hugging_face_weights.HuggingFaceWeights(prefix)
+    return CheckpointWeights(prefix)
+
+
 def find_checkpoint(path):
-    """Returns the checkpoint prefix that `path` means.
+    """Returns the checkpoint that `path` means: a prefix, or a Hugging Face folder's file.
 
     Args:
-      path: a prefix, or a folder that holds one checkpoint named bert_model.ckpt*.
+      path: a prefix; or a folder that holds one checkpoint named bert_model.ckpt*, or none
+        of that name and Hugging Face's weights.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -66,17 +82,26 @@ def find_checkpoint(path):
     if os.path.isfile(path + ".index"):
         return path
     indexes = sorted(glob.glob(os.path.join(glob.escape(path), "bert_model.ckpt*.index")))
+    hugging_face = hugging_face_weights.find_weights(path)
+    if not indexes and hugging_face:
+        return hugging_face
     if len(indexes) != 1:
         found = "%d checkpoints" % len(indexes) if indexes else "none"
         raise UserError(
-            "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index; "
-            "found %s" % (path, found)
+            "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index, "
+            "model.safetensors or pytorch_model.bin; found %s" % (path, found)
         )
     return indexes[0][: -len(".index")]
 
 
 def checkpoint_files(prefix):
-    """Returns the paths of the files that a checkpoint consists of, in a fixed order."""
+    """Returns the paths of the files that a checkpoint consists of, in a fixed order.
+
+    Args:
+      prefix: as from `find_checkpoint`.
+    """
+    if hugging_face_weights.is_weights(prefix):
+        return hugging_face_weights.weight_files(prefix)
     names = glob.escape(prefix)
     return sorted(glob.glob(names + ".index")) + sorted(glob.glob(names + ".data-*"))
 
@@ -86,7 +111,7 @@ def match(variables, weights, sources):
 
     Args:
       variables: list of tf.Variable.
-      weights: CheckpointWeights.
+      weights: CheckpointWeights or HuggingFaceWeights.
       sources: OrderedDict from variable name to weight name.
 
     Returns:
@@ -149,7 +174,3 @@ def load(session, variables, weights, sources):
 def _part(name):
     """The first three parts of a name: enough to tell a layer or a head."""
     return "/".join(name.split("/")[:3])
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0]

@@ -19,7 +19,7 @@ find_python() {
 # where that was done since the requirements last changed.
 make_environment() {
   local venv="$1" requirements="$2" stamp="$1/$2.installed" python
-  if [ -e "$stamp" ] && [ "$stamp" -nt requirements.txt ] && [ "$stamp" -nt "$requirements" ]; then
+  if [ -e "$stamp" ] && [ -z "$(find requirements*.txt -newer "$stamp")" ]; then
     return
   fi
   if [ ! -x "$venv/bin/pip" ]; then

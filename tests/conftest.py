@@ -93,6 +93,52 @@ def write_bert(folder, values=SMALL_BERT):
         tf.train.Saver().save(new_session, str(folder / "bert_model.ckpt"), write_state=False)
 
 
+def hugging_face_names(num_layers):
+    """Returns the names of a BertForSequenceClassification: (Hugging Face's, TF1 BERT's)."""
+    layer = [
+        ("attention.self.query", "attention/self/query"),
+        ("attention.self.key", "attention/self/key"),
+        ("attention.self.value", "attention/self/value"),
+        ("attention.output.dense", "attention/output/dense"),
+        ("intermediate.dense", "intermediate/dense"),
+        ("output.dense", "output/dense"),
+    ]
+    dense = [("bert.pooler.dense", "bert/pooler/dense")]
+    norms = [("bert.embeddings.LayerNorm", "bert/embeddings/LayerNorm")]
+    for number in range(num_layers):
+        theirs, ours = "bert.encoder.layer.%d." % number, "bert/encoder/layer_%d/" % number
+        dense += [(theirs + place, ours + scope) for place, scope in layer]
+        for place in ("attention.output", "output"):
+            norms.append(
+                (theirs + place + ".LayerNorm", ours + place.replace(".", "/") + "/LayerNorm")
+            )
+    names = [("classifier.weight", "output_weights"), ("classifier.bias", "output_bias")]
+    for table in ("word", "position", "token_type"):
+        names.append(
+            (
+                "bert.embeddings.%s_embeddings.weight" % table,
+                "bert/embeddings/%s_embeddings" % table,
+            )
+        )
+    for modules, weight, bias in [(dense, "kernel", "bias"), (norms, "gamma", "beta")]:
+        for theirs, ours in modules:
+            names += [
+                (theirs + ".weight", ours + "/" + weight),
+                (theirs + ".bias", ours + "/" + bias),
+            ]
+    return names
+
+
+def hugging_face_arrays(weights, num_layers):
+    """Returns the arrays of a mapping with TF1 BERT's names as Hugging Face keeps them."""
+    arrays = {}
+    for theirs, ours in hugging_face_names(num_layers):
+        if ours in weights:
+            array = weights[ours].T if ours.endswith("/kernel") else weights[ours]
+            arrays[theirs] = np.ascontiguousarray(array)
+    return arrays
+
+
 @pytest.fixture(scope="session")
 def random_data(tmp_path_factory):
     """A folder with pairs of random characters in train, dev and test, and a BERT in bert/."""

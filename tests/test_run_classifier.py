@@ -15,7 +15,8 @@ from absl.testing import flagsaver
 
 import input_pipeline
 import run_classifier
-from conftest import ROOT, SMALL_BERT, run, write_bert, write_pairs
+import weights
+from conftest import ROOT, SMALL_BERT, hugging_face_arrays, run, write_bert, write_pairs
 
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 
@@ -265,7 +266,7 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
             "--do_train --init_checkpoint=none",
             "--init_checkpoint: there is no none; give a stage's",
         ),
-        ("--do_train --init_checkpoint=data", "data/bert_config.json: cannot read"),
+        ("--do_train --init_checkpoint=data", "data: holds no bert_config.json, nor"),
         ("--do_eval --eval_files=none.tsv", "--eval_files: there is no file none.tsv"),
         ("--do_predict --predict_file=none.tsv", "--predict_file: there is no file none.tsv"),
         ("--do_predict --predict_file=data", "data: cannot be read: Is a directory"),
@@ -331,6 +332,49 @@ def test_another_bert_than_the_stages_is_refused(trained, monkeypatch):
     line = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=other")
     found = refused("--do_eval " + line, trained, monkeypatch)
     assert_matches("--bert_pretrained_model: out_1 was trained with another", found)
+
+
+def write_hugging_face_bert(folder, bert):
+    """Writes a TF1 BERT's folder as Hugging Face's, with tokenizer.json for vocab.txt."""
+    safetensors_numpy = pytest.importorskip("safetensors.numpy")
+    folder.mkdir()
+    config = dict(read_json(bert, "bert_config.json"), hidden_act="gelu_new", model_type="bert")
+    (folder / "config.json").write_text(json.dumps(config))
+    arrays = hugging_face_arrays(dict(weights.CheckpointWeights(str(bert / "bert_model.ckpt"))), 4)
+    safetensors_numpy.save_file(arrays, str(folder / "model.safetensors"))
+    tokens = (bert / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    model = {"type": "WordPiece", "vocab": {token: index for index, token in enumerate(tokens)}}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+
+
+def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatch, capsys, caplog):
+    write_hugging_face_bert(trained / "hugging_face", trained / "bert")
+    line = "--do_train --finetune_pre --stage_0_outputdir=out_hf " + COMMON
+    line = line.replace("bert_pretrained_model=bert", "bert_pretrained_model=hugging_face")
+    command(line, trained, monkeypatch)
+    assert "weights from hugging_face/model.safetensors" in caplog.text
+    assert "tokenizer_config.json says do_lower_case = false, this command has" in caplog.text
+    for name in ("bert_config.json", "vocab.txt", "best", "last"):
+        held, expected = trained / "out_hf" / name, trained / "out_0" / name
+        if held.is_dir():
+            held, expected = [next(folder.glob("*.data-*")) for folder in (held, expected)]
+        assert held.read_bytes() == expected.read_bytes(), name
+
+    monkeypatch.setattr("training.build_graph", None)
+    first = capsys.readouterr().out
+    command(line, trained, monkeypatch)
+    assert capsys.readouterr().out == first
+
+
+def test_init_checkpoint_takes_a_hugging_face_folder(trained, monkeypatch):
+    if not (trained / "hugging_face_0").exists():
+        write_hugging_face_bert(trained / "hugging_face_0", trained / "bert")
+    line = (
+        "--do_train --finetune_suc --init_checkpoint=hugging_face_0 --stage_2_outputdir=out_hf_2 "
+    )
+    command(line + COMMON.replace("--bert_pretrained_model=bert", ""), trained, monkeypatch)
+    assert read_json(trained, "out_hf_2", "bert_config.json")["hidden_act"] == "gelu_tanh"
 
 
 def test_a_flagfile_is_read(trained, monkeypatch):

@@ -54,3 +54,28 @@ def test_bytes_are_text_in_utf8():
 def test_a_missing_vocabulary_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match="vocab.txt: cannot read"):
         tokenization.FullTokenizer(str(tmp_path / "vocab.txt"))
+
+
+def test_tokenizer_json_holds_the_vocabulary_of_vocab_txt(golden, vocab_file, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    ids = {token: index for index, token in enumerate(golden["vocab"])}
+    shuffled = dict(sorted(ids.items()))
+    path.write_text(json.dumps({"model": {"type": "WordPiece", "vocab": shuffled}}))
+    assert tokenization.load_vocab(str(path)) == tokenization.load_vocab(vocab_file)
+    assert tokenization.read_vocab(str(path)) == tokenization.read_vocab(vocab_file)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[]", "tokenizer.json: cannot read the vocabulary: no tokenizer.json"),
+        ('{"model": {"type": "BPE", "vocab": {}}}', "its model is BPE; BERT's is WordPiece"),
+        ('{"model": {"type": "WordPiece", "vocab": {"a": 1}}}', "its ids are not 0, 1"),
+        ("damaged", "tokenizer.json: cannot read the vocabulary: Expecting value"),
+    ],
+)
+def test_a_tokenizer_json_without_wordpiece_is_refused(tmp_path, content, message):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        tokenization.load_vocab(str(path))

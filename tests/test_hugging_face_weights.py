@@ -1,0 +1,272 @@
+"""Hugging Face's names and files: read to the bit, computed as Hugging Face does, refused."""
+
+import json
+import struct
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import hugging_face_weights
+import modeling_theseus
+import pretrained
+import weights
+from conftest import hugging_face_arrays, hugging_face_names
+from errors import UserError
+
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
+
+NUM_LAYERS = 4
+SHAPE = dict(
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=NUM_LAYERS,
+    num_attention_heads=4,
+    intermediate_size=24,
+    max_position_embeddings=12,
+    type_vocab_size=2,
+    model_type="bert",
+)
+
+
+@pytest.fixture
+def held(reference):
+    """The reference BERT's weights under TF1 BERT's names."""
+    prefix = "weights/"
+    return {name[len(prefix) :]: array for name, array in reference.items() if prefix in name}
+
+
+@pytest.fixture
+def arrays(held):
+    """The reference BERT's weights under Hugging Face's names and in its layout."""
+    return hugging_face_arrays(held, NUM_LAYERS)
+
+
+def write(folder, arrays, hidden_act="gelu"):
+    """Writes a Hugging Face folder; returns the path of its weights."""
+    (folder / "config.json").write_text(json.dumps(dict(SHAPE, hidden_act=hidden_act)))
+    safetensors_numpy.save_file(arrays, str(folder / "model.safetensors"))
+    return str(folder / "model.safetensors")
+
+
+def load(session, folder):
+    """Builds the classifier of a folder, loaded; returns (features, logits, Match)."""
+    config = pretrained.read_config(str(folder))
+    source = weights.open_weights(weights.find_checkpoint(str(folder)))
+    features = modeling_theseus.feature_placeholders()
+    groups = modeling_theseus.equal_groups(NUM_LAYERS, NUM_LAYERS)
+    path = modeling_theseus.predecessor_path(groups)
+    logits = modeling_theseus.classifier(features, config, 2, groups, path)
+    variables = tf.trainable_variables()
+    names = [variable.op.name for variable in variables]
+    fit = weights.match(variables, source, modeling_theseus.assign_sources(names, source))
+    weights.load(session, variables, source, fit.sources)
+    return features, logits, fit
+
+
+def values(session):
+    variables = tf.trainable_variables()
+    return dict(zip([v.op.name for v in variables], session.run(variables)))
+
+
+# --- Names ---
+
+
+def test_every_name_of_a_classifier_goes_both_ways():
+    for theirs, ours in hugging_face_names(12):
+        is_transposed = ours.endswith("/kernel")
+        assert hugging_face_weights.to_hugging_face(ours) == (theirs, is_transposed)
+        assert hugging_face_weights.from_hugging_face(theirs) == (ours, is_transposed)
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("encoder.layer.3.output.LayerNorm.gamma", "bert/encoder/layer_3/output/LayerNorm/gamma"),
+        ("bert.embeddings.LayerNorm.beta", "bert/embeddings/LayerNorm/beta"),
+        ("embeddings.word_embeddings.weight", "bert/embeddings/word_embeddings"),
+        ("pooler.dense.weight", "bert/pooler/dense/kernel"),
+        ("cls.predictions.bias", "cls/predictions/output_bias"),
+        ("cls.seq_relationship.weight", "cls/seq_relationship/output_weights"),
+        ("cls.predictions.transform.dense.weight", "cls/predictions/transform/dense/kernel"),
+        ("qa_outputs.weight", "qa_outputs/kernel"),
+    ],
+)
+def test_old_names_bare_models_and_heads_are_known(theirs, ours):
+    assert hugging_face_weights.from_hugging_face(theirs)[0] == ours
+
+
+# --- Values ---
+
+
+def test_the_graph_gets_every_weight_to_the_bit(session, tmp_path, held, arrays):
+    write(tmp_path, arrays)
+    _, _, fit = load(session, tmp_path)
+    assert not fit.missing and not fit.unused
+    for name, value in values(session).items():
+        np.testing.assert_array_equal(value, held[name], err_msg=name)
+
+
+@pytest.mark.parametrize("hidden_act, form", [("gelu", "gelu_erf"), ("gelu_new", "gelu_tanh")])
+def test_logits_are_those_of_hugging_face(session, tmp_path, reference, arrays, hidden_act, form):
+    write(tmp_path, arrays, hidden_act)
+    features, logits, _ = load(session, tmp_path)
+    fed = {name: reference["features/" + name] for name in features}
+    found = session.run(logits, modeling_theseus.feed_features(features, fed))
+    np.testing.assert_allclose(found, reference[form + "/00/logits"], rtol=0, atol=1e-5)
+
+
+def test_a_bare_model_with_old_names_fills_all_but_the_classifier(session, tmp_path, held, arrays):
+    old = {"embeddings.position_ids": np.arange(12)[np.newaxis]}
+    for name, array in arrays.items():
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        name = name.replace("LayerNorm.bias", "LayerNorm.beta")
+        if name.startswith("bert."):
+            old[name[len("bert.") :]] = array
+    write(tmp_path, old)
+    _, _, fit = load(session, tmp_path)
+    assert fit.missing == ["output_weights", "output_bias"] and not fit.unused
+    found = values(session)
+    for name in fit.sources:
+        np.testing.assert_array_equal(found[name], held[name], err_msg=name)
+
+
+def test_heads_of_pretraining_are_reported_as_unused(session, tmp_path, arrays):
+    for name in ("bias", "decoder.weight", "transform.dense.weight"):
+        arrays["cls.predictions." + name] = np.zeros([2, 3], np.float32)
+    arrays["cls.seq_relationship.weight"] = np.zeros([2, 16], np.float32)
+    path = write(tmp_path, arrays)
+    _, _, fit = load(session, tmp_path)
+    report = weights.report(fit, weights.open_weights(path))
+    assert report.startswith("weights from %s\n  filled           73 variables" % path)
+    assert "cls/predictions/output_bias (1), cls/predictions/transform (1)" in report
+    assert "cls/seq_relationship/output_weights (1)" in report
+
+
+def test_float16_is_widened(tmp_path, arrays):
+    halves = {name: array.astype(np.float16) for name, array in arrays.items()}
+    found = weights.open_weights(write(tmp_path, halves))["output_weights"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, halves["classifier.weight"].astype(np.float32))
+
+
+def test_bfloat16_is_widened(tmp_path):
+    """The file is written by hand, since numpy has no bfloat16."""
+    numbers = np.array([[1.0, -2.5, 3.0e38], [0.15625, 0.0, -1.0e-30]], np.float32)
+    upper_halves = (numbers.view(np.uint32) >> 16).astype("<u2")
+    entry = {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}
+    header = json.dumps({"bert.pooler.dense.weight": entry}).encode("utf-8")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + upper_halves.tobytes())
+    found = weights.open_weights(str(path))
+    assert found.shapes == {"bert/pooler/dense/kernel": [3, 2]}
+    expected = (upper_halves.astype(np.uint32) << 16).view(np.float32).T
+    np.testing.assert_array_equal(found["bert/pooler/dense/kernel"], expected)
+    np.testing.assert_allclose(expected, numbers.T, rtol=2.0**-7)
+
+
+# --- Files ---
+
+
+def write_sharded(folder, arrays):
+    """Writes the arrays as two shards with their index; returns the index's path."""
+    names = sorted(arrays)
+    weight_map = {}
+    for number, chosen in enumerate([names[::2], names[1::2]]):
+        shard = "model-%05d-of-00002.safetensors" % (number + 1)
+        safetensors_numpy.save_file({n: arrays[n] for n in chosen}, str(folder / shard))
+        weight_map.update(dict.fromkeys(chosen, shard))
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": weight_map}))
+    return str(path)
+
+
+def test_shards_are_read_as_one(tmp_path, held, arrays):
+    path = write_sharded(tmp_path, arrays)
+    assert weights.find_checkpoint(str(tmp_path)) == path
+    found = weights.open_weights(path)
+    assert len(found) == len(arrays)
+    for name in found:
+        np.testing.assert_array_equal(found[name], held[name], err_msg=name)
+    assert len(weights.checkpoint_files(path)) == 2
+
+
+def test_a_missing_shard_and_a_damaged_index_are_refused_by_name(tmp_path, arrays):
+    path = write_sharded(tmp_path, arrays)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match="model-00002-of-00002.safetensors: cannot be read: No"):
+        weights.open_weights(path)
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(UserError, match="index.json: cannot be read as an index of weights"):
+        weights.checkpoint_files(path)
+
+
+def test_a_weight_is_looked_up_as_in_a_checkpoint(tmp_path, arrays):
+    found = weights.open_weights(write(tmp_path, arrays))
+    assert "output_bias" in found and "absent" not in found
+    assert list(found) == sorted(found.shapes)
+    with pytest.raises(KeyError):
+        found["absent"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "model.safetensors: cannot be read as safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "is git-lfs's pointer"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        weights.open_weights(str(path))
+
+
+def test_a_google_checkpoint_comes_before_hugging_face_weights(tmp_path, arrays):
+    write(tmp_path, arrays)
+    (tmp_path / "bert_model.ckpt.index").write_bytes(b"")
+    assert weights.find_checkpoint(str(tmp_path)) == str(tmp_path / "bert_model.ckpt")
+
+
+class FakeTensor(object):
+    """As much of a torch.Tensor as is used."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def float(self):
+        return FakeTensor(self.array.astype(np.float32))
+
+    def numpy(self):
+        return self.array
+
+
+def test_pytorch_model_is_read_through_torch(tmp_path, monkeypatch, held, arrays):
+    def fake_load(path, map_location, weights_only):
+        assert (map_location, weights_only) == ("cpu", True)
+        return {name: FakeTensor(array.astype(np.float64)) for name, array in arrays.items()}
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=fake_load))
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(b"zip")
+    found = weights.open_weights(weights.find_checkpoint(str(tmp_path)))
+    for name in found:
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], held[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "name, package, hint",
+    [
+        ("model.safetensors", "safetensors", "requirements-hub.txt"),
+        ("pytorch_model.bin", "torch", "pip install torch, or save"),
+    ],
+)
+def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package, hint):
+    (tmp_path / name).write_bytes(b"content")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match="%s: needs the package %s; .*%s" % (name, package, hint)):
+        weights.open_weights(str(tmp_path / name))

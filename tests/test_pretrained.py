@@ -1,0 +1,165 @@
+"""Which files a pretrained BERT's folder means, what is refused, and the hub."""
+
+import json
+import os
+import sys
+import types
+
+import pytest
+
+import pretrained
+from errors import UserError
+
+SHAPE = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2}
+
+
+def write_config(folder, name="config.json", **values):
+    (folder / name).write_text(json.dumps(dict(SHAPE, **values)))
+
+
+def test_the_oldest_config_of_hugging_face_is_known_by_its_file(tmp_path):
+    write_config(tmp_path, hidden_act="gelu")
+    assert pretrained.read_config(str(tmp_path)).hidden_act == "gelu_erf"
+
+
+def test_each_form_of_folder_has_its_own_config(tmp_path):
+    write_config(tmp_path, "bert_config.json", hidden_act="gelu")
+    assert pretrained.read_config(str(tmp_path)).hidden_act == "gelu_tanh"
+    write_config(tmp_path, "config.json", hidden_act="gelu", model_type="bert")
+    assert pretrained.read_config(str(tmp_path)).hidden_act == "gelu_erf"
+    (tmp_path / "bert_model.ckpt.index").write_bytes(b"")
+    assert pretrained.read_config(str(tmp_path)).hidden_act == "gelu_tanh"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"model_type": "albert"}, "config.json: .*model_type = albert"),
+        ({"model_type": "roberta", "architectures": ["BertModel"]}, "model_type = roberta"),
+        ({"architectures": ["AlbertForMaskedLM"]}, "architectures = AlbertForMaskedLM"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type = relative_key"),
+        ({"is_decoder": True}, "is_decoder = True"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps = 1e-05"),
+    ],
+)
+def test_another_graph_than_berts_is_refused_by_name(tmp_path, values, message):
+    write_config(tmp_path, **values)
+    with pytest.raises(UserError, match=message):
+        pretrained.read_config(str(tmp_path))
+
+
+def test_roberta_wwm_and_macbert_are_berts(tmp_path):
+    values = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "is_decoder": False}
+    write_config(tmp_path, layer_norm_eps=1e-12, position_embedding_type=None, **values)
+    assert pretrained.read_config(str(tmp_path)).vocab_size == 30
+
+
+def test_tokenizer_json_stands_in_for_vocab_txt(tmp_path):
+    with pytest.raises(UserError, match="holds no vocab.txt, nor a tokenizer.json"):
+        pretrained.find_vocab(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert pretrained.find_vocab(str(tmp_path)).endswith("tokenizer.json")
+    (tmp_path / "vocab.txt").write_text("")
+    assert pretrained.find_vocab(str(tmp_path)).endswith("vocab.txt")
+
+
+@pytest.mark.parametrize(
+    "content, do_lower_case, is_warned_of",
+    [
+        ('{"do_lower_case": false}', True, True),
+        ('{"do_lower_case": true}', False, True),
+        ('{"do_lower_case": false}', False, False),
+        ('{"model_max_length": 512}', False, False),
+        ("damaged", True, False),
+        (None, True, False),
+    ],
+)
+def test_a_tokenizer_that_lowers_the_case_otherwise_is_warned_of(
+    tmp_path, content, do_lower_case, is_warned_of
+):
+    if content:
+        (tmp_path / "tokenizer_config.json").write_text(content)
+    warning = pretrained.case_contradiction(str(tmp_path), do_lower_case)
+    assert (warning is not None) == is_warned_of
+    if warning:
+        assert "\n" not in warning and "--do_lower_case=%s" % str(do_lower_case).lower() in warning
+
+
+# --- The hub ---
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub that fills tmp_path/snapshot; `files` is what it has, `asked` what was asked for."""
+    fake = types.SimpleNamespace(files={"config.json": json.dumps(SHAPE)}, asked=[])
+
+    def snapshot_download(hub_id, allow_patterns):
+        fake.asked.append((hub_id, allow_patterns[0]))
+        folder = tmp_path / "snapshot"
+        folder.mkdir(exist_ok=True)
+        for name in set(allow_patterns).intersection(fake.files):
+            (folder / name).write_text(fake.files[name])
+        return str(folder)
+
+    fake.snapshot_download = snapshot_download
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    monkeypatch.chdir(str(tmp_path))
+    return fake
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_hub_id_is_downloaded_with_one_form_of_its_weights(hub, name):
+    hub.files[name] = "weights"
+    folder = pretrained.local_folder("owner/some-bert_1.0")
+    assert sorted(os.listdir(folder)) == ["config.json", name]
+    asked = ["config.json", "model.safetensors", "pytorch_model.bin"]
+    expected = asked[: asked.index(name) + 1]
+    assert hub.asked == [("owner/some-bert_1.0", first) for first in expected]
+
+
+def test_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
+    hub.files["config.json"] = json.dumps(dict(SHAPE, model_type="albert"))
+    with pytest.raises(UserError, match="model_type = albert"):
+        pretrained.local_folder("owner/albert")
+    assert len(hub.asked) == 1
+
+
+def test_weights_are_downloaded_only_where_they_are_needed(hub):
+    pretrained.local_folder("owner/bert", needs_weights=False)
+    assert hub.asked == [("owner/bert", "config.json")]
+
+
+def test_a_folder_comes_before_a_hub_id(hub, tmp_path):
+    (tmp_path / "owner" / "bert").mkdir(parents=True)
+    assert pretrained.local_folder("owner/bert") == "owner/bert"
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("name", ["bert", "/no/folder", "./owner/bert", "a/b/c", "file/bert"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(hub, tmp_path, name):
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "bert").write_text("")
+    with pytest.raises(UserError, match="--bert_pretrained_model: .* is no folder"):
+        pretrained.local_folder(name)
+    assert not hub.asked
+
+
+def test_a_failed_download_says_how_to_get_the_files_by_hand(hub):
+    def fail(hub_id, allow_patterns):
+        raise RuntimeError("no network\nand more lines")
+
+    hub.snapshot_download = fail
+    message = (
+        "no folder owner/bert, and the hub gave none: no network; by hand: put config.json.*"
+        "https://huggingface.co/owner/bert into a folder"
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        pretrained.local_folder("owner/bert")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="needs the package huggingface_hub; pip install -r"):
+        pretrained.local_folder("owner/bert")

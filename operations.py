@@ -7,8 +7,13 @@ XLA makes one loop of each, for every shape that occurs, where TensorFlow has it
 
 A tensor's dtype, float32 or bfloat16, says how a layer keeps its values; inside an operation
 they are float32.
+
+A graph that leaves this program, or meets ever new shapes, is built inside `plain()`: there each
+operation is its textbook formula, out of TensorFlow's own operations alone.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
 
@@ -16,6 +21,36 @@ import tensorflow.compat.v1 as tf
 
 _TANH_GELU_SLOPE = 2.0 * math.sqrt(2.0 / math.pi)
 _TANH_GELU_CUBE = 0.044715 * _TANH_GELU_SLOPE
+
+
+_IS_PLAIN = contextvars.ContextVar("is_plain", default=False)
+
+
+@contextlib.contextmanager
+def plain():
+    """Inside, this thread's graphs get plain formulas: for inference, on any runtime.
+
+    They are written as the rewriters of TensorFlow (oneDNN) and of ONNX runtimes know them,
+    need no compilation for a new shape, and leave their gradients to TensorFlow.
+    """
+    token = _IS_PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _IS_PLAIN.reset(token)
+
+
+def _with_plain_form(formula):
+    """Decorates an operation: inside `plain()` it is `formula`, a function of the same inputs."""
+
+    def decorate(operation):
+        @functools.wraps(operation)
+        def call(*inputs):
+            return (formula if _IS_PLAIN.get() else operation)(*inputs)
+
+        return call
+
+    return decorate
 
 
 def compiled(function):
@@ -32,6 +67,19 @@ def _float(tensor):
 # --- GELU ---
 
 
+def _plain_gelu_tanh(x):
+    dtype, x = x.dtype, _float(x)
+    # In another order of the same products TensorFlow 2.21 does not make it part of the matmul.
+    cubic = x + 0.044715 * (x * x * x)
+    return tf.cast(0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * cubic)), dtype)
+
+
+def _plain_gelu_erf(x):
+    dtype, x = x.dtype, _float(x)
+    return tf.cast(0.5 * x * (1.0 + tf.erf(x * math.sqrt(0.5))), dtype)
+
+
+@_with_plain_form(_plain_gelu_tanh)
 @tf.custom_gradient
 def gelu_tanh(x):
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), for a tensor of any shape.
@@ -58,6 +106,7 @@ def _gelu_tanh_gradient(x, dy):
     return tf.cast(dy * gate * (1.0 + x * (1.0 - gate) * slope), dtype)
 
 
+@_with_plain_form(_plain_gelu_erf)
 @tf.custom_gradient
 def gelu_erf(x):
     """x Phi(x), for a tensor of any shape; Phi is the normal distribution's.
@@ -86,6 +135,16 @@ def _gelu_erf_gradient(x, dy):
 # --- Layer normalization ---
 
 
+def _plain_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
+    if kept is not None:
+        update = dropout(update, kept, rate)
+    total = _float(hidden) + _float(update)
+    mean, variance = tf.nn.moments(total, axes=[-1], keep_dims=True)
+    normalized = tf.nn.batch_normalization(total, mean, variance, beta, gamma, epsilon)
+    return tf.cast(normalized, hidden.dtype)
+
+
+@_with_plain_form(_plain_add_and_norm)
 def add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
     """LayerNorm(hidden + dropout(update)) over the last axis.
 
@@ -157,6 +216,11 @@ def _factor(kept, rate):
     return tf.where(kept, factor, tf.zeros_like(factor))
 
 
+def _plain_dropout(x, kept, rate):
+    return x * tf.cast(_factor(kept, rate), x.dtype)
+
+
+@_with_plain_form(_plain_dropout)
 def dropout(x, kept, rate):
     """x where the bool `kept` of its shape holds, divided by 1 - rate; else 0.
 
@@ -171,6 +235,11 @@ def dropout(x, kept, rate):
     return function(x)
 
 
+def _plain_softmax(scores, factor, bias):
+    return tf.cast(tf.nn.softmax(_float(scores) * factor + bias), scores.dtype)
+
+
+@_with_plain_form(_plain_softmax)
 def softmax(scores, factor, bias):
     """softmax(factor * scores + bias) over the last axis.
 

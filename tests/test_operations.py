@@ -71,6 +71,20 @@ def test_value_and_gradient_are_those_of_the_formula(session, name):
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
+def test_the_plain_form_has_the_same_value_and_is_not_compiled(session, name):
+    operation, _, arrays = CASES[name]
+    inputs = [tf.constant(array) for array in arrays]
+    expected = operation(*inputs)
+    with tf.Graph().as_default() as graph, tf.Session() as other_session:
+        with operations.plain():
+            found = operation(*[tf.constant(array) for array in arrays])
+        assert not graph.as_graph_def().library.function
+        assert "IdentityN" not in {op.type for op in graph.get_operations()}
+        value = other_session.run(found)
+    np.testing.assert_allclose(value, session.run(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
 def test_bfloat16_rounds_values_and_gradients_and_no_more(session, name):
     operation, formula, arrays = CASES[name]
     inputs = [tf.constant(array) for array in arrays]

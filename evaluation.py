@@ -41,7 +41,7 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, desc
       encoded: input_pipeline.EncodedExamples.
       batch_size: int.
       padded_length: int, the length of each batch; None: that of its longest row.
-      description: str, what the bar says.
+      description: str, what the bar says; None: there is no bar.
 
     Returns:
       float32 [rows, num_labels], in the order of the rows.
@@ -51,7 +51,8 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, desc
     """
     logits = np.zeros([len(encoded), graph.logits.shape.as_list()[-1]], np.float32)
     plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length)
-    for planned in tqdm(plan, description, leave=False, unit="batch", disable=None):
+    disable = True if description is None else None
+    for planned in tqdm(plan, description, leave=False, unit="batch", disable=disable):
         feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
         logits[planned.rows] = session.run(graph.logits, feed)
     if not np.isfinite(logits).all():

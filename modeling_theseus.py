@@ -43,6 +43,9 @@ ACTIVATIONS = {
 }
 _TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
+# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
+LAYER_NORM_EPSILON = 1e-12
+
 
 class BertConfig(object):
     """The shape of a BERT, as bert_config.json gives it.
@@ -490,13 +493,15 @@ def dense(tensor, units, config, name):
 
 
 def layer_norm(hidden, update, dropout_rate, random_key):
-    """LayerNorm(hidden + dropout(update)), for two [X, H]; epsilon as in BERT (1e-12)."""
+    """LayerNorm(hidden + dropout(update)), for two [X, H]."""
     kept = _draw_kept(update, dropout_rate, random_key)
     with tf.variable_scope("LayerNorm"):
         size = hidden.shape.as_list()[-1]
         beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
-    return operations.add_and_norm(update, hidden, kept, dropout_rate, gamma, beta, 1e-12)
+    return operations.add_and_norm(
+        update, hidden, kept, dropout_rate, gamma, beta, LAYER_NORM_EPSILON
+    )
 
 
 def _normal_variable(name, shape, config):
@@ -623,6 +628,14 @@ def deployed_variables(variables):
     return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
 
 
+def plain_name(name):
+    """Returns what a variable of the evaluated model is called in a BERT of its own.
+
+    The successor's suc_layer_%d is layer_%d there; every other name stays.
+    """
+    return _SUCCESSOR_LAYER.sub("bert/encoder/", name)
+
+
 def assign_sources(variable_names, source_names):
     """Finds for each variable the weight that fills it.
 
@@ -638,7 +651,7 @@ def assign_sources(variable_names, source_names):
     """
     sources = collections.OrderedDict()
     for name in variable_names:
-        for candidate in (name, _SUCCESSOR_LAYER.sub("bert/encoder/", name)):
+        for candidate in (name, plain_name(name)):
             if candidate in source_names:
                 sources[name] = candidate
                 break

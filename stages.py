@@ -18,6 +18,7 @@ from absl import logging
 
 import classifier
 import evaluation
+import export_successor
 import input_pipeline
 import training
 import weights as weights_lib
@@ -71,7 +72,10 @@ class Command(object):
 
     def run(self):
         """Carries out the verbs of the command line, in their order."""
-        # All files are read before a training that may take hours can fail for one.
+        # What may be missing is looked for before a training that may take hours.
+        if self.options.do_export:
+            export_successor.refuse_missing_packages(self._export_paths())
+        export_pairs = self._read(self._split("dev")) if self.options.do_export else None
         eval_sets = self._read_eval_sets() if self.options.do_eval else None
         predict_examples = self._read_predict_file() if self.options.do_predict else None
         start = self._find_start() if self.options.do_train else None
@@ -84,6 +88,8 @@ class Command(object):
                 self.evaluate(eval_sets)
             if self.options.do_predict:
                 self.predict(predict_examples)
+            if self.options.do_export:
+                self.export(export_pairs)
 
     # --- Training ---
 
@@ -258,6 +264,34 @@ class Command(object):
         path = self.folder.file("predictions.tsv")
         print("%d predictions in %s" % (len(examples), path), flush=True)
 
+    # --- Export ---
+
+    def export(self, dev_pairs):
+        """Writes the best checkpoint's model in the formats of the command; prints a table.
+
+        Args:
+          dev_pairs: labelled examples, to compare each export with the graph.
+        """
+        paths = self._export_paths()
+        export_successor.refuse_foreign(self.folder, paths)
+        with self._trained_classifier() as trained:
+            dev_data = self._encode(dev_pairs, trained.tokenizer)
+            batch_size = self.options.eval_batch_size
+            exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
+            rows = [exporter.export(name, path) for name, path in paths.items()]
+        print(export_successor.format_rows([exporter.graph_row] + rows), flush=True)
+
+    def _export_paths(self):
+        """Returns the folder of each export by the name of its format."""
+        paths = collections.OrderedDict()
+        for name in self.options.export_format:
+            if name == "onnx" and self.options.quantize:
+                name = "onnx_" + self.options.quantize
+            paths[name] = self.options.export_dir or self.folder.file(os.path.join("export", name))
+        return paths
+
+    # --- What they share ---
+
     def _trained_classifier(self):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
@@ -273,8 +307,6 @@ class Command(object):
     def _read_predict_file(self):
         path = self.options.predict_file or self._split("test")
         return self._read(path, labels_required=False)
-
-    # --- What they share ---
 
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""

@@ -163,6 +163,8 @@ def _bert_runner(path, plain):
 # --- huggingface ---
 
 _HUGGING_FACE_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}
+_HUGGING_FACE_HEAD = {"output_weights": "classifier.weight", "output_bias": "classifier.bias"}
+_HUGGING_FACE_LEAVES = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 
 
 def hugging_face_name(name):
@@ -177,17 +179,13 @@ def hugging_face_name(name):
       (name, is_transposed): the str, such as bert.encoder.layer.0.output.dense.weight, and
       whether the matrix is stored there with its axes swapped, as every kernel is.
     """
-    if name.startswith("output_"):
-        return name.replace("output_weights", "classifier.weight").replace(
-            "output_bias", "classifier.bias"
-        ), False
-    parent, _, leaf = name.rpartition("/")
-    parent = parent.replace("/layer_", "/layer/")
-    if leaf.endswith("_embeddings"):
-        parent, leaf = name, "weight"
-    is_transposed = leaf == "kernel"
-    leaf = {"kernel": "weight", "gamma": "weight", "beta": "bias"}.get(leaf, leaf)
-    return "%s.%s" % (parent.replace("/", "."), leaf), is_transposed
+    if name in _HUGGING_FACE_HEAD:
+        return _HUGGING_FACE_HEAD[name], False
+    if name.endswith("_embeddings"):
+        name += "/weight"  # The table's own name is a module there.
+    parent, leaf = name.replace("/layer_", "/layer/").rsplit("/", 1)
+    there = "%s.%s" % (parent.replace("/", "."), _HUGGING_FACE_LEAVES.get(leaf, leaf))
+    return there, leaf == "kernel"
 
 
 def _write_hugging_face(plain, path):

@@ -16,6 +16,7 @@ import tokenization
 import training
 import weights as weights_lib
 from errors import UserError
+from stage_folder import StageFolder
 
 Model = collections.namedtuple("Model", "config vocab_file")
 """A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
@@ -85,19 +86,92 @@ def load(folder, precision=None):
     Raises:
       UserError: the folder holds no trained model, or a damaged one.
     """
+    with new_session(rewrites=True) as session:
+        yield _load_into(session, folder, precision)
+
+
+def _load_into(session, folder, precision):
+    """Builds the TrainedClassifier of a StageFolder in the default graph, the session's."""
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
     held = folder.definition()
     model = read_model(folder.path, held["max_seq_length"])
     groups = training.module_groups(held["stage"], model.config, held["suc_layers"])
     num_labels = len(input_pipeline.TASKS[held["task_name"]].labels)
-    with new_session(rewrites=True) as session:
-        path = training.evaluated_path(held["stage"], groups)
-        compute_type = tf.as_dtype(precision or held["precision"])
-        with modeling_theseus.kernels_kept_as(compute_type):
-            graph = evaluation.build_graph(model.config, num_labels, groups, path, compute_type)
-        variables = tf.trainable_variables()
-        weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
-        yield TrainedClassifier(session, graph, make_tokenizer(model, held["do_lower_case"]))
+    path = training.evaluated_path(held["stage"], groups)
+    compute_type = tf.as_dtype(precision or held["precision"])
+    with modeling_theseus.kernels_kept_as(compute_type):
+        graph = evaluation.build_graph(model.config, num_labels, groups, path, compute_type)
+    variables = tf.trainable_variables()
+    weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
+    return TrainedClassifier(session, graph, make_tokenizer(model, held["do_lower_case"]))
+
+
+class Classifier(object):
+    """A stage's best model for use from Python; several threads may call it at a time.
+
+        with Classifier("out_2") as model:
+            (label, probabilities), = model.classify([("手机坏了", "手机坏了怎么办")])
+
+    It needs no `set_up_tensorflow`: its graph is its own.
+    """
+
+    def __init__(self, path, precision=None):
+        """Loads the model of a stage's output folder; UserError where there is none.
+
+        Args:
+          path: the folder.
+          precision: "float32" or "bfloat16"; None: that of its training.
+        """
+        folder = trained_folder(path)
+        held = folder.definition()
+        self._task = input_pipeline.TASKS[held["task_name"]]
+        self._max_seq_length = held["max_seq_length"]
+        graph = tf.Graph()
+        self._session = tf.Session(graph=graph, config=_session_config(rewrites=True))
+        with graph.as_default():
+            _, self._graph, self._tokenizer = _load_into(self._session, folder, precision)
+
+    def classify(self, pairs, batch_size=64):
+        """Predicts the label of each pair.
+
+        Args:
+          pairs: list of (text, text), str.
+          batch_size: int, pairs that are computed at a time.
+
+        Returns:
+          List of (label, probabilities), in the order of the pairs: the label, str, and a
+          float for each of `labels`.
+        """
+        examples = [input_pipeline.Example(text_a, text_b, None) for text_a, text_b in pairs]
+        encoded = input_pipeline.encode_examples(
+            examples, self._task, self._tokenizer, self._max_seq_length
+        )
+        logits = evaluation.compute_logits(self._session, self._graph, encoded, batch_size)
+        rows = evaluation.softmax(logits)
+        return [(self.labels[row.argmax()], row.tolist()) for row in rows]
+
+    @property
+    def labels(self):
+        """The task's labels, a tuple of str."""
+        return self._task.labels
+
+    def close(self):
+        """Frees the memory; the classifier cannot be used any more."""
+        self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def trained_folder(path):
+    """Returns the StageFolder at `path`; UserError where it holds no trained model."""
+    folder = StageFolder(path, "stage_2_outputdir")
+    if not folder.definition() or not folder.state()["best"]:
+        raise UserError("%s: holds no trained model; give a stage's output folder" % path)
+    return folder
 
 
 def read_model(folder, max_seq_length):
@@ -137,8 +211,12 @@ def new_session(rewrites=False):
         waits seconds for it; and a module's branch might be rewritten, and so rounded,
         otherwise than the same module outside of a branch.
     """
+    with tf.Graph().as_default(), tf.Session(config=_session_config(rewrites)) as session:
+        yield session
+
+
+def _session_config(rewrites):
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
     config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
-        yield session
+    return config

@@ -37,7 +37,7 @@ def progress_bar(description, num_examples):
     return tqdm(None, description, num_examples, leave=False, unit="pair", disable=None)
 
 
-def compute_logits(session, graph, encoded, batch_size, padded_length, bar):
+def compute_logits(session, graph, encoded, batch_size, padded_length=None, bar=None):
     """Runs the classifier over all rows.
 
     Args:
@@ -46,7 +46,7 @@ def compute_logits(session, graph, encoded, batch_size, padded_length, bar):
       encoded: input_pipeline.EncodedExamples.
       batch_size: int.
       padded_length: int, the length of each batch; None: that of its longest row.
-      bar: a `progress_bar`.
+      bar: a `progress_bar`; None: there is none.
 
     Returns:
       float32 [rows, num_labels], in the order of the rows.
@@ -58,7 +58,8 @@ def compute_logits(session, graph, encoded, batch_size, padded_length, bar):
     for planned in input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length):
         feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
         logits[planned.rows] = session.run(graph.logits, feed)
-        bar.update(len(planned.rows))
+        if bar:
+            bar.update(len(planned.rows))
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are no finite numbers: its training has diverged")
     return logits

@@ -46,14 +46,15 @@ _TRAINED_ACTIVATIONS = {
     "gelu_tanh": operations.trained_gelu_tanh,
     "gelu_erf": operations.trained_gelu_erf,
 }
-_NORM_EPSILON = 1e-12
 _TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
+LAYER_NORM_EPSILON = 1e-12
 # What Hugging Face's config.json can ask for, and the one value that this graph has.
 _ONLY = {
     "model_type": "bert",
     "position_embedding_type": "absolute",
     "is_decoder": False,
-    "layer_norm_eps": 1e-12,
+    "layer_norm_eps": LAYER_NORM_EPSILON,
 }
 
 
@@ -443,7 +444,8 @@ def _self_attention(hidden, attention_bias, config, random_key):
 
     query, key, value = heads("query"), heads("key"), heads("value")
     scores = tf.matmul(query, key, transpose_b=True)  # [B, N, T, T]
-    probs = operations.softmax(scores, 1.0 / math.sqrt(head_size), attention_bias)
+    softmax = operations.trained_softmax if random_key else operations.softmax
+    probs = softmax(scores, 1.0 / math.sqrt(head_size), attention_bias)
     probs = dropout(probs, config.attention_probs_dropout_prob, random_key)
     context = tf.transpose(tf.matmul(probs, value), [0, 2, 1, 3])
     return tf.reshape(context, [-1, config.hidden_size])
@@ -545,7 +547,7 @@ def kernels_kept_as(dtype):
 
 def layer_norm(tensor):
     """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
-    return operations.layer_norm(tensor, *_norm_variables(tensor), epsilon=_NORM_EPSILON)
+    return operations.layer_norm(tensor, *_norm_variables(tensor), epsilon=LAYER_NORM_EPSILON)
 
 
 def add_and_norm(hidden, update, dropout_rate, random_key):
@@ -554,7 +556,7 @@ def add_and_norm(hidden, update, dropout_rate, random_key):
         return layer_norm(hidden + update)
     kept = _draw_kept(update, dropout_rate, random_key)
     return operations.trained_add_and_norm(
-        update, hidden, kept, dropout_rate, *_norm_variables(hidden), epsilon=_NORM_EPSILON
+        update, hidden, kept, dropout_rate, *_norm_variables(hidden), epsilon=LAYER_NORM_EPSILON
     )
 
 
@@ -691,6 +693,14 @@ def deployed_variables(variables):
     return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
 
 
+def plain_name(name):
+    """Returns what a variable of the evaluated model is called in a BERT of its own.
+
+    The successor's suc_layer_%d is layer_%d there; every other name stays.
+    """
+    return _SUCCESSOR_LAYER.sub("bert/encoder/", name)
+
+
 def assign_sources(variable_names, source_names):
     """Finds for each variable the weight that fills it.
 
@@ -706,7 +716,7 @@ def assign_sources(variable_names, source_names):
     """
     sources = collections.OrderedDict()
     for name in variable_names:
-        for candidate in (name, _SUCCESSOR_LAYER.sub("bert/encoder/", name)):
+        for candidate in (name, plain_name(name)):
             if candidate in source_names:
                 sources[name] = candidate
                 break

@@ -19,6 +19,8 @@ from errors import UserError
 
 FLAGS = flags.FLAGS
 
+EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
+
 # Files.
 flags.DEFINE_string(
     "data_dir", "data/sample", "Folder with train, dev and test, each .txt or .tsv."
@@ -52,7 +54,19 @@ flags.DEFINE_string(
 flags.DEFINE_bool("do_train", False, "Train the stage, or go on where it was interrupted.")
 flags.DEFINE_bool("do_eval", False, "Evaluate the stage's best checkpoint.")
 flags.DEFINE_bool("do_predict", False, "Write the best checkpoint's predictions.tsv.")
+flags.DEFINE_bool("do_export", False, "Write the best checkpoint's model for other programs.")
 flags.DEFINE_enum("eval_split", "dev", ["dev", "test"], "What --do_eval evaluates.")
+flags.DEFINE_list(
+    "export_format",
+    [],
+    "What --do_export writes, one or several of %s." % ", ".join(EXPORT_FORMATS),
+)
+flags.DEFINE_string(
+    "export_dir", None, "Folder of one export. Unset: export/<format> in the stage's folder."
+)
+flags.DEFINE_enum(
+    "quantize", None, ["int8"], "Products in 8 bits, for onnx; its <format> is onnx_int8."
+)
 
 # Stage.
 flags.DEFINE_bool("finetune_pre", False, "Stage 0: fine-tune the predecessor.")
@@ -150,7 +164,7 @@ def _rule(names, message):
     return register
 
 
-@_rule(["do_train", "do_eval", "do_predict"], "give at least one of them")
+@_rule(["do_train", "do_eval", "do_predict", "do_export"], "give at least one of them")
 def _has_verb(values):
     return any(values.values())
 
@@ -207,6 +221,29 @@ def _predicts_file(values):
     return values["predict_file"] is None or values["do_predict"]
 
 
+@_rule(
+    ["do_export", "export_format"],
+    "--do_export and --export_format need each other; the format is one or several different "
+    "ones of %s, separated by commas" % ", ".join(EXPORT_FORMATS),
+)
+def _names_formats_once(values):
+    formats = values["export_format"]
+    known = len(set(formats).intersection(EXPORT_FORMATS)) == len(formats)
+    return known and bool(formats) == values["do_export"]
+
+
+@_rule(["export_dir", "export_format"], "--export_dir takes one --export_format")
+def _exports_to_one_folder(values):
+    return values["export_dir"] is None or (
+        bool(values["export_dir"]) and len(values["export_format"]) == 1
+    )
+
+
+@_rule(["quantize", "export_format"], "--quantize is for --export_format=onnx")
+def _quantizes_onnx(values):
+    return values["quantize"] is None or "onnx" in values["export_format"]
+
+
 @_rule(["num_train_epochs"], "must be above 0")
 def _trains(values):
     return values["num_train_epochs"] > 0  # False for nan too.
@@ -245,8 +282,8 @@ def refuse_missing_paths(options):
     for name, path in files:
         if not os.path.exists(path):
             fail("--%s: there is no file %s" % (name, path))
-    reads_splits = options.do_train or options.do_eval or not options.predict_file
-    if reads_splits and not os.path.isdir(options.data_dir):
+    reads_splits = options.do_train or options.do_eval or options.do_export
+    if (reads_splits or not options.predict_file) and not os.path.isdir(options.data_dir):
         fail("--data_dir: there is no folder %s" % options.data_dir)
     start = options.init_checkpoint
     if options.do_train and start and not any(map(os.path.exists, [start, start + ".index"])):

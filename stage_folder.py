@@ -295,6 +295,31 @@ class StageFolder(object):
             raise UserError("%s: cannot be read: %s" % (self.file(name), error.strerror))
 
 
+def move_into_place(new, path):
+    """Gives a complete export its name; one that bore it before is removed then.
+
+    Args:
+      new: path of the export's folder.
+      path: its name, on the same file system.
+
+    Raises:
+      UserError: it cannot be moved.
+    """
+    path = os.path.realpath(path)
+    old = path + ".replaced_export"
+    try:
+        for folder, _, names in os.walk(new):
+            _sync([os.path.join(folder, name) for name in names] + [folder])
+        if os.path.exists(path):
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(path, old)
+        os.rename(new, path)
+        _sync([os.path.dirname(path)])
+    except OSError as error:
+        raise UserError("%s: cannot be written: %s" % (path, error.strerror))
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _remove(path):
     """Removes a file or a folder."""
     if os.path.isdir(path):

@@ -18,6 +18,7 @@ from absl import logging
 
 import classifier
 import evaluation
+import export_successor
 import input_pipeline
 import pretrained
 import tokenization
@@ -77,9 +78,12 @@ class Command(object):
 
     def run(self):
         """Carries out the verbs of the command line, in their order."""
+        # What may be missing is looked for before a training that may take hours.
         if self.options.precision:
             classifier.check_precision(self.options.precision)
-        # All files are read before a training that may take hours can fail for one.
+        if self.options.do_export:
+            export_successor.refuse_missing_packages(self._export_paths())
+        export_pairs = self._read(self._split("dev")) if self.options.do_export else None
         eval_sets = self._find_eval_sets() if self.options.do_eval else None
         predict_set = self._find_predict_set() if self.options.do_predict else None
         start = self._find_start() if self.options.do_train else None
@@ -92,6 +96,8 @@ class Command(object):
                 self.evaluate(eval_sets)
             if self.options.do_predict:
                 self.predict(predict_set)
+            if self.options.do_export:
+                self.export(export_pairs)
 
     # --- Training ---
 
@@ -242,7 +248,7 @@ class Command(object):
           eval_sets: list of ExampleFile: the split, then each of --eval_files.
         """
         results = []
-        with self._trained_classifier() as trained:
+        with self._trained_classifier(self.options.precision) as trained:
             start = time.perf_counter()
             for labelled in eval_sets:
                 results.append((labelled.name, self._evaluate_set(trained, labelled)))
@@ -266,7 +272,7 @@ class Command(object):
 
     def predict(self, predict_set):
         """Writes predictions.tsv for a file's examples, labelled or not, in their order."""
-        with self._trained_classifier() as trained:
+        with self._trained_classifier(self.options.precision) as trained:
             start = time.perf_counter()
             pools = self._classify(trained, predict_set, self.options.predict_batch_size)
             with self.folder.writing("predictions.tsv") as writer:
@@ -293,11 +299,40 @@ class Command(object):
                     ),
                 )
 
-    def _trained_classifier(self):
+    # --- Export ---
+
+    def export(self, dev_pairs):
+        """Writes the best checkpoint's model in the formats of the command; prints a table.
+
+        Args:
+          dev_pairs: labelled examples, to compare each export with the graph.
+        """
+        paths = self._export_paths()
+        export_successor.refuse_foreign(self.folder, paths)
+        # An export is float32: so is what it is compared with.
+        with self._trained_classifier("float32") as trained:
+            dev_data = self._encode(dev_pairs, trained.tokenizer)
+            batch_size = self.options.eval_batch_size
+            exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
+            rows = [exporter.export(name, path) for name, path in paths.items()]
+        print(export_successor.format_rows([exporter.graph_row] + rows), flush=True)
+
+    def _export_paths(self):
+        """Returns the folder of each export by the name of its format."""
+        paths = collections.OrderedDict()
+        for name in self.options.export_format:
+            if name == "onnx" and self.options.quantize:
+                name = "onnx_" + self.options.quantize
+            paths[name] = self.options.export_dir or self.folder.file(os.path.join("export", name))
+        return paths
+
+    # --- What they share ---
+
+    def _trained_classifier(self, precision):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
         read_trained_model(self.folder, self.options)
-        return classifier.load(self.folder, self.options.precision)
+        return classifier.load(self.folder, precision)
 
     def _find_eval_sets(self):
         split = self.options.eval_split
@@ -313,8 +348,6 @@ class Command(object):
         """Reads a file to its end; returns it as an ExampleFile."""
         examples = input_pipeline.iterate_examples(path, self.task, is_labelled)
         return ExampleFile(name, path, is_labelled, sum(1 for _ in examples))
-
-    # --- What they share ---
 
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""

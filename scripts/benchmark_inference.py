@@ -1,10 +1,11 @@
 """Times inference: a BERT against successors of it, from tokens and from text.
 
-    python scripts/benchmark_inference.py [--bert_pretrained_model=data/tiny_bert] \
-        [--suc_layers=2,6] [--batch_sizes=10,1] [--precisions=float32] [--json=inference.json]
+    python scripts/benchmark_inference.py [--bert_pretrained_model=data/tiny_bert] \\
+        [--suc_layers=6,2] [--batch_sizes=10,1] [--precisions=float32] [--json=inference.json]
 
 By default the published setting: the left sentence has 60 tokens, the right one 60, 123 with
-the three special ones; batches of 10 and of 1. With --data_dir it is real pairs of dev, in
+the three special ones; batches of 10 and of 1; --sentence_tokens=15,30,60 varies the length,
+and scripts/plot_benchmarks.py draws it. With --data_dir it is real pairs of dev, in
 batches of like length, as --do_eval and --do_predict form them. The weights are random; speed
 does not depend on them. The models take turns, batch by batch, so that the ratios hold where
 the machine's speed drifts.
@@ -40,7 +41,6 @@ from errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
 TASK = input_pipeline.TASKS["lcqmc_pair"]
-SENTENCE_TOKENS = 60
 
 TimedModel = collections.namedtuple("TimedModel", "layers session graph")
 """A classifier of that many layers; `graph` is an evaluation.EvaluationGraph."""
@@ -49,14 +49,14 @@ Batch = collections.namedtuple("Batch", "examples planned")
 """A list of input_pipeline.Example, and the same as a PlannedBatch of all encoded ones."""
 
 
-def random_pairs(tokenizer, count):
-    """Returns Examples of two sentences of `SENTENCE_TOKENS` tokens, of single characters."""
+def random_pairs(tokenizer, count, sentence_tokens):
+    """Returns `count` Examples of two sentences of that many tokens, each a character."""
     # Characters that stay by themselves wherever they stand.
     words = [token for token in tokenizer.vocab if tokenizer.tokenize(token * 2) == [token] * 2]
     random = np.random.RandomState(0)
 
     def sentence():
-        return "".join(random.choice(words, SENTENCE_TOKENS))
+        return "".join(random.choice(words, sentence_tokens))
 
     return [input_pipeline.Example(sentence(), sentence(), None) for _ in range(count)]
 
@@ -119,13 +119,14 @@ def measure(models, batches, encoded, tokenizer):
     return {layers: np.transpose(seconds) for layers, seconds in times.items()}
 
 
-def summarize(times, layers, batch_size, precision):
-    """Returns the figures of a row of the table, a dict."""
+def summarize(times, layers, batch_size, precision, tokens):
+    """Returns the figures of a row of the table, a dict; `tokens` is the mean of a pair."""
     graph, text = 1000 * times[layers]
     return dict(
         layers=layers,
         precision=precision,
         batch_size=batch_size,
+        tokens=tokens,
         graph_p50_ms=float(np.median(graph)),
         graph_p95_ms=float(np.percentile(graph, 95)),
         text_p50_ms=float(np.median(text)),
@@ -135,15 +136,16 @@ def summarize(times, layers, batch_size, precision):
     )
 
 
-HEADER = "layers  precision  batch  graph p50     p95  text p50     p95   pairs/s  speed-up"
+HEADER = "layers  precision  batch  tokens  graph p50     p95  text p50     p95   pairs/s  speed-up"
 
 
 def format_row(figures):
     """Returns a row of the table, str."""
-    return "%6d  %-9s  %5d  %9.1f  %6.1f  %8.1f  %6.1f  %8.1f  %7.2fx" % (
+    return "%6d  %-9s  %5d  %6.1f  %9.1f  %6.1f  %8.1f  %6.1f  %8.1f  %7.2fx" % (
         figures["layers"],
         figures["precision"],
         figures["batch_size"],
+        figures["tokens"],
         figures["graph_p50_ms"],
         figures["graph_p95_ms"],
         figures["text_p50_ms"],
@@ -158,25 +160,32 @@ def run():
     model = classifier.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
     tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
     sizes = [int(size) for size in FLAGS.batch_sizes]
-    if FLAGS.data_dir:
-        path = input_pipeline.find_split(FLAGS.data_dir, "dev")
-        examples = input_pipeline.read_examples(path, TASK)
-    else:
-        examples = random_pairs(tokenizer, 4 * max(sizes))
-    encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
     depths = [model.config.num_hidden_layers] + [int(layers) for layers in FLAGS.suc_layers]
     results = []
     print(HEADER, flush=True)
-    for precision, batch_size in itertools.product(FLAGS.precisions, sizes):
-        classifier.check_precision(precision)
-        batches = make_batches(examples, encoded, batch_size, FLAGS.num_batches)
-        with contextlib.ExitStack() as stack:
-            models = [stack.enter_context(open_model(model.config, d, precision)) for d in depths]
-            times = measure(models, batches, encoded, tokenizer)
-        for depth in depths:
-            results.append(summarize(times, depth, batch_size, precision))
-            print(format_row(results[-1]), flush=True)
+    for examples in example_sets(tokenizer, max(sizes)):
+        encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
+        for precision, batch_size in itertools.product(FLAGS.precisions, sizes):
+            classifier.check_precision(precision)
+            batches = make_batches(examples, encoded, batch_size, FLAGS.num_batches)
+            tokens = float(np.mean([encoded.lengths[b.planned.rows].mean() for b in batches]))
+            with contextlib.ExitStack() as stack:
+                opened = [open_model(model.config, depth, precision) for depth in depths]
+                models = [stack.enter_context(manager) for manager in opened]
+                times = measure(models, batches, encoded, tokenizer)
+            for depth in depths:
+                results.append(summarize(times, depth, batch_size, precision, tokens))
+                print(format_row(results[-1]), flush=True)
     return results
+
+
+def example_sets(tokenizer, largest_batch):
+    """Yields lists of Examples: dev of --data_dir, or random pairs of each length."""
+    if FLAGS.data_dir:
+        yield input_pipeline.read_examples(input_pipeline.find_split(FLAGS.data_dir, "dev"), TASK)
+        return
+    for sentence_tokens in map(int, FLAGS.sentence_tokens):
+        yield random_pairs(tokenizer, 4 * largest_batch, sentence_tokens)
 
 
 def main(argv):
@@ -192,7 +201,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder whose dev pairs are timed. Unset: 60 + 60.")
+    flags.DEFINE_string("data_dir", None, "Folder whose dev pairs are timed. Unset: random ones.")
+    flags.DEFINE_list("sentence_tokens", ["60"], "Tokens of each sentence of random pairs.")
     flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
     flags.DEFINE_list("suc_layers", ["6", "2"], "Layers of the successors.")
     flags.DEFINE_list("batch_sizes", ["10", "1"], "Pairs in a batch; several make more rows.")

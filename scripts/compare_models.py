@@ -24,7 +24,6 @@ import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import training  # noqa: E402
 from errors import UserError  # noqa: E402
-from stage_folder import StageFolder  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")
@@ -99,13 +98,7 @@ def find_models(paths):
     """Returns a StageFolder for each path; UserError where one is no stage's."""
     if not paths:
         raise UserError("give the output folders of stages, such as out_0 out_2")
-    folders = [StageFolder(path, "stage_2_outputdir") for path in paths]
-    for folder in folders:
-        if not folder.definition() or not folder.state()["best"]:
-            raise UserError(
-                "%s: holds no trained model; give a stage's output folder" % folder.path
-            )
-    return folders
+    return [classifier.trained_folder(path) for path in paths]
 
 
 def main(argv):

@@ -48,6 +48,8 @@ def run(arguments, folder):
 
 
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
+VOCABULARY = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS)))
+VOCABULARY += "\n"
 SMALL_BERT = {
     "vocab_size": 5 + len(set(CHARACTERS)),
     "hidden_size": 16,
@@ -80,8 +82,7 @@ def write_bert(folder, values=SMALL_BERT):
 
     folder.mkdir(parents=True)
     (folder / "bert_config.json").write_text(json.dumps(values))
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS))
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    (folder / "vocab.txt").write_text(VOCABULARY, encoding="utf-8")
     with tf.Graph().as_default(), tf.Session() as new_session:
         tf.set_random_seed(7)
         config = modeling_theseus.BertConfig.from_dict(values)
@@ -147,3 +148,40 @@ def random_data(tmp_path_factory):
         write_pairs(root / (split + ".txt"), count, seed)
     write_bert(root / "bert")
     return root
+
+
+def write_stage(root, stage, hidden_act="gelu_tanh"):
+    """Writes a stage's folder as training leaves it, of random weights that matter.
+
+    Args:
+      root: path of the folder.
+      stage: one of training.STAGES; the predecessor has 4 layers, the successor 2.
+      hidden_act: "gelu_tanh" or "gelu_erf".
+
+    Returns:
+      The stage_folder.StageFolder.
+    """
+    import evaluation
+    import modeling_theseus
+    import training
+    from stage_folder import StageFolder
+
+    values = dict(SMALL_BERT, num_hidden_layers=4, initializer_range=0.3, hidden_act=hidden_act)
+    config = modeling_theseus.BertConfig.from_dict(values)
+    suc_layers = None if stage == "predecessor" else 2
+    definition = dict(stage=stage, suc_layers=suc_layers, bert_config=config.to_dict())
+    definition.update(
+        task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
+    )
+    folder = StageFolder(str(root), "stage_%d_outputdir" % training.STAGES.index(stage))
+    with folder.locked(), classifier.new_session() as new_session:
+        files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
+        folder.claim(definition, files)
+        groups = training.module_groups(stage, config, suc_layers)
+        evaluation.build_graph(config, 2, groups, training.evaluated_path(stage, groups))
+        new_session.run(tf.global_variables_initializer())
+        entry = folder.new_checkpoint("best", 7)
+        path = folder.file(entry["checkpoint"])
+        tf.train.Saver().save(new_session, path, write_meta_graph=False, write_state=False)
+        folder.commit(dict(folder.state(), best=dict(entry, accuracy=0.5)))
+    return folder

@@ -5,6 +5,7 @@ import os
 import sys
 
 import numpy as np
+import pytest
 
 import benchmark_inference
 import input_pipeline
@@ -16,7 +17,7 @@ SCRIPT = os.path.join(ROOT, "scripts", "benchmark_inference.py")
 
 def test_the_published_setting_is_60_and_60_tokens(random_data):
     tokenizer = tokenization.FullTokenizer(str(random_data / "bert" / "vocab.txt"))
-    examples = benchmark_inference.random_pairs(tokenizer, 3)
+    examples = benchmark_inference.random_pairs(tokenizer, 3, 60)
     encoded = input_pipeline.encode_examples(
         examples, input_pipeline.TASKS["lcqmc_pair"], tokenizer, 128
     )
@@ -46,3 +47,18 @@ def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
     status, _, errors = run([sys.executable, SCRIPT] + arguments, tmp_path)
     message = "--batch_sizes: there are fewer than 500 pairs"
     assert (status, errors.splitlines()[-1]) == (1, "benchmark_inference.py: " + message)
+
+
+def test_benchmarks_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [
+        dict(layers=layers, batch_size=size, tokens=tokens, precision="float32", graph_p50_ms=1.0)
+        for layers in (12, 2)
+        for size in (10, 1)
+        for tokens in (33.0, 123.0)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    script = os.path.join(ROOT, "scripts", "plot_benchmarks.py")
+    status, _, errors = run([sys.executable, script, "rows.json", "rows.png"], tmp_path)
+    assert status == 0, errors
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")

@@ -1,10 +1,75 @@
-"""What the processor and TensorFlow can compute in."""
+"""The classifier for use from Python, and what the processor can compute in."""
 
+import concurrent.futures
 import io
+import sys
 
+import numpy as np
 import pytest
 
 import classifier
+import evaluation
+import input_pipeline
+from conftest import ROOT, run, write_stage
+from errors import UserError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_stage(tmp_path_factory.mktemp("classifier") / "out", "successor")
+
+
+@pytest.fixture(scope="module")
+def pairs(random_data):
+    lines = (random_data / "dev.txt").read_text(encoding="utf-8").splitlines()
+    return [tuple(line.split("\t")[:2]) for line in lines]
+
+
+def test_it_says_what_the_stages_graph_says(folder, pairs):
+    examples = [input_pipeline.Example(text_a, text_b, None) for text_a, text_b in pairs]
+    with classifier.load(folder) as (session, graph, tokenizer):
+        task = input_pipeline.TASKS["lcqmc_pair"]
+        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        logits = evaluation.compute_logits(session, graph, encoded, 64)
+    with classifier.Classifier(folder.path) as model:
+        found = model.classify(pairs, batch_size=7)
+        assert model.labels == ("0", "1") and model.classify([]) == []
+    np.testing.assert_allclose([p for _, p in found], evaluation.softmax(logits), atol=1e-5)
+    assert [label for label, _ in found] == [str(row.argmax()) for row in logits]
+
+
+def test_several_threads_may_share_one(folder, pairs):
+    with classifier.Classifier(folder.path) as model:
+        expected = [model.classify([pair]) for pair in pairs]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda pair: model.classify([pair]), pairs * 4))
+    assert [row[0][0] for row in found] == [row[0][0] for row in expected * 4]
+    np.testing.assert_allclose(
+        [row[0][1] for row in found], [row[0][1] for row in expected * 4], atol=1e-6
+    )
+
+
+def test_two_may_be_open_and_close_in_any_order(folder, pairs):
+    one, other = classifier.Classifier(folder.path), classifier.Classifier(folder.path)
+    expected = one.classify(pairs)
+    one.close()
+    assert other.classify(pairs) == expected
+    other.close()
+
+
+def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
+    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; import classifier; "
+    program += "eager = tf.executing_eagerly(); model = classifier.Classifier(%r); "
+    program += "print(model.classify([('手机', '电脑')])[0][0] in '01', "
+    program += "tf.executing_eagerly() == eager)"
+    status, output, errors = run([sys.executable, "-c", program % (ROOT, folder.path)], ROOT)
+    assert (status, output) == (0, "True True\n"), errors
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no trained model; give a stage's output folder"):
+        classifier.Classifier(str(tmp_path))
+
 
 CPU_INFO = "processor\t: 0\nflags\t\t: fpu %s avx2\npower management:\n"
 

@@ -32,6 +32,10 @@ def add_and_norm(update, hidden, gamma, beta, kept=1.0):
     return tf.nn.batch_normalization(total, mean, variance, beta, gamma, 1e-12)
 
 
+def softmax(scores):
+    return tf.nn.softmax(scores / 2.0 + BIAS)
+
+
 CASES = {
     "gelu_tanh": (operations.gelu_tanh, gelu_tanh, [X]),
     "gelu_erf": (operations.gelu_erf, gelu_erf, [X]),
@@ -53,9 +57,10 @@ CASES = {
         [X, DY, GAMMA, BETA],
     ),
     "dropout": (lambda x: operations.dropout(x, KEPT, 0.25), lambda x: x * KEPT / 0.75, [X]),
-    "softmax": (
-        lambda scores: operations.softmax(scores, 0.5, BIAS),
-        lambda scores: tf.nn.softmax(scores / 2.0 + BIAS),
+    "softmax": (lambda scores: operations.softmax(scores, 0.5, BIAS), softmax, [SCORES]),
+    "trained_softmax": (
+        lambda scores: operations.trained_softmax(scores, 0.5, BIAS),
+        softmax,
         [SCORES],
     ),
 }

@@ -478,7 +478,7 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_train suc_layers=6 seed=3", "did you mean --suc_layers=6[?]$"),
         ("do_train suc_layers=6", "'do_train' is no flag; did you mean --do_train[?]$"),
         ("--do_train lcqmc", "'lcqmc' is no flag; flags begin with --"),
-        ("", "do_train=False, do_eval=False, do_predict=False: give at least one"),
+        ("", "do_train=False, do_eval=False, do_predict=False, do_export=False: give at"),
         ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
         ("--do_train --suc_layers=0", "--suc_layers=0: .* >= 1|--suc_layers=0: .*positive"),
         ("--do_train --replace_rate_prob=1.5", r"--replace_rate_prob=1.5: .*\[0.0, 1.0\]"),

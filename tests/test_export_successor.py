@@ -1,0 +1,354 @@
+"""Exports, each by another runtime than the one that wrote it, against the stage's graph."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import classifier
+import evaluation
+import export_successor
+import input_pipeline
+import modeling_theseus
+import training
+from conftest import run, write_stage
+from errors import UserError
+from test_run_classifier import assert_matches, command, contents, read_json, refused
+
+needs_tensorflow_2 = pytest.mark.skipif(
+    tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
+)
+COMMON = "--suc_layers=2 --max_seq_length=32 --data_dir=%s --stage_%d_outputdir=%s "
+STAGE_FLAGS = {"predecessor": "--finetune_pre", "replacing": "", "successor": "--finetune_suc"}
+
+
+@pytest.fixture(autouse=True)
+def few_timed_batches(monkeypatch):
+    monkeypatch.setattr(export_successor, "_TIMED_RUNS", 1)
+    monkeypatch.setattr(export_successor, "_TIMED_BATCHES", 1)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """A function from (stage, hidden_act) to its StageFolder, made once."""
+    made = {}
+
+    def get(stage="successor", hidden_act="gelu_tanh"):
+        if (stage, hidden_act) not in made:
+            root = tmp_path_factory.mktemp("_".join([stage, hidden_act]))
+            made[stage, hidden_act] = write_stage(root / "out", stage, hidden_act)
+        return made[stage, hidden_act]
+
+    return get
+
+
+def export_line(folder, data, formats, more=""):
+    stage = folder.definition()["stage"]
+    line = COMMON % (data, training.STAGES.index(stage), folder.path)
+    return "%s --do_export --export_format=%s %s %s" % (line, formats, STAGE_FLAGS[stage], more)
+
+
+def expected(folder, data):
+    """Returns (arrays of a batch, logits): pairs of dev, and what the stage's graph says."""
+    task = input_pipeline.TASKS["lcqmc_pair"]
+    examples = input_pipeline.read_examples(str(data / "dev.txt"), task)[:20]
+    with classifier.load(folder) as (session, graph, tokenizer):
+        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        rows = np.arange(len(encoded))
+        arrays = encoded.batch(input_pipeline.PlannedBatch(rows, int(encoded.lengths.max())))
+        feed = modeling_theseus.feed_features(graph.features, arrays)
+        return arrays, session.run(graph.logits, feed)
+
+
+def assert_outputs_fit(outputs, logits):
+    """Compares probabilities and label, and logits within what a float32 holds."""
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-5, atol=2e-5)
+    probabilities = evaluation.softmax(logits)
+    np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_array_equal(outputs["label"], logits.argmax(axis=1))
+
+
+# --- bert ---
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize(
+    "stage, hidden_act",
+    [("predecessor", "gelu_tanh"), ("replacing", "gelu_tanh"), ("successor", "gelu_erf")],
+)
+def test_bert_is_a_plain_bert_of_the_evaluated_model(
+    stages, random_data, monkeypatch, stage, hidden_act
+):
+    folder = stages(stage, hidden_act)
+    command(export_line(folder, random_data, "bert"), random_data, monkeypatch)
+    path = folder.file("export/bert")
+    config = modeling_theseus.BertConfig.from_json_file(path + "/bert_config.json")
+    assert config.num_hidden_layers == (4 if stage == "predecessor" else 2)
+    said = {"gelu_tanh": "gelu", "gelu_erf": "gelu_erf"}[hidden_act]
+    assert read_json(path, "bert_config.json")["hidden_act"] == said
+
+    arrays, logits = expected(folder, random_data)
+    with classifier.new_session() as session:
+        features = {name: tf.constant(array) for name, array in arrays.items()}
+        found = modeling_theseus.classifier(features, config, 2, groups=None, path=None)
+        variables = tf.trainable_variables()
+        held = {name for name, _ in tf.train.list_variables(path + "/bert_model.ckpt")}
+        assert held == {v.op.name for v in variables}
+        tf.train.Saver(variables).restore(session, path + "/bert_model.ckpt")
+        np.testing.assert_allclose(session.run(found), logits, rtol=1e-5, atol=2e-5)
+
+
+@needs_tensorflow_2
+def test_bert_can_be_trained_on(stages, random_data, monkeypatch, tmp_path):
+    folder = stages()
+    line = export_line(folder, random_data, "bert", "--export_dir=%s" % (tmp_path / "bert"))
+    command(line, tmp_path, monkeypatch)
+    line = "--do_train --finetune_pre --bert_pretrained_model=bert --max_train_examples=32 "
+    line += "--num_train_epochs=1 --max_seq_length=32 --data_dir=%s" % random_data
+    command(line, tmp_path, monkeypatch)
+    assert read_json(tmp_path, "out_0", "run.json")["bert_config"]["num_hidden_layers"] == 2
+
+
+# --- huggingface ---
+
+
+@pytest.fixture(params=["gelu_tanh", "gelu_erf"])
+def hugging_face(request, stages, random_data, monkeypatch):
+    """A StageFolder whose export/huggingface was written."""
+    pytest.importorskip("safetensors")
+    folder = stages("successor", request.param)
+    command(export_line(folder, random_data, "huggingface"), random_data, monkeypatch)
+    return folder
+
+
+@needs_tensorflow_2
+def test_huggingface_holds_the_weights_with_kernels_transposed(hugging_face):
+    import safetensors.numpy
+
+    found = safetensors.numpy.load_file(hugging_face.file("export/huggingface/model.safetensors"))
+    reader = tf.train.load_checkpoint(hugging_face.best_checkpoint())
+    assert len(found) == len(reader.get_variable_to_shape_map())
+    kernel = reader.get_tensor("bert/encoder/suc_layer_1/intermediate/dense/kernel")
+    there = found["bert.encoder.layer.1.intermediate.dense.weight"]
+    np.testing.assert_array_equal(there, kernel.T)
+    np.testing.assert_array_equal(found["classifier.weight"], reader.get_tensor("output_weights"))
+
+
+@needs_tensorflow_2
+def test_huggingface_says_what_transformers_needs(hugging_face):
+    config = read_json(hugging_face.file("export/huggingface/config.json"))
+    act = hugging_face.definition()["bert_config"]["hidden_act"]
+    assert config["hidden_act"] == {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}[act]
+    assert config["num_hidden_layers"] == 2 and config["layer_norm_eps"] == 1e-12
+    assert config["id2label"] == {"0": "0", "1": "1"}
+    # And it is understood here too, where "gelu" of a Hugging Face config is the erf form.
+    assert modeling_theseus.BertConfig.from_dict(config).hidden_act == act
+
+
+@needs_tensorflow_2
+def test_huggingface_equals_the_graph_in_transformers(hugging_face, random_data):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    path = hugging_face.file("export/huggingface")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        path, output_loading_info=True
+    )
+    assert not any(report.values())
+    rows = [
+        line.split("\t")
+        for line in (random_data / "dev.txt").read_text(encoding="utf-8").splitlines()[:20]
+    ]
+    texts = [list(column) for column in zip(*rows)]
+    tokens = tokenizer(texts[0], texts[1], padding=True, return_tensors="pt")
+    arrays, logits = expected(hugging_face, random_data)
+    np.testing.assert_array_equal(tokens["input_ids"].numpy(), arrays["input_ids"])
+    np.testing.assert_array_equal(tokens["token_type_ids"].numpy(), arrays["segment_ids"])
+    with torch.no_grad():
+        found = model.eval()(**tokens).logits.numpy()
+    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=2e-5)
+
+
+# --- saved_model ---
+
+LOAD_SAVED_MODEL = """
+import sys
+import numpy as np
+import tensorflow as tf
+signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+with np.load(sys.argv[2]) as arrays:
+    outputs = signature(**{name: tf.constant(arrays[name]) for name in arrays})
+np.savez(sys.argv[3], **{name: value.numpy() for name, value in outputs.items()})
+"""
+
+
+@needs_tensorflow_2
+def test_saved_model_equals_the_graph_in_a_new_process(stages, random_data, monkeypatch, tmp_path):
+    folder = stages()
+    command(export_line(folder, random_data, "saved_model"), random_data, monkeypatch)
+    arrays, logits = expected(folder, random_data)
+    np.savez(str(tmp_path / "in.npz"), **arrays)
+    path = folder.file("export/saved_model")
+    program = [sys.executable, "-c", LOAD_SAVED_MODEL, path, "in.npz", "out.npz"]
+    status, _, errors = run(program, tmp_path)
+    assert status == 0, errors
+    with np.load(str(tmp_path / "out.npz")) as outputs:
+        assert sorted(outputs) == ["label", "logits", "probabilities"]
+        assert outputs["label"].dtype == np.int32
+        assert_outputs_fit(outputs, logits)
+
+
+@needs_tensorflow_2
+def test_saved_model_compiles_nothing_and_has_free_axes(stages, random_data, monkeypatch):
+    folder = stages()
+    command(export_line(folder, random_data, "saved_model"), random_data, monkeypatch)
+    path = folder.file("export/saved_model")
+    with classifier.new_session() as session:
+        loaded = tf.saved_model.loader.load(session, [tf.saved_model.SERVING], path)
+    assert not loaded.graph_def.library.function
+    signature = loaded.signature_def["serving_default"]
+    assert sorted(signature.inputs) == ["input_ids", "input_mask", "segment_ids"]
+    for tensor in signature.inputs.values():
+        assert tensor.dtype == tf.int32.as_datatype_enum
+        assert [axis.size for axis in tensor.tensor_shape.dim] == [-1, -1]
+
+
+# --- onnx ---
+
+
+@pytest.fixture
+def needs_onnx():
+    for package in ("tf2onnx", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("hidden_act", ["gelu_tanh", "gelu_erf"])
+def test_onnx_equals_the_graph(stages, random_data, monkeypatch, needs_onnx, hidden_act):
+    import onnxruntime
+
+    folder = stages("successor", hidden_act)
+    command(export_line(folder, random_data, "onnx"), random_data, monkeypatch)
+    arrays, logits = expected(folder, random_data)
+    session = onnxruntime.InferenceSession(folder.file("export/onnx/model.onnx"))
+    assert {i.name: i.shape for i in session.get_inputs()} == {
+        name: ["batch", "length"] for name in arrays
+    }
+    names = [output.name for output in session.get_outputs()]
+    for count in (1, 20):
+        some = {name: array[:count] for name, array in arrays.items()}
+        assert_outputs_fit(dict(zip(names, session.run(names, some))), logits[:count])
+
+
+@needs_tensorflow_2
+def test_onnx_in_8_bits_is_smaller_and_says_what_it_lost(
+    stages, random_data, monkeypatch, capsys, needs_onnx
+):
+    folder = stages()
+    command(export_line(folder, random_data, "onnx", "--quantize=int8"), random_data, monkeypatch)
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[0] == folder.file("export/onnx_int8")
+    described = read_json(row[0], "export.json")
+    assert float(row[2]) == pytest.approx(described["dev_accuracy_lost"], abs=5e-5)
+    assert abs(described["dev_accuracy_lost"]) < 0.2
+    assert described["largest_difference"] > 0
+
+
+# --- What they share ---
+
+
+@needs_tensorflow_2
+def test_several_formats_are_written_with_what_a_caller_must_know(
+    stages, random_data, monkeypatch, capsys
+):
+    folder = stages("replacing")
+    command(export_line(folder, random_data, "bert,saved_model"), random_data, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        "the",
+        folder.file("export/bert"),
+        folder.file("export/saved_model"),
+    ]
+    for name in ("bert", "saved_model"):
+        path = folder.file("export/" + name)
+        described = read_json(path, "export.json")
+        assert described["labels"] == ["0", "1"] and described["max_seq_length"] == 32
+        assert described["do_lower_case"] is True and described["format"] == name
+        assert described["largest_difference"] <= 1e-4
+        with open(path + "/vocab.txt", "rb") as one, open(folder.file("vocab.txt"), "rb") as other:
+            assert one.read() == other.read()
+
+
+@needs_tensorflow_2
+def test_an_export_is_replaced_by_the_same_runs_and_no_other(
+    stages, random_data, monkeypatch, tmp_path
+):
+    target = tmp_path / "target"
+    line = export_line(stages(), random_data, "bert", "--export_dir=%s/" % target)
+    command(line, tmp_path, monkeypatch)
+    (target / "bert_config.json").write_text("{}")
+    command(line, tmp_path, monkeypatch)
+    assert read_json(target, "bert_config.json")["num_hidden_layers"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+    before = contents(tmp_path)
+    other = export_line(stages("replacing"), random_data, "bert", "--export_dir=%s" % target)
+    assert_matches(
+        "--export_dir: .*target is there, and is no export of this run as bert; give another",
+        refused(other, tmp_path, monkeypatch),
+    )
+    other = export_line(stages(), random_data, "bert", "--export_dir=%s" % stages().path)
+    assert "is no export" in refused(other, tmp_path, monkeypatch)
+    assert contents(tmp_path) == before
+
+
+@needs_tensorflow_2
+def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tmp_path):
+    line = export_line(stages(), random_data, "bert", "--export_dir=target")
+    command(line, tmp_path, monkeypatch)
+    before = contents(tmp_path)
+    write_right = export_successor.FORMATS["bert"].write
+
+    def write_wrong(plain, path):
+        bias = plain.weights["output_bias"] + np.float32([0, 2e-4])
+        write_right(plain._replace(weights=dict(plain.weights, output_bias=bias)), path)
+
+    wrong = export_successor.FORMATS["bert"]._replace(write=write_wrong)
+    monkeypatch.setitem(export_successor.FORMATS, "bert", wrong)
+    message = "target: its logits differ from the graph's by up to 0.0002, more than 0.0001; it is"
+    assert message in refused(line, tmp_path, monkeypatch)
+    assert contents(tmp_path) == before
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(export_successor.tf, "__version__", "2.21.0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    export_successor.refuse_missing_packages(["bert", "saved_model"])
+    with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx; pip ins"):
+        export_successor.refuse_missing_packages(["bert", "onnx"])
+
+
+def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
+    line = export_line(stages(), random_data, "bert")
+    monkeypatch.setattr(export_successor.tf, "__version__", "1.15.5")
+    assert "--do_export: needs TensorFlow 2.21, this is 1.15.5" in refused(
+        line, random_data, monkeypatch
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--do_export", "--do_export and --export_format need each other"),
+        ("--do_eval --export_format=bert", "--do_export and --export_format need each other"),
+        ("--do_export --export_format=bert,bert", "one or several different ones of bert, hugg"),
+        ("--do_export --export_format=keras", "different ones of bert, huggingface, saved_model"),
+        ("--do_export --export_format=bert,onnx --export_dir=a", "--export_dir takes one --exp"),
+        ("--do_export --export_format=bert --quantize=int8", "--quantize is for --export_format"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):
+    found = refused(arguments, tmp_path, monkeypatch)
+    assert found.startswith("run_classifier.py: ") and message in found

@@ -206,10 +206,8 @@ def new_session(rewrites=False):
     """A session over a new graph, which is the default one inside.
 
     Args:
-      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it. For
-        inference it joins operations so. The large graph of a training gains nothing, and
-        waits seconds for it; and a module's branch might be rewritten, and so rounded,
-        otherwise than the same module outside of a branch.
+      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it, to join
+        operations. A training's large graph waits seconds for that.
     """
     with tf.Graph().as_default(), tf.Session(config=_session_config(rewrites)) as session:
         yield session

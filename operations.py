@@ -22,9 +22,9 @@ _TANH_GELU_SLOPE = 2.0 * math.sqrt(2.0 / math.pi)
 _TANH_GELU_CUBE = 0.044715 * _TANH_GELU_SLOPE
 
 
-# A compilation takes a tenth of a second. Narrower tensors stay in the processor's cache, and
-# gain nothing by fewer passes.
-_COMPILED_FROM = 768
+WIDE = 768
+"""From this width on it pays to compile and to rewrite graphs, which takes tenths of a second and
+seconds: narrower tensors stay in the processor's cache, and gain nothing by fewer passes."""
 
 
 def _compiled(function):
@@ -38,7 +38,7 @@ def _compiled(function):
 
     @functools.wraps(function)
     def chosen(first, *others):
-        is_wide = first.shape.as_list()[-1] >= _COMPILED_FROM
+        is_wide = first.shape.as_list()[-1] >= WIDE
         return (loop if is_wide else function)(first, *others)
 
     return chosen

@@ -137,7 +137,7 @@ class Command(object):
         config = start.model.config
         groups = training.module_groups(self.stage, config, self.options.suc_layers)
         _, num_steps = training.num_steps(settings, len(train_data))
-        with classifier.new_session() as session:
+        with classifier.new_session(training.gains_by_rewrites(config)) as session:
             graph = training.build_graph(settings, config, len(self.task.labels), groups, num_steps)
             fit = training.match_weights(settings, start.weights, tf.trainable_variables())
             self.folder.claim(definition, _model_files(start.model))

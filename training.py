@@ -16,6 +16,7 @@ from tqdm import tqdm
 import evaluation
 import input_pipeline
 import modeling_theseus
+import operations
 import optimization_theseus
 import weights as weights_lib
 from errors import UserError
@@ -117,6 +118,11 @@ def replacing_rate(settings, step, num_train_steps):
     if settings.replace_linear_k:
         return optimization_theseus.linear_replacing_rate(step, settings.replace_linear_k, base)
     return optimization_theseus.constant_replacing_rate(step, base, settings.steps_for_replacing)
+
+
+def gains_by_rewrites(config):
+    """Returns whether a training's session should let TensorFlow rewrite the graph, a bool."""
+    return config.hidden_size >= operations.WIDE
 
 
 def build_graph(settings, config, num_labels, groups, num_train_steps):

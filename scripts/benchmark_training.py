@@ -142,7 +142,7 @@ def measure(row, options):
     padded_length = options["max_seq_length"] if options["pad_to_max_length"] else None
     plan = spaced_plan(encoded.lengths, row.batch_size, options["num_steps"], padded_length)
     groups = training.module_groups(row.stage, model.config, row.suc_layers)
-    with classifier.new_session() as session:
+    with classifier.new_session(training.gains_by_rewrites(model.config)) as session:
         classifier.check_precision(row.precision)
         settings = make_settings(row, options["train_scope"])
         graph = training.build_graph(settings, model.config, 2, groups, num_train_steps=10**6)

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import operations
 
 RANDOM = np.random.RandomState(0)
-WIDE = operations._COMPILED_FROM
+WIDE = operations.WIDE
 X = RANDOM.normal(0, 2, [6, WIDE]).astype(np.float32)
 DY = RANDOM.normal(0, 1, [6, WIDE]).astype(np.float32)
 GAMMA, BETA = RANDOM.normal(1, 0.3, [2, WIDE]).astype(np.float32)
@@ -78,7 +78,7 @@ def value_and_gradients(session, function, inputs):
 def form(request, monkeypatch):
     """Whether the operations of training are compiled for arrays as wide as these."""
     if request.param == "not compiled":
-        monkeypatch.setattr(operations, "_COMPILED_FROM", WIDE + 1)
+        monkeypatch.setattr(operations, "WIDE", WIDE + 1)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

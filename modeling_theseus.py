@@ -12,8 +12,9 @@ BERT itself follows google-research/bert, modeling.py (Apache-2.0), with its var
 names, so that every TF1 BERT checkpoint loads.
 
 Shapes: B batch, T sequence length, N attention heads, D size of a head, H hidden size
-(N * D), M modules. Inside the encoder `hidden` is float32 [B * T, H] and
-`attention_bias` is float32 [B, 1, 1, T].
+(N * D), M modules. Inside the encoder `hidden` is [B * T, H], float32 or the compute type
+that was asked for, whose dtype every operation follows; `attention_bias` is float32
+[B, 1, 1, T].
 """
 
 import collections

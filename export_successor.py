@@ -17,7 +17,6 @@ A format's packages are imported where they are used: the program runs without t
 import collections
 import contextlib
 import copy
-import hashlib
 import importlib.util
 import io
 import json
@@ -37,7 +36,7 @@ import input_pipeline
 import modeling_theseus
 import weights as weights_lib
 from errors import UserError
-from stage_folder import move_into_place
+from stage_folder import hash_text, move_into_place
 
 LARGEST_DIFFERENCE = 1e-4
 """How far an export's logits may be from the graph's; those in 8 bits are not compared so."""
@@ -131,6 +130,11 @@ def _graph_runner(config, weights):
         yield lambda arrays: _run_graph(session, graph, arrays)
 
 
+def _read_weights(path):
+    """Opens the weights of a written export, as --bert_pretrained_model would."""
+    return weights_lib.open_weights(weights_lib.find_checkpoint(path))
+
+
 def _run_graph(session, graph, arrays):
     return session.run(graph.logits, modeling_theseus.feed_features(graph.features, arrays))
 
@@ -156,8 +160,7 @@ def _write_bert(plain, path):
 
 def _bert_runner(path, plain):
     config = modeling_theseus.BertConfig.from_json_file(os.path.join(path, "bert_config.json"))
-    weights = weights_lib.CheckpointWeights(weights_lib.find_checkpoint(path))
-    return _graph_runner(config, {name: weights[name] for name in weights})
+    return _graph_runner(config, _read_weights(path))
 
 
 # --- huggingface ---
@@ -210,7 +213,7 @@ def _hugging_face_runner(path, plain):
             "huggingface: torch and transformers are not installed: its weights are read back "
             "and checked by this program's graph only"
         )
-        with _graph_runner(plain.config, _read_hugging_face(path, plain.weights)) as run:
+        with _graph_runner(plain.config, _read_weights(path)) as run:
             yield run
         return
     import torch
@@ -226,18 +229,6 @@ def _hugging_face_runner(path, plain):
             return model(**tensors).logits.numpy()
 
     yield run
-
-
-def _read_hugging_face(path, names):
-    """Returns the weights of those names, as in google-research/bert, of a written export."""
-    import safetensors.numpy
-
-    arrays = safetensors.numpy.load_file(os.path.join(path, "model.safetensors"))
-    weights = {}
-    for name in names:
-        there, is_transposed = hugging_face_weights.to_hugging_face(name)
-        weights[name] = arrays[there].T if is_transposed else arrays[there]
-    return weights
 
 
 # --- saved_model ---
@@ -516,8 +507,7 @@ def refuse_foreign(folder, paths):
 
 def _identity(name, definition):
     """Returns the part of export.json by which an export is known again, a dict."""
-    text = json.dumps(definition, sort_keys=True)
-    return {"format": name, "run": hashlib.sha256(text.encode("utf-8")).hexdigest()}
+    return {"format": name, "run": hash_text(json.dumps(definition, sort_keys=True))}
 
 
 def _holds(path, identity):

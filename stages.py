@@ -7,7 +7,6 @@ stage 2  successor    --finetune_suc  trains the successor alone
 
 import collections
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -129,7 +128,7 @@ class Command(object):
         if not self.options.cache_dir:
             return encode()
         content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS]
-        name = hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest() + ".npz"
+        name = hash_text(json.dumps(content)) + ".npz"
         return input_pipeline.through_cache(os.path.join(self.options.cache_dir, name), encode)
 
     def _train_on(self, train_data, dev_data, settings, start, definition):

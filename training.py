@@ -19,7 +19,7 @@ import modeling_theseus
 import operations
 import optimization_theseus
 import weights as weights_lib
-from errors import UserError
+from errors import UserError, first_line
 
 STAGES = PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
 """The stages 0, 1 and 2."""
@@ -260,7 +260,7 @@ class Trainer(object):
         except (tf.errors.OpError, ValueError) as error:
             raise UserError(
                 "%s: cannot be read: %s; give another folder with --%s"
-                % (prefix, str(error).split("\n")[0], self.folder.flag)
+                % (prefix, first_line(error), self.folder.flag)
             )
 
     def run(self):
@@ -354,7 +354,7 @@ class Trainer(object):
         try:
             self._saver(which).save(self.session, path, write_meta_graph=False, write_state=False)
         except tf.errors.OpError as error:
-            raise UserError("%s: cannot be written: %s" % (path, str(error).split("\n")[0]))
+            raise UserError("%s: cannot be written: %s" % (path, first_line(error)))
         return entry
 
     def _evaluate(self, step):

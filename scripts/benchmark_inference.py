@@ -12,7 +12,7 @@ the machine's speed drifts.
 
   graph p50, p95   milliseconds of a batch in the graph alone: ids in, logits out
   text p50, p95    the same from text: tokenizing, padding, graph, label
-  pairs/s          of the graph, at its median
+  pairs/s          of the graph, over all batches
   speed-up         of the graph's median over the BERT's
 """
 

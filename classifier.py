@@ -10,8 +10,11 @@ from absl import logging
 
 import evaluation
 import input_pipeline
+import metrics
 import modeling_theseus
 import pretrained
+import reading
+import tasks
 import tokenization
 import training
 import weights as weights_lib
@@ -96,11 +99,11 @@ def _load_into(session, folder, precision):
     held = folder.definition()
     model = read_model(folder.path, held["max_seq_length"])
     groups = training.module_groups(held["stage"], model.config, held["suc_layers"])
-    num_labels = len(input_pipeline.TASKS[held["task_name"]].labels)
+    num_outputs = tasks.recorded(held).num_outputs
     path = training.evaluated_path(held["stage"], groups)
     compute_type = tf.as_dtype(precision or held["precision"])
     with modeling_theseus.kernels_kept_as(compute_type):
-        graph = evaluation.build_graph(model.config, num_labels, groups, path, compute_type)
+        graph = evaluation.build_graph(model.config, num_outputs, groups, path, compute_type)
     variables = tf.trainable_variables()
     weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
     return TrainedClassifier(session, graph, make_tokenizer(model, held["do_lower_case"]))
@@ -124,7 +127,7 @@ class Classifier(object):
         """
         folder = trained_folder(path)
         held = folder.definition()
-        self._task = input_pipeline.TASKS[held["task_name"]]
+        self._task = tasks.recorded(held)
         self._max_seq_length = held["max_seq_length"]
         graph = tf.Graph()
         self._session = tf.Session(graph=graph, config=_session_config(rewrites=True))
@@ -132,23 +135,32 @@ class Classifier(object):
             _, self._graph, self._tokenizer = _load_into(self._session, folder, precision)
 
     def classify(self, pairs, batch_size=64):
-        """Predicts the label of each pair.
+        """Predicts the label of each pair, or of each text where the task is over single ones.
 
         Args:
-          pairs: list of (text, text), str.
+          pairs: list of (text, text), str; or of a text, str.
           batch_size: int, pairs that are computed at a time.
 
         Returns:
           List of (label, probabilities), in the order of the pairs: the label, str, and a
-          float for each of `labels`.
+          float for each of `labels`. For regression the label is a float, and there are no
+          probabilities.
         """
-        examples = [input_pipeline.Example(text_a, text_b, None) for text_a, text_b in pairs]
+        rows = [self._example(pair) for pair in pairs]
         encoded = input_pipeline.encode_examples(
-            examples, self._task, self._tokenizer, self._max_seq_length
+            rows, self._task, self._tokenizer, self._max_seq_length
         )
         logits = evaluation.compute_logits(self._session, self._graph, encoded, batch_size)
-        rows = evaluation.softmax(logits)
-        return [(self.labels[row.argmax()], row.tolist()) for row in rows]
+        if self._task.is_regression:
+            return [(float(score), []) for score in logits[:, 0]]
+        found = metrics.probabilities(logits)
+        return [(self.labels[row.argmax()], row.tolist()) for row in found]
+
+    def _example(self, pair):
+        if self._task.num_texts == 1:
+            return reading.Example(pair, None, None)
+        text_a, text_b = pair
+        return reading.Example(text_a, text_b, None)
 
     @property
     def labels(self):

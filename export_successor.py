@@ -9,7 +9,8 @@ Each folder has vocab.txt and export.json too: what a caller must know beside th
 model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
 config, nothing of the optimizer. What another program runs gives `logits`, float32 [B, L];
 `probabilities`, float32 [B, L]; and `label`, int32 [B], the label's place in export.json's
-`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`.
+`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`. For regression it
+gives `logits`, float32 [B, 1], and `score`, float32 [B].
 
 A format's packages are imported where they are used: the program runs without them.
 """
@@ -33,7 +34,9 @@ import classifier
 import evaluation
 import hugging_face_weights
 import input_pipeline
+import metrics
 import modeling_theseus
+import tasks
 import weights as weights_lib
 from errors import UserError
 from stage_folder import hash_text, move_into_place
@@ -50,14 +53,14 @@ _TIMED_RUNS, _TIMED_BATCHES = 30, 5
 _ONNX_OPSET = 17
 
 PlainClassifier = collections.namedtuple(
-    "PlainClassifier", "config weights labels vocab_file definition best"
+    "PlainClassifier", "config weights task vocab_file definition best"
 )
 """A stage's evaluated model as a plain BERT with a classifier.
 
 Fields:
   config: modeling_theseus.BertConfig, of the model's own number of layers.
   weights: OrderedDict from name, as in google-research/bert, to float32 array.
-  labels: tuple of str, in the order of the logits.
+  task: the tasks.Task that it was trained on.
   vocab_file: path of vocab.txt.
   definition: dict, what defines the run, as from StageFolder.definition.
   best: dict, where the weights come from, as in StageFolder.state.
@@ -73,13 +76,13 @@ Fields:
     [B, T] arrays of a batch, by name, to logits, float32 [B, L]. It reads nothing but `path`.
 """
 
-Row = collections.namedtuple("Row", "name difference accuracy_lost megabytes seconds")
+Row = collections.namedtuple("Row", "name difference score megabytes seconds")
 """A line of the table: an export, or the graph that the others are compared with.
 
 Fields:
   name: str.
-  difference: float, the largest of a logit; accuracy_lost: float, on all of dev, for int8
-    alone; megabytes: float; None where it does not apply.
+  difference: float, the largest of a logit; megabytes: float; None where they do not apply.
+  score: float, on all of dev, see metrics.score.
   seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
 """
 
@@ -99,10 +102,10 @@ def read_plain_classifier(folder):
     config = copy.copy(model.config)
     config.num_hidden_layers = held["suc_layers"] or config.num_hidden_layers
     named = [(modeling_theseus.plain_name(name), weights[name]) for name in weights]
-    labels = input_pipeline.TASKS[held["task_name"]].labels
+    task = tasks.recorded(held)
     best = folder.state()["best"]
     weights = collections.OrderedDict(named)
-    return PlainClassifier(config, weights, labels, model.vocab_file, held, best)
+    return PlainClassifier(config, weights, task, model.vocab_file, held, best)
 
 
 @contextlib.contextmanager
@@ -186,15 +189,18 @@ def _write_hugging_face(plain, path):
 def _hugging_face_config(plain):
     config = plain.config.to_dict()
     activation = config["hidden_act"]
+    labels = plain.task.labels or ("LABEL_0",)  # By which transformers calls a number.
     config.update(
         architectures=["BertForSequenceClassification"],
         model_type="bert",
         hidden_act=_HUGGING_FACE_ACTIVATIONS.get(activation, activation),
-        id2label={str(index): label for index, label in enumerate(plain.labels)},
-        label2id={label: index for index, label in enumerate(plain.labels)},
+        id2label={str(index): label for index, label in enumerate(labels)},
+        label2id={label: index for index, label in enumerate(labels)},
         layer_norm_eps=modeling_theseus.LAYER_NORM_EPSILON,
         pad_token_id=0,
     )
+    if plain.task.is_regression:
+        config["problem_type"] = "regression"
     return config
 
 
@@ -234,8 +240,12 @@ def _hugging_face_runner(path, plain):
 # --- saved_model ---
 
 
-def _outputs(graph):
+def _outputs(graph, task):
     """Adds what an EvaluationGraph gives to another program; returns the tensors by name."""
+    if task.is_regression:
+        return collections.OrderedDict(
+            logits=tf.identity(graph.logits, "logits"), score=tf.squeeze(graph.logits, 1, "score")
+        )
     return collections.OrderedDict(
         logits=tf.identity(graph.logits, "logits"),
         probabilities=tf.nn.softmax(graph.logits, name="probabilities"),
@@ -245,7 +255,9 @@ def _outputs(graph):
 
 def _write_saved_model(plain, path):
     with plain_session(plain.config, plain.weights) as (session, graph):
-        signature = tf.saved_model.predict_signature_def(graph.features, _outputs(graph))
+        signature = tf.saved_model.predict_signature_def(
+            graph.features, _outputs(graph, plain.task)
+        )
         builder = tf.saved_model.Builder(path)
         builder.add_meta_graph_and_variables(
             session,
@@ -277,7 +289,9 @@ def _write_onnx(plain, path):
     python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
     with plain_session(plain.config, plain.weights) as (session, graph):
         inputs = {tensor.name: name for name, tensor in graph.features.items()}
-        outputs = collections.OrderedDict((t.name, name) for name, t in _outputs(graph).items())
+        outputs = collections.OrderedDict(
+            (t.name, name) for name, t in _outputs(graph, plain.task).items()
+        )
         frozen = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), list(outputs.values())
         )
@@ -376,7 +390,8 @@ class Exporter(object):
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
         self._logits = _all_logits(self._graph, self._checked)
-        self.graph_row = Row("the graph", None, None, None, self._seconds(self._graph))
+        score = self._score(self._graph)
+        self.graph_row = Row("the graph", None, score, None, self._seconds(self._graph))
 
     def _batches(self, batch_size):
         """Returns the arrays of some pairs, spread over dev, in batches of mixed lengths."""
@@ -422,14 +437,15 @@ class Exporter(object):
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
                     "left out" % (path, difference, LARGEST_DIFFERENCE)
                 )
-            lost = None if is_float else self._accuracy(self._graph) - self._accuracy(run)
-            return Row(path, difference, lost, _megabytes(temporary), self._seconds(run))
+            size = _megabytes(temporary)
+            return Row(path, difference, self._score(run), size, self._seconds(run))
 
-    def _accuracy(self, run):
-        """Returns the accuracy of a runner on all of dev."""
+    def _score(self, run):
+        """Returns a runner's score on all of dev."""
         logits = _all_logits(run, map(self._dev_data.batch, self._dev_plan))
-        labels = [self._dev_data.label_ids[planned.rows] for planned in self._dev_plan]
-        return float((logits.argmax(axis=1) == np.concatenate(labels)).mean())
+        rows = np.concatenate([planned.rows for planned in self._dev_plan])
+        task = self._plain.task
+        return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels[rows]))
 
     def _seconds(self, run):
         return [_median_seconds(run, batches) for batches in self._timed]
@@ -437,13 +453,14 @@ class Exporter(object):
     def _describe(self, name, row):
         """Returns the content of export.json, a dict."""
         held = self._plain.definition
-        description = dict(_identity(name, held), labels=list(self._plain.labels))
+        task = self._plain.task
+        description = dict(_identity(name, held), labels=list(task.labels))
+        description["num_texts"] = task.num_texts
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = held[key]
         description["global_step"] = self._plain.best["global_step"]
         description["largest_difference"] = row.difference
-        if row.accuracy_lost is not None:
-            description["dev_accuracy_lost"] = row.accuracy_lost
+        description["dev_score"] = row.score
         return description
 
 
@@ -464,17 +481,18 @@ def _median_seconds(run, batches):
     return float(np.median(seconds))
 
 
-def format_rows(rows):
-    """Returns Rows as a table, str; the first one is the graph's."""
+def format_rows(rows, task):
+    """Returns the Rows of a tasks.Task as a table, str; the first one is the graph's."""
     width = max(len(row.name) for row in rows)
+    score_name = "dev " + task.score_name
     lines = [
-        "%-*s  difference  dev accuracy lost      MB  seconds per batch of %d   of %d"
-        % ((width, "") + TIMED_BATCH_SIZES)
+        "%-*s  difference  %s      MB  seconds per batch of %d   of %d"
+        % ((width, "", score_name) + TIMED_BATCH_SIZES)
     ]
     for row in rows:
         cells = [
             "%12s" % _cell("%.1e", row.difference),
-            "%19s" % _cell("%.4f", row.accuracy_lost),
+            "  %*.4f" % (len(score_name), row.score),
             "%8s" % _cell("%.1f", row.megabytes),
             "%25.4f%8.4f" % tuple(row.seconds),
         ]

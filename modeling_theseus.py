@@ -617,7 +617,7 @@ def classifier(
     Args:
       features: dict of int32 [B, T] tensors: input_ids, input_mask, segment_ids.
       config: a BertConfig.
-      num_labels: int.
+      num_labels: int; 1 for regression, whose logit is the number itself.
       groups, path: see `transformer_model_theseus`.
       random_key: a RandomKey for training; None: no dropout.
       compute_type: see `BertModel`; the pooler and the classifier are float32.
@@ -656,6 +656,23 @@ def classification_loss(logits, label_ids, global_batch_size):
       float32 scalar.
     """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
+
+
+def regression_loss(logits, labels, global_batch_size):
+    """The loss of a task whose label is a number: squared error, averaged as above.
+
+    Source: transformers, BertForSequenceClassification with one label.
+
+    Args:
+      logits: float32 [B, 1].
+      labels: float32 [B].
+      global_batch_size: see `classification_loss`.
+
+    Returns:
+      float32 scalar.
+    """
+    losses = tf.square(logits[:, 0] - labels)
     return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
 
 

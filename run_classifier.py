@@ -14,7 +14,7 @@ import types
 
 from absl import app, flags, logging
 
-import input_pipeline
+import tasks
 from errors import UserError
 
 FLAGS = flags.FLAGS
@@ -25,7 +25,7 @@ EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 flags.DEFINE_string(
     "data_dir", "data/sample", "Folder with train, dev and test, each .txt or .tsv."
 )
-flags.DEFINE_enum("task_name", "lcqmc_pair", sorted(input_pipeline.TASKS), "The task.")
+flags.DEFINE_enum("task_name", "lcqmc_pair", list(tasks.TASKS), "The task.")
 flags.DEFINE_string(
     "bert_pretrained_model",
     "data/tiny_bert",
@@ -43,12 +43,25 @@ flags.DEFINE_string("stage_0_outputdir", "out_0", "Output folder of --finetune_p
 flags.DEFINE_string("stage_1_outputdir", "out_1", "Output folder of module replacing.")
 flags.DEFINE_string("stage_2_outputdir", "out_2", "Output folder of --finetune_suc.")
 flags.DEFINE_list("eval_files", [], "Labelled files that --do_eval evaluates too, each by itself.")
-flags.DEFINE_string("predict_file", None, "File for --do_predict. Unset: data_dir's test.")
+flags.DEFINE_string(
+    "predict_file",
+    None,
+    "File for --do_predict; - is standard input, whose predictions go to standard output. Unset: "
+    "data_dir's test.",
+)
 flags.DEFINE_string(
     "cache_dir",
     ".cache",
     "Folder that keeps encoded training pairs for the next start; empty: none.",
 )
+
+# Columns and labels of --task_name=tsv.
+flags.DEFINE_string(
+    "text_a_column", None, "The text's column: its name in the header, or its number from 1."
+)
+flags.DEFINE_string("text_b_column", None, "The second text's column, where there is one.")
+flags.DEFINE_string("label_column", None, "The label's column.")
+flags.DEFINE_list("labels", [], "The labels, in the order of their ids. Unset: those of train.")
 
 # Verbs.
 flags.DEFINE_bool("do_train", False, "Train the stage, or go on where it was interrupted.")
@@ -56,6 +69,14 @@ flags.DEFINE_bool("do_eval", False, "Evaluate the stage's best checkpoint.")
 flags.DEFINE_bool("do_predict", False, "Write the best checkpoint's predictions.tsv.")
 flags.DEFINE_bool("do_export", False, "Write the best checkpoint's model for other programs.")
 flags.DEFINE_enum("eval_split", "dev", ["dev", "test"], "What --do_eval evaluates.")
+flags.DEFINE_float(
+    "threshold",
+    None,
+    "For two labels: the probability of the second one from which on it is predicted. Unset: the "
+    "more probable one is.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 flags.DEFINE_list(
     "export_format",
     [],
@@ -109,11 +130,13 @@ flags.DEFINE_enum(
 
 # Training.
 flags.DEFINE_integer(
-    "max_seq_length", 128, "Longest pair in tokens, [CLS] and both [SEP] included.", lower_bound=5
+    "max_seq_length", 128, "Longest example in tokens, [CLS] and [SEP] included.", lower_bound=5
 )
-flags.DEFINE_integer("train_batch_size", 64, "Pairs in a step.", lower_bound=1)
-flags.DEFINE_integer("eval_batch_size", 64, "Pairs in a batch of --do_eval.", lower_bound=1)
-flags.DEFINE_integer("predict_batch_size", 1024, "Pairs in a batch of --do_predict.", lower_bound=1)
+flags.DEFINE_integer("train_batch_size", 64, "Examples in a step.", lower_bound=1)
+flags.DEFINE_integer("eval_batch_size", 64, "Examples in a batch of --do_eval.", lower_bound=1)
+flags.DEFINE_integer(
+    "predict_batch_size", 1024, "Examples in a batch of --do_predict.", lower_bound=1
+)
 flags.DEFINE_float("learning_rate", 2e-5, "Learning rate after the warm-up.", lower_bound=0.0)
 flags.DEFINE_float(
     "num_train_epochs",
@@ -216,6 +239,24 @@ def _names_files_once(values):
     return not files or (values["do_eval"] and all(files) and len(set(files)) == len(files))
 
 
+@_rule(
+    ["task_name", "text_a_column", "text_b_column", "label_column", "labels"],
+    "columns and labels are for --task_name=tsv; columns are numbered from 1; labels are "
+    "different ones, two at least",
+)
+def _describes_tsv(values):
+    labels = values["labels"]
+    columns = [values[name] for name in ("text_a_column", "text_b_column", "label_column")]
+    are_labels = not labels or (len(set(labels)) == len(labels) > 1 and all(labels))
+    is_free = values["task_name"] == "tsv" or not (labels or any(columns))
+    return is_free and are_labels and "0" not in columns and "" not in columns
+
+
+@_rule(["threshold", "do_eval", "do_predict"], "--threshold needs --do_eval or --do_predict")
+def _applies_threshold(values):
+    return values["threshold"] is None or values["do_eval"] or values["do_predict"]
+
+
 @_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")
 def _predicts_file(values):
     return values["predict_file"] is None or values["do_predict"]
@@ -280,7 +321,7 @@ def refuse_missing_paths(options):
     files = [("eval_files", path) for path in options.eval_files]
     files += [("predict_file", options.predict_file)] if options.predict_file else []
     for name, path in files:
-        if not os.path.exists(path):
+        if path != "-" and not os.path.exists(path):
             fail("--%s: there is no file %s" % (name, path))
     reads_splits = options.do_train or options.do_eval or options.do_export
     if (reads_splits or not options.predict_file) and not os.path.isdir(options.data_dir):
@@ -317,6 +358,9 @@ def main(argv):
         stages.Command(options).run()
     except UserError as error:
         fail(error)
+    except BrokenPipeError:  # Who reads the predictions, such as head, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on from the last checkpoint")
 

@@ -6,9 +6,12 @@ stage 2  successor    --finetune_suc  trains the successor alone
 """
 
 import collections
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import sys
 import time
 
 import numpy as np
@@ -19,7 +22,10 @@ import classifier
 import evaluation
 import export_successor
 import input_pipeline
+import metrics
 import pretrained
+import reading
+import tasks
 import tokenization
 import training
 import weights as weights_lib
@@ -32,14 +38,16 @@ weights.open_weights returns them."""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
-# What encoded training pairs depend on, out of a run's definition, and on this program.
+# What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ("train_data", "max_train_examples", "vocab", "task_name", "max_seq_length")
-_ENCODING_KEYS += ("do_lower_case",)
-_CACHE_VERSION = 1
+_ENCODING_KEYS += ("do_lower_case", "labels", "columns")
+_CACHE_VERSION = 2
 # What a message calls a part of the definition that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
+    "num_texts": "--text_b_column: the number of texts",
+    "columns": "--text_a_column, --text_b_column, --label_column",
 }
 # The parts that are contents of files: the flags that lead to them, and what has changed.
 _CONTENTS = {
@@ -51,7 +59,8 @@ _CONTENTS = {
 }
 
 ExampleFile = collections.namedtuple("ExampleFile", "name path is_labelled num_examples")
-"""A file of pairs: what to call it, where it is, whether each pair must have a label."""
+"""A file of examples: what to call it, where it is, whether each must have a label; and how
+many it holds, None where it can be read but once."""
 
 
 class Command(object):
@@ -66,7 +75,6 @@ class Command(object):
             the command or is the default.
         """
         self.options = options
-        self.task = input_pipeline.TASKS[options.task_name]
         self.stage, flag = training.REPLACING, "stage_1_outputdir"
         if options.finetune_pre:
             self.stage, flag = training.PREDECESSOR, "stage_0_outputdir"
@@ -74,6 +82,7 @@ class Command(object):
             self.stage, flag = training.SUCCESSOR, "stage_2_outputdir"
         self.folder = StageFolder(getattr(options, flag), flag)
         self.padded_length = options.max_seq_length if options.pad_to_max_length else None
+        self.task = self._find_task()
 
     def run(self):
         """Carries out the verbs of the command line, in their order."""
@@ -82,13 +91,15 @@ class Command(object):
             classifier.check_precision(self.options.precision)
         if self.options.do_export:
             export_successor.refuse_missing_packages(self._export_paths())
-        export_pairs = self._read(self._split("dev")) if self.options.do_export else None
+        if self.options.threshold is not None and len(self.task.labels) != 2:
+            raise UserError("--threshold: is for two labels; this task has others")
+        export_pairs = self._read_split("dev") if self.options.do_export else None
         eval_sets = self._find_eval_sets() if self.options.do_eval else None
         predict_set = self._find_predict_set() if self.options.do_predict else None
         start = self._find_start() if self.options.do_train else None
         if start is None:
             self.folder.best_checkpoint()
-        with self.folder.locked():
+        with self.folder.locked() if self._writes() else contextlib.nullcontext():
             if self.options.do_train:
                 self.train(start)
             if self.options.do_eval:
@@ -97,6 +108,33 @@ class Command(object):
                 self.predict(predict_set)
             if self.options.do_export:
                 self.export(export_pairs)
+
+    def _writes(self):
+        """Returns whether a verb writes to the folder: all but predicting from a pipe do."""
+        options = self.options
+        other = options.do_train or options.do_eval or options.do_export
+        return other or options.predict_file != reading.STANDARD_INPUT
+
+    # --- The task ---
+
+    def _find_task(self):
+        """Returns the tasks.Task; what it leaves open is the folder's, or the training data's."""
+        options = self.options
+        task = tasks.TASKS[options.task_name]
+        if not task.takes_columns:
+            return task
+        task = tasks.with_columns(task, self._columns())
+        if options.labels:
+            task = dataclasses.replace(task, labels=tuple(options.labels))
+        held = self.folder.definition()
+        if held and held["task_name"] == task.name:
+            return tasks.recorded(held, task)
+        train_file = reading.find_files(options.data_dir, task, "train")[0]
+        return reading.complete_task(task, train_file)
+
+    def _columns(self):
+        options = self.options
+        return tasks.Columns(options.text_a_column, options.text_b_column, options.label_column)
 
     # --- Training ---
 
@@ -111,8 +149,10 @@ class Command(object):
         if not self.folder.state()["is_finished"]:
             stage = "stage %d, %s" % (training.STAGES.index(self.stage), self.stage)
             place = "%s, in %s" % (stage, self.folder.path)
-            logging.info("%s: %d steps on %d pairs", place, num_steps, len(train_data))
-            dev_data = self._encode(self._read(self._split("dev")), tokenizer)
+            logging.info("%s: %d steps on %d examples", place, num_steps, len(train_data))
+            if self.task.takes_columns:
+                logging.info("the labels are %s", ", ".join(self.task.labels))
+            dev_data = self._encode(self._read_split("dev"), tokenizer)
             self._train_on(train_data, dev_data, settings, start, definition)
         self._write_training_time(settings, len(train_data))
         print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
@@ -121,9 +161,9 @@ class Command(object):
         """Returns the training pairs encoded, from the cache where they were encoded before."""
 
         def encode():
-            examples = self._read(self._split("train"))
             count = self.options.max_train_examples
-            return self._encode(input_pipeline.sample_examples(examples, count), tokenizer)
+            sample = reading.sample_examples(self._read_split("train"), count)
+            return self._encode(sample, tokenizer)
 
         if not self.options.cache_dir:
             return encode()
@@ -137,7 +177,7 @@ class Command(object):
         groups = training.module_groups(self.stage, config, self.options.suc_layers)
         _, num_steps = training.num_steps(settings, len(train_data))
         with classifier.new_session(training.gains_by_rewrites(config)) as session:
-            graph = training.build_graph(settings, config, len(self.task.labels), groups, num_steps)
+            graph = training.build_graph(settings, config, self.task, groups, num_steps)
             fit = training.match_weights(settings, start.weights, tf.trainable_variables())
             self.folder.claim(definition, _model_files(start.model))
             trainer = training.Trainer(
@@ -163,7 +203,17 @@ class Command(object):
                 "--suc_layers=%d, or another folder with --%s"
                 % (source.path, held, options.suc_layers, held, source.flag)
             )
+        self._refuse_other_labels(source)
         return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
+
+    def _refuse_other_labels(self, source):
+        """Raises UserError where a StageFolder's classifier was trained on a tsv's other labels."""
+        labels = source.definition().get("labels")
+        if labels and self.task.takes_columns and tuple(labels) != self.task.labels:
+            raise UserError(
+                "--labels: %s was trained on %s, this command has %s; give the same"
+                % (source.path, ",".join(labels), ",".join(self.task.labels))
+            )
 
     def _plain_start(self):
         """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
@@ -223,8 +273,9 @@ class Command(object):
         definition.update(self._model_definition())
         definition.update(
             max_train_examples=self.options.max_train_examples,
-            train_data=hash_files([self._split("train")]),
-            dev_data=hash_files([self._split("dev")]),
+            columns=list(self._columns()) if self.task.takes_columns else None,
+            train_data=hash_files(self._files("train")),
+            dev_data=hash_files(self._files("dev")[:1]),
             bert_config=start.model.config.to_dict(),
             vocab=_hash_vocab(start.model),
             weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
@@ -255,40 +306,70 @@ class Command(object):
         best, (split, split_metrics) = self.folder.state()["best"], results[0]
         report = collections.OrderedDict(split=split, **split_metrics)
         report.update(global_step=best["global_step"], checkpoint=best["checkpoint"])
-        report["precision"] = self.options.precision or self.folder.definition()["precision"]
+        report["compute_type"] = self.options.precision or self.folder.definition()["precision"]
+        report["threshold"] = self.options.threshold
         report["eval_files"] = dict(results[1:])
         self.folder.write_json("eval_results.json", report)
-        speed = sum(metrics["num_examples"] for _, metrics in results) / seconds
+        speed = sum(values["num_examples"] for _, values in results) / seconds
         self.folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
-        print(evaluation.format_table(results), flush=True)
+        print("\n".join(self._describe_results(results)), flush=True)
 
     def _evaluate_set(self, trained, labelled):
-        logits, label_ids = [], []
-        for _, encoded, values in self._classify(trained, labelled, self.options.eval_batch_size):
-            logits.append(values)
-            label_ids.append(encoded.label_ids)
-        return evaluation.compute_metrics(np.concatenate(logits), np.concatenate(label_ids))
+        """Returns the metrics of an ExampleFile, with the confusion table and best threshold."""
+        parts = list(self._classify(trained, labelled, self.options.eval_batch_size))
+        labels = np.concatenate([encoded.labels for _, encoded, _ in parts])
+        logits = np.concatenate([values for _, _, values in parts])
+        found = metrics.compute(self.task, logits, labels, self.options.threshold)
+        if not self.task.is_regression:
+            found["confusion"] = metrics.confusion(
+                self.task, logits, labels, self.options.threshold
+            )
+        if len(self.task.labels) == 2:
+            found["best_threshold"] = metrics.best_threshold(logits, labels)
+        return found
+
+    def _describe_results(self, results):
+        """Yields the table of all files, and what more is to be said of the first."""
+        yield metrics.format_table(results)
+        _, found = results[0]
+        if "confusion" in found:
+            yield "\n" + metrics.format_confusion(self.task, found["confusion"])
+        if self.options.eval_split == "dev" and found.get("best_threshold"):
+            yield "\n" + metrics.format_threshold(found["best_threshold"])
 
     def predict(self, predict_set):
-        """Writes predictions.tsv for a file's examples, labelled or not, in their order."""
+        """Writes the predictions for a file's examples, labelled or not, in their order.
+
+        Those of a file go to predictions.tsv, those of standard input to standard output.
+        """
         with self._trained_classifier(self.options.precision) as trained:
             start = time.perf_counter()
             pools = self._classify(trained, predict_set, self.options.predict_batch_size)
-            with self.folder.writing("predictions.tsv") as writer:
+            with self._predictions_writer(predict_set) as writer:
                 count = evaluation.write_predictions(
-                    writer, self.task, ((examples, logits) for examples, _, logits in pools)
+                    writer,
+                    self.task,
+                    ((rows, logits) for rows, _, logits in pools),
+                    self.options.threshold,
                 )
             seconds = time.perf_counter() - start
+        if predict_set.path == reading.STANDARD_INPUT:
+            return
         self.folder.update_json(
             "timing.json", predict_seconds=seconds, predict_examples_per_second=count / seconds
         )
         print("%d predictions in %s" % (count, self.folder.file("predictions.tsv")), flush=True)
 
+    def _predictions_writer(self, predict_set):
+        if predict_set.path == reading.STANDARD_INPUT:
+            return io.open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", closefd=False)
+        return self.folder.writing("predictions.tsv")
+
     def _classify(self, trained, chosen, batch_size):
         """Yields (Examples, EncodedExamples, logits) of one pool of a file after another."""
-        examples = input_pipeline.iterate_examples(chosen.path, self.task, chosen.is_labelled)
+        rows = reading.iterate_examples(chosen.path, self.task, chosen.is_labelled)
         with evaluation.progress_bar(chosen.name, chosen.num_examples) as bar:
-            for pool in input_pipeline.cut_into_pools(examples, batch_size):
+            for pool in input_pipeline.cut_into_pools(rows, batch_size):
                 encoded = self._encode(pool, trained.tokenizer)
                 yield (
                     pool,
@@ -314,7 +395,7 @@ class Command(object):
             batch_size = self.options.eval_batch_size
             exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
             rows = [exporter.export(name, path) for name, path in paths.items()]
-        print(export_successor.format_rows([exporter.graph_row] + rows), flush=True)
+        print(export_successor.format_rows([exporter.graph_row] + rows, self.task), flush=True)
 
     def _export_paths(self):
         """Returns the folder of each export by the name of its format."""
@@ -335,35 +416,42 @@ class Command(object):
 
     def _find_eval_sets(self):
         split = self.options.eval_split
-        files = [(split, self._split(split))] + [(path, path) for path in self.options.eval_files]
+        files = list(zip(self.task.files(split), self._files(split)))
+        files += [(path, path) for path in self.options.eval_files]
         logging.info("evaluating on %s", ", ".join(path for _, path in files))
         return [self._check_file(name, path, is_labelled=True) for name, path in files]
 
     def _find_predict_set(self):
-        path = self.options.predict_file or self._split("test")
+        path = self.options.predict_file or self._files("test")[0]
+        if path == reading.STANDARD_INPUT:
+            return ExampleFile("predict", path, False, num_examples=None)
         return self._check_file("predict", path, is_labelled=False)
 
     def _check_file(self, name, path, is_labelled):
         """Reads a file to its end; returns it as an ExampleFile."""
-        examples = input_pipeline.iterate_examples(path, self.task, is_labelled)
-        return ExampleFile(name, path, is_labelled, sum(1 for _ in examples))
+        rows = reading.iterate_examples(path, self.task, is_labelled)
+        return ExampleFile(name, path, is_labelled, sum(1 for _ in rows))
 
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""
         values = {key: getattr(self.options, key) for key in _MODEL_FLAGS}
         if self.stage == training.PREDECESSOR:
             values["suc_layers"] = None
+        is_open = self.task.takes_columns
+        values["labels"] = list(self.task.labels) if is_open else None
+        values["num_texts"] = self.task.num_texts if is_open else None
         return dict(values, stage=self.stage)
 
-    def _split(self, name):
-        return input_pipeline.find_split(self.options.data_dir, name)
+    def _files(self, split):
+        return reading.find_files(self.options.data_dir, self.task, split)
 
-    def _read(self, path):
-        return input_pipeline.read_examples(path, self.task)
+    def _read_split(self, split):
+        """Returns the Examples of a split; of its first file where it has several."""
+        return reading.read_examples(self._files(split)[0], self.task)
 
-    def _encode(self, examples, tokenizer):
+    def _encode(self, rows, tokenizer):
         length = self.options.max_seq_length
-        return input_pipeline.encode_examples(examples, self.task, tokenizer, length)
+        return input_pipeline.encode_examples(rows, self.task, tokenizer, length)
 
 
 def read_trained_model(folder, options):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import evaluation
 import input_pipeline
+import metrics
 import modeling_theseus
 import operations
 import optimization_theseus
@@ -60,12 +61,13 @@ class Reporting:
 
 
 TrainingGraph = collections.namedtuple(
-    "TrainingGraph", "features label_ids loss replacing_rate path train_op evaluation trained"
+    "TrainingGraph", "task features labels loss replacing_rate path train_op evaluation trained"
 )
 """The graph of one stage.
 
 Fields:
-  features, label_ids: placeholders; int32 [B, T] each, by name, and int32 [B].
+  task: the tasks.Task that it was built for.
+  features, labels: placeholders; int32 [B, T] each, by name, and int32 or float32 [B].
   loss, replacing_rate: float32 scalars.
   path: bool [M], the modules replaced in this step.
   train_op: updates what trains, and adds 1 to the global step.
@@ -125,8 +127,8 @@ def gains_by_rewrites(config):
     return config.hidden_size >= operations.WIDE
 
 
-def build_graph(settings, config, num_labels, groups, num_train_steps):
-    """Builds a TrainingGraph in the default graph, whose seed it sets."""
+def build_graph(settings, config, task, groups, num_train_steps):
+    """Builds a TrainingGraph for a tasks.Task in the default graph, whose seed it sets."""
     tf.set_random_seed(settings.seed)
     step = tf.identity(tf.train.get_or_create_global_step())
     evaluated = evaluated_path(settings.stage, groups)
@@ -136,13 +138,14 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         path = modeling_theseus.draw_path(settings.seed, step, rate, len(groups))
 
     features = modeling_theseus.feature_placeholders()
-    label_ids = tf.placeholder(tf.int32, [None], name="label_ids")
+    label_type = tf.float32 if task.is_regression else tf.int32
+    labels = tf.placeholder(label_type, [None], name="labels")
     random_key = modeling_theseus.RandomKey(settings.seed, step)
     compute_type = tf.as_dtype(settings.precision)
     logits = modeling_theseus.classifier(
-        features, config, num_labels, groups, path, random_key, compute_type
+        features, config, task.num_outputs, groups, path, random_key, compute_type
     )
-    loss = modeling_theseus.classification_loss(logits, label_ids, tf.shape(label_ids)[0])
+    loss = _loss(task)(logits, labels, tf.shape(labels)[0])
 
     trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
     train_op = optimization_theseus.create_optimizer_for_bert_theseus(
@@ -152,9 +155,20 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
     )
-    evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated, compute_type)
+    evaluation_graph = evaluation.build_graph(
+        config, task.num_outputs, groups, evaluated, compute_type
+    )
     path = tf.convert_to_tensor(path)
-    return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
+    return TrainingGraph(
+        task, features, labels, loss, rate, path, train_op, evaluation_graph, trained
+    )
+
+
+def _loss(task):
+    """Returns the task's loss, a function of (logits, labels, global_batch_size)."""
+    if task.is_regression:
+        return modeling_theseus.regression_loss
+    return modeling_theseus.classification_loss
 
 
 def describe_variables(trained, variables):
@@ -313,7 +327,7 @@ class Trainer(object):
         start = time.perf_counter()
         graph = self.graph
         feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
-        feed[graph.label_ids] = self.train_data.label_ids[planned.rows]
+        feed[graph.labels] = self.train_data.labels[planned.rows]
         fetches = StepValues(graph.loss, graph.replacing_rate, graph.path)
         values, _ = self.session.run([fetches, graph.train_op], feed)
         if not np.isfinite(values.loss):
@@ -359,7 +373,8 @@ class Trainer(object):
 
     def _evaluate(self, step):
         """Evaluates on dev, and keeps the weights if they are the best so far."""
-        metrics, seconds = evaluation.evaluate(
+        values, seconds = evaluation.evaluate(
+            self.graph.task,
             self.session,
             self.graph.evaluation,
             self.dev_data,
@@ -367,23 +382,29 @@ class Trainer(object):
             self.settings.padded_length,
             "dev",
         )
-        best = self._state["best"]
-        if best is None or metrics["accuracy"] > best["accuracy"]:
-            entry = self._save("best", step)
-            self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
-        self._state["evaluations"].append(dict(metrics, global_step=step))
+        if self._is_best(values):
+            self._state["best"] = self._save("best", step)
+        self._state["evaluations"].append(dict(values, global_step=step))
         self._state["is_finished"] = step == self.num_steps
         self.folder.commit(self._state)
         logging.info(
-            "epoch %.4g of %g, step %d: dev accuracy %.4f, F1 %.4f, loss %.4f (%.1f s)",
+            "epoch %.4g of %g, step %d: dev %s (%.1f s)",
             step / self.steps_per_epoch,
             self.settings.num_train_epochs,
             step,
-            metrics["accuracy"],
-            metrics["f1"],
-            metrics["loss"],
+            metrics.headline(self.graph.task, values),
             seconds,
         )
+
+    def _is_best(self, values):
+        task, best = self.graph.task, best_evaluation(self._state)
+        return best is None or metrics.score(task, values) > metrics.score(task, best)
+
+
+def best_evaluation(state):
+    """Returns the dev metrics of a stage's best checkpoint, a dict; None where there is none."""
+    step = state["best"] and state["best"]["global_step"]
+    return next((e for e in state["evaluations"] if e["global_step"] == step), None)
 
 
 def evaluations_table(state, steps_per_epoch):
@@ -394,7 +415,7 @@ def evaluations_table(state, steps_per_epoch):
         step = entry["global_step"]
         mark = "  best" if step == best else ""
         rows.append(("epoch %.4g, step %d%s" % (step / steps_per_epoch, step, mark), entry))
-    return evaluation.format_table(rows)
+    return metrics.format_table(rows)
 
 
 class _Progress(object):

@@ -37,16 +37,18 @@ import classifier  # noqa: E402
 import evaluation  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
+import reading  # noqa: E402
+import tasks  # noqa: E402
 from errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
-TASK = input_pipeline.TASKS["lcqmc_pair"]
+TASK = tasks.TASKS["lcqmc_pair"]
 
 TimedModel = collections.namedtuple("TimedModel", "layers session graph")
 """A classifier of that many layers; `graph` is an evaluation.EvaluationGraph."""
 
 Batch = collections.namedtuple("Batch", "examples planned")
-"""A list of input_pipeline.Example, and the same as a PlannedBatch of all encoded ones."""
+"""A list of reading.Example, and the same as a PlannedBatch of all encoded ones."""
 
 
 def random_pairs(tokenizer, count, sentence_tokens):
@@ -58,7 +60,7 @@ def random_pairs(tokenizer, count, sentence_tokens):
     def sentence():
         return "".join(random.choice(words, sentence_tokens))
 
-    return [input_pipeline.Example(sentence(), sentence(), None) for _ in range(count)]
+    return [reading.Example(sentence(), sentence(), None) for _ in range(count)]
 
 
 def make_batches(examples, encoded, batch_size, count):
@@ -182,7 +184,7 @@ def run():
 def example_sets(tokenizer, largest_batch):
     """Yields lists of Examples: dev of --data_dir, or random pairs of each length."""
     if FLAGS.data_dir:
-        yield input_pipeline.read_examples(input_pipeline.find_split(FLAGS.data_dir, "dev"), TASK)
+        yield reading.read_examples(reading.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
         return
     for sentence_tokens in map(int, FLAGS.sentence_tokens):
         yield random_pairs(tokenizer, 4 * largest_batch, sentence_tokens)

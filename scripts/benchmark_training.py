@@ -42,10 +42,13 @@ import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
+import reading  # noqa: E402
+import tasks  # noqa: E402
 import training  # noqa: E402
 from errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
+TASK = tasks.TASKS["lcqmc_pair"]
 
 Row = collections.namedtuple("Row", "stage suc_layers rate batch_size precision")
 """What one row of the table measures."""
@@ -145,7 +148,7 @@ def measure(row, options):
     with classifier.new_session(training.gains_by_rewrites(model.config)) as session:
         classifier.check_precision(row.precision)
         settings = make_settings(row, options["train_scope"])
-        graph = training.build_graph(settings, model.config, 2, groups, num_train_steps=10**6)
+        graph = training.build_graph(settings, model.config, TASK, groups, num_train_steps=10**6)
         steps = time_steps(session, graph, encoded, plan)
         profile = profile_step(session, graph, encoded, plan) if options["profile"] else None
     flops = [
@@ -160,12 +163,11 @@ def measure(row, options):
 
 def read_pairs(model, options):
     """Returns training pairs as EncodedExamples."""
-    task = input_pipeline.TASKS["lcqmc_pair"]
-    path = input_pipeline.find_split(options["data_dir"], "train")
-    examples = input_pipeline.read_examples(path, task)
-    examples = input_pipeline.sample_examples(examples, options["max_train_examples"])
+    path = reading.find_files(options["data_dir"], TASK, "train")[0]
+    examples = reading.read_examples(path, TASK)
+    examples = reading.sample_examples(examples, options["max_train_examples"])
     tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
-    return input_pipeline.encode_examples(examples, task, tokenizer, options["max_seq_length"])
+    return input_pipeline.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 
 def spaced_plan(lengths, batch_size, count, padded_length):
@@ -220,7 +222,7 @@ def time_steps(session, graph, encoded, plan):
 def make_feed(graph, encoded, planned):
     """Returns the feed of a PlannedBatch."""
     feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
-    feed[graph.label_ids] = encoded.label_ids[planned.rows]
+    feed[graph.labels] = encoded.labels[planned.rows]
     return feed
 
 

@@ -1,10 +1,11 @@
-"""Compares trained models: layers, parameters, dev accuracy, and seconds per batch of 10.
+"""Compares trained models: layers, parameters, score on dev, and seconds per batch of 10.
 
     python scripts/compare_models.py out_0 out_2 [...] [--data_dir=data/sample]
 
 Takes the output folders of stages; the first one, usually the predecessor's, is what the
-others are compared with. The accuracy is that of the folder's best checkpoint on dev. The
-time is that of the graph on tokenized pairs of dev; the models take turns, batch by batch.
+others are compared with. The score is that of the folder's best checkpoint on dev: accuracy,
+or what the task is measured by. The time is that of the graph on tokenized examples of dev;
+the models take turns, batch by batch.
 """
 
 import contextlib
@@ -21,7 +22,10 @@ from absl import app, flags  # noqa: E402
 
 import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
+import metrics  # noqa: E402
 import modeling_theseus  # noqa: E402
+import reading  # noqa: E402
+import tasks  # noqa: E402
 import training  # noqa: E402
 from errors import UserError  # noqa: E402
 
@@ -38,11 +42,11 @@ class TimedModel(object):
         """Takes a StageFolder and its classifier.TrainedClassifier."""
         held = folder.definition()
         self.name = folder.path
-        self.accuracy = folder.state()["best"]["accuracy"]
         self.session, self.graph, tokenizer = loaded
-        task = input_pipeline.TASKS[held["task_name"]]
-        path = input_pipeline.find_split(FLAGS.data_dir, "dev")
-        examples = input_pipeline.read_examples(path, task)
+        self.task = task = tasks.recorded(held)
+        self.score = metrics.score(task, training.best_evaluation(folder.state()))
+        path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
+        examples = reading.read_examples(path, task)
         self.encoded = input_pipeline.encode_examples(
             examples, task, tokenizer, held["max_seq_length"]
         )
@@ -72,20 +76,22 @@ def median_seconds(models):
 def format_rows(models, seconds):
     """Returns the table, str."""
     width = max(len(model.name) for model in models)
+    score_name = "dev " + models[0].task.score_name
     lines = [
-        "%-*s  layers  parameters  dev accuracy    kept  seconds per batch of %d  speed-up"
-        % (width, "model", FLAGS.batch_size)
+        "%-*s  layers  parameters  %s    kept  seconds per batch of %d  speed-up"
+        % (width, "model", score_name, FLAGS.batch_size)
     ]
     for model, spent in zip(models, seconds):
         lines.append(
-            "%-*s  %6d  %10s  %12.4f  %5.1f%%  %*.4f  %7.2fx"
+            "%-*s  %6d  %10s  %*.4f  %6s  %*.4f  %7.2fx"
             % (
                 width,
                 model.name,
                 model.num_layers,
                 "{:,}".format(model.num_parameters),
-                model.accuracy,
-                100 * model.accuracy / models[0].accuracy,
+                len(score_name),
+                model.score,
+                "%.1f%%" % (100 * model.score / models[0].score) if models[0].score > 0 else "-",
                 21 + len(str(FLAGS.batch_size)),
                 spent,
                 seconds[0] / spent,

@@ -35,6 +35,8 @@ import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
+import reading  # noqa: E402
+import tasks  # noqa: E402
 import weights as weights_lib  # noqa: E402
 from tokenization import FullTokenizer  # noqa: E402
 
@@ -69,9 +71,9 @@ def main(argv):
     classifier.set_up_tensorflow()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
-    task = input_pipeline.TASKS["lcqmc_pair"]
-    path = input_pipeline.find_split(FLAGS.data_dir, "train")
-    examples = input_pipeline.read_examples(path, task)
+    task = tasks.TASKS["lcqmc_pair"]
+    path = reading.find_files(FLAGS.data_dir, task, "train")[0]
+    examples = reading.read_examples(path, task)
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     tokenizer = write_vocabulary(FLAGS.output_dir, examples)
     config = write_config(FLAGS.output_dir, len(tokenizer.vocab))

@@ -183,5 +183,6 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
         entry = folder.new_checkpoint("best", 7)
         path = folder.file(entry["checkpoint"])
         tf.train.Saver().save(new_session, path, write_meta_graph=False, write_state=False)
-        folder.commit(dict(folder.state(), best=dict(entry, accuracy=0.5)))
+        evaluations = [{"accuracy": 0.5, "global_step": 7}]
+        folder.commit(dict(folder.state(), best=entry, evaluations=evaluations))
     return folder

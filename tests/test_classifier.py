@@ -10,6 +10,9 @@ import pytest
 import classifier
 import evaluation
 import input_pipeline
+import metrics
+import reading
+import tasks
 from conftest import ROOT, run, write_stage
 from errors import UserError
 
@@ -26,15 +29,15 @@ def pairs(random_data):
 
 
 def test_it_says_what_the_stages_graph_says(folder, pairs):
-    examples = [input_pipeline.Example(text_a, text_b, None) for text_a, text_b in pairs]
+    examples = [reading.Example(text_a, text_b, None) for text_a, text_b in pairs]
     with classifier.load(folder) as (session, graph, tokenizer):
-        task = input_pipeline.TASKS["lcqmc_pair"]
+        task = tasks.TASKS["lcqmc_pair"]
         encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
         logits = evaluation.compute_logits(session, graph, encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
         assert model.labels == ("0", "1") and model.classify([]) == []
-    np.testing.assert_allclose([p for _, p in found], evaluation.softmax(logits), atol=1e-5)
+    np.testing.assert_allclose([p for _, p in found], metrics.probabilities(logits), atol=1e-5)
     assert [label for label, _ in found] == [str(row.argmax()) for row in logits]
 
 

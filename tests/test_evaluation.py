@@ -1,4 +1,4 @@
-"""Metrics against numbers worked out by hand, and predictions as a user reads them."""
+"""Predictions as a user reads them."""
 
 import io
 
@@ -6,50 +6,18 @@ import numpy as np
 import pytest
 
 import evaluation
-import input_pipeline
-from input_pipeline import Example
+import tasks
+from reading import Example
 
-TASK = input_pipeline.TASKS["lcqmc_pair"]
-# Predicted 1 1 1 0 0, with the probabilities of label 1: 0.75, 0.75, 0.75, 0.25, 0.25.
-LOGITS = np.log([[0.25, 0.75]] * 3 + [[0.75, 0.25]] * 2)
-LABELS = np.array([1, 1, 0, 1, 0])
-
-
-def test_metrics_worked_out_by_hand():
-    metrics = evaluation.compute_metrics(LOGITS, LABELS)
-    assert metrics["accuracy"] == pytest.approx(3 / 5)
-    assert metrics["precision"] == pytest.approx(2 / 3)
-    assert metrics["recall"] == pytest.approx(2 / 3)
-    assert metrics["f1"] == pytest.approx(2 / 3)
-    loss = -(3 * np.log(0.75) + 2 * np.log(0.25)) / 5
-    assert metrics["loss"] == pytest.approx(loss)
-    assert metrics["majority_class_rate"] == pytest.approx(3 / 5)
-    assert metrics["num_examples"] == 5
-
-
-def test_metrics_where_nothing_is_predicted_positive():
-    metrics = evaluation.compute_metrics(np.tile([1.0, 0.0], [5, 1]), LABELS)
-    assert metrics["precision"] == metrics["recall"] == metrics["f1"] == 0.0
-
-
-def test_a_loss_beyond_float64_is_finite():
-    metrics = evaluation.compute_metrics(np.array([[2000.0, 0.0]]), np.array([1]))
-    assert 700 < metrics["loss"] < 710
-
-
-def test_a_table_has_a_row_for_each_name():
-    metrics = evaluation.compute_metrics(LOGITS, LABELS)
-    lines = evaluation.format_table([("dev", metrics), ("business.tsv", metrics)]).split("\n")
-    assert lines[0].split() == "examples accuracy majority precision recall f1 loss".split()
-    assert lines[2].split()[:3] == ["business.tsv", "5", "0.6000"]
-    assert len({len(line) for line in lines}) == 1
+TASK = tasks.TASKS["lcqmc_pair"]
+LOGITS = np.log([[0.25, 0.75], [0.75, 0.25]])
 
 
 @pytest.mark.parametrize("labels", [["1", "0"], [None, None]])
 def test_predictions_keep_texts_labels_and_order(labels):
     examples = [Example("手机", "电脑", labels[0]), Example("a b", "c", labels[1])]
     writer = io.StringIO()
-    assert evaluation.write_predictions(writer, TASK, [(examples, LOGITS[2:4])]) == 2
+    assert evaluation.write_predictions(writer, TASK, [(examples, LOGITS)]) == 2
     header, first, second = [line.split("\t") for line in writer.getvalue().splitlines()]
     label = ["label"] if labels[0] else []
     expected = ["text_a", "text_b"] + label + ["predicted_label", "probability_0", "probability_1"]
@@ -58,3 +26,28 @@ def test_predictions_keep_texts_labels_and_order(labels):
     assert first[-3:] == ["1", "0.25000000", "0.75000000"]
     assert second[-3:] == ["0", "0.75000000", "0.25000000"]
     assert not labels[0] or (first[2], second[2]) == ("1", "0")
+
+
+def test_predictions_above_a_threshold():
+    examples = [Example("a", "b", None), Example("c", "d", None)]
+    for threshold, expected in [(0.2, "11"), (0.74, "10"), (0.8, "00")]:
+        writer = io.StringIO()
+        evaluation.write_predictions(writer, TASK, [(examples, LOGITS)], threshold)
+        rows = [line.split("\t") for line in writer.getvalue().splitlines()[1:]]
+        assert "".join(row[2] for row in rows) == expected
+
+
+def test_predictions_of_one_text_and_of_a_number():
+    writer = io.StringIO()
+    pools = [
+        ([Example("好", None, "0")], np.zeros([1, 2])),
+        ([Example("坏", None, "1")], LOGITS[:1]),
+    ]
+    assert evaluation.write_predictions(writer, tasks.TASKS["sst-2"], pools) == 2
+    header, first, second = [line.split("\t") for line in writer.getvalue().splitlines()]
+    assert header[:3] == ["text_a", "label", "predicted_label"] and len(header) == 5
+    assert first[:2] == ["好", "0"] and second == ["坏", "1", "1", "0.25000000", "0.75000000"]
+    writer = io.StringIO()
+    pools = [([Example("a", "b", "4.2")], np.array([[3.5]], np.float32))]
+    evaluation.write_predictions(writer, tasks.TASKS["sts-b"], pools)
+    assert writer.getvalue() == "text_a\ttext_b\tlabel\tpredicted_score\na\tb\t4.2\t3.50000000\n"

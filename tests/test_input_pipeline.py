@@ -1,14 +1,14 @@
-"""Files as users hold them, BERT's form of a pair, and the plan of batches."""
+"""BERT's form of texts, and the plan of batches."""
 
 import numpy as np
 import pytest
 
 import input_pipeline
-from errors import UserError
-from input_pipeline import Example
+import reading
+import tasks
+from reading import Example
 
-TASK = input_pipeline.TASKS["lcqmc_pair"]
-PAIRS = [Example("喜欢打篮球", "爱打篮球", "1"), Example("a b", "c", "0")]
+TASK = tasks.TASKS["lcqmc_pair"]
 
 
 class CharacterTokenizer(object):
@@ -22,91 +22,8 @@ class CharacterTokenizer(object):
         return [special.get(token) or ord(token) for token in tokens]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "喜欢打篮球\t爱打篮球\t1\na b\tc\t0\n",
-        "喜欢打篮球\t爱打篮球\t1\na b\tc\t0",
-        "喜欢打篮球\t爱打篮球\t1\r\na b\tc\t0\r\n",
-        "\ufeff喜欢打篮球\t爱打篮球\t1\na b\tc\t0\n\n",
-        "text_a\ttext_b\tlabel\n喜欢打篮球\t爱打篮球\t1\n\na b\tc\t0\n",
-        "\ufeff句子一\t句子二\t标签\r\n喜欢打篮球\t爱打篮球\t1\r\na b\tc\t0\r\n",
-    ],
-)
-def test_files_as_users_hold_them(tmp_path, text):
-    path = tmp_path / "train.txt"
-    path.write_bytes(text.encode("utf-8"))
-    assert input_pipeline.read_examples(str(path), TASK) == PAIRS
-
-
-@pytest.mark.parametrize(
-    "header", ["", "text_a\ttext_b\n", "Sentence1\tsentence2\n", "问题一\t问题二\n"]
-)
-def test_files_without_labels(tmp_path, header):
-    path = tmp_path / "test.txt"
-    path.write_text(header + "喜欢打篮球\t爱打篮球\na b\tc\n", encoding="utf-8")
-    found = input_pipeline.read_examples(str(path), TASK, labels_required=False)
-    assert found == [Example(a, b, None) for a, b, _ in PAIRS]
-    with pytest.raises(UserError, match="expected text_a, text_b, label.*found 2 columns"):
-        input_pipeline.read_examples(str(path), TASK)
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("a\tb\t1\na\tb\n", "train.txt, line 2: expected .* found 2 columns"),
-        ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
-        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1; found '2'"),
-        ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),
-        ("a\tb\t1.0\na\tb\t1\n", "train.txt, line 1: expected a label"),
-        ("a\tb\tO\na\tb\t1\n", "train.txt, line 1: expected a label"),
-        ("a\tb\t\na\tb\t1\n", "train.txt, line 1: expected a label"),
-        ("a\tb\tlabel\n", "train.txt: holds no example"),
-        ("", "train.txt: holds no example"),
-    ],
-)
-def test_a_mistake_is_named_with_its_line(tmp_path, text, message):
-    path = tmp_path / "train.txt"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=message):
-        input_pipeline.read_examples(str(path), TASK)
-
-
-def test_a_file_with_commas_is_refused(tmp_path):
-    path = tmp_path / "test.csv"
-    path.write_text("a,b\n", encoding="utf-8")
-    with pytest.raises(UserError, match="line 1: expected text_a, text_b, sep.*found 1 column$"):
-        input_pipeline.read_examples(str(path), TASK, labels_required=False)
-
-
-def test_a_file_in_another_encoding_is_refused(tmp_path):
-    path = tmp_path / "train.txt"
-    path.write_bytes("手机\t电脑\t1\n".encode("gbk"))
-    with pytest.raises(UserError, match="cannot be read as UTF-8"):
-        input_pipeline.read_examples(str(path), TASK)
-
-
-def test_a_split_is_a_txt_or_a_tsv(tmp_path):
-    with pytest.raises(UserError, match="neither exists"):
-        input_pipeline.find_split(str(tmp_path), "dev")
-    (tmp_path / "dev.tsv").write_text("")
-    assert input_pipeline.find_split(str(tmp_path), "dev") == str(tmp_path / "dev.tsv")
-    (tmp_path / "dev.txt").write_text("")
-    with pytest.raises(UserError, match="both exist"):
-        input_pipeline.find_split(str(tmp_path), "dev")
-
-
-def test_a_sample_is_fixed_in_order_and_part_of_a_larger_one():
-    examples = [Example(str(n), "", "0") for n in range(100)]
-    few, more = (input_pipeline.sample_examples(examples, count) for count in (10, 40))
-    assert len(few) == 10 and set(few) < set(more) < set(examples)
-    assert few == sorted(few, key=examples.index) == input_pipeline.sample_examples(examples, 10)
-    assert input_pipeline.sample_examples(examples, 500) == examples
-    assert input_pipeline.sample_examples(examples, None) == examples
-
-
 def test_a_pair_in_berts_form():
-    tokens, length_a = input_pipeline.encode_pair(list("ab"), list("c"), 10)
+    tokens, length_a = input_pipeline.encode_texts(list("ab"), list("c"), 10)
     assert (tokens, length_a) == (["[CLS]", "a", "b", "[SEP]", "c", "[SEP]"], 4)
 
 
@@ -123,7 +40,7 @@ def bert_truncate(tokens_a, tokens_b, max_length):
 )
 def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
     tokens_a, tokens_b = list("a" * length_a), list("b" * length_b)
-    found, first = input_pipeline.encode_pair(tokens_a, tokens_b, 13)
+    found, first = input_pipeline.encode_texts(tokens_a, tokens_b, 13)
     kept_a, kept_b = bert_truncate(tokens_a, tokens_b, 10)
     assert found == ["[CLS]"] + kept_a + ["[SEP]"] + kept_b + ["[SEP]"]
     assert first == len(kept_a) + 2
@@ -132,7 +49,7 @@ def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
 def test_a_batch_is_padded_ids_mask_and_segments():
     examples = [Example("abc", "de", "1"), Example("f", "g", None)]
     encoded = input_pipeline.encode_examples(examples, TASK, CharacterTokenizer(), 20)
-    assert encoded.lengths.tolist() == [8, 5] and encoded.label_ids.tolist() == [1, -1]
+    assert encoded.lengths.tolist() == [8, 5] and encoded.labels.tolist() == [1, -1]
     arrays = encoded.batch(input_pipeline.PlannedBatch(np.array([1, 0]), 9))
     assert arrays["input_ids"].tolist() == [
         [1, ord("f"), 2, ord("g"), 2, 0, 0, 0, 0],
@@ -202,7 +119,7 @@ def test_what_was_encoded_is_kept_and_found_again(tmp_path):
 
     first = input_pipeline.through_cache(path, encode)
     again = input_pipeline.through_cache(path, refuse)
-    assert again.label_ids.tolist() == first.label_ids.tolist() == [1, -1]
+    assert again.labels.tolist() == first.labels.tolist() == [1, -1]
     for name, array in first.batch(planned).items():
         np.testing.assert_array_equal(again.batch(planned)[name], array)
     assert (tmp_path / "cache").exists() and len(list((tmp_path / "cache").iterdir())) == 1
@@ -228,7 +145,7 @@ def test_a_file_is_read_one_pool_after_another(tmp_path, monkeypatch):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join("a%d\tb\t0\n" % number for number in range(7)), encoding="utf-8")
     monkeypatch.setattr(input_pipeline, "BATCHES_PER_POOL", 2)
-    examples = input_pipeline.iterate_examples(str(path), TASK)
+    examples = reading.iterate_examples(str(path), TASK)
     pools = input_pipeline.cut_into_pools(examples, batch_size=2)
     assert [example.text_a for example in next(pools)] == ["a0", "a1", "a2", "a3"]
     # The rest is not read yet.

@@ -10,10 +10,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 import classifier
-import input_pipeline
 import modeling_theseus
 import pretrain_tiny_bert
+import reading
 import run_classifier
+import tasks
 import weights
 from conftest import ROOT
 
@@ -22,8 +23,8 @@ SAMPLE = os.path.join(ROOT, "data", "sample")
 
 
 def read_examples(split):
-    path = input_pipeline.find_split(SAMPLE, split)
-    return input_pipeline.read_examples(path, input_pipeline.TASKS["lcqmc_pair"])
+    path = reading.find_files(SAMPLE, tasks.TASKS["lcqmc_pair"], split)[0]
+    return reading.read_examples(path, tasks.TASKS["lcqmc_pair"])
 
 
 @pytest.fixture(scope="module")

@@ -176,8 +176,11 @@ def test_a_users_own_files_are_reported_by_name(trained, monkeypatch, capsys):
     assert results["split"] == "test" and results["num_examples"] == 20
     assert list(results["eval_files"]) == ["business.tsv", "test"]
     assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 0.5
-    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["examples", "test", "business.tsv", "test"]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows[:4]] == ["examples", "test", "business.tsv", "test"]
+    assert not rows[4] and rows[5] == ["predicted", "0", "predicted", "1"] and len(rows) == 8
+    assert [list(map(int, row[2:])) for row in rows[6:]] == results["confusion"]
+    assert np.sum(results["eval_files"]["business.tsv"]["confusion"]) == 12
     timing = read_json(trained, "out_2", "timing.json")
     assert timing["train_seconds"] > 0 and timing["eval_examples_per_second"] > 0
 
@@ -309,7 +312,7 @@ def test_a_float32_model_is_evaluated_in_bfloat16(trained, monkeypatch):
             "--do_eval --finetune_suc --precision=%s %s" % (precision, COMMON), trained, monkeypatch
         )
         results[precision] = read_json(trained, "out_2", "eval_results.json")
-        assert results[precision]["precision"] == precision
+        assert results[precision]["compute_type"] == precision
     losses = [result["loss"] for result in results.values()]
     assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.01
 
@@ -441,12 +444,14 @@ def test_models_are_compared_with_the_first_one(trained):
     header, *rows = [line.split() for line in output.splitlines()]
     assert header[:4] == ["model", "layers", "parameters", "dev"]
     assert [row[:2] for row in rows] == [["out_0", "4"], ["out_2", "2"]]
-    best = [read_json(trained, row[0], "state.json")["best"] for row in rows]
+    states = [read_json(trained, row[0], "state.json") for row in rows]
+    best = [state["best"] for state in states]
+    accuracy = {row[0]: state["evaluations"][0]["accuracy"] for row, state in zip(rows, states)}
     for row, entry in zip(rows, best):
         held = tf.train.list_variables(str(trained / row[0] / entry["checkpoint"]))
         assert int(row[2].replace(",", "")) == sum(int(np.prod(shape)) for _, shape in held)
-        assert float(row[3]) == pytest.approx(entry["accuracy"], abs=5e-5)
-        kept = 100 * entry["accuracy"] / best[0]["accuracy"]
+        assert float(row[3]) == pytest.approx(accuracy[row[0]], abs=5e-5)
+        kept = 100 * accuracy[row[0]] / accuracy["out_0"]
         assert row[4] == "%.1f%%" % kept
         assert float(row[6].rstrip("x")) > 0
     assert rows[0][4:7:2] == ["100.0%", "1.00x"]

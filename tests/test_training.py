@@ -10,6 +10,8 @@ import tensorflow.compat.v1 as tf
 
 import input_pipeline
 import modeling_theseus
+import reading
+import tasks
 import tokenization
 import training
 import weights
@@ -17,7 +19,7 @@ from conftest import SMALL_BERT
 from errors import UserError
 from stage_folder import StageFolder
 
-TASK = input_pipeline.TASKS["lcqmc_pair"]
+TASK = tasks.TASKS["lcqmc_pair"]
 GROUPS = [[0], [1]]
 
 
@@ -43,8 +45,8 @@ def bert(random_data):
     tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
 
     def encode(split, count):
-        path = input_pipeline.find_split(str(random_data), split)
-        examples = input_pipeline.read_examples(path, TASK)[:count]
+        path = reading.find_files(str(random_data), TASK, split)[0]
+        examples = reading.read_examples(path, TASK)[:count]
         return input_pipeline.encode_examples(examples, TASK, tokenizer, 64)
 
     held = weights.CheckpointWeights(weights.find_checkpoint(str(folder)))
@@ -58,7 +60,7 @@ def trainer_in(path, bert, settings, **reporting):
     folder = StageFolder(str(path), "stage_1_outputdir")
     _, num_steps = training.num_steps(settings, len(train_data))
     with folder.locked(), tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, 2, GROUPS, num_steps)
+        graph = training.build_graph(settings, config, TASK, GROUPS, num_steps)
         fit = training.match_weights(settings, held, tf.trainable_variables())
         chosen = training.Reporting(**dict({"log_steps": 1}, **reporting))
         trainer = training.Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
@@ -106,7 +108,7 @@ def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupt
     assert last["global_step"] == 4
     assert [entry["global_step"] for entry in state["evaluations"]] == [2, 4]
     top = max(entry["accuracy"] for entry in state["evaluations"])
-    assert state["best"]["accuracy"] == top
+    assert training.best_evaluation(state)["accuracy"] == top
     assert any("/adam_m" in name for name in last)
     names = set(best)
     assert "bert/encoder/suc_layer_1/output/dense/kernel" in names and "output_weights" in names
@@ -222,7 +224,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
     config, held, train_data, _ = bert
     settings = make_settings(stage, train_scope=scope)
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, 2, GROUPS, 6)
+        graph = training.build_graph(settings, config, TASK, GROUPS, 6)
         variables = tf.trainable_variables()
         names = [v.op.name for v in variables]
         sources = modeling_theseus.assign_sources(names, held)
@@ -231,7 +233,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         paths = []
         for planned in input_pipeline.plan_epoch(train_data.lengths, 8, 1, 0):
             feed = modeling_theseus.feed_features(graph.features, train_data.batch(planned))
-            feed[graph.label_ids] = train_data.label_ids[planned.rows]
+            feed[graph.labels] = train_data.labels[planned.rows]
             paths.append(tuple(session.run([graph.path, graph.train_op], feed)[0]))
         after = session.run(variables)
         assert session.run(tf.train.get_global_step()) == len(paths) == 5
@@ -401,7 +403,7 @@ def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
     config, held, _, _ = bert
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        training.build_graph(settings, config, 2, GROUPS, 4)
+        training.build_graph(settings, config, TASK, GROUPS, 4)
         with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
             training.match_weights(settings, held, tf.trainable_variables())
 
@@ -410,7 +412,7 @@ def test_the_log_says_what_trains_and_what_is_frozen(bert):
     config, _, _, _ = bert
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        graph = training.build_graph(settings, config, 2, GROUPS, 4)
+        graph = training.build_graph(settings, config, TASK, GROUPS, 4)
         line = training.describe_variables(graph.trained, tf.trainable_variables())
     # A layer: 4 (16 * 16 + 16) + 2 (16 * 32) + 32 + 16 + 4 * 16.
     layer = 4 * 272 + 2 * 512 + 48 + 64

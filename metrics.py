@@ -1,0 +1,210 @@
+"""What a task is measured by: numbers from logits and labels, by scikit-learn and scipy.
+
+Everything here is plain Python on arrays. `labels` are as from input_pipeline.encode_labels:
+ids, or for regression numbers.
+"""
+
+import collections
+
+import numpy as np
+import scipy.special
+import scipy.stats
+import sklearn.metrics
+
+# What a table shows of the metrics, in this order.
+_COLUMNS = ("accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews")
+_COLUMNS += ("pearson", "spearman", "loss")
+# A confusion table of more labels is too wide to be read; eval_results.json has it.
+_MOST_LABELS = 12
+
+
+def probabilities(logits):
+    """Returns the probability of each label, float64 [rows, labels], of float logits."""
+    return scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
+
+
+def predicted_ids(logits, threshold=None):
+    """Returns the predicted labels, int [rows]: the places of the largest logits.
+
+    Args:
+      logits: float [rows, labels].
+      threshold: float, the least probability of the second of two labels at which it is the
+        predicted one; None: that it is the larger one.
+    """
+    if threshold is None:
+        return np.asarray(logits).argmax(axis=1)
+    return (probabilities(logits)[:, 1] >= threshold).astype(np.int64)
+
+
+def compute(task, logits, labels, threshold=None):
+    """Compares logits with labels.
+
+    For two labels precision, recall, F1 and AUC are those of the second one; for more they
+    are means over the labels (macro; AUC of each against the rest). The loss is that of
+    training: the mean cross entropy, for regression the mean squared error.
+
+    Args:
+      task: a tasks.Task.
+      logits: float [rows, outputs].
+      labels: int or float [rows].
+      threshold: see `predicted_ids`; for two labels only.
+
+    Returns:
+      OrderedDict from name to float, or None for an AUC where a label does not occur; and
+      num_examples, an int.
+    """
+    if task.is_regression:
+        return _of_regression(logits[:, 0].astype(np.float64), labels)
+    of_labels = [1] if len(task.labels) == 2 else range(len(task.labels))
+    predicted = predicted_ids(logits, threshold)
+    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+        labels, predicted, labels=of_labels, average="macro", zero_division=0
+    )
+    losses = -scipy.special.log_softmax(np.asarray(logits, np.float64), axis=1)
+    return collections.OrderedDict(
+        accuracy=float(sklearn.metrics.accuracy_score(labels, predicted)),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
+        auc=_auc(probabilities(logits), labels),
+        matthews=_matthews(labels, predicted),
+        loss=float(losses[np.arange(len(labels)), labels].mean()),
+        majority_class_rate=float(np.bincount(labels).max() / len(labels)),
+        num_examples=len(labels),
+    )
+
+
+def _matthews(labels, predicted):
+    """Returns Matthews' correlation, float; 0, as scikit-learn, where one label is all there is."""
+    if len(np.union1d(labels, predicted)) == 1:
+        return 0.0  # Where scikit-learn also warns.
+    return float(sklearn.metrics.matthews_corrcoef(labels, predicted))
+
+
+def _auc(chances, labels):
+    """Returns the area under the ROC curve; None where a label does not occur."""
+    if len(np.unique(labels)) < chances.shape[1]:
+        return None
+    if chances.shape[1] == 2:
+        return float(sklearn.metrics.roc_auc_score(labels, chances[:, 1]))
+    return float(sklearn.metrics.roc_auc_score(labels, chances, multi_class="ovr"))
+
+
+def _of_regression(predicted, labels):
+    pearson, spearman = (
+        _correlation(function, predicted, labels)
+        for function in (scipy.stats.pearsonr, scipy.stats.spearmanr)
+    )
+    return collections.OrderedDict(
+        pearson=pearson,
+        spearman=spearman,
+        loss=float(np.square(predicted - labels).mean()),
+        num_examples=len(labels),
+    )
+
+
+def _correlation(function, one, other):
+    """Returns a correlation, float; 0 where one of the two is constant."""
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(function(one, other)[0])
+
+
+def score(task, values):
+    """Returns the number by which one model is better than another: the mean of task.metrics.
+
+    Source: gluebenchmark.com, where a task with two metrics counts by their mean.
+
+    Args:
+      task: a tasks.Task.
+      values: as from `compute`.
+    """
+    return float(np.mean([values[name] for name in task.metrics]))
+
+
+def confusion(task, logits, labels, threshold=None):
+    """Counts the examples of each label that were predicted as each: a list of lists of int.
+
+    Args as for `compute`; rows are the true labels, columns the predicted ones.
+    """
+    return sklearn.metrics.confusion_matrix(
+        labels, predicted_ids(logits, threshold), labels=range(len(task.labels))
+    ).tolist()
+
+
+def best_threshold(logits, labels):
+    """Finds the threshold of the second label's probability with the best F1.
+
+    Args:
+      logits: float [rows, 2].
+      labels: int [rows].
+
+    Returns:
+      OrderedDict of threshold, f1, precision and recall, each a float; None where the second
+      label does not occur.
+    """
+    if not np.any(labels == 1):
+        return None
+    chances = probabilities(logits)[:, 1]
+    precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, chances)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+    best = int(f1[:-1].argmax())
+    # Half-way to the next probability below, so that a rounded threshold means the same.
+    below = chances[chances < thresholds[best]].max(initial=0.0)
+    return collections.OrderedDict(
+        threshold=float((thresholds[best] + below) / 2),
+        f1=float(f1[best]),
+        precision=float(precision[best]),
+        recall=float(recall[best]),
+    )
+
+
+# --- In words ---
+
+
+def headline(task, values):
+    """Returns the task's metrics, F1 and the loss as words for a line of the log, str."""
+    names = [name for name in task.metrics + ("f1", "loss") if name in values]
+    return ", ".join("%s %.4f" % (name, values[name]) for name in dict.fromkeys(names))
+
+
+def format_table(rows):
+    """Returns metrics as a table, str.
+
+    Args:
+      rows: list of (str, metrics as from `compute`).
+    """
+    columns = [name for name in _COLUMNS if name in rows[0][1]]
+    width = max(len(name) for name, _ in rows)
+    lines = [" " * width + "  examples" + "".join("%10s" % c.split("_")[0] for c in columns)]
+    for name, values in rows:
+        cells = "".join("%10s" % _cell(values.get(column)) for column in columns)
+        lines.append("%-*s  %8d%s" % (width, name, values["num_examples"], cells))
+    return "\n".join(lines)
+
+
+def _cell(value):
+    return "-" if value is None else "%.4f" % value
+
+
+def format_confusion(task, counts):
+    """Returns a confusion table, str, of the counts of `confusion`; "" for many labels."""
+    if len(task.labels) > _MOST_LABELS:
+        return ""
+    headers = ["predicted " + label for label in task.labels]
+    names = ["true " + label for label in task.labels]
+    first, width = max(map(len, names)), 2 + max(map(len, headers))
+    lines = [" " * first + "".join(header.rjust(width) for header in headers)]
+    for name, row in zip(names, counts):
+        lines.append(name.ljust(first) + "".join(str(count).rjust(width) for count in row))
+    return "\n".join(lines)
+
+
+def format_threshold(found):
+    """Returns what `best_threshold` has found as a line, str."""
+    return "best F1 on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%.4g" % (
+        found["f1"],
+        found["precision"],
+        found["recall"],
+        found["threshold"],
+    )

@@ -1,0 +1,178 @@
+"""The tasks: how their files are laid out, which labels they have, what they are measured by.
+
+A task is an entry of `TASKS`. GLUE's are those of gluebenchmark.com, in the files that are
+given out there: https://gluebenchmark.com/tasks, whose table of metrics is the source of
+`metrics`.
+"""
+
+import collections
+import dataclasses
+
+Columns = collections.namedtuple("Columns", "text_a text_b label")
+"""Something about each of the columns that count: its names in a header, or its place."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task over single texts or pairs of them.
+
+    Attributes:
+      name: str.
+      labels: tuple of str, in the order of their ids; empty where the label is a number, for
+        regression; None where the training data tell, see input_pipeline.complete_task.
+      header: Columns of sets of str, the names that a column may bear in a header, in lower
+        case; or of int, its place from 0. `text_b` is None where there is one text.
+      places: Columns of int, for files without a header; None: they must have one.
+      metrics: tuple of str, keys of what metrics.compute returns. Their mean is the score
+        that the best checkpoint is chosen by.
+      dev_files, test_files: tuples of str, names of files without their endings. The first
+        dev file is that which the best checkpoint is chosen on.
+    """
+
+    name: str
+    labels: tuple
+    header: Columns
+    places: Columns = None
+    metrics: tuple = ("accuracy",)
+    dev_files: tuple = ("dev",)
+    test_files: tuple = ("test",)
+
+    @property
+    def is_regression(self):
+        """Whether the label is a number, not one of `labels`."""
+        return self.labels == ()
+
+    @property
+    def num_outputs(self):
+        """The size of the classifier's output, an int: a logit a label, or the number itself."""
+        return len(self.labels) or 1
+
+    @property
+    def num_texts(self):
+        """1 or 2."""
+        return 1 if self.header.text_b is None else 2
+
+    @property
+    def takes_columns(self):
+        """Whether flags may name its columns and labels."""
+        return self.name == "tsv"
+
+    def column_names(self, with_label):
+        """Returns what a message calls the columns, a list of str."""
+        return [
+            next(iter(found)) if isinstance(found, frozenset) and len(found) == 1 else column
+            for column, found in self.header._asdict().items()
+            if found is not None and (with_label or column != "label")
+        ]
+
+    @property
+    def score_name(self):
+        """What the score is called in a table, str."""
+        return "/".join(self.metrics)
+
+    def files(self, split):
+        """Returns the names of a split's files: "train", "dev" or "test"."""
+        return {"train": ("train",), "dev": self.dev_files, "test": self.test_files}[split]
+
+
+def _columns(text_a, text_b, label):
+    """Returns Columns of the sets of names that three strings hold, separated by |."""
+    return Columns(*[names and frozenset(names.split("|")) for names in (text_a, text_b, label)])
+
+
+# Usual names, for data of a user's own.
+_USUAL = _columns(
+    "text_a|text1|sentence1|question1|s1|q1|query|句子1|句子一|问题1|问题一",
+    "text_b|text2|sentence2|question2|s2|q2|title|句子2|句子二|问题2|问题二",
+    "label|labels|gold_label|score|similarity|is_duplicate|标签",
+)
+_USUAL_OF_ONE = _USUAL.text_a | {"text", "sentence", "review", "content", "文本", "句子", "评论"}
+USUAL_NAMES = _USUAL._replace(text_a=_USUAL_OF_ONE)
+"""Columns of sets of str, by which a header is known where the columns' places are."""
+
+_SENTENCES = _columns("sentence1", "sentence2", "label")
+_ENTAILMENT = ("entailment", "not_entailment")
+
+_TASKS = [
+    Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, places=Columns(0, 1, 2)),
+    # Columns and labels from a file's header and content, or from flags.
+    Task("tsv", labels=None, header=USUAL_NAMES),
+    Task(
+        "cola",
+        labels=("0", "1"),
+        header=_columns("sentence", None, "label"),
+        places=Columns(3, None, 1),
+        metrics=("matthews",),
+    ),
+    Task("sst-2", labels=("0", "1"), header=_columns("sentence", None, "label")),
+    Task(
+        "mrpc",
+        labels=("0", "1"),
+        header=_columns("#1 string", "#2 string", "quality"),
+        metrics=("f1", "accuracy"),
+    ),
+    Task(
+        "sts-b",
+        labels=(),
+        header=_columns("sentence1", "sentence2", "score"),
+        metrics=("pearson", "spearman"),
+    ),
+    Task(
+        "qqp",
+        labels=("0", "1"),
+        header=_columns("question1", "question2", "is_duplicate"),
+        metrics=("f1", "accuracy"),
+    ),
+    Task(
+        "mnli",
+        labels=("entailment", "neutral", "contradiction"),
+        header=_columns("sentence1", "sentence2", "gold_label"),
+        dev_files=("dev_matched", "dev_mismatched"),
+        test_files=("test_matched", "test_mismatched"),
+    ),
+    Task("qnli", labels=_ENTAILMENT, header=_columns("question", "sentence", "label")),
+    Task("rte", labels=_ENTAILMENT, header=_SENTENCES),
+    Task("wnli", labels=("0", "1"), header=_SENTENCES),
+]
+TASKS = {task.name: task for task in _TASKS}
+
+
+def with_columns(task, given):
+    """Returns `task` with the columns that a user names.
+
+    Args:
+      task: a Task.
+      given: Columns of str, each a name in the header or a number from 1; None: as in `task`,
+        but with a text_a and no text_b there is one text.
+    """
+    if given.text_a and not given.text_b:
+        task = of_one_text(task)
+    chosen = {
+        column: int(text) - 1 if text.isdigit() else frozenset([text.lower()])
+        for column, text in given._asdict().items()
+        if text
+    }
+    header = task.header._replace(**chosen)
+    is_by_place = not any(isinstance(column, frozenset) for column in header)
+    return dataclasses.replace(task, header=header, places=header if is_by_place else task.places)
+
+
+def of_one_text(task):
+    """Returns `task` without a second text."""
+    return dataclasses.replace(task, header=task.header._replace(text_b=None))
+
+
+def recorded(definition, task=None):
+    """Returns the Task of a run's definition, or of an export's, a dict.
+
+    Args:
+      definition: dict; its `labels` and `num_texts` are those of the training data where the
+        task leaves them open.
+      task: the Task with what flags say of it; None: as in `TASKS`.
+    """
+    task = task or TASKS[definition["task_name"]]
+    if task.labels is None:
+        task = dataclasses.replace(task, labels=tuple(definition["labels"]))
+    if task.takes_columns and definition["num_texts"] == 1:
+        task = of_one_text(task)
+    return task

@@ -1,0 +1,115 @@
+"""Metrics against numbers worked out by hand and published formulas."""
+
+import json
+
+import numpy as np
+import pytest
+
+import metrics
+import tasks
+
+TASK = tasks.TASKS["lcqmc_pair"]
+# Predicted 1 1 1 0 0, with the probabilities of label 1: 0.75, 0.75, 0.75, 0.25, 0.25.
+LOGITS = np.log([[0.25, 0.75]] * 3 + [[0.75, 0.25]] * 2)
+LABELS = np.array([1, 1, 0, 1, 0])
+
+
+def test_two_labels_worked_out_by_hand():
+    found = metrics.compute(TASK, LOGITS, LABELS)
+    assert found["accuracy"] == pytest.approx(3 / 5)
+    assert found["precision"] == pytest.approx(2 / 3)
+    assert found["recall"] == pytest.approx(2 / 3)
+    assert found["f1"] == pytest.approx(2 / 3)
+    # Of 3 x 2 pairs of a 1 and a 0, three are in order (2 x 1 and 1 x 0), ties count half.
+    assert found["auc"] == pytest.approx((2 * 1 + 3 * 0.5) / 6)
+    # TP 2, TN 1, FP 1, FN 1.
+    assert found["matthews"] == pytest.approx((2 * 1 - 1 * 1) / np.sqrt(3 * 3 * 2 * 2))
+    assert found["loss"] == pytest.approx(-(3 * np.log(0.75) + 2 * np.log(0.25)) / 5)
+    assert found["majority_class_rate"] == pytest.approx(3 / 5)
+    assert found["num_examples"] == 5
+    assert metrics.confusion(TASK, LOGITS, LABELS) == [[1, 1], [1, 2]]
+
+
+def test_three_labels_worked_out_by_hand():
+    task = tasks.TASKS["mnli"]
+    labels, predicted = np.array([0, 0, 1, 1, 2, 2]), [0, 1, 1, 1, 2, 0]
+    logits = np.eye(3)[predicted] * 4.0
+    found = metrics.compute(task, logits, labels)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["precision"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
+    assert found["recall"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
+    assert found["f1"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
+    # One label against the rest, ties count half: 0.625, 0.875 and 0.75.
+    assert found["auc"] == pytest.approx((0.625 + 0.875 + 0.75) / 3)
+    assert metrics.confusion(task, logits, labels) == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
+    lines = metrics.format_confusion(task, metrics.confusion(task, logits, labels)).split("\n")
+    assert lines[3].split() == ["true", "contradiction", "1", "0", "1"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_number_worked_out_by_hand():
+    task = tasks.TASKS["sts-b"]
+    found = metrics.compute(task, np.array([[1.0], [2.0], [4.0]]), np.array([0.0, 1.0, 5.0]))
+    # Deviations -4/3, -1/3, 5/3 and -2, -1, 3.
+    assert found["pearson"] == pytest.approx((8 / 3 + 1 / 3 + 5) / np.sqrt(42 / 9 * 14))
+    assert found["spearman"] == pytest.approx(1.0)
+    assert found["loss"] == pytest.approx((1 + 1 + 1) / 3)
+    assert metrics.score(task, found) == pytest.approx((found["pearson"] + 1.0) / 2)
+    lines = metrics.format_table([("dev", found)]).split("\n")
+    assert lines[0].split() == ["examples", "pearson", "spearman", "loss"]
+
+
+def test_numbers_that_are_all_the_same_do_not_correlate():
+    found = metrics.compute(tasks.TASKS["sts-b"], np.ones([3, 1]), np.array([0.0, 1.0, 5.0]))
+    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+
+
+def test_one_label_only():
+    found = metrics.compute(TASK, np.tile([1.0, 0.0], [5, 1]), np.zeros(5, np.int32))
+    assert found["precision"] == found["recall"] == found["f1"] == found["matthews"] == 0.0
+    assert found["accuracy"] == 1.0 and found["auc"] is None
+    assert metrics.best_threshold(LOGITS, np.zeros(5, np.int32)) is None
+    assert metrics.format_table([("dev", found)]).split("\n")[1].split()[7] == "-"
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_loss_beyond_float64s_exponent_is_finite():
+    found = metrics.compute(TASK, np.array([[2000.0, 0.0]]), np.array([1]))
+    assert found["loss"] == 2000.0
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("lcqmc_pair", 0.6), ("mrpc", (0.6 + 2 / 3) / 2), ("cola", 1 / 6)],
+)
+def test_the_score_is_the_mean_of_the_tasks_metrics(name, value):
+    task = tasks.TASKS[name]
+    found = metrics.compute(task, LOGITS, LABELS)
+    assert metrics.score(task, found) == pytest.approx(value)
+    assert metrics.headline(task, found).count("f1") == 1
+
+
+def test_the_best_threshold_is_that_of_the_best_f1():
+    chances = np.array([0.9, 0.6, 0.4, 0.35, 0.3, 0.1, 0.05, 0.01])
+    labels = np.array([1, 0, 1, 1, 0, 0, 0, 0])
+    logits = np.log(np.stack([1 - chances, chances], axis=1))
+    # From 0.35 on: 3 of 3 found, 3 of 4 right.
+    found = metrics.best_threshold(logits, labels)
+    assert found["f1"] == pytest.approx(2 * 0.75 / 1.75)
+    assert 0.3 < found["threshold"] < 0.35
+    assert (found["precision"], found["recall"]) == (0.75, 1.0)
+    again = metrics.compute(TASK, logits, labels, threshold=round(found["threshold"], 4))
+    assert again["f1"] == pytest.approx(found["f1"])
+    assert metrics.compute(TASK, logits, labels)["f1"] < found["f1"]
+    assert metrics.confusion(TASK, logits, labels, found["threshold"]) == [[4, 1], [0, 3]]
+    every = [metrics.compute(TASK, logits, labels, t)["f1"] for t in np.arange(0, 1, 0.005)]
+    assert max(every) == pytest.approx(found["f1"])
+
+
+def test_a_table_has_a_row_for_each_name():
+    found = metrics.compute(TASK, LOGITS, LABELS)
+    lines = metrics.format_table([("dev", found), ("business.tsv", found)]).split("\n")
+    expected = "examples accuracy majority precision recall f1 auc matthews loss"
+    assert lines[0].split() == expected.split()
+    assert lines[2].split()[:3] == ["business.tsv", "5", "0.6000"]
+    assert len({len(line) for line in lines}) == 1

@@ -1,0 +1,156 @@
+"""Tasks end to end, on the command line: three labels, a number, one text, a file of one's own."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import classifier
+import tasks
+from conftest import CHARACTERS, ROOT, SMALL_BERT, write_bert
+from test_run_classifier import command, read_json, refused
+
+SCRIPT = os.path.join(ROOT, "run_classifier.py")
+FLAGS = "--data_dir=data --bert_pretrained_model=bert --train_batch_size=16 --num_train_epochs=2 "
+FLAGS += "--suc_layers=2 "
+
+
+def sentence(random):
+    return "".join(random.choice(list(CHARACTERS), random.randint(3, 9)))
+
+
+def write_file(path, header, rows):
+    lines = ["\t".join(row) for row in [header] + rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with bert/, of 4 layers, and an empty data/."""
+    write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=4))
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def test_three_labels_on_two_dev_files(folder, monkeypatch, capsys):
+    labels = tasks.TASKS["mnli"].labels
+    random = np.random.RandomState(1)
+    for name, count in [("train", 32), ("dev_matched", 12), ("dev_mismatched", 9)]:
+        rows = [[sentence(random), sentence(random), labels[n % 3]] for n in range(count)]
+        header = ["sentence1", "sentence2", "gold_label"]
+        write_file(folder / "data" / (name + ".tsv"), header, rows)
+    command("--task_name=mnli --do_train --do_eval " + FLAGS, folder, monkeypatch)
+    results = read_json(folder, "out_1", "eval_results.json")
+    assert results["split"] == "dev_matched" and results["num_examples"] == 12
+    assert results["eval_files"]["dev_mismatched"]["num_examples"] == 9
+    assert np.shape(results["confusion"]) == (3, 3) and "best_threshold" not in results
+    assert "predicted contradiction" in capsys.readouterr().out
+    state = read_json(folder, "out_1", "state.json")
+    assert state["evaluations"][-1]["num_examples"] == 12
+    weights = dict(tf.train.list_variables(str(folder / "out_1" / results["checkpoint"])))
+    assert weights["output_weights"] == [3, 16]
+    refusal = refused("--task_name=mnli --do_eval --threshold=0.5 " + FLAGS, folder, monkeypatch)
+    assert "--threshold: is for two labels" in refusal
+
+
+def test_a_number(folder, monkeypatch, capsys):
+    random = np.random.RandomState(1)
+    header = ["sentence1", "sentence2", "score"]
+    for name, count in [("train", 64), ("dev", 12), ("test", 5)]:
+        rows = [[sentence(random), sentence(random), "%.1f" % (n % 6)] for n in range(count)]
+        write_file(folder / "data" / (name + ".tsv"), header, rows)
+    line = "--task_name=sts-b --learning_rate=1e-2 " + FLAGS
+    command("--do_train --do_eval --do_predict " + line, folder, monkeypatch)
+    state = read_json(folder, "out_1", "state.json")
+    scores = [np.mean([e["pearson"], e["spearman"]]) for e in state["evaluations"]]
+    assert state["best"]["global_step"] == state["evaluations"][np.argmax(scores)]["global_step"]
+    # From 0, where it starts, the prediction goes to the mean of 0 to 5: the loss to 35 / 12.
+    assert state["evaluations"][-1]["loss"] < 7.0 < np.mean(np.arange(6.0) ** 2)
+    results = read_json(folder, "out_1", "eval_results.json")
+    assert "confusion" not in results and results["loss"] > 0
+    predictions = (folder / "out_1" / "predictions.tsv").read_text(encoding="utf-8").splitlines()
+    assert predictions[0].split("\t")[2:] == ["label", "predicted_score"]
+    with classifier.Classifier(str(folder / "out_1")) as model:
+        pairs = [tuple(row.split("\t")[:2]) for row in predictions[1:]]
+        found = model.classify(pairs)
+    expected = [float(row.split("\t")[3]) for row in predictions[1:]]
+    np.testing.assert_allclose([score for score, _ in found], expected, atol=1e-5)
+    assert model.labels == () and found[0][1] == []
+
+
+@pytest.fixture
+def reviews(folder, monkeypatch):
+    """A folder in which stage 1 was trained on single texts with the labels 好 and 差."""
+    random = np.random.RandomState(1)
+    for name, count in [("train", 48), ("dev", 20)]:
+        rows = [[str(n), sentence(random), "好差差差"[n % 4]] for n in range(count)]
+        write_file(folder / "data" / (name + ".tsv"), ["id", "review", "label"], rows)
+    command("--task_name=tsv --do_train " + FLAGS, folder, monkeypatch)
+    return folder
+
+
+def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
+    held = read_json(reviews, "out_1", "run.json")
+    assert (held["labels"], held["num_texts"]) == (sorted("好差"), 1)
+    command("--task_name=tsv --do_eval --finetune_suc --do_train " + FLAGS, reviews, monkeypatch)
+    results = read_json(reviews, "out_2", "eval_results.json")
+    found = results["best_threshold"]
+    assert "--threshold=%.4g" % found["threshold"] in capsys.readouterr().out
+    line = "--task_name=tsv --do_eval --finetune_suc --threshold=%r " % found["threshold"]
+    command(line + FLAGS, reviews, monkeypatch)
+    again = read_json(reviews, "out_2", "eval_results.json")
+    assert again["f1"] == pytest.approx(found["f1"]) and again["threshold"] == found["threshold"]
+    with classifier.Classifier(str(reviews / "out_2")) as model:
+        ((label, chances),) = model.classify(["手机好"])
+    assert model.labels == tuple(sorted("好差")) and label in "好差" and len(chances) == 2
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--task_name=tsv --labels=差,好 --do_eval", r"--labels: out_1 .*\['好', '差'\].*; give"),
+        (
+            "--task_name=tsv --labels=差,好 --do_train --finetune_suc",
+            "--labels: out_1 was .*",
+        ),
+        ("--task_name=lcqmc_pair --do_eval", "dev.tsv, line 2: expected a label of 0, 1; found"),
+        ("--task_name=tsv --do_predict --predict_file=new.tsv", "line 1: expected a header with"),
+        ("--labels=差,好 --do_eval", "columns and labels are for --task_name=tsv"),
+        ("--task_name=tsv --label_column=0 --do_eval", "columns are numbered from 1"),
+    ],
+)
+def test_another_use_of_ones_own_labels_is_refused(reviews, monkeypatch, line, message):
+    (reviews / "new.tsv").write_text("a\tb\n", encoding="utf-8")
+    assert re.search(message, refused(line + " " + FLAGS, reviews, monkeypatch))
+
+
+def pipe(folder, line, text):
+    """Predicts what comes in on standard input; returns (exit status, output, errors)."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "--do_predict", "--predict_file=-"] + line.split(),
+        cwd=str(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, errors = process.communicate(text.encode("utf-8"))
+    return process.returncode, output.decode("utf-8"), errors.decode("utf-8")
+
+
+def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
+    text = "review\tid\n手机好\t1\n电脑怎么办\t2\n"
+    (reviews / "new.tsv").write_text(text, encoding="utf-8")
+    line = "--task_name=tsv --suc_layers=2 "
+    command(line + "--do_predict --predict_file=new.tsv", reviews, monkeypatch)
+    held = {path: path.read_bytes() for path in (reviews / "out_1").iterdir() if path.is_file()}
+    status, output, errors = pipe(reviews, line, text)
+    assert status == 0, errors
+    assert output == (reviews / "out_1" / "predictions.tsv").read_text(encoding="utf-8")
+    assert held == {p: p.read_bytes() for p in (reviews / "out_1").iterdir() if p.is_file()}
+    status, output, errors = pipe(reviews, line, text + "手机\n")
+    assert (status, output) == (1, "")
+    assert errors.splitlines()[-1].startswith("run_classifier.py: standard input, line 4: expected")

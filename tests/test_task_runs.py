@@ -28,6 +28,9 @@ def write_file(path, header, rows):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+needs_tensorflow_2 = pytest.mark.skipif(tf.__version__ < "2", reason="exports need TensorFlow 2")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with bert/, of 4 layers, and an empty data/."""
@@ -57,14 +60,21 @@ def test_three_labels_on_two_dev_files(folder, monkeypatch, capsys):
     assert "--threshold: is for two labels" in refusal
 
 
-def test_a_number(folder, monkeypatch, capsys):
+@pytest.fixture
+def numbers(folder, monkeypatch):
+    """A folder in which stage 1 was trained on pairs with a number."""
     random = np.random.RandomState(1)
     header = ["sentence1", "sentence2", "score"]
     for name, count in [("train", 64), ("dev", 12), ("test", 5)]:
         rows = [[sentence(random), sentence(random), "%.1f" % (n % 6)] for n in range(count)]
         write_file(folder / "data" / (name + ".tsv"), header, rows)
-    line = "--task_name=sts-b --learning_rate=1e-2 " + FLAGS
-    command("--do_train --do_eval --do_predict " + line, folder, monkeypatch)
+    line = "--task_name=sts-b --learning_rate=1e-2 --do_train --do_eval --do_predict "
+    command(line + FLAGS, folder, monkeypatch)
+    return folder
+
+
+def test_a_number(numbers):
+    folder = numbers
     state = read_json(folder, "out_1", "state.json")
     scores = [np.mean([e["pearson"], e["spearman"]]) for e in state["evaluations"]]
     assert state["best"]["global_step"] == state["evaluations"][np.argmax(scores)]["global_step"]
@@ -82,6 +92,26 @@ def test_a_number(folder, monkeypatch, capsys):
     assert model.labels == () and found[0][1] == []
 
 
+@needs_tensorflow_2
+def test_an_export_of_a_number(numbers, monkeypatch):
+    pytest.importorskip("safetensors")
+    line = "--task_name=sts-b --do_export --export_format=saved_model,huggingface " + FLAGS
+    command(line, numbers, monkeypatch)
+    path = str(numbers / "out_1" / "export" / "saved_model")
+    with classifier.new_session() as session:
+        loaded = tf.saved_model.loader.load(session, ["serve"], path)
+        signature = loaded.signature_def["serving_default"]
+        assert sorted(signature.outputs) == ["logits", "score"]
+        feed = {signature.inputs[name].name: [[2, 7, 3]] for name in signature.inputs}
+        names = [signature.outputs[name].name for name in ("logits", "score")]
+        logits, score = session.run(names, feed)
+        assert logits.shape == (1, 1) and score.shape == (1,) and logits[0, 0] == score[0]
+    config = read_json(numbers, "out_1", "export", "huggingface", "config.json")
+    assert config["problem_type"] == "regression" and config["id2label"] == {"0": "LABEL_0"}
+    described = read_json(path, "export.json")
+    assert described["labels"] == [] and described["task_name"] == "sts-b"
+
+
 @pytest.fixture
 def reviews(folder, monkeypatch):
     """A folder in which stage 1 was trained on single texts with the labels 好 and 差."""
@@ -91,6 +121,26 @@ def reviews(folder, monkeypatch):
         write_file(folder / "data" / (name + ".tsv"), ["id", "review", "label"], rows)
     command("--task_name=tsv --do_train " + FLAGS, folder, monkeypatch)
     return folder
+
+
+@needs_tensorflow_2
+def test_an_export_of_ones_own_labels(reviews, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    line = "--task_name=tsv --do_export --export_format=onnx,huggingface --suc_layers=2 "
+    command(line + "--data_dir=data", reviews, monkeypatch)
+    config = read_json(reviews, "out_1", "export", "huggingface", "config.json")
+    assert config["label2id"] == {"好": 0, "差": 1}
+    folder = reviews / "out_1" / "export" / "onnx"
+    described = read_json(folder, "export.json")
+    assert (described["labels"], described["num_texts"]) == (["好", "差"], 1)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
+    with classifier.Classifier(str(reviews / "out_1")) as model:
+        ((_, expected),) = model.classify(["好"])
+    vocab = (folder / "vocab.txt").read_text(encoding="utf-8").split()
+    ids = [[vocab.index(token) for token in ("[CLS]", "好", "[SEP]")]]
+    arrays = {"input_ids": ids, "input_mask": [[1, 1, 1]], "segment_ids": [[0, 0, 0]]}
+    arrays = {name: np.array(array, np.int32) for name, array in arrays.items()}
+    np.testing.assert_allclose(session.run(["probabilities"], arrays), [[expected]], atol=1e-5)
 
 
 def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):

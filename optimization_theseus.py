@@ -104,17 +104,73 @@ def create_optimizer_for_bert_theseus(
     variables = tf.trainable_variables() if var_list is None else var_list
     if finetune_suc:
         variables = [v for v in variables if not _PREDECESSOR_LAYER.search(v.op.name)]
+    optimizer = _create_adamw(variables, init_lr, num_train_steps, num_warmup_steps)
+    gradients = reduce_gradients(compute_gradients(loss, variables), variables, clip_norm)
+    return _apply(optimizer, gradients, variables)
+
+
+def create_accumulating_optimizer(
+    loss, init_lr, num_train_steps, num_warmup_steps=0, clip_norm=1.0, var_list=None
+):
+    """Builds the two operations that train one step on a batch cut into micro-batches.
+
+    Each micro-batch but the last takes the first operation, the last one the second. The
+    sums in between are local variables, which no checkpoint needs: they are zero between
+    two steps, as they are after their initialization.
+
+    Source: the convention, in which a step's batch keeps its size, is that of
+    huggingface/pytorch-pretrained-BERT, run_classifier.py.
+
+    Args:
+      loss: float32 scalar, the micro-batch's share of the batch's loss, a sum over its
+        rows divided by the rows of the whole batch.
+      others: see `create_optimizer_for_bert_theseus`.
+
+    Returns:
+      (accumulate_op, train_op): the first adds a micro-batch's gradients to the sums; the
+      second adds the last ones, clips, updates the variables, adds 1 to the global step and
+      sets the sums to zero.
+
+    Raises:
+      ValueError: see `create_optimizer_for_bert_theseus`.
+    """
+    variables = tf.trainable_variables() if var_list is None else var_list
+    optimizer = _create_adamw(variables, init_lr, num_train_steps, num_warmup_steps)
+    gradients = make_dense(compute_gradients(loss, variables), variables)
+    sums = [_zeros_like(variable) for variable in variables]
+    accumulate_op = tf.group(*[total.assign_add(g) for total, g in zip(sums, gradients)])
+    gradients = [total + gradient for total, gradient in zip(sums, gradients)]
+    gradients = reduce_gradients(gradients, variables, clip_norm)
+    with tf.control_dependencies([_apply(optimizer, gradients, variables)]):
+        return accumulate_op, tf.group(*[total.assign(tf.zeros_like(total)) for total in sums])
+
+
+def _create_adamw(variables, init_lr, num_train_steps, num_warmup_steps):
+    """Returns BERT's optimizer; raises ValueError where there is nothing to train."""
     if not variables:
         raise ValueError("no variable is left to train")
-
     global_step = tf.train.get_or_create_global_step()
-    optimizer = AdamWeightDecayOptimizer(
+    return AdamWeightDecayOptimizer(
         learning_rate_schedule(global_step, init_lr, num_train_steps, num_warmup_steps),
         weight_decay_rate=0.01,
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
     )
-    gradients = reduce_gradients(compute_gradients(loss, variables), variables, clip_norm)
+
+
+def _apply(optimizer, gradients, variables):
+    global_step = tf.train.get_or_create_global_step()
     return optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
+
+
+def _zeros_like(variable):
+    """Returns a local variable of that shape, zero at first, for the sum of its gradients."""
+    return tf.get_variable(
+        variable.op.name + "/gradient_sum",
+        variable.shape,
+        initializer=tf.zeros_initializer(),
+        trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES],
+    )
 
 
 def compute_gradients(loss, variables):
@@ -142,12 +198,16 @@ def reduce_gradients(gradients, variables, clip_norm):
     Raises:
       ValueError: a gradient is None.
     """
+    return tf.clip_by_global_norm(make_dense(gradients, variables), clip_norm)[0]
+
+
+def make_dense(gradients, variables):
+    """Returns gradients as tensors; see `reduce_gradients`."""
     missing = [v.op.name for g, v in zip(gradients, variables) if g is None]
     if missing:
         raise ValueError("the loss does not depend on %s" % ", ".join(missing))
     # Rows of an embedding that occur twice must be added up before the norm is taken.
-    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    return tf.clip_by_global_norm(dense, clip_norm)[0]
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):

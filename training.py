@@ -32,6 +32,7 @@ class Settings:
     A field's name is its flag's, but for `stage`, one of the three, and `padded_length`,
     the length of each batch; None: that of its longest row. `train_scope` is resolved.
     With `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
+    `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
     """
 
     stage: str
@@ -47,6 +48,8 @@ class Settings:
     replace_linear_k: float = None
     replace_until: float = None
     steps_for_replacing: int = None
+    early_stopping_patience: int = None
+    gradient_accumulation_steps: int = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Reporting:
 
 
 TrainingGraph = collections.namedtuple(
-    "TrainingGraph", "features label_ids loss replacing_rate path train_op evaluation trained"
+    "TrainingGraph",
+    "features label_ids loss replacing_rate path train_op evaluation trained accumulation",
 )
 """The graph of one stage.
 
@@ -71,6 +75,17 @@ Fields:
   train_op: updates what trains, and adds 1 to the global step.
   evaluation: an EvaluationGraph over the same variables.
   trained: list of the tf.Variable that train.
+  accumulation: an Accumulation; None: a step's batch is computed at once.
+"""
+
+
+Accumulation = collections.namedtuple("Accumulation", "micro_batch batch_size accumulate_op")
+"""What a graph has beside, where a step's batch is cut into micro-batches.
+
+Fields:
+  micro_batch: placeholder, int64 scalar, the number of the micro-batch in its step, from 0.
+  batch_size: placeholder, int32 scalar, the rows of the whole step.
+  accumulate_op: runs in the place of train_op for every micro-batch but a step's last.
 """
 
 
@@ -84,16 +99,26 @@ def num_steps(settings, num_examples):
     return steps_per_epoch, max(1, int(round(steps_per_epoch * settings.num_train_epochs)))
 
 
-def module_groups(stage, config, suc_layers):
+def module_groups(stage, config, suc_layers, modules=None):
     """Returns the groups of the predecessor's layers; in stage 0 each is by itself.
 
     Args:
       stage: PREDECESSOR, REPLACING or SUCCESSOR.
       config: modeling_theseus.BertConfig of the predecessor.
       suc_layers: int, the successor's layers; None in stage 0.
+      modules: list of int, the size of each group; None: all are equal.
+
+    Raises:
+      UserError: the layers cannot be grouped so.
     """
     depth = config.num_hidden_layers
-    return modeling_theseus.equal_groups(depth, depth if stage == PREDECESSOR else suc_layers)
+    if stage == PREDECESSOR:
+        return modeling_theseus.equal_groups(depth, depth)
+    if modules:
+        return modeling_theseus.groups_of_sizes(depth, modules)
+    if stage == SUCCESSOR:
+        return [[]] * suc_layers  # On its path no layer of the predecessor is met.
+    return modeling_theseus.equal_groups(depth, suc_layers)
 
 
 def evaluated_path(stage, groups):
@@ -137,24 +162,37 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
 
     features = modeling_theseus.feature_placeholders()
     label_ids = tf.placeholder(tf.int32, [None], name="label_ids")
-    random_key = modeling_theseus.RandomKey(settings.seed, step)
+    micro_batch, batch_size = 0, None
+    if settings.gradient_accumulation_steps:
+        micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
+        batch_size = tf.placeholder(tf.int32, [], name="batch_size")
+    random_key = modeling_theseus.RandomKey(settings.seed, step, micro_batch)
     compute_type = tf.as_dtype(settings.precision)
     logits = modeling_theseus.classifier(
         features, config, num_labels, groups, path, random_key, compute_type
     )
-    loss = modeling_theseus.classification_loss(logits, label_ids, tf.shape(label_ids)[0])
+    if batch_size is None:
+        batch_size = tf.shape(label_ids)[0]
+    loss = modeling_theseus.classification_loss(logits, label_ids, batch_size)
 
     trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
-    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
-        loss,
-        settings.learning_rate,
-        num_train_steps,
-        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
-        var_list=trained,
-    )
+    num_warmup_steps = int(num_train_steps * settings.warmup_proportion)
+    schedule = (settings.learning_rate, num_train_steps, num_warmup_steps)
+    if settings.gradient_accumulation_steps:
+        accumulate_op, train_op = optimization_theseus.create_accumulating_optimizer(
+            loss, *schedule, var_list=trained
+        )
+        accumulation = Accumulation(micro_batch, batch_size, accumulate_op)
+    else:
+        train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+            loss, *schedule, var_list=trained
+        )
+        accumulation = None
     evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated, compute_type)
     path = tf.convert_to_tensor(path)
-    return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
+    return TrainingGraph(
+        features, label_ids, loss, rate, path, train_op, evaluation_graph, trained, accumulation
+    )
 
 
 def describe_variables(trained, variables):
@@ -179,13 +217,14 @@ def count_parameters(variables):
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 
-def match_weights(settings, source, graph_variables):
+def match_weights(settings, source, graph_variables, successor_start=None):
     """Matches the starting weights with the graph.
 
     Args:
       settings: Settings.
       source: weights.CheckpointWeights.
       graph_variables: list of tf.Variable.
+      successor_start: see modeling_theseus.assign_sources.
 
     Returns:
       A weights.Match.
@@ -200,7 +239,8 @@ def match_weights(settings, source, graph_variables):
         raise UserError(
             "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
         )
-    fit = weights_lib.match(graph_variables, source, modeling_theseus.assign_sources(names, source))
+    sources = modeling_theseus.assign_sources(names, source, successor_start)
+    fit = weights_lib.match(graph_variables, source, sources)
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
             "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
@@ -208,6 +248,24 @@ def match_weights(settings, source, graph_variables):
             "leaves" % source.prefix
         )
     return fit
+
+
+def match_successor(source, graph_variables):
+    """Matches a small BERT's layers with the successor's.
+
+    Args:
+      source: the small BERT's weights, as weights.open_weights returns them.
+      graph_variables: list of tf.Variable.
+
+    Returns:
+      A weights.Match of the successor's layers alone.
+
+    Raises:
+      UserError: a weight is missing, or its shape differs.
+    """
+    variables = modeling_theseus.trained_variables("successor_layers", graph_variables)
+    sources = modeling_theseus.assign_sources([v.op.name for v in variables], source)
+    return weights_lib.match(variables, source, sources)
 
 
 class Trainer(object):
@@ -237,21 +295,33 @@ class Trainer(object):
         self._state = folder.state()
         self._saved_at = time.monotonic()
 
-    def initialize(self, source, fit):
+    def initialize(self, source, fit, successor_source=None, successor_fit=None):
         """Restores the last checkpoint, or starts from weights; says which.
 
         Args:
           source: weights.CheckpointWeights.
           fit: their weights.Match with the graph.
+          successor_source, successor_fit: the same of the successor's layers, where these
+            start as another BERT's; else None.
         """
         self.folder.sweep()
+        self.session.run([variable.initializer for variable in tf.local_variables()])
         last = self.folder.checkpoint("last")
         if last:
             logging.info("resuming from %s", last)
             self._restore(last)
         else:
             logging.info("%s", weights_lib.report(fit, source))
+            started = modeling_theseus.successor_layers_started(fit.sources)
+            if started:
+                pairs = ", ".join("%d as %d" % pair for pair in started)
+                logging.info("the successor's layers start as the predecessor's: %s", pairs)
             weights_lib.load(self.session, tf.global_variables(), source, fit.sources)
+            if successor_source is not None:
+                report = weights_lib.report(successor_fit, successor_source)
+                logging.info("the successor's layers: %s", report)
+                variables = [v for v in tf.global_variables() if v.op.name in successor_fit.sources]
+                weights_lib.load(self.session, variables, successor_source, successor_fit.sources)
         logging.info("%s", describe_variables(self.graph.trained, tf.trainable_variables()))
 
     def _restore(self, prefix):
@@ -279,7 +349,7 @@ class Trainer(object):
                 if self._ends_epoch(step) and not self.folder.is_evaluated(step):
                     self._save_last(step)
                     self._evaluate(step)
-                if step == self.num_steps or stop.requested:
+                if self._state["is_finished"] or stop.requested:
                     self._save_last(step)
                     return not stop.requested
                 step = self._train_epoch(step, stop)
@@ -312,10 +382,11 @@ class Trainer(object):
         """Trains one step; returns its StepValues."""
         start = time.perf_counter()
         graph = self.graph
-        feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
-        feed[graph.label_ids] = self.train_data.label_ids[planned.rows]
         fetches = StepValues(graph.loss, graph.replacing_rate, graph.path)
-        values, _ = self.session.run([fetches, graph.train_op], feed)
+        if graph.accumulation:
+            values = self._run_micro_batches(planned, fetches)
+        else:
+            values, _ = self.session.run([fetches, graph.train_op], self._feed(planned))
         if not np.isfinite(values.loss):
             raise UserError(
                 "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
@@ -323,6 +394,33 @@ class Trainer(object):
             )
         self._state["train_seconds"] += time.perf_counter() - start
         return values
+
+    def _feed(self, planned):
+        """Returns the feed of a PlannedBatch."""
+        graph = self.graph
+        feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
+        feed[graph.label_ids] = self.train_data.label_ids[planned.rows]
+        return feed
+
+    def _run_micro_batches(self, planned, fetches):
+        """Runs a step part by part; returns its StepValues, with the loss of the whole."""
+        accumulation, settings = self.graph.accumulation, self.settings
+        parts = input_pipeline.cut_batch(
+            planned,
+            settings.gradient_accumulation_steps,
+            self.train_data.lengths,
+            settings.padded_length,
+        )
+        losses = []
+        for number, part in enumerate(parts):
+            feed = self._feed(part)
+            feed[accumulation.micro_batch] = number
+            feed[accumulation.batch_size] = len(planned.rows)
+            is_last = number + 1 == len(parts)
+            update = self.graph.train_op if is_last else accumulation.accumulate_op
+            values, _ = self.session.run([fetches, update], feed)
+            losses.append(values.loss)
+        return values._replace(loss=sum(losses))
 
     def _is_save_due(self, step):
         every = self.reporting.save_checkpoints_steps
@@ -372,7 +470,9 @@ class Trainer(object):
             entry = self._save("best", step)
             self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
         self._state["evaluations"].append(dict(metrics, global_step=step))
-        self._state["is_finished"] = step == self.num_steps
+        stale = self._evaluations_since_best()
+        stops_early = stale == self.settings.early_stopping_patience and step < self.num_steps
+        self._state["is_finished"] = step == self.num_steps or stops_early
         self.folder.commit(self._state)
         logging.info(
             "epoch %.4g of %g, step %d: dev accuracy %.4f, F1 %.4f, loss %.4f (%.1f s)",
@@ -384,6 +484,19 @@ class Trainer(object):
             metrics["loss"],
             seconds,
         )
+        if stops_early:
+            logging.info(
+                "stopping early: %d evaluations in a row were no better than that of step %d; "
+                "--early_stopping_patience=%d",
+                stale,
+                self._state["best"]["global_step"],
+                self.settings.early_stopping_patience,
+            )
+
+    def _evaluations_since_best(self):
+        """Returns how many evaluations came after the best one, int."""
+        best = self._state["best"]["global_step"]
+        return sum(entry["global_step"] > best for entry in self._state["evaluations"])
 
 
 def evaluations_table(state, steps_per_epoch):

@@ -103,13 +103,15 @@ def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference, pa
     np.testing.assert_array_equal(*session.run([replaced, by_hand]))
 
 
-@pytest.mark.parametrize("sizes", [[1, 3], [3, 1]])
+@pytest.mark.parametrize("modules", [[[0], [1, 2, 3]], [[0, 1, 2], [3]]])
 @pytest.mark.parametrize("path", PATHS)
-def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(reference, sizes, path):
+def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
+    reference, modules, path
+):
     layers = []
-    groups = modeling_theseus.groups_of_sizes(4, sizes)
+    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
     for module, is_successor in enumerate(path):
-        names = ["layer_%d" % number for number in groups[module]]
+        names = ["layer_%d" % number for number in modules[module]]
         layers += ["suc_layer_%d" % module] if is_successor else names
     with classifier.new_session() as session:
         logits = modeling_theseus.classifier(

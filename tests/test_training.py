@@ -382,7 +382,9 @@ def test_stopping_early_leaves_the_steps_before_as_they_are(bert, tmp_path, monk
     losses = []
     with_accuracies(monkeypatch, [0.5] * 6)
     for patience in (None, 1):
-        settings = make_settings(num_train_epochs=4, early_stopping_patience=patience)
+        settings = make_settings(
+            num_train_epochs=4, early_stopping_patience=patience, warmup_proportion=0.0
+        )
         with trainer_in(tmp_path / str(patience), bert, settings) as trainer:
             assert trainer.run()
             losses.append([e["loss"] for e in trainer.folder.state()["evaluations"]])

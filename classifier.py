@@ -98,7 +98,9 @@ def _load_into(session, folder, precision):
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
     held = folder.definition()
     model = read_model(folder.path, held["max_seq_length"])
-    groups = training.module_groups(held["stage"], model.config, held["suc_layers"])
+    groups = training.module_groups(
+        held["stage"], model.config, held["suc_layers"], held.get("modules")
+    )
     num_outputs = tasks.recorded(held).num_outputs
     path = training.evaluated_path(held["stage"], groups)
     compute_type = tf.as_dtype(precision or held["precision"])

@@ -196,6 +196,21 @@ def plan_epoch(lengths, batch_size, seed, epoch, padded_length=None):
     return [_planned(batches[place], lengths, padded_length) for place in order]
 
 
+def cut_batch(planned, count, lengths, padded_length=None):
+    """Cuts a batch into micro-batches of about equal size, each padded by itself.
+
+    Args:
+      planned: a PlannedBatch.
+      count: int, the micro-batches; as many as there are rows where these are fewer.
+      lengths, padded_length: see `plan_epoch`.
+
+    Returns:
+      List of PlannedBatch.
+    """
+    parts = np.array_split(planned.rows, min(count, len(planned.rows)))
+    return [_planned(rows, lengths, padded_length) for rows in parts]
+
+
 def plan_in_length_order(lengths, batch_size, padded_length=None):
     """Plans one pass for evaluation: each row once, from the shortest to the longest.
 

@@ -22,6 +22,7 @@ import copy
 import functools
 import inspect
 import io
+import itertools
 import json
 import math
 import os
@@ -35,6 +36,9 @@ from errors import UserError
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
+_LAYER_NUMBER = re.compile(r"(?<=layer_)\d+")
+SUCCESSOR_STARTS = ("first", "last", "spread")
+"""The choices of `successor_start_layers`."""
 
 ACTIVATIONS = {
     "gelu_tanh": operations.gelu_tanh,
@@ -181,13 +185,14 @@ class RandomKey(collections.namedtuple("RandomKey", "seed when")):
         Args:
           seed: int in [0, 2**31).
           step: number of updates done, int64 scalar tensor or int in [0, 2**47).
-          micro_batch: int in [0, 256), which part of the step's batch.
+          micro_batch: int in [0, 256), or int64 scalar tensor of one, which part of the
+            step's batch.
           replica: int in [0, 256), which device.
         """
         if not isinstance(step, int):
             step = tf.cast(step, tf.int64)
         return super(RandomKey, cls).__new__(
-            cls, seed, step * (1 << 16) + (micro_batch << 8) + replica
+            cls, seed, step * (1 << 16) + micro_batch * (1 << 8) + replica
         )
 
     def at(self, place):
@@ -301,11 +306,33 @@ def equal_groups(num_layers, num_modules):
     if num_layers % num_modules:
         divisors = [str(n) for n in range(1, num_layers + 1) if num_layers % n == 0]
         raise UserError(
-            "suc_layers = %d does not divide the predecessor's %d layers; choose one of %s"
+            "suc_layers = %d does not divide the predecessor's %d layers; choose one of %s, or "
+            "give the size of each module with --modules"
             % (num_modules, num_layers, ", ".join(divisors))
         )
-    size = num_layers // num_modules
-    return [list(range(first, first + size)) for first in range(0, num_layers, size)]
+    return groups_of_sizes(num_layers, [num_layers // num_modules] * num_modules)
+
+
+def groups_of_sizes(num_layers, sizes):
+    """Groups layers 0 .. num_layers - 1 into modules of the sizes given.
+
+    Args:
+      num_layers: int.
+      sizes: list of int, the layers of each module, at least 1.
+
+    Returns:
+      List of lists of layer numbers, one list a module.
+
+    Raises:
+      UserError: the sizes do not add up to the number of layers.
+    """
+    if sum(sizes) != num_layers:
+        raise UserError(
+            "--modules: the sizes %s add up to %d, the predecessor has %d layers; give sizes that "
+            "add up to %d" % (",".join(map(str, sizes)), sum(sizes), num_layers, num_layers)
+        )
+    ends = list(itertools.accumulate(sizes))
+    return [list(range(end - size, end)) for end, size in zip(ends, sizes)]
 
 
 def predecessor_path(groups):
@@ -650,7 +677,8 @@ def classification_loss(logits, label_ids, global_batch_size):
     Args:
       logits: float32 [B, num_labels].
       label_ids: int32 [B].
-      global_batch_size: int32 scalar, the rows of the step over all replicas.
+      global_batch_size: int32 scalar, the rows of the step over all micro-batches and
+        replicas.
 
     Returns:
       float32 scalar.
@@ -719,26 +747,78 @@ def plain_name(name):
     return _SUCCESSOR_LAYER.sub("bert/encoder/", name)
 
 
-def assign_sources(variable_names, source_names):
+def successor_start_layers(how, num_successor_layers, num_layers):
+    """Returns the predecessor's layers that the successor's start as, a list of int.
+
+    Args:
+      how: "first", the lowest ones (BERT-of-Theseus, section 4.2); "last", the highest;
+        "spread", evenly from the lowest to the highest, halves rounded up. Of 12 layers
+        that is 0, 2, 4, 7, 9 and 11, those that DistilBERT starts from (transformers,
+        research_projects/distillation/scripts/extract_distilbert.py).
+      num_successor_layers: int.
+      num_layers: int, the predecessor's.
+
+    Raises:
+      UserError: the successor has more layers.
+    """
+    if num_successor_layers > num_layers:
+        raise UserError(
+            "--suc_layers: a successor of %d layers cannot start as a predecessor of %d"
+            % (num_successor_layers, num_layers)
+        )
+    if how == "first":
+        return list(range(num_successor_layers))
+    if how == "last":
+        return list(range(num_layers - num_successor_layers, num_layers))
+    gaps = max(1, num_successor_layers - 1)
+    return [(2 * i * (num_layers - 1) + gaps) // (2 * gaps) for i in range(num_successor_layers)]
+
+
+def assign_sources(variable_names, source_names, successor_start=None):
     """Finds for each variable the weight that fills it.
 
     A weight of the same name comes first. A layer of the successor that has none starts
-    as the predecessor's layer of the same number (BERT-of-Theseus, section 4.2).
+    as one of the predecessor's layers.
 
     Args:
       variable_names: iterable of str.
       source_names: container of str, the names of the weights at hand.
+      successor_start: list of int, the predecessor's layer for each of the successor's;
+        None: that of the same number (BERT-of-Theseus, section 4.2).
 
     Returns:
       OrderedDict from variable name to source name; what nothing fills is not in it.
     """
     sources = collections.OrderedDict()
     for name in variable_names:
-        for candidate in (name, plain_name(name)):
+        for candidate in (name, _starting_name(name, successor_start)):
             if candidate in source_names:
                 sources[name] = candidate
                 break
     return sources
+
+
+def _starting_name(name, successor_start):
+    """Returns the name of the weight that a variable starts as, if there is none of its own."""
+    if successor_start is None or not _SUCCESSOR_LAYER.match(name):
+        return plain_name(name)
+    return _LAYER_NUMBER.sub(lambda n: str(successor_start[int(n.group())]), plain_name(name))
+
+
+def successor_layers_started(sources):
+    """Returns the predecessor's layers that the successor's start as, by `assign_sources`.
+
+    Returns:
+      Sorted list of (layer of the successor, layer of the predecessor), both int.
+    """
+    names = [pair for pair in sources.items() if _SUCCESSOR_LAYER.match(pair[0])]
+    names = [pair for pair in names if not _SUCCESSOR_LAYER.match(pair[1])]
+    return sorted({tuple(int(_LAYER_NUMBER.search(n).group()) for n in pair) for pair in names})
+
+
+def holds_successor(names):
+    """Returns whether any of the names, iterable of str, is of a successor's layer, a bool."""
+    return any(_SUCCESSOR_LAYER.match(name) for name in names)
 
 
 def deeper_successor_layer(variable_names, source_names):
@@ -746,7 +826,7 @@ def deeper_successor_layer(variable_names, source_names):
 
     A successor that has lost its upper layers is another model.
     """
-    if not any(_SUCCESSOR_LAYER.match(name) for name in variable_names):
+    if not holds_successor(variable_names):
         return None
     held = set(variable_names)
     return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in held), None)
@@ -771,7 +851,7 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
     return collections.OrderedDict((name, name) for name in filled), _initialized_names(filled)
 
 
-def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint):
+def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint, successor_start=None):
     """Maps one checkpoint's weights to the predecessor and to the successor.
 
     Source: the published project, modeling_theseus.
@@ -779,6 +859,7 @@ def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint):
     Args:
       tvars: list of tf.Variable.
       init_checkpoint: prefix of a TF1 checkpoint.
+      successor_start: see `assign_sources`.
 
     Returns:
       (assignment_map, suc_assignment_map, initialized_variable_names); the maps are as in
@@ -787,7 +868,7 @@ def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint):
       successor's layers, the second for these.
     """
     in_checkpoint = {name for name, _ in tf.train.list_variables(init_checkpoint)}
-    sources = assign_sources([v.op.name for v in tvars], in_checkpoint)
+    sources = assign_sources([v.op.name for v in tvars], in_checkpoint, successor_start)
     assignment_map, suc_assignment_map = collections.OrderedDict(), collections.OrderedDict()
     for name, source in sources.items():
         is_successor = _SUCCESSOR_LAYER.match(name)

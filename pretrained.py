@@ -20,13 +20,14 @@ _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.i
 _TORCH = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
 
 
-def local_folder(name, needs_weights=True):
+def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
       name: a folder; or, where no such path exists and it reads `owner/model`, a model of
         the Hugging Face hub, which is downloaded unless the hub's cache has it.
       needs_weights: bool; False: the config and the vocabulary are enough.
+      flag: str, the flag that a message should name.
 
     Raises:
       UserError: it is neither, or the download failed.
@@ -34,19 +35,19 @@ def local_folder(name, needs_weights=True):
     if os.path.isdir(name):
         return name
     if os.path.exists(name) or not _HUB_ID.match(name):
-        raise UserError("--bert_pretrained_model: %s is no folder" % name)
-    folder = _download(name, _SMALL_FILES)
+        raise UserError("--%s: %s is no folder" % (flag, name))
+    folder = _download(name, _SMALL_FILES, flag)
     read_config(folder)  # Another architecture is refused before its weights come.
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
-        folder = _download(name, patterns)
+        folder = _download(name, patterns, flag)
         if hugging_face_weights.find_weights(folder):
             break
     return folder
 
 
-def _download(hub_id, patterns):
+def _download(hub_id, patterns, flag):
     """Fetches the files of a hub's model that match, and returns their folder."""
-    absent = "--bert_pretrained_model: there is no folder %s, and the hub" % hub_id
+    absent = "--%s: there is no folder %s, and the hub" % (flag, hub_id)
     hub = hugging_face_weights.import_optional("huggingface_hub", absent)
     try:
         return hub.snapshot_download(hub_id, allow_patterns=patterns)

@@ -20,6 +20,7 @@ from errors import UserError
 FLAGS = flags.FLAGS
 
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
+SUC_INITS = ("first", "last", "spread")
 
 # Files.
 flags.DEFINE_string(
@@ -95,6 +96,19 @@ flags.DEFINE_bool("finetune_suc", False, "Stage 2: train the successor alone.")
 
 # Method.
 flags.DEFINE_integer("suc_layers", 6, "Layers of the successor.", lower_bound=1)
+flags.DEFINE_list(
+    "modules",
+    None,
+    "Layers of the predecessor in each module, such as 1,1,2,2,3,3; their number is --suc_layers. "
+    "Unset: equal modules.",
+)
+flags.DEFINE_string(
+    "suc_init",
+    None,
+    "Which layers the successor's start as, where the starting weights hold none of its own: the "
+    "predecessor's first, last, or spread evenly from its first to its last; or those of another "
+    "BERT of --suc_layers layers, a folder or name as --bert_pretrained_model takes. Unset: first.",
+)
 flags.DEFINE_float(
     "replace_rate_prob",
     0.5,
@@ -133,6 +147,14 @@ flags.DEFINE_integer(
     "max_seq_length", 128, "Longest example in tokens, [CLS] and [SEP] included.", lower_bound=5
 )
 flags.DEFINE_integer("train_batch_size", 64, "Examples in a step.", lower_bound=1)
+flags.DEFINE_integer(
+    "gradient_accumulation_steps",
+    1,
+    "Parts that a step's batch is cut into and computed one after the other, to need less memory; "
+    "--train_batch_size stays the examples of the whole step.",
+    lower_bound=1,
+    upper_bound=256,
+)
 flags.DEFINE_integer("eval_batch_size", 64, "Examples in a batch of --do_eval.", lower_bound=1)
 flags.DEFINE_integer(
     "predict_batch_size", 1024, "Examples in a batch of --do_predict.", lower_bound=1
@@ -144,6 +166,13 @@ flags.DEFINE_float(
     "Passes over the training data.",
     lower_bound=0.0,
     upper_bound=1e6,
+)
+flags.DEFINE_integer(
+    "early_stopping_patience",
+    None,
+    "Stop after so many evaluations, one an epoch, in a row without a better score on dev; the "
+    "learning rate goes as without it. Unset: never.",
+    lower_bound=1,
 )
 flags.DEFINE_float(
     "warmup_proportion",
@@ -195,6 +224,12 @@ def _has_verb(values):
 @_rule(["finetune_pre", "finetune_suc"], "give one of them at the most")
 def _is_one_stage(values):
     return not all(values.values())
+
+
+@_rule(["modules"], "give a whole number of at least 1 for each module, separated by commas")
+def _has_sizes(values):
+    sizes = values["modules"]
+    return sizes is None or (sizes and all(re.match("0*[1-9][0-9]*$", size) for size in sizes))
 
 
 @_rule(
@@ -285,6 +320,14 @@ def _quantizes_onnx(values):
     return values["quantize"] is None or "onnx" in values["export_format"]
 
 
+@_rule(
+    ["gradient_accumulation_steps", "train_batch_size"],
+    "a step's batch cannot be cut into more parts than it has pairs",
+)
+def _cuts_batch(values):
+    return values["gradient_accumulation_steps"] <= values["train_batch_size"]
+
+
 @_rule(["num_train_epochs"], "must be above 0")
 def _trains(values):
     return values["num_train_epochs"] > 0  # False for nan too.
@@ -316,6 +359,20 @@ def refuse_positional(arguments):
     fail("%r is no flag; did you mean --%s?" % (name, meant))
 
 
+def resolve_modules(options):
+    """Turns --modules into numbers, of which there are as many as --suc_layers says."""
+    if not options.modules:
+        return
+    options.modules = [int(size) for size in options.modules]
+    count = len(options.modules)
+    if FLAGS["suc_layers"].present and options.suc_layers != count:
+        fail(
+            "--suc_layers=%d: --modules has %d sizes, one for each layer of the successor; give "
+            "--suc_layers=%d, or leave it out" % (options.suc_layers, count, count)
+        )
+    options.suc_layers = count
+
+
 def refuse_missing_paths(options):
     """Exits for a path that does not exist."""
     files = [("eval_files", path) for path in options.eval_files]
@@ -334,6 +391,14 @@ def refuse_missing_paths(options):
         )
 
 
+def refuse_unknown_start(options):
+    """Exits for a --suc_init that is no choice, no folder and no name of the hub."""
+    start = options.suc_init
+    if start is not None and start not in SUC_INITS and "/" not in start:
+        if options.do_train and not os.path.isdir(start):
+            fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
+
+
 def fail(message):
     """Exits with status 1 and one line on standard error."""
     sys.exit("run_classifier.py: %s" % " ".join(str(message).split()))
@@ -345,10 +410,12 @@ def main(argv):
         refuse_positional(argv[1:])
     options = types.SimpleNamespace(**FLAGS.flag_values_dict())
     options.bert_is_given = bool(FLAGS["bert_pretrained_model"].present)
+    resolve_modules(options)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
     refuse_missing_paths(options)
+    refuse_unknown_start(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import classifier
     import stages

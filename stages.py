@@ -23,6 +23,7 @@ import evaluation
 import export_successor
 import input_pipeline
 import metrics
+import modeling_theseus
 import pretrained
 import reading
 import tasks
@@ -32,9 +33,19 @@ import weights as weights_lib
 from errors import UserError
 from stage_folder import StageFolder, hash_files, hash_text
 
-Start = collections.namedtuple("Start", "model weights")
-"""What training starts from: a classifier.Model, and weights as
-weights.open_weights returns them."""
+Start = collections.namedtuple(
+    "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3
+)
+"""What training starts from.
+
+Fields:
+  model: a classifier.Model.
+  weights: as weights.open_weights returns them.
+  suc_init: str, what the run's definition says of the successor's start; None: layer i
+    starts as layer i, or --suc_init has no say.
+  successor_start: list of int, the predecessor's layers that the successor's start as; or None.
+  successor_weights: the weights of the BERT whose layers the successor's start as; or None.
+"""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
@@ -56,7 +67,10 @@ _CONTENTS = {
     "weights": ("--init_checkpoint or --bert_pretrained_model", "other starting weights"),
     "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
+    "suc_init": ("--suc_init", "another start of the successor's layers"),
 }
+# In what a BERT must be like the predecessor, for its layers to be the successor's.
+_LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 ExampleFile = collections.namedtuple("ExampleFile", "name path is_labelled num_examples")
 """A file of examples: what to call it, where it is, whether each must have a label; and how
@@ -96,7 +110,7 @@ class Command(object):
         export_pairs = self._read_split("dev") if self.options.do_export else None
         eval_sets = self._find_eval_sets() if self.options.do_eval else None
         predict_set = self._find_predict_set() if self.options.do_predict else None
-        start = self._find_start() if self.options.do_train else None
+        start = self._start_successor(self._find_start()) if self.options.do_train else None
         if start is None:
             self.folder.best_checkpoint()
         with self.folder.locked() if self._writes() else contextlib.nullcontext():
@@ -154,7 +168,7 @@ class Command(object):
                 logging.info("the labels are %s", ", ".join(self.task.labels))
             dev_data = self._encode(self._read_split("dev"), tokenizer)
             self._train_on(train_data, dev_data, settings, start, definition)
-        self._write_training_time(settings, len(train_data))
+        self._write_training_time(len(train_data), steps_per_epoch)
         print(training.evaluations_table(self.folder.state(), steps_per_epoch), flush=True)
 
     def _train_data(self, tokenizer, definition):
@@ -174,16 +188,21 @@ class Command(object):
     def _train_on(self, train_data, dev_data, settings, start, definition):
         """Builds the graph, claims the folder once the weights fit, and trains."""
         config = start.model.config
-        groups = training.module_groups(self.stage, config, self.options.suc_layers)
+        options = self.options
+        groups = training.module_groups(self.stage, config, options.suc_layers, options.modules)
         _, num_steps = training.num_steps(settings, len(train_data))
         with classifier.new_session(training.gains_by_rewrites(config)) as session:
             graph = training.build_graph(settings, config, self.task, groups, num_steps)
-            fit = training.match_weights(settings, start.weights, tf.trainable_variables())
+            variables, successor_fit = tf.trainable_variables(), None
+            if start.successor_weights is not None:
+                successor_fit = training.match_successor(start.successor_weights, variables)
+                variables = [v for v in variables if v.op.name not in successor_fit.sources]
+            fit = training.match_weights(settings, start.weights, variables, start.successor_start)
             self.folder.claim(definition, _model_files(start.model))
             trainer = training.Trainer(
                 settings, self._reporting(), graph, train_data, dev_data, self.folder, session
             )
-            trainer.initialize(start.weights, fit)
+            trainer.initialize(start.weights, fit, start.successor_weights, successor_fit)
             if not trainer.run():
                 raise UserError("stopped; the same command goes on from there")
 
@@ -228,6 +247,43 @@ class Command(object):
         prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
         return Start(model, weights_lib.open_weights(prefix))
 
+    def _start_successor(self, start):
+        """Returns the Start with what --suc_init says of the successor's layers."""
+        how, num_layers = self.options.suc_init, self.options.suc_layers
+        if self.stage == training.PREDECESSOR:
+            return start
+        if modeling_theseus.holds_successor(start.weights):
+            if how:
+                held = start.weights.prefix
+                logging.info("--suc_init is not used: %s holds a successor's layers", held)
+            return start
+        if how in (None,) + modeling_theseus.SUCCESSOR_STARTS:
+            depth = start.model.config.num_hidden_layers
+            layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
+            return start._replace(suc_init=None if how == "first" else how, successor_start=layers)
+        small = self._read_small_bert(how, start.model.config)
+        digest = hash_files(weights_lib.checkpoint_files(small.prefix))
+        return start._replace(suc_init=digest, successor_weights=small)
+
+    def _read_small_bert(self, name, config):
+        """Opens the weights of a BERT that can lend its layers to a successor of `config`."""
+        folder = pretrained.local_folder(name, flag="suc_init")
+        found, num_layers = pretrained.read_config(folder), self.options.suc_layers
+        held = found.num_hidden_layers
+        if held != num_layers:
+            raise UserError(
+                "--suc_init: %s has %d layers, the successor %d; give a BERT of %d layers, or "
+                "--suc_layers=%d" % (name, held, num_layers, num_layers, held)
+            )
+        for key in _LAYER_SHAPE:
+            theirs, ours = getattr(found, key), getattr(config, key)
+            if theirs != ours:
+                raise UserError(
+                    "--suc_init: %s has %s = %s, the predecessor %s; give a BERT of the same"
+                    % (name, key, theirs, ours)
+                )
+        return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
+
     def _starting_stage(self):
         """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
         options = self.options
@@ -241,6 +297,7 @@ class Command(object):
     def _settings(self):
         """Returns the training.Settings; what the stage has no use for is None."""
         options, replacing = self.options, self.stage == training.REPLACING
+        accumulation = options.gradient_accumulation_steps
         default_scope = "successor" if self.stage == training.SUCCESSOR else "all"
         return training.Settings(
             stage=self.stage,
@@ -256,6 +313,8 @@ class Command(object):
             replace_linear_k=options.replace_linear_k if replacing else None,
             replace_until=options.replace_until if replacing else None,
             steps_for_replacing=options.steps_for_replacing if replacing else None,
+            early_stopping_patience=options.early_stopping_patience,
+            gradient_accumulation_steps=accumulation if accumulation > 1 else None,
         )
 
     def _reporting(self):
@@ -270,6 +329,7 @@ class Command(object):
     def _run_definition(self, settings, start):
         """Returns all that defines a run of training, as a dict of JSON values."""
         definition = dataclasses.asdict(settings)
+        definition.update(modules=None, suc_init=start.suc_init)
         definition.update(self._model_definition())
         definition.update(
             max_train_examples=self.options.max_train_examples,
@@ -282,9 +342,11 @@ class Command(object):
         )
         return definition
 
-    def _write_training_time(self, settings, num_examples):
-        seconds = self.folder.state()["train_seconds"]
-        speed = num_examples * settings.num_train_epochs / seconds
+    def _write_training_time(self, num_examples, steps_per_epoch):
+        state = self.folder.state()
+        seconds = state["train_seconds"]
+        # Of the steps taken, which may be fewer than --num_train_epochs asks for.
+        speed = num_examples * state["last"]["global_step"] / steps_per_epoch / seconds
         self.folder.update_json(
             "timing.json", train_seconds=seconds, train_examples_per_second=speed
         )
@@ -434,7 +496,11 @@ class Command(object):
 
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""
-        values = {key: getattr(self.options, key) for key in _MODEL_FLAGS}
+        values = collections.OrderedDict()
+        if self.stage == training.REPLACING and self.options.modules:
+            # Else --suc_layers says all that the trained model needs.
+            values["modules"] = self.options.modules
+        values.update((key, getattr(self.options, key)) for key in _MODEL_FLAGS)
         if self.stage == training.PREDECESSOR:
             values["suc_layers"] = None
         is_open = self.task.takes_columns

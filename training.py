@@ -33,6 +33,7 @@ class Settings:
     A field's name is its flag's, but for `stage`, one of the three, and `padded_length`,
     the length of each batch; None: that of its longest row. `train_scope` is resolved.
     With `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
+    `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
     """
 
     stage: str
@@ -48,6 +49,8 @@ class Settings:
     replace_linear_k: float = None
     replace_until: float = None
     steps_for_replacing: int = None
+    early_stopping_patience: int = None
+    gradient_accumulation_steps: int = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,9 @@ class Reporting:
 
 
 TrainingGraph = collections.namedtuple(
-    "TrainingGraph", "task features labels loss replacing_rate path train_op evaluation trained"
+    "TrainingGraph",
+    "task features labels loss replacing_rate path train_op learning_rate gradient_norm evaluation "
+    "trained micro_batch batch_size accumulate_op",
 )
 """The graph of one stage.
 
@@ -70,14 +75,19 @@ Fields:
   features, labels: placeholders; int32 [B, T] each, by name, and int32 or float32 [B].
   loss, replacing_rate: float32 scalars.
   path: bool [M], the modules replaced in this step.
-  train_op: updates what trains, and adds 1 to the global step.
+  train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
   trained: list of the tf.Variable that train.
+  micro_batch: int64 scalar, the number of the micro-batch in its step, from 0.
+  batch_size: int32 scalar, the rows of the whole step. Both are placeholders where a step's
+    batch is cut into micro-batches, which is where there is an accumulate_op.
 """
 
 
-StepValues = collections.namedtuple("StepValues", "loss replacing_rate path")
-"""What a step has computed: two floats, and the modules replaced, bool [M]."""
+StepValues = collections.namedtuple(
+    "StepValues", "loss replacing_rate path learning_rate gradient_norm"
+)
+"""What a step has computed: floats, and the modules replaced, bool [M]."""
 
 
 def num_steps(settings, num_examples):
@@ -86,16 +96,26 @@ def num_steps(settings, num_examples):
     return steps_per_epoch, max(1, int(round(steps_per_epoch * settings.num_train_epochs)))
 
 
-def module_groups(stage, config, suc_layers):
+def module_groups(stage, config, suc_layers, modules=None):
     """Returns the groups of the predecessor's layers; in stage 0 each is by itself.
 
     Args:
       stage: PREDECESSOR, REPLACING or SUCCESSOR.
       config: modeling_theseus.BertConfig of the predecessor.
       suc_layers: int, the successor's layers; None in stage 0.
+      modules: list of int, the size of each group; None: all are equal.
+
+    Raises:
+      UserError: the layers cannot be grouped so.
     """
     depth = config.num_hidden_layers
-    return modeling_theseus.equal_groups(depth, depth if stage == PREDECESSOR else suc_layers)
+    if stage == PREDECESSOR:
+        return modeling_theseus.equal_groups(depth, depth)
+    if modules:
+        return modeling_theseus.groups_of_sizes(depth, modules)
+    if stage == SUCCESSOR:
+        return [[]] * suc_layers  # On its path no layer of the predecessor is met.
+    return modeling_theseus.equal_groups(depth, suc_layers)
 
 
 def evaluated_path(stage, groups):
@@ -140,27 +160,40 @@ def build_graph(settings, config, task, groups, num_train_steps):
     features = modeling_theseus.feature_placeholders()
     label_type = tf.float32 if task.is_regression else tf.int32
     labels = tf.placeholder(label_type, [None], name="labels")
-    random_key = modeling_theseus.RandomKey(settings.seed, step)
+    micro_batch, batch_size = 0, tf.shape(labels)[0]
+    if settings.gradient_accumulation_steps:
+        micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
+        batch_size = tf.placeholder(tf.int32, [], name="batch_size")
+    random_key = modeling_theseus.RandomKey(settings.seed, step, micro_batch)
     compute_type = tf.as_dtype(settings.precision)
     logits = modeling_theseus.classifier(
         features, config, task.num_outputs, groups, path, random_key, compute_type
     )
-    loss = _loss(task)(logits, labels, tf.shape(labels)[0])
+    loss = _loss(task)(logits, labels, batch_size)
 
     trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
-    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+    update = optimization_theseus.build_update(
         loss,
         settings.learning_rate,
         num_train_steps,
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
+        accumulates=bool(settings.gradient_accumulation_steps),
     )
-    evaluation_graph = evaluation.build_graph(
-        config, task.num_outputs, groups, evaluated, compute_type
-    )
-    path = tf.convert_to_tensor(path)
     return TrainingGraph(
-        task, features, labels, loss, rate, path, train_op, evaluation_graph, trained
+        task=task,
+        features=features,
+        labels=labels,
+        loss=loss,
+        replacing_rate=rate,
+        path=tf.convert_to_tensor(path),
+        evaluation=evaluation.build_graph(
+            config, task.num_outputs, groups, evaluated, compute_type
+        ),
+        trained=trained,
+        micro_batch=micro_batch,
+        batch_size=batch_size,
+        **update._asdict(),
     )
 
 
@@ -193,13 +226,14 @@ def count_parameters(variables):
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 
-def match_weights(settings, source, graph_variables):
+def match_weights(settings, source, graph_variables, successor_start=None):
     """Matches the starting weights with the graph.
 
     Args:
       settings: Settings.
       source: weights.CheckpointWeights.
       graph_variables: list of tf.Variable.
+      successor_start: see modeling_theseus.assign_sources.
 
     Returns:
       A weights.Match.
@@ -214,7 +248,8 @@ def match_weights(settings, source, graph_variables):
         raise UserError(
             "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
         )
-    fit = weights_lib.match(graph_variables, source, modeling_theseus.assign_sources(names, source))
+    sources = modeling_theseus.assign_sources(names, source, successor_start)
+    fit = weights_lib.match(graph_variables, source, sources)
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
             "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
@@ -222,6 +257,24 @@ def match_weights(settings, source, graph_variables):
             "leaves" % source.prefix
         )
     return fit
+
+
+def match_successor(source, graph_variables):
+    """Matches a small BERT's layers with the successor's.
+
+    Args:
+      source: the small BERT's weights, as weights.open_weights returns them.
+      graph_variables: list of tf.Variable.
+
+    Returns:
+      A weights.Match of the successor's layers alone.
+
+    Raises:
+      UserError: a weight is missing, or its shape differs.
+    """
+    variables = modeling_theseus.trained_variables("successor_layers", graph_variables)
+    sources = modeling_theseus.assign_sources([v.op.name for v in variables], source)
+    return weights_lib.match(variables, source, sources)
 
 
 class Trainer(object):
@@ -251,21 +304,33 @@ class Trainer(object):
         self._state = folder.state()
         self._saved_at = time.monotonic()
 
-    def initialize(self, source, fit):
+    def initialize(self, source, fit, successor_source=None, successor_fit=None):
         """Restores the last checkpoint, or starts from weights; says which.
 
         Args:
           source: weights.CheckpointWeights.
           fit: their weights.Match with the graph.
+          successor_source, successor_fit: the same of the successor's layers, where these
+            start as another BERT's; else None.
         """
         self.folder.sweep()
+        self.session.run([variable.initializer for variable in tf.local_variables()])
         last = self.folder.checkpoint("last")
         if last:
             logging.info("resuming from %s", last)
             self._restore(last)
         else:
             logging.info("%s", weights_lib.report(fit, source))
+            started = modeling_theseus.successor_layers_started(fit.sources)
+            if started:
+                pairs = ", ".join("%d as %d" % pair for pair in started)
+                logging.info("the successor's layers start as the predecessor's: %s", pairs)
             weights_lib.load(self.session, tf.global_variables(), source, fit.sources)
+            if successor_source is not None:
+                report = weights_lib.report(successor_fit, successor_source)
+                logging.info("the successor's layers: %s", report)
+                variables = [v for v in tf.global_variables() if v.op.name in successor_fit.sources]
+                weights_lib.load(self.session, variables, successor_source, successor_fit.sources)
         logging.info("%s", describe_variables(self.graph.trained, tf.trainable_variables()))
 
     def _restore(self, prefix):
@@ -293,7 +358,7 @@ class Trainer(object):
                 if self._ends_epoch(step) and not self.folder.is_evaluated(step):
                     self._save_last(step)
                     self._evaluate(step)
-                if step == self.num_steps or stop.requested:
+                if self._state["is_finished"] or stop.requested:
                     self._save_last(step)
                     return not stop.requested
                 step = self._train_epoch(step, stop)
@@ -325,11 +390,7 @@ class Trainer(object):
     def _train_step(self, planned, step):
         """Trains one step; returns its StepValues."""
         start = time.perf_counter()
-        graph = self.graph
-        feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
-        feed[graph.labels] = self.train_data.labels[planned.rows]
-        fetches = StepValues(graph.loss, graph.replacing_rate, graph.path)
-        values, _ = self.session.run([fetches, graph.train_op], feed)
+        values = self._run_step(planned)
         if not np.isfinite(values.loss):
             raise UserError(
                 "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
@@ -337,6 +398,29 @@ class Trainer(object):
             )
         self._state["train_seconds"] += time.perf_counter() - start
         return values
+
+    def _run_step(self, planned):
+        """Runs a PlannedBatch, part by part where it is cut; returns its StepValues."""
+        graph, settings = self.graph, self.settings
+        parts = input_pipeline.cut_batch(
+            planned,
+            settings.gradient_accumulation_steps or 1,
+            self.train_data.lengths,
+            settings.padded_length,
+        )
+        feeds = [self._feed(part) for part in parts]
+        if graph.accumulate_op is not None:
+            for number, feed in enumerate(feeds):
+                feed.update({graph.micro_batch: number, graph.batch_size: len(planned.rows)})
+        losses = [self.session.run([graph.loss, graph.accumulate_op], f)[0] for f in feeds[:-1]]
+        fetches = StepValues(*[getattr(graph, name) for name in StepValues._fields])
+        values, _ = self.session.run([fetches, graph.train_op], feeds[-1])
+        return values._replace(loss=values.loss + sum(losses))
+
+    def _feed(self, planned):
+        feed = modeling_theseus.feed_features(self.graph.features, self.train_data.batch(planned))
+        feed[self.graph.labels] = self.train_data.labels[planned.rows]
+        return feed
 
     def _is_save_due(self, step):
         every = self.reporting.save_checkpoints_steps
@@ -385,7 +469,9 @@ class Trainer(object):
         if self._is_best(values):
             self._state["best"] = self._save("best", step)
         self._state["evaluations"].append(dict(values, global_step=step))
-        self._state["is_finished"] = step == self.num_steps
+        stale = self._evaluations_since_best()
+        stops_early = stale == self.settings.early_stopping_patience and step < self.num_steps
+        self._state["is_finished"] = step == self.num_steps or stops_early
         self.folder.commit(self._state)
         logging.info(
             "epoch %.4g of %g, step %d: dev %s (%.1f s)",
@@ -395,6 +481,19 @@ class Trainer(object):
             metrics.headline(self.graph.task, values),
             seconds,
         )
+        if stops_early:
+            logging.info(
+                "stopping early: %d evaluations in a row were no better than that of step %d; "
+                "--early_stopping_patience=%d",
+                stale,
+                self._state["best"]["global_step"],
+                self.settings.early_stopping_patience,
+            )
+
+    def _evaluations_since_best(self):
+        """Returns how many evaluations came after the best one, int."""
+        best = self._state["best"]["global_step"]
+        return sum(entry["global_step"] > best for entry in self._state["evaluations"])
 
     def _is_best(self, values):
         task, best = self.graph.task, best_evaluation(self._state)

@@ -100,6 +100,16 @@ def test_padding_to_one_length_keeps_the_rows():
     assert [b.rows.tolist() for b in free] == [b.rows.tolist() for b in padded]
 
 
+@pytest.mark.parametrize("count, sizes", [(1, [5]), (2, [3, 2]), (5, [1] * 5), (9, [1] * 5)])
+def test_micro_batches_are_the_batch_each_padded_by_itself(count, sizes):
+    planned = input_pipeline.PlannedBatch(np.array([4, 0, 3, 1, 2]), 128)
+    parts = input_pipeline.cut_batch(planned, count, LENGTHS)
+    assert np.concatenate([part.rows for part in parts]).tolist() == [4, 0, 3, 1, 2]
+    assert [len(part.rows) for part in parts] == sizes
+    assert [part.length for part in parts] == [LENGTHS[part.rows].max() for part in parts]
+    assert input_pipeline.cut_batch(planned, count, LENGTHS, 99)[0].length == 99
+
+
 def test_evaluation_goes_by_length_and_holds_each_row_once():
     plan = input_pipeline.plan_in_length_order(LENGTHS, 100)
     assert sorted(np.concatenate([b.rows for b in plan])) == list(range(20011))

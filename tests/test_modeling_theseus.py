@@ -1,6 +1,7 @@
 """The graph against a reference BERT, and module replacing against layers stacked by hand."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -100,6 +101,38 @@ def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference, pa
                 by_hand = modeling_theseus.transformer_layer(by_hand, bias, config, key, name)
     load_reference_weights(session, reference)
     np.testing.assert_array_equal(*session.run([replaced, by_hand]))
+
+
+@pytest.mark.parametrize("modules", [[[0], [1, 2, 3]], [[0, 1, 2], [3]]])
+@pytest.mark.parametrize("path", PATHS)
+def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
+    reference, modules, path
+):
+    layers = []
+    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
+    for module, is_successor in enumerate(path):
+        names = ["layer_%d" % number for number in modules[module]]
+        layers += ["suc_layer_%d" % module] if is_successor else names
+    with classifier.new_session() as session:
+        logits = modeling_theseus.classifier(
+            constants(reference), make_config(), 2, groups, tf.constant(path)
+        )
+        load_reference_weights(session, reference)
+        found = session.run(logits)
+
+    config = make_config()
+    config.num_hidden_layers = len(layers)
+    plain = modeling_theseus.equal_groups(len(layers), len(layers))
+    with classifier.new_session() as session:
+        logits = modeling_theseus.classifier(
+            constants(reference), config, 2, plain, modeling_theseus.predecessor_path(plain)
+        )
+        held = {}
+        for variable in tf.global_variables():
+            source = re.sub(r"layer_(\d+)", lambda n: layers[int(n.group(1))], variable.op.name)
+            held[variable.op.name] = reference["weights/" + source]
+        weights.load(session, tf.global_variables(), held, {name: name for name in held})
+        np.testing.assert_allclose(found, session.run(logits), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
@@ -237,7 +270,8 @@ def test_what_trains_in_each_scope(session, scope, groups):
     assert len(variables) == 5 + 6 * 16 + 2 + 2
 
 
-def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path):
+@pytest.mark.parametrize("start", [None, [0, 3]])
+def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path, start):
     """The published way: two assignment maps for tf.train.init_from_checkpoint."""
     features = modeling_theseus.feature_placeholders()
     modeling_theseus.classifier(features, make_config(), 2, GROUPS, [False, False])
@@ -251,12 +285,15 @@ def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path):
         modeling_theseus.classifier(features, make_config(), 2, GROUPS, path)
         variables = tf.trainable_variables()
         get_maps = modeling_theseus.get_assignment_map_from_checkpoint_for_theseus
-        assignment_map, suc_assignment_map, names = get_maps(variables, prefix)
+        arguments = [start] if start else []
+        assignment_map, suc_assignment_map, names = get_maps(variables, prefix, *arguments)
         tf.train.init_from_checkpoint(prefix, assignment_map)
         tf.train.init_from_checkpoint(prefix, suc_assignment_map)
         other.run(tf.global_variables_initializer())
         for variable in variables:
-            source = variable.op.name.replace("suc_layer", "layer")
+            source = variable.op.name
+            for number, layer in enumerate(start or [0, 1]):
+                source = source.replace("suc_layer_%d" % number, "layer_%d" % layer)
             np.testing.assert_array_equal(other.run(variable), held[source], variable.op.name)
         assert set(names) == {form for v in variables for form in (v.op.name, v.name)}
 
@@ -276,8 +313,50 @@ def test_a_trained_successor_comes_before_the_predecessors_layers():
 
 def test_equal_groups_refuse_a_number_that_does_not_divide_the_depth():
     assert modeling_theseus.equal_groups(4, 2) == GROUPS
-    with pytest.raises(UserError, match="choose one of 1, 2, 3, 4, 6, 12"):
+    with pytest.raises(UserError, match="choose one of 1, 2, 3, 4, 6, 12, or .* with --modules"):
         modeling_theseus.equal_groups(12, 5)
+
+
+def test_groups_of_sizes_are_all_layers_in_their_order():
+    assert modeling_theseus.groups_of_sizes(4, [1, 2, 1]) == [[0], [1, 2], [3]]
+    message = "--modules: the sizes 1,2 add up to 3, the predecessor has 4 layers; give sizes that"
+    with pytest.raises(UserError, match=message):
+        modeling_theseus.groups_of_sizes(4, [1, 2])
+
+
+@pytest.mark.parametrize(
+    "how, num_successor_layers, num_layers, expected",
+    [
+        ("first", 6, 12, [0, 1, 2, 3, 4, 5]),
+        ("last", 6, 12, [6, 7, 8, 9, 10, 11]),
+        ("spread", 6, 12, [0, 2, 4, 7, 9, 11]),  # DistilBERT's.
+        ("spread", 3, 12, [0, 6, 11]),
+        ("spread", 3, 10, [0, 5, 9]),
+        ("spread", 4, 4, [0, 1, 2, 3]),
+        ("spread", 1, 12, [0]),
+        ("last", 1, 12, [11]),
+    ],
+)
+def test_the_layers_that_a_successors_start_as(how, num_successor_layers, num_layers, expected):
+    start = modeling_theseus.successor_start_layers
+    assert start(how, num_successor_layers, num_layers) == expected
+
+
+def test_a_successor_deeper_than_its_predecessor_is_refused():
+    with pytest.raises(UserError, match="--suc_layers: a successor of 5 layers cannot start as"):
+        modeling_theseus.successor_start_layers("spread", 5, 4)
+
+
+def test_a_successors_layers_start_as_those_given():
+    names = ["bert/encoder/%s/x" % n for n in ("suc_layer_0", "suc_layer_1", "layer_1")]
+    held = {"bert/encoder/layer_%d/x" % number for number in range(12)}
+    sources = modeling_theseus.assign_sources(names, held, [4, 11])
+    layers = [source.split("/")[2] for source in sources.values()]
+    assert list(sources) == names and layers == ["layer_4", "layer_11", "layer_1"]
+    assert modeling_theseus.successor_layers_started(sources) == [(0, 4), (1, 11)]
+    own = modeling_theseus.assign_sources(names, held.union(names), [4, 11])
+    assert dict(own) == {name: name for name in names}
+    assert modeling_theseus.successor_layers_started(own) == []
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,33 @@ def test_finetune_suc_leaves_the_predecessor_alone(session):
     assert sorted(slots) == ["bert/encoder/suc_layer_0/kernel/adam_" + m for m in "mv"]
 
 
+def test_accumulated_gradients_are_those_of_the_whole_batch_clipped_once(session):
+    """Rows of a table occur twice, in one micro-batch and in two."""
+    table = tf.get_variable("table", initializer=np.arange(8, dtype=np.float32).reshape(4, 2))
+    bias = tf.get_variable("bias", initializer=[0.5, -0.5])
+    ids, rows = tf.placeholder(tf.int32, [None]), tf.placeholder(tf.float32, [])
+    loss = tf.reduce_sum(tf.square(tf.gather(table, ids) + bias)) / rows
+    update = optimization_theseus.build_update(loss, 0.1, 10, accumulates=True)
+    whole = [tf.convert_to_tensor(g) for g in tf.gradients(loss, [table, bias])]
+    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+    sums = tf.local_variables()
+    moments = [v for v in tf.global_variables() if v.op.name.endswith("adam_m")]
+    expected = [0.0, 0.0]
+    for batch in ([[0, 1, 1], [1, 3]], [[2], [2], [0, 0]], [[3, 3]]):
+        together = np.concatenate(batch)
+        gradients = session.run(whole, {ids: together, rows: len(together)})
+        for part in batch[:-1]:
+            session.run(update.accumulate_op, {ids: part, rows: len(together)})
+        session.run(update.train_op, {ids: batch[-1], rows: len(together)})
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        assert norm > 1.5
+        expected = [0.9 * m + 0.1 * g / norm for m, g in zip(expected, gradients)]
+        for found, value in zip(session.run(moments), expected):
+            np.testing.assert_allclose(found, value, rtol=1e-5)
+        assert not any(total.any() for total in session.run(sums))
+    assert session.run(tf.train.get_global_step()) == 3
+
+
 def test_apply_gradients_leaves_the_global_step_to_who_gives_it(session):
     variable = tf.get_variable("kernel", initializer=[1.0])
     global_step = tf.train.get_or_create_global_step()

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
+import classifier
 import input_pipeline
 import run_classifier
 import weights
@@ -262,6 +263,8 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
         ("--do_eval --stage_1_outputdir=none", "--stage_1_outputdir: none holds no trained model"),
         ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: out_1 holds a successor of 2"),
         ("--do_train --suc_layers=3", "suc_layers = 3 does not divide .* 4 layers; choose one of"),
+        ("--do_train --modules=1,2", "--modules: the sizes 1,2 add up to 3, .* has 4 layers; give"),
+        ("--do_train --modules=1,1,2", "--suc_layers=2: --modules has 3 sizes, one for each layer"),
         ("--do_train --max_seq_length=129", "--max_seq_length=129: bert has 128 positions"),
         ("--do_train --data_dir=none", "--data_dir: there is no folder none"),
         ("--do_train --bert_pretrained_model=none", "--bert_pretrained_model: none is no folder"),
@@ -378,6 +381,193 @@ def test_init_checkpoint_takes_a_hugging_face_folder(trained, monkeypatch):
     )
     command(line + COMMON.replace("--bert_pretrained_model=bert", ""), trained, monkeypatch)
     assert read_json(trained, "out_hf_2", "bert_config.json")["hidden_act"] == "gelu_tanh"
+
+
+# --- Freedom of the method ---
+
+ANY = COMMON.replace("--suc_layers=2 ", "") + " --cache_dir= "
+
+
+def layers_of(prefix, names="suc_layer"):
+    """Returns the arrays of a checkpoint's layers of those names, by name."""
+    held = weights.CheckpointWeights(str(prefix))
+    return {name: held[name] for name in held if "/%s_" % names in name}
+
+
+def assert_starts_as(folder, bert, layers):
+    """Compares a successor trained at a learning rate of 0 with layers of a BERT."""
+    best = folder / read_json(folder, "state.json")["best"]["checkpoint"]
+    held = weights.CheckpointWeights(str(bert / "bert_model.ckpt"))
+    found = layers_of(best)
+    assert len(found) == 16 * len(layers)
+    for name, value in found.items():
+        number, rest = name.split("suc_layer_")[1].split("/", 1)
+        source = "bert/encoder/layer_%d/%s" % (layers[int(number)], rest)
+        np.testing.assert_array_equal(value, held[source], err_msg=name)
+
+
+def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, monkeypatch, capsys):
+    folders = "--stage_1_outputdir=out_m --stage_2_outputdir=out_m_2 "
+    line = folders + ANY
+    command("--do_train --modules=1,1,2 --init_checkpoint=out_0 " + line, trained, monkeypatch)
+    held = read_json(trained, "out_m", "run.json")
+    assert (held["modules"], held["suc_layers"]) == ([1, 1, 2], 3)
+    for how in ("--modules=1,1,2 ", "--suc_layers=3 ", "--suc_layers=3 --modules=1,1,2 "):
+        command("--do_eval --do_predict " + how + line, trained, monkeypatch)
+        command("--do_train --finetune_suc " + how + line, trained, monkeypatch)
+        command("--do_eval --do_predict --finetune_suc " + how + line, trained, monkeypatch)
+    held = read_json(trained, "out_m_2", "run.json")
+    assert (held["modules"], held["suc_layers"]) == (None, 3)
+    for folder in ("out_m", "out_m_2"):
+        with classifier.Classifier(str(trained / folder)) as model:
+            assert len(model.classify([("手机", "电脑")])) == 1
+    for how, message in [
+        ("--do_eval --modules=2,1,1", r"--modules: out_m holds a run with \[1, 1, 2\], this comm"),
+        ("--do_eval --modules=2,2", r"--modules: out_m holds a run with \[1, 1, 2\], this command"),
+        ("--do_eval --suc_layers=2", "--suc_layers: out_m holds a run with 3, this command has 2"),
+        (
+            "--do_train --init_checkpoint=out_0 --suc_layers=2",
+            r"--modules: out_m holds a run with \[1, 1, 2\], this command has None",
+        ),
+    ]:
+        assert_matches(message, refused(how + " " + line, trained, monkeypatch))
+
+    status, output, errors = compare_models(trained, "--data_dir=data", "out_m", "out_m_2")
+    assert status == 0, errors
+    assert [row.split()[1] for row in output.splitlines()[1:]] == ["3", "3"]
+
+
+@pytest.mark.skipif(tf.__version__.startswith("1."), reason="exports need TensorFlow 2")
+def test_a_successor_of_unequal_modules_is_exported(trained, monkeypatch):
+    line = "--modules=3,1 --stage_1_outputdir=out_m_export " + ANY
+    command("--do_train " + line, trained, monkeypatch)
+    command("--do_export --export_format=bert " + line, trained, monkeypatch)
+    written = trained / "out_m_export" / "export" / "bert"
+    assert read_json(written, "bert_config.json")["num_hidden_layers"] == 2
+    assert len(layers_of(written / "bert_model.ckpt", "layer")) == 2 * 16
+
+
+@pytest.mark.parametrize(
+    "how, layers, recorded",
+    [("first", [0, 1], None), ("last", [2, 3], "last"), ("spread", [0, 3], "spread")],
+)
+def test_a_successor_starts_as_the_layers_asked_for(
+    trained, monkeypatch, caplog, how, layers, recorded
+):
+    line = "--do_train --suc_init=%s --learning_rate=0 --stage_1_outputdir=out_%s " % (how, how)
+    command(line + COMMON, trained, monkeypatch)
+    assert_starts_as(trained / ("out_" + how), trained / "bert", layers)
+    assert read_json(trained, "out_" + how, "run.json")["suc_init"] == recorded
+    assert "start as the predecessor's: 0 as %d, 1 as %d" % tuple(layers) in caplog.text
+    if recorded:
+        found = refused(line.replace(how, "first", 1) + COMMON, trained, monkeypatch)
+        assert_matches("--suc_init: out_%s holds a run with another start of the suc" % how, found)
+
+
+@pytest.fixture(scope="module")
+def lent(trained):
+    """The folder with other BERTs, to lend their layers to a successor."""
+    shapes = [("lent", {}), ("lent_3", dict(num_hidden_layers=3))]
+    shapes += [("lent_relu", dict(hidden_act="relu")), ("lent_8", dict(intermediate_size=8))]
+    for name, changes in shapes:
+        values = dict(SMALL_BERT, num_hidden_layers=2, initializer_range=0.05)
+        write_bert(trained / name, dict(values, **changes))
+    return trained
+
+
+def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, caplog):
+    line = "--do_train --learning_rate=0 --finetune_suc --init_checkpoint=bert "
+    line += "--stage_2_outputdir=out_lent --suc_init=lent " + COMMON
+    command(line, lent, monkeypatch)
+    assert_starts_as(lent / "out_lent", lent / "lent", [0, 1])
+    best = lent / "out_lent" / read_json(lent, "out_lent", "state.json")["best"]["checkpoint"]
+    table = "bert/embeddings/word_embeddings"
+    np.testing.assert_array_equal(
+        weights.CheckpointWeights(str(best))[table],
+        weights.CheckpointWeights(str(lent / "bert" / "bert_model.ckpt"))[table],
+    )
+    report = "the successor's layers: weights from lent/bert_model.ckpt\n  filled           32 vari"
+    assert report in caplog.text
+    assert "bert/embeddings/word_embeddings (1), bert/pooler/dense (2)" in caplog.text
+    assert "start as the predecessor's" not in caplog.text
+
+    # It is known by what it holds, not by where it is.
+    (lent / "lent").rename(lent / "moved")
+    try:
+        command(line.replace("=lent ", "=./moved "), lent, monkeypatch)
+    finally:
+        (lent / "moved").rename(lent / "lent")
+    found = refused(line.replace("--suc_init=lent ", ""), lent, monkeypatch)
+    assert_matches("--suc_init: out_lent holds a run with another start of the successor", found)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("lent_3", "lent_3 has 3 layers, the successor 2; give a BERT of 2 layers, or --suc_lay"),
+        ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT of"),
+        ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT of the sa"),
+        ("./none", "./none is no folder"),
+        ("lats", "'lats' is none of first, last, spread, nor a folder"),
+    ],
+)
+def test_a_bert_that_cannot_lend_its_layers_is_refused(lent, monkeypatch, name, message):
+    line = "--do_train --stage_1_outputdir=new --suc_init=%s %s" % (name, COMMON)
+    assert_matches("--suc_init: " + message, refused(line, lent, monkeypatch))
+    assert not (lent / "new").exists()
+
+
+def test_a_trained_successor_comes_before_suc_init(trained, monkeypatch, caplog):
+    line = "--do_train --finetune_suc --suc_init=last " + COMMON
+    command(line, trained, monkeypatch)
+    assert_matches(
+        "--suc_init is not used: out_1/best/model.ckpt-[0-9]+ holds a successor's layers",
+        caplog.text,
+    )
+
+
+def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
+    line = "--do_train --finetune_pre --learning_rate=0 --early_stopping_patience=2 "
+    line += "--stage_0_outputdir=out_early " + COMMON.replace("epochs=1", "epochs=9")
+    capsys.readouterr()
+    command(line, trained, monkeypatch)
+    first = capsys.readouterr().out
+    assert [row.split(",")[0] for row in first.splitlines()[1:]] == [
+        "epoch 1",
+        "epoch 2",
+        "epoch 3",
+    ]
+    timing = read_json(trained, "out_early", "timing.json")
+    trained_pairs = timing["train_examples_per_second"] * timing["train_seconds"]
+    assert trained_pairs == pytest.approx(3 * 64)
+    monkeypatch.setattr("training.build_graph", None)
+    command(line, trained, monkeypatch)
+    assert capsys.readouterr().out == first
+    found = refused(line.replace("patience=2", "patience=3"), trained, monkeypatch)
+    assert_matches("--early_stopping_patience: out_early holds a run with 2, .* has 3", found)
+
+
+def test_gradients_are_accumulated(trained, monkeypatch):
+    line = "--do_train --do_eval --finetune_pre --stage_0_outputdir=out_parts " + COMMON
+    command(line + " --gradient_accumulation_steps=4", trained, monkeypatch)
+    assert read_json(trained, "out_parts", "eval_results.json")["global_step"] == 2
+    found = refused(line, trained, monkeypatch)
+    assert_matches("--gradient_accumulation_steps: out_parts holds a run with 4", found)
+
+
+def test_a_folder_from_before_these_flags_still_fits(trained, monkeypatch):
+    path = trained / "out_1" / "run.json"
+    held = path.read_text()
+    new = ("modules", "suc_init", "early_stopping_patience", "gradient_accumulation_steps")
+    before = {key: value for key, value in json.loads(held).items() if key not in new}
+    assert len(before) == len(json.loads(held)) - 4
+    monkeypatch.setattr("training.build_graph", None)
+    try:
+        path.write_text(json.dumps(before))
+        command("--do_train --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
+        command("--do_eval " + COMMON, trained, monkeypatch)
+    finally:
+        path.write_text(held)
 
 
 def test_a_flagfile_is_read(trained, monkeypatch):
@@ -504,6 +694,17 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "--steps_for_replacing is for a constant rate",
         ),
         ("--do_train --finetune_pre --train_scope=successor", "stage 0 trains all"),
+        ("--do_train --modules=1,0,2", "modules=.*: give a whole number of at least 1 for each"),
+        ("--do_train --modules=1,b", "modules=.*: give a whole number of at least 1 for each"),
+        ("--do_train --modules=", "modules=.*: give a whole number of at least 1 for each"),
+        (
+            "--do_train --early_stopping_patience=0",
+            "--early_stopping_patience=0: .*(>= 1|positive)",
+        ),
+        (
+            "--do_train --train_batch_size=4 --gradient_accumulation_steps=5",
+            "a step's batch cannot be cut into more parts than it has pairs",
+        ),
     ],
 )
 def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):

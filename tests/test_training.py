@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import evaluation
 import input_pipeline
 import modeling_theseus
 import reading
@@ -347,6 +348,197 @@ def test_the_best_are_the_weights_of_the_first_epoch_with_the_highest_accuracy(
     assert folder.state()["best"]["global_step"] == 4
     best = values_of(folder.best_checkpoint())
     assert_same(best, {name: kept[4][name] for name in best})
+
+
+def with_accuracies(monkeypatch, values):
+    """Gives the evaluations to come these accuracies on dev."""
+    accuracies, evaluate = iter(values), evaluation.evaluate
+
+    def evaluate_with_given_accuracy(*arguments):
+        metrics, seconds = evaluate(*arguments)
+        return dict(metrics, accuracy=next(accuracies)), seconds
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate_with_given_accuracy)
+
+
+@pytest.mark.parametrize("patience, epochs", [(1, 2), (2, 5), (3, 6), (4, 6), (None, 6)], ids=str)
+def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
+    bert, tmp_path, monkeypatch, caplog, patience, epochs
+):
+    caplog.set_level("INFO")
+    with_accuracies(monkeypatch, [0.5, 0.4, 0.6, 0.6, 0.5, 0.5])
+    settings = make_settings(num_train_epochs=6, early_stopping_patience=patience)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        assert trainer.run()
+    state = StageFolder(str(tmp_path), "").state()
+    assert [entry["global_step"] for entry in state["evaluations"]] == list(
+        range(2, 2 * epochs + 1, 2)
+    )
+    assert state["is_finished"] and state["last"]["global_step"] == 2 * epochs
+    best = 2 if epochs == 2 else 6
+    message = "stopping early: %s evaluations in a row were no better than that of step %d"
+    assert (message % (patience, best) in caplog.text) == (epochs < 6)
+
+
+def test_stopping_early_leaves_the_steps_before_as_they_are(bert, tmp_path, monkeypatch):
+    losses = []
+    with_accuracies(monkeypatch, [0.5] * 6)
+    for patience in (None, 1):
+        settings = make_settings(
+            num_train_epochs=4, early_stopping_patience=patience, warmup_proportion=0.0
+        )
+        with trainer_in(tmp_path / str(patience), bert, settings) as trainer:
+            assert trainer.run()
+            losses.append([e["loss"] for e in trainer.folder.state()["evaluations"]])
+    assert len(losses[0]) == 4 and losses[1] == losses[0][:2]
+
+
+def test_a_crash_between_the_last_evaluation_and_the_early_stop_changes_nothing(
+    bert, tmp_path, monkeypatch
+):
+    with_accuracies(monkeypatch, [0.5, 0.5, 0.5])
+    settings = make_settings(num_train_epochs=3, early_stopping_patience=1)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        evaluate = trainer._evaluate
+
+        def crash_after(step):
+            evaluate(step)
+            if step == 4:
+                raise RuntimeError("crash")
+
+        trainer._evaluate = crash_after
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+    state = StageFolder(str(tmp_path), "").state()
+    monkeypatch.delattr(training.Trainer, "_train_step")
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        assert trainer.run()
+    assert StageFolder(str(tmp_path), "").state() == state
+    assert state["is_finished"] and len(state["evaluations"]) == 2
+
+
+def without_dropout(bert):
+    config, held, train_data, dev_data = bert
+    rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = modeling_theseus.BertConfig.from_dict(dict(config.to_dict(), **rates))
+    return config, held, train_data, dev_data
+
+
+def losses_of(trainer):
+    """Returns a list that the losses of the steps to come are put into."""
+    step_of, found = trainer._train_step, []
+
+    def train_step(planned, step):
+        values = step_of(planned, step)
+        found.append(float(values.loss))
+        return values
+
+    trainer._train_step = train_step
+    return found
+
+
+def test_accumulated_micro_batches_train_as_the_whole_batch(bert, tmp_path):
+    """On drawn paths; an epoch is a batch of 32, and a short one of 8, fewer than 12 parts."""
+    losses, kept = {}, {}
+    for parts in (None, 3, 12):
+        settings = make_settings(
+            num_train_epochs=3, gradient_accumulation_steps=parts, replace_until=None
+        )
+        with trainer_in(tmp_path / str(parts), without_dropout(bert), settings) as trainer:
+            losses[parts] = losses_of(trainer)
+            assert bool(tf.local_variables()) == bool(parts)
+            assert trainer.run()
+            kept[parts] = values_of(trainer.folder.checkpoint("last"))
+    for parts in (3, 12):
+        np.testing.assert_allclose(losses[parts], losses[None], rtol=1e-5)
+        assert sorted(kept[parts]) == sorted(kept[None])
+        for name, value in kept[None].items():
+            np.testing.assert_allclose(kept[parts][name], value, atol=2e-6, err_msg=name)
+
+
+def test_accumulated_gradients_are_the_whole_batchs(bert):
+    config, held, train_data, _ = without_dropout(bert)
+    planned = input_pipeline.plan_epoch(train_data.lengths, 32, 1, 0)[0]
+    found = []
+    for parts in (None, 5):
+        settings = make_settings(gradient_accumulation_steps=parts)
+        with tf.Graph().as_default(), tf.Session() as session:
+            graph = training.build_graph(settings, config, TASK, GROUPS, 6)
+            sources = training.match_weights(settings, held, tf.trainable_variables()).sources
+            gradients = [tf.convert_to_tensor(g) for g in tf.gradients(graph.loss, graph.trained)]
+            weights.load(session, tf.global_variables(), held, sources)
+            session.run(tf.local_variables_initializer())
+            cut = input_pipeline.cut_batch(planned, parts or 1, train_data.lengths)
+            for number, part in enumerate(cut):
+                feed = modeling_theseus.feed_features(graph.features, train_data.batch(part))
+                feed[graph.labels] = train_data.labels[part.rows]
+                if parts:
+                    feed[graph.micro_batch] = number
+                    feed[graph.batch_size] = len(planned.rows)
+                    session.run(graph.accumulate_op, feed)
+                else:
+                    found.append(session.run(gradients, feed))
+            if parts:
+                found.append(session.run(tf.local_variables()))
+    assert len(found[0]) == len(found[1])
+    for value, expected in zip(found[1], found[0]):
+        np.testing.assert_allclose(value, expected, atol=1e-6)
+
+
+def test_micro_batches_share_the_path_and_not_the_dropout(bert):
+    config, held, train_data, _ = bert
+    settings = make_settings(gradient_accumulation_steps=2)
+    planned = input_pipeline.plan_epoch(train_data.lengths, 8, 1, 0)[0]
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = training.build_graph(settings, config, TASK, GROUPS, 6)
+        sources = training.match_weights(settings, held, tf.trainable_variables()).sources
+        weights.load(session, tf.global_variables(), held, sources)
+        feed = modeling_theseus.feed_features(graph.features, train_data.batch(planned))
+        feed[graph.labels] = train_data.labels[planned.rows]
+        feed[graph.batch_size] = 16
+        paths, losses = [], []
+        for number in (0, 1, 0):
+            feed[graph.micro_batch] = number
+            path, loss = session.run([graph.path, graph.loss], feed)
+            paths.append(path.tolist())
+            losses.append(loss)
+    assert paths[0] == paths[1] == paths[2]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interruption(bert, tmp_path):
+    settings = make_settings(gradient_accumulation_steps=2)
+    with trainer_in(tmp_path / "straight", bert, settings) as trainer:
+        assert trainer.run()
+    with trainer_in(tmp_path / "crash", bert, settings, save_checkpoints_steps=1) as trainer:
+        feed_of, parts = trainer._feed, []
+
+        def crash_in_third_step(planned):
+            parts.append(planned)
+            if len(parts) == 6:
+                raise RuntimeError("crash")
+            return feed_of(planned)
+
+        trainer._feed = crash_in_third_step
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+        assert trainer.folder.state()["last"]["global_step"] == 2
+    with trainer_in(tmp_path / "crash", bert, settings) as trainer:
+        assert trainer.run()
+    straight = StageFolder(str(tmp_path / "straight"), "")
+    state, last = straight.state(), values_of(straight.checkpoint("last"))
+    best = values_of(straight.best_checkpoint())
+    assert_equals_no_interruption(tmp_path / "crash", (state, last, best))
+
+
+def test_a_successor_of_any_number_of_layers_trains_alone():
+    config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
+    assert len(training.module_groups(training.SUCCESSOR, config, 5)) == 5
+    sizes = [1, 1, 2, 2, 6]
+    groups = training.module_groups(training.REPLACING, config, 5, sizes)
+    assert [len(group) for group in groups] == sizes
+    with pytest.raises(UserError, match="suc_layers = 5 does not divide"):
+        training.module_groups(training.REPLACING, config, 5)
 
 
 def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):

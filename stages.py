@@ -23,29 +23,14 @@ import evaluation
 import export_successor
 import input_pipeline
 import metrics
-import modeling_theseus
-import pretrained
 import reading
+import starting_point
 import tasks
 import tokenization
 import training
 import weights as weights_lib
 from errors import UserError
 from stage_folder import StageFolder, hash_files, hash_text
-
-Start = collections.namedtuple(
-    "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3
-)
-"""What training starts from.
-
-Fields:
-  model: a classifier.Model.
-  weights: as weights.open_weights returns them.
-  suc_init: str, what the run's definition says of the successor's start; None: layer i
-    starts as layer i, or --suc_init has no say.
-  successor_start: list of int, the predecessor's layers that the successor's start as; or None.
-  successor_weights: the weights of the BERT whose layers the successor's start as; or None.
-"""
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
@@ -69,9 +54,6 @@ _CONTENTS = {
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
 }
-# In what a BERT must be like the predecessor, for its layers to be the successor's.
-_LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
-
 ExampleFile = collections.namedtuple("ExampleFile", "name path is_labelled num_examples")
 """A file of examples: what to call it, where it is, whether each must have a label; and how
 many it holds, None where it can be read but once."""
@@ -110,8 +92,10 @@ class Command(object):
         export_pairs = self._read_split("dev") if self.options.do_export else None
         eval_sets = self._find_eval_sets() if self.options.do_eval else None
         predict_set = self._find_predict_set() if self.options.do_predict else None
-        start = self._start_successor(self._find_start()) if self.options.do_train else None
-        if start is None:
+        start = None
+        if self.options.do_train:
+            start = starting_point.find_start(self.options, self.stage, self.task)
+        else:
             self.folder.best_checkpoint()
         with self.folder.locked() if self._writes() else contextlib.nullcontext():
             if self.options.do_train:
@@ -206,94 +190,6 @@ class Command(object):
             if not trainer.run():
                 raise UserError("stopped; the same command goes on from there")
 
-    def _find_start(self):
-        """Returns the Start; a stage's folder brings the BERT that it was trained with."""
-        options = self.options
-        source = self._starting_stage()
-        if source is None:
-            return self._plain_start()
-        prefix = source.best_checkpoint()
-        if not source.state()["is_finished"]:
-            logging.info("%s is unfinished; starting from its best so far", source.path)
-        held = source.definition()["suc_layers"]
-        if self.stage == training.SUCCESSOR and held not in (None, options.suc_layers):
-            raise UserError(
-                "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
-                "--suc_layers=%d, or another folder with --%s"
-                % (source.path, held, options.suc_layers, held, source.flag)
-            )
-        self._refuse_other_labels(source)
-        return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
-
-    def _refuse_other_labels(self, source):
-        """Raises UserError where a StageFolder's classifier was trained on a tsv's other labels."""
-        labels = source.definition().get("labels")
-        if labels and self.task.takes_columns and tuple(labels) != self.task.labels:
-            raise UserError(
-                "--labels: %s was trained on %s, this command has %s; give the same"
-                % (source.path, ",".join(labels), ",".join(self.task.labels))
-            )
-
-    def _plain_start(self):
-        """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
-        options = self.options
-        folder = options.init_checkpoint
-        if not folder or not os.path.isdir(folder):
-            folder = pretrained.local_folder(options.bert_pretrained_model)
-        model = classifier.read_model(folder, options.max_seq_length)
-        contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
-        if contradiction:
-            logging.warning("%s", contradiction)
-        prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
-        return Start(model, weights_lib.open_weights(prefix))
-
-    def _start_successor(self, start):
-        """Returns the Start with what --suc_init says of the successor's layers."""
-        how, num_layers = self.options.suc_init, self.options.suc_layers
-        if self.stage == training.PREDECESSOR:
-            return start
-        if modeling_theseus.holds_successor(start.weights):
-            if how:
-                held = start.weights.prefix
-                logging.info("--suc_init is not used: %s holds a successor's layers", held)
-            return start
-        if how in (None,) + modeling_theseus.SUCCESSOR_STARTS:
-            depth = start.model.config.num_hidden_layers
-            layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
-            return start._replace(suc_init=None if how == "first" else how, successor_start=layers)
-        small = self._read_small_bert(how, start.model.config)
-        digest = hash_files(weights_lib.checkpoint_files(small.prefix))
-        return start._replace(suc_init=digest, successor_weights=small)
-
-    def _read_small_bert(self, name, config):
-        """Opens the weights of a BERT that can lend its layers to a successor of `config`."""
-        folder = pretrained.local_folder(name, flag="suc_init")
-        found, num_layers = pretrained.read_config(folder), self.options.suc_layers
-        held = found.num_hidden_layers
-        if held != num_layers:
-            raise UserError(
-                "--suc_init: %s has %d layers, the successor %d; give a BERT of %d layers, or "
-                "--suc_layers=%d" % (name, held, num_layers, num_layers, held)
-            )
-        for key in _LAYER_SHAPE:
-            theirs, ours = getattr(found, key), getattr(config, key)
-            if theirs != ours:
-                raise UserError(
-                    "--suc_init: %s has %s = %s, the predecessor %s; give a BERT of the same"
-                    % (name, key, theirs, ours)
-                )
-        return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
-
-    def _starting_stage(self):
-        """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
-        options = self.options
-        if options.init_checkpoint:
-            folder = StageFolder(options.init_checkpoint, "init_checkpoint")
-            return folder if folder.definition() else None
-        if self.stage == training.SUCCESSOR:
-            return StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
-        return None
-
     def _settings(self):
         """Returns the training.Settings; what the stage has no use for is None."""
         options, replacing = self.options, self.stage == training.REPLACING
@@ -337,7 +233,7 @@ class Command(object):
             train_data=hash_files(self._files("train")),
             dev_data=hash_files(self._files("dev")[:1]),
             bert_config=start.model.config.to_dict(),
-            vocab=_hash_vocab(start.model),
+            vocab=starting_point.hash_vocab(start.model),
             weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
         )
         return definition
@@ -473,7 +369,7 @@ class Command(object):
     def _trained_classifier(self, precision):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
-        read_trained_model(self.folder, self.options)
+        starting_point.read_trained_model(self.folder, self.options)
         return classifier.load(self.folder, precision)
 
     def _find_eval_sets(self):
@@ -520,25 +416,6 @@ class Command(object):
         return input_pipeline.encode_examples(rows, self.task, tokenizer, length)
 
 
-def read_trained_model(folder, options):
-    """Reads the Model of a StageFolder; UserError if the command names another BERT."""
-    model = classifier.read_model(folder.path, options.max_seq_length)
-    if options.bert_is_given:
-        bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
-        named = classifier.read_model(bert, options.max_seq_length)
-        same_vocab = _hash_vocab(named) == _hash_vocab(model)
-        if not same_vocab or named.config.to_dict() != model.config.to_dict():
-            raise UserError(
-                "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
-                % (folder.path, options.bert_pretrained_model)
-            )
-    return model
-
-
 def _model_files(model):
     vocab = tokenization.read_vocab(model.vocab_file)
     return {"bert_config.json": model.config.to_json_string(), "vocab.txt": vocab}
-
-
-def _hash_vocab(model):
-    return hash_text(tokenization.read_vocab(model.vocab_file))

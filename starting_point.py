@@ -1,0 +1,160 @@
+"""What a stage's training starts from: a BERT's shape and vocabulary, and weights."""
+
+import collections
+import os
+
+from absl import logging
+
+import classifier
+import modeling_theseus
+import pretrained
+import tokenization
+import training
+import weights as weights_lib
+from errors import UserError
+from stage_folder import StageFolder, hash_files, hash_text
+
+Start = collections.namedtuple(
+    "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3
+)
+"""What training starts from.
+
+Fields:
+  model: a classifier.Model.
+  weights: as weights.open_weights returns them.
+  suc_init: str, what the run's definition says of the successor's start; None: layer i
+    starts as layer i, or --suc_init has no say.
+  successor_start: list of int, the predecessor's layers that the successor's start as; or None.
+  successor_weights: the weights of the BERT whose layers the successor's start as; or None.
+"""
+
+# In what a BERT must be like the predecessor, for its layers to be the successor's.
+_LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
+
+
+def find_start(options, stage, task):
+    """Finds what a command's training starts from.
+
+    Args:
+      options: the command's flags, see stages.Command.
+      stage: one of training.STAGES.
+      task: the command's tasks.Task.
+
+    Returns:
+      A Start; a stage's folder brings the BERT that it was trained with.
+
+    Raises:
+      UserError: it is missing, damaged, or does not fit the command.
+    """
+    source = _starting_stage(options, stage)
+    if source is None:
+        start = _plain_start(options)
+    else:
+        start = _stage_start(source, options, stage, task)
+    return start if stage == training.PREDECESSOR else _start_successor(start, options)
+
+
+def _stage_start(source, options, stage, task):
+    """Returns the Start from the best checkpoint of a StageFolder."""
+    prefix = source.best_checkpoint()
+    if not source.state()["is_finished"]:
+        logging.info("%s is unfinished; starting from its best so far", source.path)
+    held = source.definition()["suc_layers"]
+    if stage == training.SUCCESSOR and held not in (None, options.suc_layers):
+        raise UserError(
+            "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
+            "--suc_layers=%d, or another folder with --%s"
+            % (source.path, held, options.suc_layers, held, source.flag)
+        )
+    _refuse_other_labels(source, task)
+    return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
+
+
+def _refuse_other_labels(source, task):
+    """Raises UserError where a StageFolder's classifier was trained on a tsv's other labels."""
+    labels = source.definition().get("labels")
+    if labels and task.takes_columns and tuple(labels) != task.labels:
+        raise UserError(
+            "--labels: %s was trained on %s, this command has %s; give the same"
+            % (source.path, ",".join(labels), ",".join(task.labels))
+        )
+
+
+def _plain_start(options):
+    """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
+    folder = options.init_checkpoint
+    if not folder or not os.path.isdir(folder):
+        folder = pretrained.local_folder(options.bert_pretrained_model)
+    model = classifier.read_model(folder, options.max_seq_length)
+    contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
+    if contradiction:
+        logging.warning("%s", contradiction)
+    prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
+    return Start(model, weights_lib.open_weights(prefix))
+
+
+def _start_successor(start, options):
+    """Returns the Start with what --suc_init says of the successor's layers."""
+    how, num_layers = options.suc_init, options.suc_layers
+    if modeling_theseus.holds_successor(start.weights):
+        if how:
+            held = start.weights.prefix
+            logging.info("--suc_init is not used: %s holds a successor's layers", held)
+        return start
+    if how in (None,) + modeling_theseus.SUCCESSOR_STARTS:
+        depth = start.model.config.num_hidden_layers
+        layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
+        return start._replace(suc_init=None if how == "first" else how, successor_start=layers)
+    small = _read_small_bert(how, start.model.config, num_layers)
+    digest = hash_files(weights_lib.checkpoint_files(small.prefix))
+    return start._replace(suc_init=digest, successor_weights=small)
+
+
+def _read_small_bert(name, config, num_layers):
+    """Opens the weights of a BERT that can lend its layers to a successor of such a config."""
+    folder = pretrained.local_folder(name, flag="suc_init")
+    found = pretrained.read_config(folder)
+    held = found.num_hidden_layers
+    if held != num_layers:
+        raise UserError(
+            "--suc_init: %s has %d layers, the successor %d; give a BERT of %d layers, or "
+            "--suc_layers=%d" % (name, held, num_layers, num_layers, held)
+        )
+    for key in _LAYER_SHAPE:
+        theirs, ours = getattr(found, key), getattr(config, key)
+        if theirs != ours:
+            raise UserError(
+                "--suc_init: %s has %s = %s, the predecessor %s; give a BERT of the same"
+                % (name, key, theirs, ours)
+            )
+    return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
+
+
+def _starting_stage(options, stage):
+    """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
+    if options.init_checkpoint:
+        folder = StageFolder(options.init_checkpoint, "init_checkpoint")
+        return folder if folder.definition() else None
+    if stage == training.SUCCESSOR:
+        return StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
+    return None
+
+
+def read_trained_model(folder, options):
+    """Reads the Model of a StageFolder; UserError if the command names another BERT."""
+    model = classifier.read_model(folder.path, options.max_seq_length)
+    if options.bert_is_given:
+        bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
+        named = classifier.read_model(bert, options.max_seq_length)
+        same_vocab = hash_vocab(named) == hash_vocab(model)
+        if not same_vocab or named.config.to_dict() != model.config.to_dict():
+            raise UserError(
+                "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
+                % (folder.path, options.bert_pretrained_model)
+            )
+    return model
+
+
+def hash_vocab(model):
+    """Returns the SHA-256, in hex, of the vocabulary of a classifier.Model."""
+    return hash_text(tokenization.read_vocab(model.vocab_file))

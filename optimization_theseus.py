@@ -5,12 +5,22 @@ step. Schedules are computed in float64, so that they reach their ends exactly, 
 returned as float32.
 """
 
+import collections
 import re
 
 import tensorflow.compat.v1 as tf
 
 # The one thing this file knows of the model: the variables that stage 2 leaves alone.
 _PREDECESSOR_LAYER = re.compile(r"bert/encoder/layer_\d+/")
+
+Update = collections.namedtuple("Update", "train_op learning_rate gradient_norm")
+"""What trains one step.
+
+Fields:
+  train_op: tf.Operation that updates the variables, and adds 1 to the global step.
+  learning_rate: float32 scalar, the rate that `train_op` applies.
+  gradient_norm: float32 scalar, the norm of all gradients together, before clipping.
+"""
 
 
 def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
@@ -101,6 +111,21 @@ def create_optimizer_for_bert_theseus(
       ValueError: nothing is left to train, or the loss does not depend on a variable
         that should train.
     """
+    return build_update(
+        loss, init_lr, num_train_steps, num_warmup_steps, clip_norm, var_list, finetune_suc
+    ).train_op
+
+
+def build_update(
+    loss,
+    init_lr,
+    num_train_steps,
+    num_warmup_steps=0,
+    clip_norm=1.0,
+    var_list=None,
+    finetune_suc=False,
+):
+    """As `create_optimizer_for_bert_theseus`, but returns an Update."""
     variables = tf.trainable_variables() if var_list is None else var_list
     if finetune_suc:
         variables = [v for v in variables if not _PREDECESSOR_LAYER.search(v.op.name)]
@@ -108,13 +133,15 @@ def create_optimizer_for_bert_theseus(
         raise ValueError("no variable is left to train")
 
     global_step = tf.train.get_or_create_global_step()
+    rate = learning_rate_schedule(global_step, init_lr, num_train_steps, num_warmup_steps)
     optimizer = AdamWeightDecayOptimizer(
-        learning_rate_schedule(global_step, init_lr, num_train_steps, num_warmup_steps),
+        rate,
         weight_decay_rate=0.01,
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
     )
-    gradients = reduce_gradients(compute_gradients(loss, variables), variables, clip_norm)
-    return optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
+    gradients, norm = reduce_gradients(compute_gradients(loss, variables), variables, clip_norm)
+    train_op = optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
+    return Update(train_op, rate, norm)
 
 
 def compute_gradients(loss, variables):
@@ -137,7 +164,8 @@ def reduce_gradients(gradients, variables, clip_norm):
       clip_norm: float, the largest norm of all gradients together.
 
     Returns:
-      List of float32 tensors in the same order.
+      (gradients, norm): list of float32 tensors in the same order, and their global norm
+        before clipping, a float32 scalar.
 
     Raises:
       ValueError: a gradient is None.
@@ -147,7 +175,7 @@ def reduce_gradients(gradients, variables, clip_norm):
         raise ValueError("the loss does not depend on %s" % ", ".join(missing))
     # Rows of an embedding that occur twice must be added up before the norm is taken.
     dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    return tf.clip_by_global_norm(dense, clip_norm)[0]
+    return tf.clip_by_global_norm(dense, clip_norm)
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):

@@ -18,6 +18,7 @@ import input_pipeline
 import modeling_theseus
 import operations
 import optimization_theseus
+import summaries
 import weights as weights_lib
 from errors import UserError, first_line
 
@@ -60,7 +61,9 @@ class Reporting:
 
 
 TrainingGraph = collections.namedtuple(
-    "TrainingGraph", "features label_ids loss replacing_rate path train_op evaluation trained"
+    "TrainingGraph",
+    "features label_ids loss replacing_rate path learning_rate gradient_norm train_op evaluation "
+    "trained",
 )
 """The graph of one stage.
 
@@ -68,14 +71,16 @@ Fields:
   features, label_ids: placeholders; int32 [B, T] each, by name, and int32 [B].
   loss, replacing_rate: float32 scalars.
   path: bool [M], the modules replaced in this step.
-  train_op: updates what trains, and adds 1 to the global step.
+  learning_rate, gradient_norm, train_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
   trained: list of the tf.Variable that train.
 """
 
 
-StepValues = collections.namedtuple("StepValues", "loss replacing_rate path")
-"""What a step has computed: two floats, and the modules replaced, bool [M]."""
+StepValues = collections.namedtuple(
+    "StepValues", "loss replacing_rate path learning_rate gradient_norm"
+)
+"""What a step has computed: floats, and the modules replaced, bool [M]."""
 
 
 def num_steps(settings, num_examples):
@@ -145,7 +150,7 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
     loss = modeling_theseus.classification_loss(logits, label_ids, tf.shape(label_ids)[0])
 
     trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
-    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+    update = optimization_theseus.build_update(
         loss,
         settings.learning_rate,
         num_train_steps,
@@ -153,8 +158,16 @@ def build_graph(settings, config, num_labels, groups, num_train_steps):
         var_list=trained,
     )
     evaluation_graph = evaluation.build_graph(config, num_labels, groups, evaluated, compute_type)
-    path = tf.convert_to_tensor(path)
-    return TrainingGraph(features, label_ids, loss, rate, path, train_op, evaluation_graph, trained)
+    return TrainingGraph(
+        features=features,
+        label_ids=label_ids,
+        loss=loss,
+        replacing_rate=rate,
+        path=tf.convert_to_tensor(path),
+        evaluation=evaluation_graph,
+        trained=trained,
+        **update._asdict(),
+    )
 
 
 def describe_variables(trained, variables):
@@ -274,7 +287,9 @@ class Trainer(object):
             be read or written.
         """
         step = int(self.session.run(self._global_step))
-        with _stop_on_signal() as stop:
+        evaluated = [entry["global_step"] for entry in self._state["evaluations"]]
+        self._summaries = summaries.EventWriter(self.folder.path, step, evaluated)
+        with self._summaries, _stop_on_signal() as stop:
             while True:
                 if self._ends_epoch(step) and not self.folder.is_evaluated(step):
                     self._save_last(step)
@@ -303,7 +318,8 @@ class Trainer(object):
                 planned = plan[step - epoch * self.steps_per_epoch]
                 values = self._train_step(planned, step)
                 step += 1
-                progress.update(step, values, len(planned.rows))
+                speed = progress.update(step, values, len(planned.rows))
+                self._summaries.add(step, self._scalars(values, speed))
                 if self._is_save_due(step):
                     self._save_last(step)
         return step
@@ -314,7 +330,7 @@ class Trainer(object):
         graph = self.graph
         feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
         feed[graph.label_ids] = self.train_data.label_ids[planned.rows]
-        fetches = StepValues(graph.loss, graph.replacing_rate, graph.path)
+        fetches = StepValues(*[getattr(graph, name) for name in StepValues._fields])
         values, _ = self.session.run([fetches, graph.train_op], feed)
         if not np.isfinite(values.loss):
             raise UserError(
@@ -323,6 +339,21 @@ class Trainer(object):
             )
         self._state["train_seconds"] += time.perf_counter() - start
         return values
+
+    def _scalars(self, values, examples_per_second):
+        """Returns what TensorBoard shows of a step, a dict from name to number.
+
+        Args:
+          values: StepValues.
+          examples_per_second: float, see `_Progress.update`, or None.
+        """
+        scalars = values._asdict()
+        path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
+        if self.settings.stage == REPLACING:
+            scalars.update(replacing_rate=rate, modules_replaced=path.sum())
+        if examples_per_second:
+            scalars["examples_per_second"] = examples_per_second
+        return scalars
 
     def _is_save_due(self, step):
         every = self.reporting.save_checkpoints_steps
@@ -334,8 +365,12 @@ class Trainer(object):
         if self._state["last"] and self._state["last"]["global_step"] == step:
             return
         self._state["last"] = self._save("last", step)
-        self.folder.commit(self._state)
+        self._commit()
         self._saved_at = time.monotonic()
+
+    def _commit(self):
+        self._summaries.sync()
+        self.folder.commit(self._state)
 
     def _saver(self, which):
         """Returns the tf.train.Saver of last or best, built when it is first asked for.
@@ -373,7 +408,9 @@ class Trainer(object):
             self._state["best"] = dict(entry, accuracy=metrics["accuracy"])
         self._state["evaluations"].append(dict(metrics, global_step=step))
         self._state["is_finished"] = step == self.num_steps
-        self.folder.commit(self._state)
+        floats = {name: value for name, value in metrics.items() if isinstance(value, float)}
+        self._summaries.add(step, {summaries.EVALUATION + n: v for n, v in floats.items()})
+        self._commit()
         logging.info(
             "epoch %.4g of %g, step %d: dev accuracy %.4f, F1 %.4f, loss %.4f (%.1f s)",
             step / self.steps_per_epoch,
@@ -427,7 +464,11 @@ class _Progress(object):
         self._values, self._examples, self._start = [], 0, time.perf_counter()
 
     def update(self, step, values, examples):
-        """Counts a step; `step` is the number of steps done."""
+        """Counts a step; `step` is the number of steps done.
+
+        Returns:
+          float, the examples per second of the window that ends with this step, or None.
+        """
         self._values.append(values)
         self._examples += examples
         is_line_due = step % self._log_steps == 0 or step == self._num_steps
@@ -437,8 +478,13 @@ class _Progress(object):
         elif is_line_due:
             place = "%s, step %d/%d" % (self._name, step, self._num_steps)
             logging.info("%s, %s", place, self._describe(step))
+        speed = self._speed() if is_line_due else None
         if is_line_due:
             self._start_window()
+        return speed
+
+    def _speed(self):
+        return self._examples / (time.perf_counter() - self._start)
 
     def _describe(self, step):
         seconds = time.perf_counter() - self._start
@@ -450,8 +496,8 @@ class _Progress(object):
                 "rate %.2f" % self._values[-1].replacing_rate,
                 "replaced %.1f/%d" % (replaced, len(self._values[-1].path)),
             ]
-        speed, left = self._examples / seconds, tqdm.format_interval(left)
-        return ", ".join(parts + ["%.1f examples/s" % speed, "%s left" % left])
+        left = tqdm.format_interval(left)
+        return ", ".join(parts + ["%.1f examples/s" % self._speed(), "%s left" % left])
 
 
 class _Stop(object):

@@ -246,6 +246,7 @@ class Trainer(object):
         self.session = session
         self.steps_per_epoch, self.num_steps = num_steps(settings, len(train_data))
         self._savers = {}
+        self._summaries = None
         self._global_step = tf.train.get_global_step()
         self._state = folder.state()
         self._saved_at = time.monotonic()

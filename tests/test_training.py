@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import input_pipeline
 import modeling_theseus
+import summaries
 import tokenization
 import training
 import weights
@@ -79,7 +80,7 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def uninterrupted(bert, tmp_path_factory):
-    """(state, values of last, values of best) of a stage 1 of 4 steps."""
+    """(state, values of last, values of best, path of the folder) of a stage 1 of 4 steps."""
     path = tmp_path_factory.mktemp("uninterrupted")
     with trainer_in(path, bert, make_settings()) as trainer:
         assert trainer.run()
@@ -88,21 +89,25 @@ def uninterrupted(bert, tmp_path_factory):
         folder.state(),
         values_of(folder.checkpoint("last")),
         values_of(folder.best_checkpoint()),
+        str(path),
     )
 
 
 def assert_equals_no_interruption(path, uninterrupted):
-    state, last, best = uninterrupted
+    state, last, best, straight = uninterrupted
     folder = StageFolder(str(path), "stage_1_outputdir")
     found = folder.state()
     for key in ("last", "best", "evaluations"):
         assert found[key] == state[key]
     assert_same(values_of(folder.checkpoint("last")), last)
     assert_same(values_of(folder.best_checkpoint()), best)
+    curves, expected = (summaries.read_scalars(str(p)) for p in (path, straight))
+    curves["examples_per_second"] = expected["examples_per_second"]
+    assert curves == expected
 
 
 def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupted):
-    state, last, best = uninterrupted
+    state, last, best, _ = uninterrupted
     assert last["global_step"] == 4
     assert [entry["global_step"] for entry in state["evaluations"]] == [2, 4]
     top = max(entry["accuracy"] for entry in state["evaluations"])
@@ -133,11 +138,11 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     assert_equals_no_interruption(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("crash_at", [0, 1, 3])
+@pytest.mark.parametrize("crash_at, save_steps", [(0, 1), (1, 1), (3, 1), (1, None), (3, None)])
 def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
-    bert, tmp_path, uninterrupted, crash_at
+    bert, tmp_path, uninterrupted, crash_at, save_steps
 ):
-    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=save_steps) as trainer:
         step_of = trainer._train_step
 
         def train_step(planned, step):
@@ -365,6 +370,61 @@ def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp
         trainer.run()
     steps = [line for line in lines if "examples/s" in line]
     assert len(steps) == 4 and not any("replaced" in line for line in steps)
+
+
+@pytest.fixture(scope="module")
+def curves(uninterrupted):
+    """The scalars of the uninterrupted stage 1, by name."""
+    return summaries.read_scalars(uninterrupted[3])
+
+
+def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        step_of, found = trainer._train_step, []
+
+        def train_step(planned, step):
+            found.append(step_of(planned, step))
+            return found[-1]
+
+        trainer._train_step = train_step
+        assert trainer.run()
+    curves = summaries.read_scalars(str(tmp_path))
+    assert curves["loss"] == [(n + 1, values.loss) for n, values in enumerate(found)]
+    replaced = [(n + 1, values.path.sum()) for n, values in enumerate(found)]
+    assert curves["modules_replaced"] == replaced
+    evaluations = StageFolder(str(tmp_path), "").state()["evaluations"]
+    names = set(evaluations[0]) - {"global_step", "num_examples"}
+    assert names == {name[4:] for name in curves if name.startswith("dev/")}
+    for name in names:
+        expected = [(row["global_step"], np.float32(row[name])) for row in evaluations]
+        assert curves["dev/" + name] == expected
+
+
+def test_the_curves_of_the_rates_are_those_of_the_update_done(curves):
+    """4 steps, 2 of them warm-up: t of the formulas is the number of steps done before."""
+    steps, rates = zip(*curves["learning_rate"])
+    assert steps == (1, 2, 3, 4)
+    np.testing.assert_allclose(rates, [0, 0.5e-3, 0.5e-3, 0.25e-3], rtol=1e-6)
+    steps, rates = zip(*curves["replacing_rate"])
+    slope = 0.5 / (0.8 * 4)
+    assert steps == (1, 2, 3, 4)
+    np.testing.assert_allclose(rates, [0.5, 0.5 + slope, 0.5 + 2 * slope, 0.5 + 3 * slope])
+
+
+def test_the_curve_of_the_speed_has_a_point_for_each_line_of_the_log(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(), log_steps=3) as trainer:
+        trainer.run()
+    points = summaries.read_scalars(str(tmp_path))["examples_per_second"]
+    assert [step for step, _ in points] == [3, 4]
+    assert all(0 < speed < 1e6 for _, speed in points)
+
+
+def test_a_stage_that_replaces_nothing_has_no_curves_of_it(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(training.SUCCESSOR)) as trainer:
+        trainer.run()
+    curves = summaries.read_scalars(str(tmp_path))
+    assert len(curves["gradient_norm"]) == 4
+    assert not [name for name in curves if "repla" in name]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):

@@ -28,6 +28,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
+from tqdm import tqdm
 
 import classifier
 import evaluation
@@ -427,7 +428,8 @@ class Exporter(object):
 
     def _accuracy(self, run):
         """Returns the accuracy of a runner on all of dev."""
-        logits = _all_logits(run, map(self._dev_data.batch, self._dev_plan))
+        plan = tqdm(self._dev_plan, "dev", leave=False, disable=None)
+        logits = _all_logits(run, map(self._dev_data.batch, plan))
         labels = [self._dev_data.label_ids[planned.rows] for planned in self._dev_plan]
         return float((logits.argmax(axis=1) == np.concatenate(labels)).mean())
 
@@ -456,11 +458,13 @@ def _median_seconds(run, batches):
     for arrays in batches:
         run(arrays)
     seconds = []
-    while len(seconds) < _TIMED_RUNS:
-        for arrays in batches:
-            start = time.perf_counter()
-            run(arrays)
-            seconds.append(time.perf_counter() - start)
+    with tqdm(None, "timing", _TIMED_RUNS, leave=False, disable=None) as bar:
+        while len(seconds) < _TIMED_RUNS:
+            for arrays in batches:
+                start = time.perf_counter()
+                run(arrays)
+                seconds.append(time.perf_counter() - start)
+                bar.update()
     return float(np.median(seconds))
 
 

@@ -13,6 +13,7 @@ import os
 import zipfile
 
 import numpy as np
+from tqdm import tqdm
 
 from errors import UserError
 
@@ -199,7 +200,8 @@ def encode_examples(examples, task, tokenizer, max_seq_length):
       KeyError: the vocabulary lacks one of BERT's own tokens.
     """
     ids, lengths, lengths_a = [], [], []
-    for example in examples:
+    # The bar comes after a second: what is encoded within one batch shows none.
+    for example in tqdm(examples, "encoding", leave=False, unit="pair", delay=1, disable=None):
         tokens_a = tokenizer.tokenize(example.text_a)
         tokens_b = tokenizer.tokenize(example.text_b)
         tokens, length_a = encode_pair(tokens_a, tokens_b, max_seq_length)

@@ -66,6 +66,13 @@ def draw_curve(panel, points, color, label):
     panel.plot(steps, smooth(values), color=color, linewidth=2, label=label)
 
 
+def put_legend(panel, lines):
+    """Names the lines in a row above the panel, where they cover nothing."""
+    names = [line.get_label() for line in lines]
+    place = dict(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
+    panel.legend(lines, names, ncol=len(lines), frameon=False, fontsize="small", **place)
+
+
 def draw_loss(panel, state, scalars):
     """Draws the loss of each step, and on a second axis the dev metric of each evaluation."""
     draw_curve(panel, scalars["loss"], LOSS, "training loss")
@@ -80,18 +87,22 @@ def draw_loss(panel, state, scalars):
         point = (best, dict(scalars[metric])[best])
         second.plot(*point, marker="o", markersize=12, color=METRIC, fillstyle="none")
         second.set_ylabel(name + " (circled: best)", color=METRIC)
-        second.margins(y=0.15)
-    panel.legend(lines, [line.get_label() for line in lines], loc="center right")
+        values = [value for _, value in scalars[metric]]
+        low, high = min(values), max(values)
+        room = max(0.2 * (high - low), 0.01)  # One pair in 1,000 should not look like a slope.
+        second.set_ylim(low - room, min(high + room, max(high, 1.0) + 0.2 * room))
+        second.locator_params(axis="y", nbins=6)
+    put_legend(panel, lines)
 
 
 def draw_replacing(panel, num_modules, scalars):
     """Draws the replacing rate, and the share of the modules replaced in each step."""
     share = [(step, count / num_modules) for step, count in scalars["modules_replaced"]]
-    draw_curve(panel, share, REPLACED, "replaced, share of %d modules" % num_modules)
+    draw_curve(panel, share, REPLACED, "replaced of %d modules" % num_modules)
     panel.plot(*zip(*scalars["replacing_rate"]), color=RATE, linewidth=2, label="replacing rate")
-    panel.set_ylabel("share")
+    panel.set_ylabel("share of the modules")
     panel.set_ylim(-0.05, 1.05)
-    panel.legend(loc="lower right")
+    put_legend(panel, panel.get_lines()[1:])
 
 
 def draw(plt, runs, path):
@@ -103,7 +114,7 @@ def draw(plt, runs, path):
         is_replacing = "replacing_rate" in scalars
         panel = figure.add_subplot(grid[0, column] if is_replacing else grid[:, column])
         draw_loss(panel, state, scalars)
-        panel.set_title("%s, stage: %s" % (name, definition["stage"]))
+        panel.set_title("%s: %s" % (name, definition["stage"]), loc="left")
         if is_replacing:
             panel.tick_params(labelbottom=False)
             panel.grid(alpha=0.3)
@@ -112,7 +123,7 @@ def draw(plt, runs, path):
         panel.set_xlabel("steps")
         panel.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
 
 
 def main():

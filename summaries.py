@@ -86,7 +86,7 @@ class EventWriter(object):
         for event in read_events(self._folder):
             if _counts(event, step, evaluated_steps):
                 self._write(event)
-        self.sync()
+        self._flush_to_disk()
         last = int(re.search(r"\d+$", old[-1]).group()) if old else 0
         path = os.path.join(self._folder, _NAME % max(last + 1, time.time()))
         os.rename(self._path, path)  # The writer's file stays open, under its new name.
@@ -119,8 +119,11 @@ class EventWriter(object):
         """Waits until what was written is on disk, as a checkpoint of these steps will be."""
         with self._or_warn():
             if self._writer:
-                self._writer.flush()
-                sync([self._path])
+                self._flush_to_disk()
+
+    def _flush_to_disk(self):
+        self._writer.flush()
+        sync([self._path])
 
     @contextlib.contextmanager
     def _or_warn(self):

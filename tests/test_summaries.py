@@ -155,6 +155,16 @@ def test_an_error_of_writing_warns_in_one_line_and_raises_nothing(tmp_path, monk
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2)}
 
 
+def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(summaries.logging, "warning", lambda form, *v: warnings.append(form % v))
+    write(tmp_path, range(1, 6))
+    with largest_file(100):
+        write(tmp_path, [4], begin=3)
+    assert len(warnings) == 1 and "events.tmp: no more curves" in warnings[0]
+    assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4, 5)}
+
+
 def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(summaries.logging, "warning", lambda form, *v: warnings.append(form % v))

@@ -29,6 +29,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
+from tqdm import tqdm
 
 import classifier
 import evaluation
@@ -442,7 +443,8 @@ class Exporter(object):
 
     def _score(self, run):
         """Returns a runner's score on all of dev."""
-        logits = _all_logits(run, map(self._dev_data.batch, self._dev_plan))
+        plan = tqdm(self._dev_plan, "dev", leave=False, disable=None)
+        logits = _all_logits(run, map(self._dev_data.batch, plan))
         rows = np.concatenate([planned.rows for planned in self._dev_plan])
         task = self._plain.task
         return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels[rows]))
@@ -473,11 +475,13 @@ def _median_seconds(run, batches):
     for arrays in batches:
         run(arrays)
     seconds = []
-    while len(seconds) < _TIMED_RUNS:
-        for arrays in batches:
-            start = time.perf_counter()
-            run(arrays)
-            seconds.append(time.perf_counter() - start)
+    with tqdm(None, "timing", _TIMED_RUNS, leave=False, disable=None) as bar:
+        while len(seconds) < _TIMED_RUNS:
+            for arrays in batches:
+                start = time.perf_counter()
+                run(arrays)
+                seconds.append(time.perf_counter() - start)
+                bar.update()
     return float(np.median(seconds))
 
 

@@ -12,6 +12,7 @@ import os
 import zipfile
 
 import numpy as np
+from tqdm import tqdm
 
 PlannedBatch = collections.namedtuple("PlannedBatch", "rows length")
 """A batch: int64 [B] row numbers, and the int T to which each row is padded."""
@@ -64,7 +65,8 @@ def encode_examples(examples, task, tokenizer, max_seq_length):
       KeyError: the vocabulary lacks one of BERT's own tokens.
     """
     ids, lengths, lengths_a = [], [], []
-    for example in examples:
+    # The bar comes after a second: what is encoded within one batch shows none.
+    for example in tqdm(examples, "encoding", leave=False, unit="pair", delay=1, disable=None):
         tokens_a = tokenizer.tokenize(example.text_a)
         tokens_b = None if example.text_b is None else tokenizer.tokenize(example.text_b)
         tokens, length_a = encode_texts(tokens_a, tokens_b, max_seq_length)

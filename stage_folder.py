@@ -224,7 +224,7 @@ class StageFolder(object):
         for entry in (state["last"], state["best"]):
             if entry:
                 path = self.file(entry["checkpoint"])
-                _sync(glob.glob(glob.escape(path) + ".*") + [os.path.dirname(path), self.path])
+                sync(glob.glob(glob.escape(path) + ".*") + [os.path.dirname(path), self.path])
         self.write_json(_STATE, state)
         self.sweep()
 
@@ -263,7 +263,7 @@ class StageFolder(object):
                 writer.flush()
                 os.fsync(writer.fileno())
             os.replace(temporary, self.file(name))
-            _sync([self.path])
+            sync([self.path])
         except OSError as error:
             raise UserError("%s: cannot be written: %s" % (self.file(name), error.strerror))
         finally:
@@ -309,12 +309,12 @@ def move_into_place(new, path):
     old = path + ".replaced_export"
     try:
         for folder, _, names in os.walk(new):
-            _sync([os.path.join(folder, name) for name in names] + [folder])
+            sync([os.path.join(folder, name) for name in names] + [folder])
         if os.path.exists(path):
             shutil.rmtree(old, ignore_errors=True)
             os.rename(path, old)
         os.rename(new, path)
-        _sync([os.path.dirname(path)])
+        sync([os.path.dirname(path)])
     except OSError as error:
         raise UserError("%s: cannot be written: %s" % (path, error.strerror))
     shutil.rmtree(old, ignore_errors=True)
@@ -328,7 +328,7 @@ def _remove(path):
         os.remove(path)
 
 
-def _sync(paths):
+def sync(paths):
     """Waits until files, or a folder's entries, are on disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)

@@ -19,6 +19,7 @@ import metrics
 import modeling_theseus
 import operations
 import optimization_theseus
+import summaries
 import weights as weights_lib
 from errors import UserError, first_line
 
@@ -300,6 +301,7 @@ class Trainer(object):
         self.session = session
         self.steps_per_epoch, self.num_steps = num_steps(settings, len(train_data))
         self._savers = {}
+        self._summaries = None
         self._global_step = tf.train.get_global_step()
         self._state = folder.state()
         self._saved_at = time.monotonic()
@@ -353,7 +355,9 @@ class Trainer(object):
             be read or written.
         """
         step = int(self.session.run(self._global_step))
-        with _stop_on_signal() as stop:
+        evaluated = [entry["global_step"] for entry in self._state["evaluations"]]
+        self._summaries = summaries.EventWriter(self.folder.path, step, evaluated)
+        with self._summaries, _stop_on_signal() as stop:
             while True:
                 if self._ends_epoch(step) and not self.folder.is_evaluated(step):
                     self._save_last(step)
@@ -382,7 +386,8 @@ class Trainer(object):
                 planned = plan[step - epoch * self.steps_per_epoch]
                 values = self._train_step(planned, step)
                 step += 1
-                progress.update(step, values, len(planned.rows))
+                speed = progress.update(step, values, len(planned.rows))
+                self._summaries.add(step, self._scalars(values, speed))
                 if self._is_save_due(step):
                     self._save_last(step)
         return step
@@ -408,19 +413,38 @@ class Trainer(object):
             self.train_data.lengths,
             settings.padded_length,
         )
-        feeds = [self._feed(part) for part in parts]
-        if graph.accumulate_op is not None:
-            for number, feed in enumerate(feeds):
-                feed.update({graph.micro_batch: number, graph.batch_size: len(planned.rows)})
-        losses = [self.session.run([graph.loss, graph.accumulate_op], f)[0] for f in feeds[:-1]]
+        losses = []
+        for number, part in enumerate(parts[:-1]):
+            feed = self._feed(part, number, len(planned.rows))
+            losses.append(self.session.run([graph.loss, graph.accumulate_op], feed)[0])
+        feed = self._feed(parts[-1], len(parts) - 1, len(planned.rows))
         fetches = StepValues(*[getattr(graph, name) for name in StepValues._fields])
-        values, _ = self.session.run([fetches, graph.train_op], feeds[-1])
+        values, _ = self.session.run([fetches, graph.train_op], feed)
         return values._replace(loss=values.loss + sum(losses))
 
-    def _feed(self, planned):
-        feed = modeling_theseus.feed_features(self.graph.features, self.train_data.batch(planned))
-        feed[self.graph.labels] = self.train_data.labels[planned.rows]
+    def _feed(self, planned, micro_batch, batch_size):
+        """Returns the feed of a micro-batch, or of a whole batch as the only one."""
+        graph = self.graph
+        feed = modeling_theseus.feed_features(graph.features, self.train_data.batch(planned))
+        feed[graph.labels] = self.train_data.labels[planned.rows]
+        if graph.accumulate_op is not None:
+            feed.update({graph.micro_batch: micro_batch, graph.batch_size: batch_size})
         return feed
+
+    def _scalars(self, values, examples_per_second):
+        """Returns what TensorBoard shows of a step, a dict from name to number.
+
+        Args:
+          values: StepValues.
+          examples_per_second: float, see `_Progress.update`, or None.
+        """
+        scalars = values._asdict()
+        path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
+        if self.settings.stage == REPLACING:
+            scalars.update(replacing_rate=rate, modules_replaced=path.sum())
+        if examples_per_second:
+            scalars["examples_per_second"] = examples_per_second
+        return scalars
 
     def _is_save_due(self, step):
         every = self.reporting.save_checkpoints_steps
@@ -432,8 +456,12 @@ class Trainer(object):
         if self._state["last"] and self._state["last"]["global_step"] == step:
             return
         self._state["last"] = self._save("last", step)
-        self.folder.commit(self._state)
+        self._commit()
         self._saved_at = time.monotonic()
+
+    def _commit(self):
+        self._summaries.sync()
+        self.folder.commit(self._state)
 
     def _saver(self, which):
         """Returns the tf.train.Saver of last or best, built when it is first asked for.
@@ -472,7 +500,9 @@ class Trainer(object):
         stale = self._evaluations_since_best()
         stops_early = stale == self.settings.early_stopping_patience and step < self.num_steps
         self._state["is_finished"] = step == self.num_steps or stops_early
-        self.folder.commit(self._state)
+        floats = {name: value for name, value in values.items() if isinstance(value, float)}
+        self._summaries.add(step, {summaries.EVALUATION + n: v for n, v in floats.items()})
+        self._commit()
         logging.info(
             "epoch %.4g of %g, step %d: dev %s (%.1f s)",
             step / self.steps_per_epoch,
@@ -547,7 +577,11 @@ class _Progress(object):
         self._values, self._examples, self._start = [], 0, time.perf_counter()
 
     def update(self, step, values, examples):
-        """Counts a step; `step` is the number of steps done."""
+        """Counts a step; `step` is the number of steps done.
+
+        Returns:
+          float, the examples per second of the window that ends with this step, or None.
+        """
         self._values.append(values)
         self._examples += examples
         is_line_due = step % self._log_steps == 0 or step == self._num_steps
@@ -557,8 +591,13 @@ class _Progress(object):
         elif is_line_due:
             place = "%s, step %d/%d" % (self._name, step, self._num_steps)
             logging.info("%s, %s", place, self._describe(step))
+        speed = self._speed() if is_line_due else None
         if is_line_due:
             self._start_window()
+        return speed
+
+    def _speed(self):
+        return self._examples / (time.perf_counter() - self._start)
 
     def _describe(self, step):
         seconds = time.perf_counter() - self._start
@@ -570,8 +609,8 @@ class _Progress(object):
                 "rate %.2f" % self._values[-1].replacing_rate,
                 "replaced %.1f/%d" % (replaced, len(self._values[-1].path)),
             ]
-        speed, left = self._examples / seconds, tqdm.format_interval(left)
-        return ", ".join(parts + ["%.1f examples/s" % speed, "%s left" % left])
+        left = tqdm.format_interval(left)
+        return ", ".join(parts + ["%.1f examples/s" % self._speed(), "%s left" % left])
 
 
 class _Stop(object):

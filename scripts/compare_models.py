@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
@@ -69,7 +70,10 @@ def median_seconds(models):
     plan = input_pipeline.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
     num_warmup = FLAGS.num_batches // 4
     plan = (plan * (FLAGS.num_batches + num_warmup))[: FLAGS.num_batches + num_warmup]
-    seconds = [[model.run(planned) for model in models] for planned in plan]
+    seconds = [
+        [model.run(planned) for model in models]
+        for planned in tqdm(plan, "timing", leave=False, disable=None)
+    ]
     return np.median(seconds[num_warmup:], axis=0)
 
 

@@ -109,6 +109,23 @@ def test_adamw_and_clipping_equal_numpys(session, clip_norm):
     assert slots == {name + "/adam_" + moment for name in names for moment in "mv"}
 
 
+def test_an_update_gives_the_norm_before_clipping_and_the_rate_that_it_applies(session):
+    """The norm is numpy's of tf.gradients; a table's row occurs twice."""
+    table = tf.get_variable("table", initializer=np.arange(6, dtype=np.float32).reshape(3, 2))
+    kernel = tf.get_variable("kernel", initializer=[[3.0], [4.0]])
+    loss = tf.reduce_sum(tf.square(tf.matmul(tf.gather(table, [1, 1, 2]), kernel)))
+    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, [table, kernel])]
+    update = optimization_theseus.build_update(loss, 0.1, num_train_steps=10, num_warmup_steps=2)
+    session.run(tf.global_variables_initializer())
+    for rate in (0.0, 0.05, 0.08):
+        norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in session.run(gradients)))
+        before = session.run(kernel)
+        found = session.run(update._replace(accumulate_op=update.train_op))
+        np.testing.assert_allclose(found.gradient_norm, norm, rtol=1e-6)
+        np.testing.assert_allclose(found.learning_rate, rate, rtol=1e-6)
+        assert norm > 100 and (session.run(kernel) != before).any() == (rate > 0)
+
+
 def test_no_weight_decays_before_all_gradients_are_computed(session):
     """One gradient waits, and only then reads another weight."""
     slow, read_late = (tf.get_variable(n, initializer=[2.0]) for n in ("slow", "read_late"))

@@ -16,6 +16,7 @@ from absl.testing import flagsaver
 import classifier
 import input_pipeline
 import run_classifier
+import summaries
 import weights
 from conftest import ROOT, SMALL_BERT, hugging_face_arrays, run, write_bert, write_pairs
 
@@ -599,6 +600,9 @@ def test_a_kill_and_the_same_command_equal_no_interruption(small):
         found, expected = contents(killed / which), contents(straight / which)
         assert [p.replace("killed", "straight") for p in found] == list(expected)
         assert list(found.values()) == list(expected.values())
+    curves, expected = (summaries.read_scalars(str(path)) for path in (killed, straight))
+    curves["examples_per_second"] = expected["examples_per_second"]
+    assert curves == expected
 
 
 def test_sigterm_saves_and_exits_with_1_and_a_line(small):

@@ -12,6 +12,7 @@ import evaluation
 import input_pipeline
 import modeling_theseus
 import reading
+import summaries
 import tasks
 import tokenization
 import training
@@ -82,7 +83,7 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def uninterrupted(bert, tmp_path_factory):
-    """(state, values of last, values of best) of a stage 1 of 4 steps."""
+    """(state, values of last, values of best, path of the folder) of a stage 1 of 4 steps."""
     path = tmp_path_factory.mktemp("uninterrupted")
     with trainer_in(path, bert, make_settings()) as trainer:
         assert trainer.run()
@@ -91,21 +92,25 @@ def uninterrupted(bert, tmp_path_factory):
         folder.state(),
         values_of(folder.checkpoint("last")),
         values_of(folder.best_checkpoint()),
+        str(path),
     )
 
 
 def assert_equals_no_interruption(path, uninterrupted):
-    state, last, best = uninterrupted
+    state, last, best, straight = uninterrupted
     folder = StageFolder(str(path), "stage_1_outputdir")
     found = folder.state()
     for key in ("last", "best", "evaluations"):
         assert found[key] == state[key]
     assert_same(values_of(folder.checkpoint("last")), last)
     assert_same(values_of(folder.best_checkpoint()), best)
+    curves, expected = (summaries.read_scalars(str(p)) for p in (path, straight))
+    curves["examples_per_second"] = expected["examples_per_second"]
+    assert curves == expected
 
 
 def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupted):
-    state, last, best = uninterrupted
+    state, last, best, _ = uninterrupted
     assert last["global_step"] == 4
     assert [entry["global_step"] for entry in state["evaluations"]] == [2, 4]
     top = max(entry["accuracy"] for entry in state["evaluations"])
@@ -136,11 +141,11 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     assert_equals_no_interruption(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("crash_at", [0, 1, 3])
+@pytest.mark.parametrize("crash_at, save_steps", [(0, 1), (1, 1), (3, 1), (1, None), (3, None)])
 def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
-    bert, tmp_path, uninterrupted, crash_at
+    bert, tmp_path, uninterrupted, crash_at, save_steps
 ):
-    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=save_steps) as trainer:
         step_of = trainer._train_step
 
         def train_step(planned, step):
@@ -363,9 +368,10 @@ def with_accuracies(monkeypatch, values):
 
 @pytest.mark.parametrize("patience, epochs", [(1, 2), (2, 5), (3, 6), (4, 6), (None, 6)], ids=str)
 def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
-    bert, tmp_path, monkeypatch, caplog, patience, epochs
+    bert, tmp_path, monkeypatch, patience, epochs
 ):
-    caplog.set_level("INFO")
+    lines = []
+    monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
     with_accuracies(monkeypatch, [0.5, 0.4, 0.6, 0.6, 0.5, 0.5])
     settings = make_settings(num_train_epochs=6, early_stopping_patience=patience)
     with trainer_in(tmp_path, bert, settings) as trainer:
@@ -377,7 +383,7 @@ def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     assert state["is_finished"] and state["last"]["global_step"] == 2 * epochs
     best = 2 if epochs == 2 else 6
     message = "stopping early: %s evaluations in a row were no better than that of step %d"
-    assert (message % (patience, best) in caplog.text) == (epochs < 6)
+    assert (message % (patience, best) in "\n".join(lines)) == (epochs < 6)
 
 
 def test_stopping_early_leaves_the_steps_before_as_they_are(bert, tmp_path, monkeypatch):
@@ -513,11 +519,11 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
     with trainer_in(tmp_path / "crash", bert, settings, save_checkpoints_steps=1) as trainer:
         feed_of, parts = trainer._feed, []
 
-        def crash_in_third_step(planned):
-            parts.append(planned)
+        def crash_in_third_step(*arguments):
+            parts.append(arguments)
             if len(parts) == 6:
                 raise RuntimeError("crash")
-            return feed_of(planned)
+            return feed_of(*arguments)
 
         trainer._feed = crash_in_third_step
         with pytest.raises(RuntimeError, match="crash"):
@@ -528,7 +534,7 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
     straight = StageFolder(str(tmp_path / "straight"), "")
     state, last = straight.state(), values_of(straight.checkpoint("last"))
     best = values_of(straight.best_checkpoint())
-    assert_equals_no_interruption(tmp_path / "crash", (state, last, best))
+    assert_equals_no_interruption(tmp_path / "crash", (state, last, best, tmp_path / "straight"))
 
 
 def test_a_successor_of_any_number_of_layers_trains_alone():
@@ -559,6 +565,61 @@ def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp
         trainer.run()
     steps = [line for line in lines if "examples/s" in line]
     assert len(steps) == 4 and not any("replaced" in line for line in steps)
+
+
+@pytest.fixture(scope="module")
+def curves(uninterrupted):
+    """The scalars of the uninterrupted stage 1, by name."""
+    return summaries.read_scalars(uninterrupted[3])
+
+
+def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        step_of, found = trainer._train_step, []
+
+        def train_step(planned, step):
+            found.append(step_of(planned, step))
+            return found[-1]
+
+        trainer._train_step = train_step
+        assert trainer.run()
+    curves = summaries.read_scalars(str(tmp_path))
+    assert curves["loss"] == [(n + 1, values.loss) for n, values in enumerate(found)]
+    replaced = [(n + 1, values.path.sum()) for n, values in enumerate(found)]
+    assert curves["modules_replaced"] == replaced
+    evaluations = StageFolder(str(tmp_path), "").state()["evaluations"]
+    names = set(evaluations[0]) - {"global_step", "num_examples"}
+    assert names == {name[4:] for name in curves if name.startswith("dev/")}
+    for name in names:
+        expected = [(row["global_step"], np.float32(row[name])) for row in evaluations]
+        assert curves["dev/" + name] == expected
+
+
+def test_the_curves_of_the_rates_are_those_of_the_update_done(curves):
+    """4 steps, 2 of them warm-up: t of the formulas is the number of steps done before."""
+    steps, rates = zip(*curves["learning_rate"])
+    assert steps == (1, 2, 3, 4)
+    np.testing.assert_allclose(rates, [0, 0.5e-3, 0.5e-3, 0.25e-3], rtol=1e-6)
+    steps, rates = zip(*curves["replacing_rate"])
+    slope = 0.5 / (0.8 * 4)
+    assert steps == (1, 2, 3, 4)
+    np.testing.assert_allclose(rates, [0.5, 0.5 + slope, 0.5 + 2 * slope, 0.5 + 3 * slope])
+
+
+def test_the_curve_of_the_speed_has_a_point_for_each_line_of_the_log(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(), log_steps=3) as trainer:
+        trainer.run()
+    points = summaries.read_scalars(str(tmp_path))["examples_per_second"]
+    assert [step for step, _ in points] == [3, 4]
+    assert all(0 < speed < 1e6 for _, speed in points)
+
+
+def test_a_stage_that_replaces_nothing_has_no_curves_of_it(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(training.SUCCESSOR)) as trainer:
+        trainer.run()
+    curves = summaries.read_scalars(str(tmp_path))
+    assert len(curves["gradient_norm"]) == 4
+    assert not [name for name in curves if "repla" in name]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):

@@ -1,0 +1,143 @@
+"""The curves of a training, in a file of events such as TensorBoard shows.
+
+A stage's folder holds one such file, events.out.tfevents.<time>. A step's number is the
+number of steps done, as in the log: the first step's loss, and the learning rate and the
+replacing rate that it was trained with, stand at 1; an evaluation after n steps at n.
+
+A run that was cut off has events of steps after its last checkpoint, which a resumed run
+takes again. So a run that begins copies what still counts into a new file, removes the old
+one once the new one has its name, and writes on in it. The name is a new one, later in
+order, since a TensorBoard that looks on would not open the old name again.
+"""
+
+import contextlib
+import glob
+import os
+import re
+import time
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from errors import first_line
+from stage_folder import sync
+
+EVALUATION = "dev/"
+"""What the names of an evaluation's scalars begin with."""
+
+_NAME = "events.out.tfevents.%010d"
+_PATTERN = "events.out.tfevents." + 10 * "[0-9]"
+_TEMPORARY = "events.tmp"  # Not a name that TensorBoard would read.
+
+
+def read_events(folder):
+    """Yields the tf.Events in a stage's folder, up to where the file is cut off, if it is.
+
+    Raises:
+      tf.errors.OpError: the file cannot be read.
+    """
+    # There are two where a run was cut off while it replaced one: the later is complete.
+    for path in _event_files(folder)[-1:]:
+        with contextlib.suppress(tf.errors.DataLossError):
+            for event in tf.train.summary_iterator(path):
+                yield event
+
+
+def read_scalars(folder):
+    """Returns a dict from a scalar's name to its points, a list of (step, value)."""
+    scalars = {}
+    for event in read_events(folder):
+        for value in event.summary.value:
+            scalars.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return scalars
+
+
+def _event_files(folder):
+    """Returns the paths of the event files, those of this program only, the latest last."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), _PATTERN)))
+
+
+class EventWriter(object):
+    """Writes the curves of a run; a context manager.
+
+    A training does not end for its curves: the first error of writing ends them, with a
+    warning. Every step is handed to the operating system at once, so that a viewer sees
+    it, and a process that is killed loses none.
+    """
+
+    def __init__(self, folder, step, evaluated_steps):
+        """Begins the folder's event file.
+
+        Args:
+          folder: path of a stage's folder, locked.
+          step: int, the steps done; events of later ones are dropped.
+          evaluated_steps: list of int, the evaluations that count; others are dropped.
+        """
+        self._folder = folder
+        self._path = os.path.join(folder, _TEMPORARY)
+        self._writer = None
+        with self._or_warn():
+            self._begin(step, set(evaluated_steps))
+
+    def _begin(self, step, evaluated_steps):
+        old = _event_files(self._folder)
+        self._writer = tf.python_io.TFRecordWriter(self._path)
+        self._write(tf.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        for event in read_events(self._folder):
+            if _counts(event, step, evaluated_steps):
+                self._write(event)
+        self._flush_to_disk()
+        last = int(re.search(r"\d+$", old[-1]).group()) if old else 0
+        path = os.path.join(self._folder, _NAME % max(last + 1, time.time()))
+        os.rename(self._path, path)  # The writer's file stays open, under its new name.
+        self._path = path
+        sync([self._folder])
+        for path in old:
+            os.remove(path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with self._or_warn():
+            if self._writer:
+                self._writer.close()
+
+    def add(self, step, scalars):
+        """Writes scalars, a dict from name to number, at a step."""
+        values = [tf.Summary.Value(tag=name, simple_value=v) for name, v in scalars.items()]
+        event = tf.Event(wall_time=time.time(), step=step, summary=tf.Summary(value=values))
+        with self._or_warn():
+            if self._writer:
+                self._write(event)
+                self._writer.flush()
+
+    def _write(self, event):
+        self._writer.write(event.SerializeToString())
+
+    def sync(self):
+        """Waits until what was written is on disk, as a checkpoint of these steps will be."""
+        with self._or_warn():
+            if self._writer:
+                self._flush_to_disk()
+
+    def _flush_to_disk(self):
+        self._writer.flush()
+        sync([self._path])
+
+    @contextlib.contextmanager
+    def _or_warn(self):
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            self._writer = None
+            message = "%s: no more curves are written, the training goes on: %s"
+            logging.warning(message, self._path, first_line(error))
+
+
+def _counts(event, step, evaluated_steps):
+    """Returns whether an event belongs to a run that has come to `step`, a bool."""
+    values = event.summary.value
+    if values and values[0].tag.startswith(EVALUATION):
+        return event.step in evaluated_steps
+    return bool(values) and event.step <= step

@@ -33,7 +33,7 @@ def test_it_says_what_the_stages_graph_says(folder, pairs):
     with classifier.load(folder) as (session, graph, tokenizer):
         task = tasks.TASKS["lcqmc_pair"]
         encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
-        logits = evaluation.compute_logits(session, graph, encoded, 64)
+        logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
         assert model.labels == ("0", "1") and model.classify([]) == []

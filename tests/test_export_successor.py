@@ -1,6 +1,8 @@
 """Exports, each by another runtime than the one that wrote it, against the stage's graph."""
 
 import importlib.util
+import json
+import shutil
 import sys
 
 import numpy as np
@@ -15,9 +17,10 @@ import modeling_theseus
 import reading
 import tasks
 import training
-from conftest import run, write_stage
+from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
 from errors import UserError
 from test_run_classifier import assert_matches, command, contents, read_json, refused
+from weights import CheckpointWeights
 
 needs_tensorflow_2 = pytest.mark.skipif(
     tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
@@ -173,6 +176,43 @@ def test_huggingface_equals_the_graph_in_transformers(hugging_face, random_data)
     np.testing.assert_allclose(found, logits, rtol=1e-5, atol=2e-5)
 
 
+@needs_tensorflow_2
+def test_a_step_of_the_successors_layers_leaves_the_rest_to_the_bit(
+    random_data, monkeypatch, tmp_path
+):
+    """From a Hugging Face folder with a trained classifier to one again."""
+    safetensors_numpy = pytest.importorskip("safetensors.numpy")
+    write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=4))
+    weights = dict(CheckpointWeights(str(tmp_path / "bert" / "bert_model.ckpt")))
+    random = np.random.RandomState(3)
+    weights["output_weights"] = random.normal(0, 0.02, [2, 16]).astype(np.float32)
+    weights["output_bias"] = np.float32([0.1, -0.2])
+    source = tmp_path / "source"
+    source.mkdir()
+    safetensors_numpy.save_file(hugging_face_arrays(weights, 4), str(source / "model.safetensors"))
+    config = dict(SMALL_BERT, num_hidden_layers=4, hidden_act="gelu_new", model_type="bert")
+    (source / "config.json").write_text(json.dumps(config))
+    shutil.copy(str(tmp_path / "bert" / "vocab.txt"), str(source))
+
+    line = "--suc_layers=2 --max_seq_length=32 --data_dir=%s " % random_data
+    train = "--do_train --train_scope=successor_layers --init_checkpoint=source "
+    train += "--train_batch_size=16 --max_train_examples=16 --num_train_epochs=1 "
+    command(line + train, tmp_path, monkeypatch)
+    command(line + "--do_export --export_format=huggingface", tmp_path, monkeypatch)
+
+    before = safetensors_numpy.load_file(str(source / "model.safetensors"))
+    path = tmp_path / "out_1" / "export" / "huggingface" / "model.safetensors"
+    after = safetensors_numpy.load_file(str(path))
+    layers = {name for name in after if ".encoder.layer." in name}
+    assert {name.split(".")[3] for name in layers} == {"0", "1"}
+    untouched = set(after) - layers
+    assert untouched == {name for name in before if ".encoder.layer." not in name}
+    assert all(after[name].tobytes() == before[name].tobytes() for name in untouched)
+    kernels = [name for name in layers if after[name].ndim == 2]
+    assert len(kernels) == 12
+    assert all((after[name] != before[name]).mean() > 0.9 for name in kernels)
+
+
 # --- saved_model ---
 
 LOAD_SAVED_MODEL = """
@@ -281,6 +321,23 @@ def test_several_formats_are_written_with_what_a_caller_must_know(
         assert described["largest_difference"] <= 1e-4
         with open(path + "/vocab.txt", "rb") as one, open(folder.file("vocab.txt"), "rb") as other:
             assert one.read() == other.read()
+
+
+@needs_tensorflow_2
+def test_complete_exports_are_said_where_a_later_one_fails(
+    stages, random_data, monkeypatch, capsys
+):
+    def fail(plain, path):
+        raise OSError("no space left")
+
+    failing = export_successor.FORMATS["saved_model"]._replace(write=fail)
+    monkeypatch.setitem(export_successor.FORMATS, "saved_model", failing)
+    line = export_line(stages("predecessor"), random_data, "bert,saved_model")
+    found = refused(line, random_data, monkeypatch)
+    assert "saved_model: cannot be written: no space left" in found
+    rows = capsys.readouterr().out.splitlines()
+    path = stages("predecessor").file("export/bert")
+    assert [row.split()[0] for row in rows[1:]] == ["the", path]
 
 
 @needs_tensorflow_2

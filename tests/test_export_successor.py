@@ -1,7 +1,10 @@
 """Exports, each by another runtime than the one that wrote it, against the stage's graph."""
 
+import concurrent.futures
+import contextlib
 import importlib.util
 import json
+import os
 import shutil
 import sys
 
@@ -255,6 +258,104 @@ def test_saved_model_compiles_nothing_and_has_free_axes(stages, random_data, mon
     for tensor in signature.inputs.values():
         assert tensor.dtype == tf.int32.as_datatype_enum
         assert [axis.size for axis in tensor.tensor_shape.dim] == [-1, -1]
+
+
+@contextlib.contextmanager
+def served(base_path, session):
+    """Yields a stub of TensorFlow Serving's PredictionService, over gRPC.
+
+    The server is not Serving: it has Serving's messages, and does with them what Serving does,
+    a Session::Run of the newest version by the names in its signature.
+    """
+    import grpc
+    from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+    from tensorflow_serving.apis import prediction_service_pb2_grpc as service
+
+    version = max(int(name) for name in os.listdir(base_path))
+    loaded = tf.saved_model.loader.load(session, ["serve"], "%s/%d" % (base_path, version))
+
+    class Servicer(service.PredictionServiceServicer):
+        def Predict(self, request, context):
+            signature = loaded.signature_def[request.model_spec.signature_name or "serving_default"]
+            types = {name: tensor.dtype for name, tensor in signature.inputs.items()}
+            if {name: tensor.dtype for name, tensor in request.inputs.items()} != types:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "inputs: %s" % types)
+            feed = {
+                signature.inputs[name].name: tf.make_ndarray(tensor)
+                for name, tensor in request.inputs.items()
+            }
+            fetches = {name: tensor.name for name, tensor in signature.outputs.items()}
+            values = session.run(fetches, feed)
+            outputs = {name: tf.make_tensor_proto(value) for name, value in values.items()}
+            return predict_pb2.PredictResponse(outputs=outputs)
+
+        def GetModelMetadata(self, request, context):
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.signature_def)
+            response.metadata["signature_def"].Pack(signatures)
+            return response
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    service.add_PredictionServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        options = [("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel("localhost:%d" % port, options) as channel:
+            yield service.PredictionServiceStub(channel)
+    finally:
+        server.stop(None)
+
+
+@needs_tensorflow_2
+def test_saved_model_answers_the_messages_of_tensorflow_serving(
+    stages, random_data, monkeypatch, tmp_path
+):
+    apis = "tensorflow_serving.apis."
+    predict = pytest.importorskip(apis + "predict_pb2")
+    metadata = pytest.importorskip(apis + "get_model_metadata_pb2")
+    folder = stages()
+    line = export_line(folder, random_data, "saved_model", "--export_dir=lcqmc/1")
+    command(line, tmp_path, monkeypatch)
+    arrays, logits = expected(folder, random_data)
+    request = predict.PredictRequest()
+    request.model_spec.name = "lcqmc"
+    for name, array in arrays.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(array, tf.int32))
+    asked = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "lcqmc"
+    with classifier.new_session() as session, served(str(tmp_path / "lcqmc"), session) as stub:
+        response = stub.Predict(request, timeout=60)
+        found = metadata.SignatureDefMap()
+        stub.GetModelMetadata(asked, timeout=60).metadata["signature_def"].Unpack(found)
+    outputs = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+    assert_outputs_fit(outputs, logits)
+
+    assert list(found.signature_def) == ["serving_default"]
+    signature = found.signature_def["serving_default"]
+    assert signature.method_name == "tensorflow/serving/predict"
+
+    def described(tensors):
+        return {
+            name: (tf.as_dtype(tensor.dtype).name, [d.size for d in tensor.tensor_shape.dim])
+            for name, tensor in tensors.items()
+        }
+
+    assert described(signature.inputs) == {name: ("int32", [-1, -1]) for name in arrays}
+    assert described(signature.outputs) == {
+        "logits": ("float32", [-1, 2]),
+        "probabilities": ("float32", [-1, 2]),
+        "label": ("int32", [-1]),
+    }
+
+
+@needs_tensorflow_2
+def test_saved_model_needs_no_operation_of_python_or_xla(export):
+    with classifier.new_session() as session:
+        loaded = tf.saved_model.loader.load(session, ["serve"], export("saved_model"))
+    operations = {node.op for node in loaded.graph_def.node}
+    assert "BatchMatMulV2" in operations
+    assert not [name for name in operations if name.startswith("Xla") or "PyFunc" in name]
 
 
 # --- onnx ---

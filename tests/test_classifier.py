@@ -115,3 +115,13 @@ def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, features, is_war
     assert not warnings
     classifier.check_precision("bfloat16")
     assert bool(warnings) == is_warned
+
+
+def test_what_was_trained_in_bfloat16_runs_in_float32_on_tensorflow_1(tmp_path, monkeypatch, pairs):
+    folder = write_stage(tmp_path / "out", "successor")
+    folder.write_json("run.json", dict(folder.definition(), precision="bfloat16"))
+    monkeypatch.setattr(classifier.tf, "__version__", "1.15.5")
+    with pytest.raises(UserError, match="needs TensorFlow 2, this is 1.15.5; give --precision=fl"):
+        classifier.Classifier(folder.path)
+    with classifier.Classifier(folder.path, "float32") as model:
+        assert len(model.classify(pairs)) == len(pairs)

@@ -1,4 +1,4 @@
-"""A trained classifier, as a stage's folder holds it: its BERT, tokenizer, graph and weights."""
+"""A trained classifier, as a stage's folder or an export holds it: its model and tokenizer."""
 
 import collections
 import contextlib
@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import evaluation
+import exported
 import input_pipeline
 import metrics
 import modeling_theseus
@@ -53,7 +54,8 @@ def check_precision(precision):
     """
     if precision == "bfloat16" and tf.__version__.startswith("1."):
         raise UserError(
-            "--precision=bfloat16: needs TensorFlow 2, this is %s; leave it out" % tf.__version__
+            "--precision=bfloat16: needs TensorFlow 2, this is %s; give --precision=float32, "
+            "which also runs what was trained in bfloat16" % tf.__version__
         )
     features = _processor_features()
     if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
@@ -103,7 +105,9 @@ def _load_into(session, folder, precision):
     )
     num_outputs = tasks.recorded(held).num_outputs
     path = training.evaluated_path(held["stage"], groups)
-    compute_type = tf.as_dtype(precision or held["precision"])
+    precision = precision or held["precision"]
+    check_precision(precision)
+    compute_type = tf.as_dtype(precision)
     with modeling_theseus.kernels_kept_as(compute_type):
         graph = evaluation.build_graph(model.config, num_outputs, groups, path, compute_type)
     variables = tf.trainable_variables()
@@ -112,7 +116,7 @@ def _load_into(session, folder, precision):
 
 
 class Classifier(object):
-    """A stage's best model for use from Python; several threads may call it at a time.
+    """A stage's best model, or an export, for use from Python and several threads at a time.
 
         with Classifier("out_2") as model:
             (label, probabilities), = model.classify([("手机坏了", "手机坏了怎么办")])
@@ -121,20 +125,42 @@ class Classifier(object):
     """
 
     def __init__(self, path, precision=None):
-        """Loads the model of a stage's output folder; UserError where there is none.
+        """Loads the model of a stage's output folder, or of an export's.
 
         Args:
           path: the folder.
-          precision: "float32" or "bfloat16"; None: that of its training.
+          precision: "float32" or "bfloat16"; None: that of its training. An export has its
+            own and takes none.
+
+        Raises:
+          UserError: the folder holds no model, or a damaged one; or a package is missing that
+            an export's format needs.
         """
-        folder = trained_folder(path)
-        held = folder.definition()
-        self._task = tasks.recorded(held)
-        self._max_seq_length = held["max_seq_length"]
         graph = tf.Graph()
         self._session = tf.Session(graph=graph, config=_session_config(rewrites=True))
         with graph.as_default():
-            _, self._graph, self._tokenizer = _load_into(self._session, folder, precision)
+            if exported.is_export(path):
+                self._load_export(path, precision)
+            else:
+                self._load_stage(path, precision)
+
+    def _load_stage(self, path, precision):
+        folder = trained_folder(path, "a stage's output folder, or an export's")
+        held = folder.definition()
+        self._task = tasks.recorded(held)
+        self._max_seq_length = held["max_seq_length"]
+        trained = _load_into(self._session, folder, precision)
+        self._tokenizer = trained.tokenizer
+        self._run = evaluation.runner(trained.session, trained.graph)
+
+    def _load_export(self, path, precision):
+        if precision is not None:
+            raise UserError("%s: is an export, which has its own precision; give none" % path)
+        export = exported.load(path, self._session)
+        self._task = export.task
+        self._max_seq_length = export.max_seq_length
+        self._tokenizer = read_tokenizer(export.vocab_file, export.do_lower_case)
+        self._run = export.run
 
     def classify(self, pairs, batch_size=64):
         """Predicts the label of each pair, or of each text where the task is over single ones.
@@ -148,11 +174,13 @@ class Classifier(object):
           float for each of `labels`. For regression the label is a float, and there are no
           probabilities.
         """
+        if not pairs:
+            return []
         rows = [self._example(pair) for pair in pairs]
         encoded = input_pipeline.encode_examples(
             rows, self._task, self._tokenizer, self._max_seq_length
         )
-        logits = evaluation.compute_logits(self._session, self._graph, encoded, batch_size)
+        logits = evaluation.compute_logits(self._run, encoded, batch_size)
         if self._task.is_regression:
             return [(float(score), []) for score in logits[:, 0]]
         found = metrics.probabilities(logits)
@@ -172,6 +200,7 @@ class Classifier(object):
     def close(self):
         """Frees the memory; the classifier cannot be used any more."""
         self._session.close()
+        self._run = _run_closed
 
     def __enter__(self):
         return self
@@ -180,11 +209,15 @@ class Classifier(object):
         self.close()
 
 
-def trained_folder(path):
-    """Returns the StageFolder at `path`; UserError where it holds no trained model."""
+def _run_closed(_):
+    raise RuntimeError("the Classifier is closed")
+
+
+def trained_folder(path, expected="a stage's output folder"):
+    """Returns the StageFolder at `path`; UserError, with what is `expected`, where it is none."""
     folder = StageFolder(path, "stage_2_outputdir")
     if not folder.definition() or not folder.state()["best"]:
-        raise UserError("%s: holds no trained model; give a stage's output folder" % path)
+        raise UserError("%s: holds no trained model; give %s" % (path, expected))
     return folder
 
 
@@ -201,12 +234,18 @@ def read_model(folder, max_seq_length):
     return Model(config, pretrained.find_vocab(folder))
 
 
-def make_tokenizer(model, do_lower_case):
-    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
-    tokenizer = tokenization.FullTokenizer(model.vocab_file, do_lower_case)
+def read_tokenizer(vocab_file, do_lower_case):
+    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT."""
+    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
     absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
     if absent:
-        raise UserError("%s: holds no %s" % (model.vocab_file, ", ".join(absent)))
+        raise UserError("%s: holds no %s" % (vocab_file, ", ".join(absent)))
+    return tokenizer
+
+
+def make_tokenizer(model, do_lower_case):
+    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
+    tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
     if max(tokenizer.inv_vocab) >= model.config.vocab_size:
         raise UserError(
             "%s: holds %d tokens, the BERT's config says %d"

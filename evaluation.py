@@ -35,13 +35,20 @@ def progress_bar(description, num_examples):
     return tqdm(None, description, num_examples, leave=False, unit="pair", disable=None)
 
 
-def compute_logits(session, graph, encoded, batch_size, padded_length=None, bar=None):
-    """Runs the classifier over all rows.
+def runner(session, graph):
+    """Returns an EvaluationGraph as a function from a batch's arrays, by name, to its logits."""
+    return lambda arrays: session.run(
+        graph.logits, modeling_theseus.feed_features(graph.features, arrays)
+    )
+
+
+def compute_logits(run, encoded, batch_size, padded_length=None, bar=None):
+    """Runs a classifier over all rows.
 
     Args:
-      session: a tf.Session whose variables hold the weights.
-      graph: an EvaluationGraph.
-      encoded: input_pipeline.EncodedExamples.
+      run: function from a batch's arrays, as from EncodedExamples.batch, to logits, float32
+        [B, num_outputs], such as `runner` returns.
+      encoded: input_pipeline.EncodedExamples, of one row or more.
       batch_size: int.
       padded_length: int, the length of each batch; None: that of its longest row.
       bar: a `progress_bar`; None: there is none.
@@ -52,12 +59,14 @@ def compute_logits(session, graph, encoded, batch_size, padded_length=None, bar=
     Raises:
       UserError: a logit is infinite or no number.
     """
-    logits = np.zeros([len(encoded), graph.logits.shape.as_list()[-1]], np.float32)
-    for planned in input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length):
-        feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
-        logits[planned.rows] = session.run(graph.logits, feed)
+    plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length)
+    parts = []
+    for planned in plan:
+        parts.append(run(encoded.batch(planned)))
         if bar is not None:
             bar.update(len(planned.rows))
+    logits = np.empty([len(encoded), parts[0].shape[1]], np.float32)
+    logits[np.concatenate([planned.rows for planned in plan])] = np.concatenate(parts)
     if not np.isfinite(logits).all():
         raise UserError("the model's logits are no finite numbers: its training has diverged")
     return logits
@@ -71,7 +80,8 @@ def evaluate(task, session, graph, encoded, batch_size, padded_length=None, desc
     """
     start = time.perf_counter()
     with progress_bar(description, len(encoded)) as bar:
-        logits = compute_logits(session, graph, encoded, batch_size, padded_length, bar)
+        run = runner(session, graph)
+        logits = compute_logits(run, encoded, batch_size, padded_length, bar)
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 import classifier
 import evaluation
+import exported
 import hugging_face_weights
 import input_pipeline
 import metrics
@@ -67,14 +68,13 @@ Fields:
   best: dict, where the weights come from, as in StageFolder.state.
 """
 
-Format = collections.namedtuple("Format", "packages write runner")
-"""How a format is written and run.
+Format = collections.namedtuple("Format", "packages write read")
+"""How a format is written, and read back to be checked.
 
 Fields:
   packages: names of the packages that it needs.
   write: function (PlainClassifier, path of a folder).
-  runner: context manager of (path, PlainClassifier), that gives a function from the int32
-    [B, T] arrays of a batch, by name, to logits, float32 [B, L]. It reads nothing but `path`.
+  read: see exported.READERS.
 """
 
 Row = collections.namedtuple("Row", "name difference score megabytes seconds")
@@ -117,30 +117,11 @@ def plain_session(config, weights):
       config: modeling_theseus.BertConfig.
       weights: mapping from variable name to array.
     """
-    groups = modeling_theseus.equal_groups(config.num_hidden_layers, config.num_hidden_layers)
-    path = modeling_theseus.predecessor_path(groups)
-    num_labels = len(weights["output_bias"])
     with classifier.new_session(rewrites=True) as session:
-        graph = evaluation.build_graph(config, num_labels, groups, path)
+        graph = exported.plain_graph(config, len(weights["output_bias"]))
         variables = tf.trainable_variables()
         weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
         yield session, graph
-
-
-@contextlib.contextmanager
-def _graph_runner(config, weights):
-    """A Format's runner, by this program's own graph."""
-    with plain_session(config, weights) as (session, graph):
-        yield lambda arrays: _run_graph(session, graph, arrays)
-
-
-def _read_weights(path):
-    """Opens the weights of a written export, as --bert_pretrained_model would."""
-    return weights_lib.open_weights(weights_lib.find_checkpoint(path))
-
-
-def _run_graph(session, graph, arrays):
-    return session.run(graph.logits, modeling_theseus.feed_features(graph.features, arrays))
 
 
 # --- bert ---
@@ -160,11 +141,6 @@ def _write_bert(plain, path):
         saver = tf.train.Saver(tf.trainable_variables())
         prefix = os.path.join(path, "bert_model.ckpt")
         saver.save(session, prefix, write_meta_graph=False, write_state=False)
-
-
-def _bert_runner(path, plain):
-    config = modeling_theseus.BertConfig.from_json_file(os.path.join(path, "bert_config.json"))
-    return _graph_runner(config, _read_weights(path))
 
 
 # --- huggingface ---
@@ -213,16 +189,14 @@ def _hugging_face_tokenizer(plain):
     }
 
 
-@contextlib.contextmanager
-def _hugging_face_runner(path, plain):
+def _read_hugging_face(path, session):
+    """Reads the model by transformers, where that is installed."""
     if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
         logging.info(
             "huggingface: torch and transformers are not installed: its weights are read back "
             "and checked by this program's graph only"
         )
-        with _graph_runner(plain.config, _read_weights(path)) as run:
-            yield run
-        return
+        return exported.READERS["huggingface"](path, session)
     import torch
     import transformers
 
@@ -235,7 +209,7 @@ def _hugging_face_runner(path, plain):
         with torch.no_grad():
             return model(**tensors).logits.numpy()
 
-    yield run
+    return run
 
 
 # --- saved_model ---
@@ -268,16 +242,6 @@ def _write_saved_model(plain, path):
             strip_default_attrs=True,
         )
         builder.save()
-
-
-@contextlib.contextmanager
-def _saved_model_runner(path, plain):
-    with classifier.new_session(rewrites=True) as session:
-        loaded = tf.saved_model.loader.load(session, [tf.saved_model.SERVING], path)
-        signature = loaded.signature_def[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
-        inputs = {name: tensor.name for name, tensor in signature.inputs.items()}
-        logits = signature.outputs["logits"].name
-        yield lambda arrays: session.run(logits, {inputs[name]: arrays[name] for name in inputs})
 
 
 # --- onnx ---
@@ -333,23 +297,13 @@ def _write_onnx_int8(plain, path):
     os.remove(in_32_bits)
 
 
-@contextlib.contextmanager
-def _onnx_runner(path, plain):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        os.path.join(path, "model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    yield lambda arrays: session.run(["logits"], arrays)[0]
-
-
 _ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 FORMATS = {
-    "bert": Format((), _write_bert, _bert_runner),
-    "huggingface": Format(("safetensors",), _write_hugging_face, _hugging_face_runner),
-    "saved_model": Format((), _write_saved_model, _saved_model_runner),
-    "onnx": Format(_ONNX_PACKAGES, _write_onnx, _onnx_runner),
-    "onnx_int8": Format(_ONNX_PACKAGES, _write_onnx_int8, _onnx_runner),
+    "bert": Format((), _write_bert, exported.READERS["bert"]),
+    "huggingface": Format(("safetensors",), _write_hugging_face, _read_hugging_face),
+    "saved_model": Format((), _write_saved_model, exported.READERS["saved_model"]),
+    "onnx": Format(_ONNX_PACKAGES, _write_onnx, exported.READERS["onnx"]),
+    "onnx_int8": Format(_ONNX_PACKAGES, _write_onnx_int8, exported.READERS["onnx_int8"]),
 }
 
 
@@ -386,7 +340,7 @@ class Exporter(object):
         """
         self._plain = read_plain_classifier(folder)
         self._dev_data = dev_data
-        self._graph = lambda arrays: _run_graph(trained.session, trained.graph, arrays)
+        self._graph = evaluation.runner(trained.session, trained.graph)
         self._dev_plan = input_pipeline.plan_in_length_order(dev_data.lengths, batch_size)
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
@@ -424,13 +378,14 @@ class Exporter(object):
             except (OSError, tf.errors.OpError) as error:
                 raise UserError("--export_dir: %s: cannot be written: %s" % (path, error))
             row = self._check(name, path, temporary)
-            _write_json(temporary, "export.json", self._describe(name, row))
+            _write_json(temporary, exported.DESCRIPTION, self._describe(name, row))
             move_into_place(temporary, path)
         return row
 
     def _check(self, name, path, temporary):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
-        with FORMATS[name].runner(temporary, self._plain) as run:
+        with classifier.new_session(rewrites=True) as session:
+            run = FORMATS[name].read(temporary, session)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is no number.
@@ -442,7 +397,7 @@ class Exporter(object):
             return Row(path, difference, self._score(run), size, self._seconds(run))
 
     def _score(self, run):
-        """Returns a runner's score on all of dev."""
+        """Returns the score on all of dev of a model, as exported.READERS give it."""
         plan = tqdm(self._dev_plan, "dev", leave=False, disable=None)
         logits = _all_logits(run, map(self._dev_data.batch, plan))
         rows = np.concatenate([planned.rows for planned in self._dev_plan])
@@ -534,11 +489,10 @@ def _identity(name, definition):
 
 def _holds(path, identity):
     try:
-        with io.open(os.path.join(path, "export.json"), encoding="utf-8") as reader:
-            held = json.load(reader)
-    except (OSError, ValueError):
+        held = exported.read_description(path)
+    except UserError:
         return False
-    return isinstance(held, dict) and all(held.get(key) == identity[key] for key in identity)
+    return all(held.get(key) == identity[key] for key in identity)
 
 
 @contextlib.contextmanager

@@ -622,11 +622,13 @@ def _to_3d(hidden, input_ids):
 
 # --- The classifier ---
 
+FEATURES = ("input_ids", "input_mask", "segment_ids")
+"""The names of the classifier's inputs."""
+
 
 def feature_placeholders():
     """Returns the classifier's inputs by name: int32 placeholders, each [B, T]."""
-    names = ("input_ids", "input_mask", "segment_ids")
-    return {name: tf.placeholder(tf.int32, [None, None], name=name) for name in names}
+    return {name: tf.placeholder(tf.int32, [None, None], name=name) for name in FEATURES}
 
 
 def feed_features(placeholders, arrays):

@@ -10,7 +10,7 @@ gradient are compiled besides: XLA makes one loop of each, for every shape that 
 TensorFlow has it (not 1.15).
 
 A tensor's dtype, float32 or bfloat16, says how a layer keeps its values; inside an operation
-they are float32.
+they are float32, but for `dropout`.
 """
 
 import functools
@@ -201,6 +201,9 @@ def _factor(kept, rate):
 
 def dropout(x, kept, rate):
     """x where the bool `kept` of its shape holds, divided by 1 - rate; else 0.
+
+    For bfloat16 the factor is rounded to it, by 0.16 % at a rate of 0.1: a product in float32
+    takes half as long again.
 
     Source: Srivastava et al., JMLR 15 (2014), section 10, the inverted form.
     """

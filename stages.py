@@ -83,7 +83,7 @@ class Command(object):
     def run(self):
         """Carries out the verbs of the command line, in their order."""
         # What may be missing is looked for before a training that may take hours.
-        if self.options.precision:
+        if self.options.do_train:
             classifier.check_precision(self.options.precision)
         if self.options.do_export:
             export_successor.refuse_missing_packages(self._export_paths())
@@ -326,15 +326,14 @@ class Command(object):
     def _classify(self, trained, chosen, batch_size):
         """Yields (Examples, EncodedExamples, logits) of one pool of a file after another."""
         rows = reading.iterate_examples(chosen.path, self.task, chosen.is_labelled)
+        run = evaluation.runner(trained.session, trained.graph)
         with evaluation.progress_bar(chosen.name, chosen.num_examples) as bar:
             for pool in input_pipeline.cut_into_pools(rows, batch_size):
                 encoded = self._encode(pool, trained.tokenizer)
                 yield (
                     pool,
                     encoded,
-                    evaluation.compute_logits(
-                        trained.session, trained.graph, encoded, batch_size, self.padded_length, bar
-                    ),
+                    evaluation.compute_logits(run, encoded, batch_size, self.padded_length, bar),
                 )
 
     # --- Export ---
@@ -352,8 +351,12 @@ class Command(object):
             dev_data = self._encode(dev_pairs, trained.tokenizer)
             batch_size = self.options.eval_batch_size
             exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
-            rows = [exporter.export(name, path) for name, path in paths.items()]
-        print(export_successor.format_rows([exporter.graph_row] + rows, self.task), flush=True)
+            rows = [exporter.graph_row]
+            try:
+                for name, path in paths.items():
+                    rows.append(exporter.export(name, path))
+            finally:  # What is complete is said, even where a later one fails.
+                print(export_successor.format_rows(rows, self.task), flush=True)
 
     def _export_paths(self):
         """Returns the folder of each export by the name of its format."""

@@ -63,14 +63,20 @@ def random_pairs(tokenizer, count, sentence_tokens):
     return [reading.Example(sentence(), sentence(), None) for _ in range(count)]
 
 
+def spaced(plan, lengths, batch_size, count):
+    """Returns `count` full PlannedBatches of a plan, evenly spaced by tokens, in random order."""
+    full = [planned for planned in plan if len(planned.rows) == batch_size]
+    if not full:
+        raise UserError("--batch_sizes: there are fewer than %d pairs" % batch_size)
+    full.sort(key=lambda planned: lengths[planned.rows].sum())
+    places = ((np.arange(count) + 0.5) * len(full) / count).astype(int)
+    return [full[place] for place in np.random.RandomState(1).permutation(places)]
+
+
 def make_batches(examples, encoded, batch_size, count):
     """Returns `count` full Batches, evenly spaced by their length, in random order."""
     plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size)
-    plan = [planned for planned in plan if len(planned.rows) == batch_size]
-    if not plan:
-        raise UserError("--batch_sizes: there are fewer than %d pairs" % batch_size)
-    places = ((np.arange(count) + 0.5) * len(plan) / count).astype(int)
-    chosen = [plan[place] for place in np.random.RandomState(1).permutation(places)]
+    chosen = spaced(plan, encoded.lengths, batch_size, count)
     return [Batch([examples[row] for row in planned.rows], planned) for planned in chosen]
 
 

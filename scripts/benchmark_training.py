@@ -38,6 +38,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+import benchmark_inference  # noqa: E402
 import classifier  # noqa: E402
 import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
@@ -143,7 +144,8 @@ def measure(row, options):
     model = classifier.read_model(options["bert_pretrained_model"], options["max_seq_length"])
     encoded = read_pairs(model, options)
     padded_length = options["max_seq_length"] if options["pad_to_max_length"] else None
-    plan = spaced_plan(encoded.lengths, row.batch_size, options["num_steps"], padded_length)
+    plan = input_pipeline.plan_epoch(encoded.lengths, row.batch_size, 1, 0, padded_length)
+    plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
     groups = training.module_groups(row.stage, model.config, row.suc_layers)
     with classifier.new_session(training.gains_by_rewrites(model.config)) as session:
         classifier.check_precision(row.precision)
@@ -168,17 +170,6 @@ def read_pairs(model, options):
     examples = reading.sample_examples(examples, options["max_train_examples"])
     tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
     return input_pipeline.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
-
-
-def spaced_plan(lengths, batch_size, count, padded_length):
-    """Returns full batches of an epoch, evenly spaced by their tokens, in random order."""
-    plan = input_pipeline.plan_epoch(lengths, batch_size, 1, 0, padded_length)
-    plan = [planned for planned in plan if len(planned.rows) == batch_size]
-    if not plan:
-        raise UserError("--batch_sizes: there are fewer than %d training pairs" % batch_size)
-    plan.sort(key=lambda planned: lengths[planned.rows].sum())
-    places = ((np.arange(count) + 0.5) * len(plan) / count).astype(int)
-    return [plan[place] for place in np.random.RandomState(1).permutation(places)]
 
 
 def make_settings(row, train_scope):

@@ -4,8 +4,8 @@
 
 Takes the output folders of stages; the first one, usually the predecessor's, is what the
 others are compared with. The score is that of the folder's best checkpoint on dev: accuracy,
-or what the task is measured by. The time is that of the graph on tokenized examples of dev;
-the models take turns, batch by batch.
+or what the task is measured by. The time is that of the graph on tokenized examples of dev,
+as many as are timed; the models take turns, batch by batch.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import classifier  # noqa: E402
+import evaluation  # noqa: E402
 import input_pipeline  # noqa: E402
 import metrics  # noqa: E402
-import modeling_theseus  # noqa: E402
 import reading  # noqa: E402
 import tasks  # noqa: E402
 import training  # noqa: E402
@@ -43,15 +43,16 @@ class TimedModel(object):
         """Takes a StageFolder and its classifier.TrainedClassifier."""
         held = folder.definition()
         self.name = folder.path
-        self.session, self.graph, tokenizer = loaded
+        session, graph, tokenizer = loaded
+        self.forward = evaluation.runner(session, graph)
         self.task = task = tasks.recorded(held)
         self.score = metrics.score(task, training.best_evaluation(folder.state()))
         path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.read_examples(path, task)
+        examples = reading.sample_examples(reading.read_examples(path, task), num_timed_pairs())
         self.encoded = input_pipeline.encode_examples(
             examples, task, tokenizer, held["max_seq_length"]
         )
-        variables = self.graph.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+        variables = session.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
         self.num_parameters = training.count_parameters(variables)
         self.num_layers = held["suc_layers"] or held["bert_config"]["num_hidden_layers"]
 
@@ -59,22 +60,29 @@ class TimedModel(object):
         """Returns the seconds of one batch."""
         arrays = self.encoded.batch(planned)
         start = time.perf_counter()
-        feed = modeling_theseus.feed_features(self.graph.features, arrays)
-        self.session.run(self.graph.logits, feed)
+        self.forward(arrays)
         return time.perf_counter() - start
+
+
+def num_warmup_batches():
+    return FLAGS.num_batches // 4
+
+
+def num_timed_pairs():
+    return FLAGS.batch_size * (FLAGS.num_batches + num_warmup_batches())
 
 
 def median_seconds(models):
     """Returns the median seconds per batch of each model; all see the same batches."""
     lengths = models[0].encoded.lengths
     plan = input_pipeline.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
-    num_warmup = FLAGS.num_batches // 4
-    plan = (plan * (FLAGS.num_batches + num_warmup))[: FLAGS.num_batches + num_warmup]
+    num_batches = FLAGS.num_batches + num_warmup_batches()
+    plan = (plan * num_batches)[:num_batches]
     seconds = [
         [model.run(planned) for model in models]
         for planned in tqdm(plan, "timing", leave=False, disable=None)
     ]
-    return np.median(seconds[num_warmup:], axis=0)
+    return np.median(seconds[num_warmup_batches() :], axis=0)
 
 
 def format_rows(models, seconds):

@@ -1,5 +1,6 @@
 """What the tests share: TensorFlow in graph mode, and a small BERT with data on disk."""
 
+import functools
 import json
 import os
 import subprocess
@@ -186,3 +187,36 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
         evaluations = [{"accuracy": 0.5, "global_step": 7}]
         folder.commit(dict(folder.state(), best=entry, evaluations=evaluations))
     return folder
+
+
+_PACKAGES = {"huggingface": ["safetensors"], "onnx": ["tf2onnx", "onnx", "onnxruntime"]}
+_PACKAGES["onnx_int8"] = _PACKAGES["onnx"]
+EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory, random_data):
+    """A function from a format to its export, written once, of the StageFolder `export.stage`."""
+    import export_successor
+    import input_pipeline
+    import reading
+    import tasks
+
+    root = tmp_path_factory.mktemp("exports")
+    folder = write_stage(root / "stage", "successor")
+    task = tasks.TASKS["lcqmc_pair"]
+    examples = reading.read_examples(str(random_data / "dev.txt"), task)
+
+    @functools.lru_cache(maxsize=None)
+    def get(name):
+        for package in _PACKAGES.get(name, []):
+            pytest.importorskip(package)
+        path = str(root / name)
+        with pytest.MonkeyPatch.context() as patch, classifier.load(folder) as trained:
+            patch.setattr(export_successor, "_TIMED_RUNS", 1)
+            encoded = input_pipeline.encode_examples(examples, task, trained.tokenizer, 32)
+            export_successor.Exporter(folder, trained, encoded, 64).export(name, path)
+        return path
+
+    get.stage = folder
+    return get

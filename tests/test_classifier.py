@@ -13,7 +13,7 @@ import input_pipeline
 import metrics
 import reading
 import tasks
-from conftest import ROOT, run, write_stage
+from conftest import EXPORTS, ROOT, run, write_stage
 from errors import UserError
 
 
@@ -33,7 +33,7 @@ def test_it_says_what_the_stages_graph_says(folder, pairs):
     with classifier.load(folder) as (session, graph, tokenizer):
         task = tasks.TASKS["lcqmc_pair"]
         encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
-        logits = evaluation.compute_logits(session, graph, encoded, 64)
+        logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
         assert model.labels == ("0", "1") and model.classify([]) == []
@@ -41,8 +41,36 @@ def test_it_says_what_the_stages_graph_says(folder, pairs):
     assert [label for label, _ in found] == [str(row.argmax()) for row in logits]
 
 
-def test_several_threads_may_share_one(folder, pairs):
-    with classifier.Classifier(folder.path) as model:
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_says_what_its_stage_says(export, pairs, name):
+    with classifier.Classifier(export.stage.path) as model:
+        expected = model.classify(pairs)
+    with classifier.Classifier(export(name)) as model:
+        found = model.classify(pairs, batch_size=7)
+        assert model.labels == ("0", "1") and model.classify([]) == []
+    is_float = name != "onnx_int8"
+    difference = np.abs(np.subtract([p for _, p in found], [p for _, p in expected]))
+    assert difference.max() < (1e-5 if is_float else 0.1)
+    same = [label == other for (label, _), (other, _) in zip(found, expected)]
+    assert np.mean(same) == 1 if is_float else np.mean(same) > 0.9
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_closed_one_says_so(export, pairs, name):
+    model = classifier.Classifier(export(name))
+    model.close()
+    with pytest.raises(RuntimeError, match="the Classifier is closed"):
+        model.classify(pairs[:1])
+
+
+def test_an_export_takes_no_precision(export):
+    with pytest.raises(UserError, match="bert: is an export, which has its own precision; give"):
+        classifier.Classifier(export("bert"), precision="float32")
+
+
+@pytest.mark.parametrize("name", ["stage"] + EXPORTS)
+def test_several_threads_may_share_one(export, pairs, name):
+    with classifier.Classifier(export.stage.path if name == "stage" else export(name)) as model:
         expected = [model.classify([pair]) for pair in pairs]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda pair: model.classify([pair]), pairs * 4))
@@ -70,7 +98,7 @@ def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no trained model; give a stage's output folder"):
+    with pytest.raises(UserError, match="model; give a stage's output folder, or an export's"):
         classifier.Classifier(str(tmp_path))
 
 
@@ -87,3 +115,13 @@ def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, features, is_war
     assert not warnings
     classifier.check_precision("bfloat16")
     assert bool(warnings) == is_warned
+
+
+def test_what_was_trained_in_bfloat16_runs_in_float32_on_tensorflow_1(tmp_path, monkeypatch, pairs):
+    folder = write_stage(tmp_path / "out", "successor")
+    folder.write_json("run.json", dict(folder.definition(), precision="bfloat16"))
+    monkeypatch.setattr(classifier.tf, "__version__", "1.15.5")
+    with pytest.raises(UserError, match="needs TensorFlow 2, this is 1.15.5; give --precision=fl"):
+        classifier.Classifier(folder.path)
+    with classifier.Classifier(folder.path, "float32") as model:
+        assert len(model.classify(pairs)) == len(pairs)

@@ -1,6 +1,11 @@
 """Exports, each by another runtime than the one that wrote it, against the stage's graph."""
 
+import concurrent.futures
+import contextlib
 import importlib.util
+import json
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -15,9 +20,10 @@ import modeling_theseus
 import reading
 import tasks
 import training
-from conftest import run, write_stage
+from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
 from errors import UserError
 from test_run_classifier import assert_matches, command, contents, read_json, refused
+from weights import CheckpointWeights
 
 needs_tensorflow_2 = pytest.mark.skipif(
     tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
@@ -173,6 +179,43 @@ def test_huggingface_equals_the_graph_in_transformers(hugging_face, random_data)
     np.testing.assert_allclose(found, logits, rtol=1e-5, atol=2e-5)
 
 
+@needs_tensorflow_2
+def test_a_step_of_the_successors_layers_leaves_the_rest_to_the_bit(
+    random_data, monkeypatch, tmp_path
+):
+    """From a Hugging Face folder with a trained classifier to one again."""
+    safetensors_numpy = pytest.importorskip("safetensors.numpy")
+    write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=4))
+    weights = dict(CheckpointWeights(str(tmp_path / "bert" / "bert_model.ckpt")))
+    random = np.random.RandomState(3)
+    weights["output_weights"] = random.normal(0, 0.02, [2, 16]).astype(np.float32)
+    weights["output_bias"] = np.float32([0.1, -0.2])
+    source = tmp_path / "source"
+    source.mkdir()
+    safetensors_numpy.save_file(hugging_face_arrays(weights, 4), str(source / "model.safetensors"))
+    config = dict(SMALL_BERT, num_hidden_layers=4, hidden_act="gelu_new", model_type="bert")
+    (source / "config.json").write_text(json.dumps(config))
+    shutil.copy(str(tmp_path / "bert" / "vocab.txt"), str(source))
+
+    line = "--suc_layers=2 --max_seq_length=32 --data_dir=%s " % random_data
+    train = "--do_train --train_scope=successor_layers --init_checkpoint=source "
+    train += "--train_batch_size=16 --max_train_examples=16 --num_train_epochs=1 "
+    command(line + train, tmp_path, monkeypatch)
+    command(line + "--do_export --export_format=huggingface", tmp_path, monkeypatch)
+
+    before = safetensors_numpy.load_file(str(source / "model.safetensors"))
+    path = tmp_path / "out_1" / "export" / "huggingface" / "model.safetensors"
+    after = safetensors_numpy.load_file(str(path))
+    layers = {name for name in after if ".encoder.layer." in name}
+    assert {name.split(".")[3] for name in layers} == {"0", "1"}
+    untouched = set(after) - layers
+    assert untouched == {name for name in before if ".encoder.layer." not in name}
+    assert all(after[name].tobytes() == before[name].tobytes() for name in untouched)
+    kernels = [name for name in layers if after[name].ndim == 2]
+    assert len(kernels) == 12
+    assert all((after[name] != before[name]).mean() > 0.9 for name in kernels)
+
+
 # --- saved_model ---
 
 LOAD_SAVED_MODEL = """
@@ -215,6 +258,104 @@ def test_saved_model_compiles_nothing_and_has_free_axes(stages, random_data, mon
     for tensor in signature.inputs.values():
         assert tensor.dtype == tf.int32.as_datatype_enum
         assert [axis.size for axis in tensor.tensor_shape.dim] == [-1, -1]
+
+
+@contextlib.contextmanager
+def served(base_path, session):
+    """Yields a stub of TensorFlow Serving's PredictionService, over gRPC.
+
+    The server is not Serving: it has Serving's messages, and does with them what Serving does,
+    a Session::Run of the newest version by the names in its signature.
+    """
+    import grpc
+    from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+    from tensorflow_serving.apis import prediction_service_pb2_grpc as service
+
+    version = max(int(name) for name in os.listdir(base_path))
+    loaded = tf.saved_model.loader.load(session, ["serve"], "%s/%d" % (base_path, version))
+
+    class Servicer(service.PredictionServiceServicer):
+        def Predict(self, request, context):
+            signature = loaded.signature_def[request.model_spec.signature_name or "serving_default"]
+            types = {name: tensor.dtype for name, tensor in signature.inputs.items()}
+            if {name: tensor.dtype for name, tensor in request.inputs.items()} != types:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "inputs: %s" % types)
+            feed = {
+                signature.inputs[name].name: tf.make_ndarray(tensor)
+                for name, tensor in request.inputs.items()
+            }
+            fetches = {name: tensor.name for name, tensor in signature.outputs.items()}
+            values = session.run(fetches, feed)
+            outputs = {name: tf.make_tensor_proto(value) for name, value in values.items()}
+            return predict_pb2.PredictResponse(outputs=outputs)
+
+        def GetModelMetadata(self, request, context):
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.signature_def)
+            response.metadata["signature_def"].Pack(signatures)
+            return response
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    service.add_PredictionServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        options = [("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel("localhost:%d" % port, options) as channel:
+            yield service.PredictionServiceStub(channel)
+    finally:
+        server.stop(None)
+
+
+@needs_tensorflow_2
+def test_saved_model_answers_the_messages_of_tensorflow_serving(
+    stages, random_data, monkeypatch, tmp_path
+):
+    apis = "tensorflow_serving.apis."
+    predict = pytest.importorskip(apis + "predict_pb2")
+    metadata = pytest.importorskip(apis + "get_model_metadata_pb2")
+    folder = stages()
+    line = export_line(folder, random_data, "saved_model", "--export_dir=lcqmc/1")
+    command(line, tmp_path, monkeypatch)
+    arrays, logits = expected(folder, random_data)
+    request = predict.PredictRequest()
+    request.model_spec.name = "lcqmc"
+    for name, array in arrays.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(array, tf.int32))
+    asked = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "lcqmc"
+    with classifier.new_session() as session, served(str(tmp_path / "lcqmc"), session) as stub:
+        response = stub.Predict(request, timeout=60)
+        found = metadata.SignatureDefMap()
+        stub.GetModelMetadata(asked, timeout=60).metadata["signature_def"].Unpack(found)
+    outputs = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+    assert_outputs_fit(outputs, logits)
+
+    assert list(found.signature_def) == ["serving_default"]
+    signature = found.signature_def["serving_default"]
+    assert signature.method_name == "tensorflow/serving/predict"
+
+    def described(tensors):
+        return {
+            name: (tf.as_dtype(tensor.dtype).name, [d.size for d in tensor.tensor_shape.dim])
+            for name, tensor in tensors.items()
+        }
+
+    assert described(signature.inputs) == {name: ("int32", [-1, -1]) for name in arrays}
+    assert described(signature.outputs) == {
+        "logits": ("float32", [-1, 2]),
+        "probabilities": ("float32", [-1, 2]),
+        "label": ("int32", [-1]),
+    }
+
+
+@needs_tensorflow_2
+def test_saved_model_needs_no_operation_of_python_or_xla(export):
+    with classifier.new_session() as session:
+        loaded = tf.saved_model.loader.load(session, ["serve"], export("saved_model"))
+    operations = {node.op for node in loaded.graph_def.node}
+    assert "BatchMatMulV2" in operations
+    assert not [name for name in operations if name.startswith("Xla") or "PyFunc" in name]
 
 
 # --- onnx ---
@@ -281,6 +422,23 @@ def test_several_formats_are_written_with_what_a_caller_must_know(
         assert described["largest_difference"] <= 1e-4
         with open(path + "/vocab.txt", "rb") as one, open(folder.file("vocab.txt"), "rb") as other:
             assert one.read() == other.read()
+
+
+@needs_tensorflow_2
+def test_complete_exports_are_said_where_a_later_one_fails(
+    stages, random_data, monkeypatch, capsys
+):
+    def fail(plain, path):
+        raise OSError("no space left")
+
+    failing = export_successor.FORMATS["saved_model"]._replace(write=fail)
+    monkeypatch.setitem(export_successor.FORMATS, "saved_model", failing)
+    line = export_line(stages("predecessor"), random_data, "bert,saved_model")
+    found = refused(line, random_data, monkeypatch)
+    assert "saved_model: cannot be written: no space left" in found
+    rows = capsys.readouterr().out.splitlines()
+    path = stages("predecessor").file("export/bert")
+    assert [row.split()[0] for row in rows[1:]] == ["the", path]
 
 
 @needs_tensorflow_2

@@ -110,6 +110,9 @@ def test_an_export_of_a_number(numbers, monkeypatch):
     assert config["problem_type"] == "regression" and config["id2label"] == {"0": "LABEL_0"}
     described = read_json(path, "export.json")
     assert described["labels"] == [] and described["task_name"] == "sts-b"
+    with classifier.Classifier(str(numbers / "out_1")) as stage, classifier.Classifier(path) as one:
+        ((expected, _),) = stage.classify([("手机", "电脑")])
+        assert one.classify([("手机", "电脑")]) == [(pytest.approx(expected, abs=1e-5), [])]
 
 
 @pytest.fixture
@@ -135,7 +138,9 @@ def test_an_export_of_ones_own_labels(reviews, monkeypatch):
     assert (described["labels"], described["num_texts"]) == (["好", "差"], 1)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
     with classifier.Classifier(str(reviews / "out_1")) as model:
-        ((_, expected),) = model.classify(["好"])
+        ((label, expected),) = model.classify(["好"])
+    with classifier.Classifier(str(folder)) as model:
+        assert model.classify(["好"]) == [(label, pytest.approx(expected, abs=1e-5))]
     vocab = (folder / "vocab.txt").read_text(encoding="utf-8").split()
     ids = [[vocab.index(token) for token in ("[CLS]", "好", "[SEP]")]]
     arrays = {"input_ids": ids, "input_mask": [[1, 1, 1]], "segment_ids": [[0, 0, 0]]}

@@ -1,0 +1,108 @@
+"""Exports read back: each says what its stage's graph says, and mistakes are one line."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import classifier
+import evaluation
+import exported
+from conftest import EXPORTS
+from errors import UserError
+
+ARRAYS = {
+    "input_ids": np.array([[2, 7, 9, 3, 8, 3], [2, 6, 3, 9, 3, 0]], np.int32),
+    "input_mask": np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]], np.int32),
+    "segment_ids": np.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]], np.int32),
+}
+
+
+def load(path):
+    with classifier.new_session() as session:
+        return exported.load(str(path), session)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_model_gives_the_stages_logits(export, name):
+    with classifier.load(export.stage) as (session, graph, _):
+        expected = evaluation.runner(session, graph)(ARRAYS)
+    with classifier.new_session() as session:
+        read = exported.load(export(name), session)
+        found = read.run(ARRAYS)
+    assert (read.task.name, read.max_seq_length, read.do_lower_case) == ("lcqmc_pair", 32, True)
+    np.testing.assert_allclose(found, expected, atol=0.2 if name == "onnx_int8" else 2e-5)
+
+
+@pytest.fixture
+def copied(export, tmp_path):
+    """A function from a format to a copy of its export."""
+
+    def copy(name):
+        return shutil.copytree(export(name), str(tmp_path / name))
+
+    return copy
+
+
+DAMAGES = [
+    ("bert", "vocab.txt", None, "bert: holds no vocab.txt, nor a tokenizer.json"),
+    ("bert", "bert_config.json", None, "bert: holds no bert_config.json, nor"),
+    ("bert", "bert_model.ckpt.index", None, "bert: expected a checkpoint's prefix, or a folder"),
+    ("huggingface", "model.safetensors", b"{}", "safetensors: cannot be read as safetensors"),
+    ("saved_model", "saved_model.pb", None, "saved_model: cannot be read as a SavedModel: "),
+    ("saved_model", "saved_model.pb", b"no", "saved_model: cannot be read as a SavedModel: "),
+    ("saved_model", "variables/variables.index", None, "cannot be read as a SavedModel: "),
+    ("onnx", "model.onnx", None, "model.onnx: cannot be read as ONNX: "),
+    ("onnx", "model.onnx", b"no", "model.onnx: cannot be read as ONNX: "),
+    ("bert", "export.json", b"{", "export.json: cannot be read: "),
+    ("bert", "export.json", b"[]", "export.json: is damaged: holds no JSON object"),
+    ("bert", "export.json", b"{}", "export.json: is damaged, or of another version: .*task_name"),
+]
+
+
+@pytest.mark.parametrize("name, file, content, message", DAMAGES)
+def test_what_is_missing_or_damaged_is_one_line(copied, name, file, content, message):
+    path = copied(name)
+    os.remove(os.path.join(path, file))
+    if content is not None:
+        with open(os.path.join(path, file), "wb") as writer:
+            writer.write(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"format": "keras"}, "export.json: is damaged, or of another version: KeyError..keras"),
+        ({"max_seq_length": None}, "export.json: is damaged, or of another version: TypeError"),
+        ({"task_name": "mnli"}, "bert: its model gives 2 numbers, its export.json asks for 3"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(copied, change, message):
+    path = copied("bert")
+    place = os.path.join(path, "export.json")
+    held = exported.read_description(path)
+    with open(place, "w") as writer:
+        json.dump(dict(held, **change), writer)
+    with pytest.raises(UserError, match=message):
+        load(path)
+
+
+def test_a_bert_without_a_classifier_is_refused(copied, random_data):
+    path = copied("bert")
+    for source in (random_data / "bert").iterdir():
+        shutil.copy(str(source), path)
+    with pytest.raises(UserError, match="bert_model.ckpt: holds no output_weights, output_bias"):
+        load(path)
+
+
+def test_a_missing_runtime_is_named(copied, monkeypatch):
+    path = copied("onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="onnx: needs the package onnxruntime; pip install onnxr"):
+        load(path)

@@ -302,6 +302,9 @@ def main(argv):
                 results.append(pool.apply(measure, (row, options)))
             except UserError as error:
                 sys.exit("benchmark_training.py: %s" % error)
+            finally:  # A process that is cut off leaves its bars' locks behind, with a warning.
+                pool.close()
+                pool.join()
         print(format_row(results[-1]), flush=True)
         if FLAGS.profile:
             print(format_profile(results[-1]["profile"]), flush=True)

@@ -14,17 +14,17 @@ stage() {
     --stage_0_outputdir="$out/predecessor" "$@"
 }
 
-# Stages 1 and 2 for a successor of $1 layers; further flags are for stage 2.
+# Stages 1 and 2 for a successor of $1 layers; further flags are for stage 1.
 compress() {
   local folders=(--stage_1_outputdir="$out/replacing_$1" --stage_2_outputdir="$out/successor_$1")
-  stage --suc_layers="$1" "${folders[@]}" --init_checkpoint="$out/predecessor"
-  stage --suc_layers="$1" "${folders[@]}" --finetune_suc "${@:2}"
+  stage --suc_layers="$1" "${folders[@]}" --init_checkpoint="$out/predecessor" "${@:2}"
+  stage --suc_layers="$1" "${folders[@]}" --finetune_suc
 }
 
 echo "five trainings in $out/: the predecessor, then stages 1 and 2 for 6 layers, and for 2"
 stage --finetune_pre
 compress 6
-compress 2 --num_train_epochs=6  # 2 layers learn more slowly, but an epoch takes seconds.
+compress 2 --suc_init=last  # The lowest 2 layers, the default, know too little of this task.
 
 echo
 "$venv/bin/python" scripts/compare_models.py "$out/predecessor" "$out/successor_6" "$out/successor_2"

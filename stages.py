@@ -1,4 +1,4 @@
-"""The three stages as commands: where each starts, what defines its run, and its verbs.
+"""The three stages as commands: what defines a run, and its verbs.
 
 stage 0  predecessor  --finetune_pre  fine-tunes all layers of the pretrained BERT
 stage 1  replacing                    replaces its modules at random

@@ -513,11 +513,9 @@ class Trainer(object):
         )
         if stops_early:
             logging.info(
-                "stopping early: %d evaluations in a row were no better than that of step %d; "
-                "--early_stopping_patience=%d",
+                "stopping early, by --early_stopping_patience=%d: step %d is still the best",
                 stale,
                 self._state["best"]["global_step"],
-                self.settings.early_stopping_patience,
             )
 
     def _evaluations_since_best(self):

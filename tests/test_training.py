@@ -382,7 +382,7 @@ def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     )
     assert state["is_finished"] and state["last"]["global_step"] == 2 * epochs
     best = 2 if epochs == 2 else 6
-    message = "stopping early: %s evaluations in a row were no better than that of step %d"
+    message = "stopping early, by --early_stopping_patience=%s: step %d is still the best"
     assert (message % (patience, best) in "\n".join(lines)) == (epochs < 6)
 
 

@@ -153,8 +153,11 @@ def with_columns(task, given):
         if text
     }
     header = task.header._replace(**chosen)
-    is_by_place = not any(isinstance(column, frozenset) for column in header)
-    return dataclasses.replace(task, header=header, places=header if is_by_place else task.places)
+    if any(isinstance(text, frozenset) for text in (header.text_a, header.text_b)):
+        return dataclasses.replace(task, header=header)
+    # A label without a number cannot be found there: such a file holds texts alone.
+    label = None if isinstance(header.label, frozenset) else header.label
+    return dataclasses.replace(task, header=header, places=header._replace(label=label))
 
 
 def of_one_text(task):

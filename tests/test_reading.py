@@ -305,3 +305,15 @@ def test_a_trained_tsv_is_known_again_from_its_record(tmp_path):
     path.write_text("id\ttext\n1\tx\n")
     found = reading.read_examples(str(path), tasks.recorded(record), labels_required=False)
     assert found == [Example("x", None, None)]
+
+
+def test_texts_alone_are_found_by_number_without_a_header(tmp_path):
+    record = {"task_name": "tsv", "labels": ["no", "yes"], "num_texts": 1}
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, None))
+    path = tmp_path / "new.tsv"
+    path.write_text("x\ny\n")
+    task = tasks.recorded(record, task)
+    found = reading.read_examples(str(path), task, labels_required=False)
+    assert found == [Example("x", None, None), Example("y", None, None)]
+    with pytest.raises(UserError, match="line 1: expected text_a, label, separated by tabs"):
+        reading.read_examples(str(path), task)

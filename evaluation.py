@@ -72,15 +72,18 @@ def compute_logits(run, encoded, batch_size, padded_length=None, bar=None):
     return logits
 
 
-def evaluate(task, session, graph, encoded, batch_size, padded_length=None, description="dev"):
-    """Computes a tasks.Task's metrics over labelled examples that are encoded already.
+def evaluate(task, run, encoded, batch_size, padded_length=None):
+    """Computes a tasks.Task's metrics over dev, whose examples are encoded already.
+
+    Args:
+      task: a tasks.Task.
+      run, encoded, batch_size, padded_length: see `compute_logits`.
 
     Returns:
       (dict as from metrics.compute, seconds that it took).
     """
     start = time.perf_counter()
-    with progress_bar(description, len(encoded)) as bar:
-        run = runner(session, graph)
+    with progress_bar("dev", len(encoded)) as bar:
         logits = compute_logits(run, encoded, batch_size, padded_length, bar)
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 

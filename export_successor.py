@@ -341,7 +341,7 @@ class Exporter(object):
         self._plain = read_plain_classifier(folder)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
-        self._dev_plan = input_pipeline.plan_in_length_order(dev_data.lengths, batch_size)
+        self._batch_size = batch_size
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
         self._logits = _all_logits(self._graph, self._checked)
@@ -398,11 +398,9 @@ class Exporter(object):
 
     def _score(self, run):
         """Returns the score on all of dev of a model, as exported.READERS give it."""
-        plan = tqdm(self._dev_plan, "dev", leave=False, disable=None)
-        logits = _all_logits(run, map(self._dev_data.batch, plan))
-        rows = np.concatenate([planned.rows for planned in self._dev_plan])
         task = self._plain.task
-        return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels[rows]))
+        values, _ = evaluation.evaluate(task, run, self._dev_data, self._batch_size)
+        return metrics.score(task, values)
 
     def _seconds(self, run):
         return [_median_seconds(run, batches) for batches in self._timed]

@@ -143,7 +143,8 @@ def with_columns(task, given):
     Args:
       task: a Task.
       given: Columns of str, each a name in the header or a number from 1; None: as in `task`,
-        but with a text_a and no text_b there is one text.
+        but with a text_a and no text_b there is one text. Where each text has a number, files
+        need no header.
     """
     if given.text_a and not given.text_b:
         task = of_one_text(task)

@@ -487,12 +487,10 @@ class Trainer(object):
         """Evaluates on dev, and keeps the weights if they are the best so far."""
         values, seconds = evaluation.evaluate(
             self.graph.task,
-            self.session,
-            self.graph.evaluation,
+            evaluation.runner(self.session, self.graph.evaluation),
             self.dev_data,
             self.reporting.eval_batch_size,
             self.settings.padded_length,
-            "dev",
         )
         if self._is_best(values):
             self._state["best"] = self._save("best", step)

@@ -54,6 +54,15 @@ _TRAINED_ACTIVATIONS = {
 _TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 # Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
 LAYER_NORM_EPSILON = 1e-12
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
 # What Hugging Face's config.json can ask for, and the one value that this graph has.
 _ONLY = {
     "model_type": "bert",
@@ -85,27 +94,7 @@ class BertConfig(object):
         type_vocab_size=16,
         initializer_range=0.02,
     ):
-        """Raises UserError for a size that is no positive integer, or values that do not fit."""
-        sizes = dict(
-            vocab_size=vocab_size,
-            hidden_size=hidden_size,
-            num_hidden_layers=num_hidden_layers,
-            num_attention_heads=num_attention_heads,
-            intermediate_size=intermediate_size,
-            max_position_embeddings=max_position_embeddings,
-            type_vocab_size=type_vocab_size,
-        )
-        for name, size in sizes.items():
-            if not isinstance(size, int) or size < 1:
-                raise UserError("%s = %r is no positive integer" % (name, size))
-        for rate in (hidden_dropout_prob, attention_probs_dropout_prob):
-            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-                raise UserError("a dropout probability of %r is not in [0, 1)" % (rate,))
-        if hidden_size % num_attention_heads:
-            raise UserError(
-                "hidden_size = %d is no multiple of num_attention_heads = %d"
-                % (hidden_size, num_attention_heads)
-            )
+        """Keeps the values as they are; `validate` checks them, when a model is built."""
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -117,25 +106,42 @@ class BertConfig(object):
         self.max_position_embeddings = max_position_embeddings
         self.type_vocab_size = type_vocab_size
         self.initializer_range = initializer_range
+
+    def validate(self):
+        """Raises ValueError where a size is not a positive integer, or values do not fit."""
+        for name in _SIZES:
+            size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError("%s = %r is not a positive integer" % (name, size))
+        for rate in (self.hidden_dropout_prob, self.attention_probs_dropout_prob):
+            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                raise ValueError("a dropout probability of %r is not in [0, 1)" % (rate,))
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                "hidden_size = %d is not a multiple of num_attention_heads = %d"
+                % (self.hidden_size, self.num_attention_heads)
+            )
         get_activation(self.hidden_act)
 
     @classmethod
     def from_dict(cls, json_object):
         """Builds a config from a bert_config.json or Hugging Face's config.json.
 
-        Keys that BertConfig does not know are left out. Raises UserError where
-        vocab_size is missing, or the config is another architecture's.
+        Keys that BertConfig does not know are left out. Raises ValueError where vocab_size
+        is missing, the config is another architecture's, or `validate` refuses it.
         """
         if isinstance(json_object, dict):
             _refuse_other_architecture(json_object)
         if not isinstance(json_object, dict) or "vocab_size" not in json_object:
-            raise UserError("vocab_size is missing")
+            raise ValueError("vocab_size is missing")
         known = inspect.signature(cls).parameters
         values = {key: json_object[key] for key in known if key in json_object}
         from_hugging_face = "model_type" in json_object or "architectures" in json_object
         if from_hugging_face and values.get("hidden_act", "gelu") == "gelu":
             values["hidden_act"] = "gelu_erf"
-        return cls(**values)
+        config = cls(**values)
+        config.validate()
+        return config
 
     @classmethod
     def from_json_file(cls, json_file):
@@ -147,7 +153,7 @@ class BertConfig(object):
             if is_hugging_face and isinstance(values, dict) and "architectures" not in values:
                 values.setdefault("model_type", "bert")  # The oldest do not say it.
             return cls.from_dict(values)
-        except (OSError, ValueError, UserError) as error:
+        except (OSError, ValueError) as error:
             raise UserError("%s: cannot read the BERT config: %s" % (json_file, error))
 
     def to_dict(self):
@@ -160,13 +166,13 @@ class BertConfig(object):
 
 
 def _refuse_other_architecture(values):
-    """Raises UserError where a config of Hugging Face's asks for another graph than BERT's."""
+    """Raises ValueError where a config of Hugging Face's asks for another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
     if "model_type" not in values and not architectures[0].startswith("Bert"):
-        raise UserError("architectures = %s: only BERT's can be used" % architectures[0])
+        raise ValueError("architectures = %s: only BERT's can be used" % architectures[0])
     for key, only in _ONLY.items():
         if values.get(key) not in (None, only):
-            raise UserError("%s = %s: only %s can be used" % (key, values[key], only))
+            raise ValueError("%s = %s: only %s can be used" % (key, values[key], only))
 
 
 class RandomKey(collections.namedtuple("RandomKey", "seed when")):
@@ -222,13 +228,14 @@ class BertModel(object):
         input_ids,
         input_mask=None,
         token_type_ids=None,
+        use_one_hot_embeddings=False,
+        scope=None,
         groups=None,
         path=None,
         random_key=None,
-        scope="bert",
         compute_type=tf.float32,
     ):
-        """Builds the graph; variables that exist in `scope` are used again.
+        """Builds the graph; variables that exist in a scope given by name are used again.
 
         Args:
           config: a BertConfig.
@@ -236,13 +243,20 @@ class BertModel(object):
           input_ids: int32 [B, T].
           input_mask: int32 [B, T], 1 for a token and 0 for padding; None: all are tokens.
           token_type_ids: int32 [B, T], 0 for the first text, 1 for the second; None: all 0.
+          use_one_hot_embeddings: bool, whether words are looked up by a product with one-hot
+            vectors, which has the same result, as some accelerators want it.
+          scope: name of the variable scope; None: "bert", or where the graph has that,
+            the next one free, "bert_1".
           groups: list of lists of the predecessor's layers, one list a module.
           path: see `transformer_model_theseus`; None: the predecessor's.
           random_key: a RandomKey; None: the graph's seed and its global step.
-          scope: name of the variable scope.
           compute_type: tf.float32, or tf.bfloat16 for the encoder's products and the values
             between its layers.
+
+        Raises:
+          ValueError: the config is invalid, see `BertConfig.validate`.
         """
+        config.validate()
         if is_training and random_key is None:
             random_key = RandomKey(_graph_seed(), tf.train.get_or_create_global_step())
         if not is_training:
@@ -256,18 +270,26 @@ class BertModel(object):
         if path is None:
             path = predecessor_path(groups)
 
-        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+        reuse = tf.AUTO_REUSE if scope else None
+        with tf.variable_scope(scope, default_name="bert", reuse=reuse):
             with tf.variable_scope("embeddings"):
                 self.embedding_table, hidden = _embeddings(
-                    input_ids, token_type_ids, config, random_key
+                    input_ids, token_type_ids, config, random_key, use_one_hot_embeddings
                 )
             self.embedding_output = _to_3d(hidden, input_ids)
             hidden = tf.cast(hidden, compute_type)
             with tf.variable_scope("encoder"):
-                hidden = transformer_model_theseus(
-                    hidden, create_attention_bias(input_mask), config, groups, path, random_key
+                self._layers = transformer_model_theseus(
+                    hidden,
+                    create_attention_bias(input_mask),
+                    config,
+                    groups,
+                    path,
+                    random_key,
+                    do_return_all_layers=True,
                 )
-            self.sequence_output = _to_3d(tf.cast(hidden, tf.float32), input_ids)
+            self._input_ids = input_ids
+            self.sequence_output = self._to_output(self._layers[-1])
             with tf.variable_scope("pooler"):
                 first_token = self.sequence_output[:, 0]
                 self.pooled_output = tf.tanh(
@@ -281,6 +303,18 @@ class BertModel(object):
     def get_sequence_output(self):
         """Returns float32 [B, T, H]: the encoder's output."""
         return self.sequence_output
+
+    @property
+    def all_encoder_layers(self):
+        """List of float32 [B, T, H], one for each module; without `groups`, for each layer."""
+        return [self._to_output(hidden) for hidden in self._layers[:-1]] + [self.sequence_output]
+
+    def get_all_encoder_layers(self):
+        """Returns `all_encoder_layers`, the last of which is the encoder's output."""
+        return self.all_encoder_layers
+
+    def _to_output(self, hidden):
+        return _to_3d(tf.cast(hidden, tf.float32), self._input_ids)
 
     def get_embedding_output(self):
         """Returns float32 [B, T, H]: the encoder's input."""
@@ -363,7 +397,9 @@ def draw_path(seed, step, replacing_rate, num_modules):
     return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
 
 
-def transformer_model_theseus(hidden, attention_bias, config, groups, path, random_key=None):
+def transformer_model_theseus(
+    hidden, attention_bias, config, groups, path, random_key=None, do_return_all_layers=False
+):
     """Runs the encoder: one module after the other, each replaced or not.
 
     Source: BERT-of-Theseus, section 3.1, eq. 2: y_{i+1} is r * scc_i(y_i) +
@@ -377,9 +413,10 @@ def transformer_model_theseus(hidden, attention_bias, config, groups, path, rand
       path: bool tensor [M], or a list of M Python bools; where a list is given only
         the chosen modules, and their variables, enter the graph.
       random_key: a RandomKey for training; None: no dropout.
+      do_return_all_layers: bool, whether to return the output of every module.
 
     Returns:
-      float32 [B * T, H].
+      float32 [B * T, H], or a list of M of these.
     """
 
     def layer(name):
@@ -388,11 +425,13 @@ def transformer_model_theseus(hidden, attention_bias, config, groups, path, rand
         )
 
     replaced = path if isinstance(path, list) else tf.unstack(path, num=len(groups))
+    outputs = []
     for index, group in enumerate(groups):
         predecessor = sequential([layer("layer_%d" % number) for number in group])
         successor = layer("suc_layer_%d" % index)
         hidden = replaceable(predecessor, successor, replaced[index])(hidden, attention_bias)
-    return hidden
+        outputs.append(hidden)
+    return outputs if do_return_all_layers else hidden
 
 
 def sequential(modules):
@@ -485,15 +524,17 @@ def _add_and_norm(update, hidden, config, random_key):
     return add_and_norm(hidden, update, config.hidden_dropout_prob, random_key)
 
 
-def _embeddings(input_ids, token_type_ids, config, random_key):
+def _embeddings(input_ids, token_type_ids, config, random_key, by_one_hot):
     """Returns the table of word embeddings and the embeddings, float32 [B * T, H]."""
 
     def table(name, size):
         return _normal_variable(name, [size, config.hidden_size], config)
 
     word_table = table("word_embeddings", config.vocab_size)
-    # From a value, since gathering from a variable makes TensorFlow copy it at every read.
-    words = tf.gather(word_table.read_value(), input_ids)
+    if by_one_hot:
+        words = tf.tensordot(tf.one_hot(input_ids, config.vocab_size), word_table, 1)
+    else:  # From a value, since gathering from a variable makes TensorFlow copy it at every read.
+        words = tf.gather(tf.convert_to_tensor(word_table), input_ids)
     token_types = tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size)
     token_types = tf.matmul(token_types, table("token_type_embeddings", config.type_vocab_size))
     positions = table("position_embeddings", config.max_position_embeddings)
@@ -543,10 +584,10 @@ def _draw_kept(tensor, rate, random_key):
 
 
 def get_activation(name, is_training=False):
-    """Returns the activation function of that resolved name; UserError if unknown."""
+    """Returns the activation function of that resolved name; ValueError if unknown."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = sorted(set(ACTIVATIONS).union(_TANH_GELUS))
-        raise UserError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
+        raise ValueError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
     return _TRAINED_ACTIVATIONS.get(name, ACTIVATIONS[name]) if is_training else ACTIVATIONS[name]
 
 
@@ -660,6 +701,7 @@ def classifier(
         input_ids=features["input_ids"],
         input_mask=features["input_mask"],
         token_type_ids=features["segment_ids"],
+        scope="bert",
         groups=groups,
         path=path,
         random_key=random_key,

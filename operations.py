@@ -14,6 +14,7 @@ they are float32, but for `dropout`.
 """
 
 import functools
+import itertools
 import math
 
 import tensorflow.compat.v1 as tf
@@ -44,6 +45,37 @@ def _compiled(function):
     return chosen
 
 
+_gradient_numbers = itertools.count()
+
+
+def _with_gradient(function):
+    """Decorates a function of tensors that returns its value and its gradient's function.
+
+    As tf.custom_gradient, which also looks for variables that the function might use, and for
+    that leaves an operation in the graph that nothing needs.
+
+    Args:
+      function: from tensors to (tensor, function from that tensor's gradient to the gradient of
+        each argument, one tensor or a tuple).
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args):
+        args = [tf.convert_to_tensor(arg) for arg in args]
+        value, gradient = function(*args)
+        name = "TheseusGradient%d" % next(_gradient_numbers)
+
+        @tf.RegisterGradient(name)
+        def registered(_, dy, *unused):
+            found = gradient(dy)
+            return [None] + list(found if isinstance(found, tuple) else [found])
+
+        with tf.get_default_graph().gradient_override_map({"IdentityN": name}):
+            return tf.identity_n([value] + args)[0]
+
+    return wrapped
+
+
 def _float(tensor):
     return tf.cast(tensor, tf.float32)
 
@@ -71,13 +103,13 @@ def gelu_erf(x):
     return 0.5 * x * (1.0 + tf.erf(x * math.sqrt(0.5)))
 
 
-@tf.custom_gradient
+@_with_gradient
 def trained_gelu_tanh(x):
     """`gelu_tanh`, for training."""
     return _gelu_tanh(x), lambda dy: _gelu_tanh_gradient(x, dy)
 
 
-@tf.custom_gradient
+@_with_gradient
 def trained_gelu_erf(x):
     """`gelu_erf`, for training."""
     return _gelu_erf(x), lambda dy: _gelu_erf_gradient(x, dy)
@@ -147,7 +179,7 @@ def trained_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
     """
     forward, backward = _add_and_norm_functions(rate, epsilon)
 
-    @tf.custom_gradient
+    @_with_gradient
     def function(update, hidden, gamma, beta):
         mask = () if kept is None else (kept,)
         y, mean, scale = forward(update, hidden, gamma, beta, *mask)
@@ -208,7 +240,7 @@ def dropout(x, kept, rate):
     Source: Srivastava et al., JMLR 15 (2014), section 10, the inverted form.
     """
 
-    @tf.custom_gradient
+    @_with_gradient
     def function(x):
         factor = tf.cast(_factor(kept, rate), x.dtype)
         return x * factor, lambda dy: dy * factor
@@ -233,7 +265,7 @@ def softmax(scores, factor, bias):
 def trained_softmax(scores, factor, bias):
     """`softmax`, for training."""
 
-    @tf.custom_gradient
+    @_with_gradient
     def function(scores):
         probs = _float_softmax(scores, factor, bias)
 

@@ -281,13 +281,12 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         # The decay comes first, from the weights before the update; then Adam, in one
         # fused operation.
         name = variable.op.name
+        m, v = (self._moment(name + ending, variable) for ending in ("/adam_m", "/adam_v"))
         with tf.control_dependencies(self._decay(variable, name, decay_rate)):
+            if not hasattr(variable, "handle"):  # A variable of TensorFlow 1's first kind.
+                return tf.raw_ops.ApplyAdam(var=variable, m=m, v=v, grad=gradient, **constants).op
             return tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=self._moment(name + "/adam_m", variable).handle,
-                v=self._moment(name + "/adam_v", variable).handle,
-                grad=gradient,
-                **constants,
+                var=variable.handle, m=m.handle, v=v.handle, grad=gradient, **constants
             )
 
     def _decay(self, variable, name, decay_rate):

@@ -9,9 +9,8 @@ import collections
 import functools
 import io
 import json
+import re
 import unicodedata
-
-import six
 
 from errors import UserError
 
@@ -30,8 +29,59 @@ _CJK_BLOCKS = (
 
 
 def convert_to_unicode(text):
-    """Returns `text` (str, or bytes in UTF-8, whose invalid bytes are left out) as str."""
-    return six.ensure_text(text, encoding="utf-8", errors="ignore")
+    """Returns `text` as str.
+
+    Args:
+      text: str, or bytes in UTF-8, whose invalid bytes are left out.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "ignore")
+    if not isinstance(text, str):
+        raise ValueError("expected str or bytes, found %s" % type(text).__name__)
+    return text
+
+
+def printable_text(text):
+    """Returns `text` as str, to be printed or logged; see `convert_to_unicode`."""
+    return convert_to_unicode(text)
+
+
+# Source: google-research/bert, tokenization.validate_case_matches_checkpoint.
+_LOWER_CASED_MODELS = (
+    "uncased_L-24_H-1024_A-16",
+    "uncased_L-12_H-768_A-12",
+    "multilingual_L-12_H-768_A-12",
+    "chinese_L-12_H-768_A-12",
+)
+_CASED_MODELS = ("cased_L-12_H-768_A-12", "cased_L-24_H-1024_A-16", "multi_cased_L-12_H-768_A-12")
+
+
+def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
+    """Checks `do_lower_case` against the name of a folder that Google gave out.
+
+    Args:
+      do_lower_case: bool.
+      init_checkpoint: path such as chinese_L-12_H-768_A-12/bert_model.ckpt; None, or a folder
+        of another name, is taken for right.
+
+    Raises:
+      ValueError: that model was pretrained the other way.
+    """
+    found = re.match("^.*?([A-Za-z0-9_-]+)/bert_model.ckpt", init_checkpoint or "")
+    name = found.group(1) if found else None
+    if name in (_CASED_MODELS if do_lower_case else _LOWER_CASED_MODELS):
+        raise ValueError(
+            "--do_lower_case=%s with %s, which is a %s model; give --do_lower_case=%s"
+            % (
+                do_lower_case,
+                init_checkpoint,
+                "cased" if do_lower_case else "lower-cased",
+                not do_lower_case,
+            )
+        )
 
 
 def read_vocab(vocab_file):
@@ -83,6 +133,21 @@ def load_vocab(vocab_file):
     return collections.OrderedDict((line.strip(), index) for index, line in enumerate(lines))
 
 
+def convert_by_vocab(vocab, items):
+    """Returns the list of vocab[item]; KeyError for an item that the mapping `vocab` lacks."""
+    return [vocab[item] for item in items]
+
+
+def convert_tokens_to_ids(vocab, tokens):
+    """Returns a list of int, for a mapping from token to id; see `convert_by_vocab`."""
+    return convert_by_vocab(vocab, tokens)
+
+
+def convert_ids_to_tokens(inv_vocab, ids):
+    """Returns a list of str, for a mapping from id to token; see `convert_by_vocab`."""
+    return convert_by_vocab(inv_vocab, ids)
+
+
 def whitespace_tokenize(text):
     """Splits `text` at white space into a list of str."""
     return text.split()
@@ -111,11 +176,11 @@ class FullTokenizer(object):
 
     def convert_tokens_to_ids(self, tokens):
         """Returns a list of int; KeyError for a token that the vocabulary lacks."""
-        return [self.vocab[token] for token in tokens]
+        return convert_by_vocab(self.vocab, tokens)
 
     def convert_ids_to_tokens(self, ids):
         """Returns a list of str; KeyError for an id that the vocabulary lacks."""
-        return [self.inv_vocab[index] for index in ids]
+        return convert_by_vocab(self.inv_vocab, ids)
 
 
 class BasicTokenizer(object):
@@ -189,7 +254,7 @@ def _clean(char):
     """Drops control characters, makes white space a space, sets CJK apart."""
     if _is_whitespace(char):
         return " "
-    if char in "\0\ufffd" or unicodedata.category(char) in ("Cc", "Cf"):
+    if char in "\0\ufffd" or _is_control(char):
         return ""
     return " %s " % char if _is_cjk(ord(char)) else char
 
@@ -208,12 +273,17 @@ def _is_whitespace(char):
     return char in " \t\n\r" or unicodedata.category(char) == "Zs"
 
 
+def _is_control(char):
+    # Tab and line ends are white space here.
+    return char not in "\t\n\r" and unicodedata.category(char) in ("Cc", "Cf")
+
+
 def _is_cjk(codepoint):
     return any(first <= codepoint <= last for first, last in _CJK_BLOCKS)
 
 
 def _is_punctuation(char):
-    # All of ASCII that is no letter, digit, space or control counts, "$" and "^" too.
+    # All of ASCII that is not a letter, digit, space or control counts, "$" and "^" too.
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -1,6 +1,7 @@
 """The graph against a reference BERT, and module replacing against layers stacked by hand."""
 
 import itertools
+import json
 import re
 
 import numpy as np
@@ -16,6 +17,8 @@ from modeling_theseus import BertConfig, RandomKey
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]
 PATHS = list(itertools.product([False, True], repeat=2))
+# What every resource variable has for whoever may ask, used or not.
+_OF_A_VARIABLE = re.compile(r"/(Read/ReadVariableOp|IsInitialized/VarIsInitializedOp)$")
 
 
 def make_config(hidden_act="gelu_erf", dropout=0.0):
@@ -383,10 +386,10 @@ def test_a_bad_config_is_refused_by_name(tmp_path):
         ('{"vocab_size": 30, "hidden_act": "swish"}', "swish is none of"),
         ('{"hidden_size": 16}', "vocab_size is missing"),
         ("5", "vocab_size is missing"),
-        ('{"vocab_size": "30"}', "vocab_size = '30' is no positive integer"),
-        ('{"vocab_size": 30, "num_hidden_layers": 0}', "num_hidden_layers = 0 is no positive"),
+        ('{"vocab_size": "30"}', "vocab_size = '30' is not a positive integer"),
+        ('{"vocab_size": 30, "num_hidden_layers": 0}', "num_hidden_layers = 0 is not a positive"),
         ('{"vocab_size": 30, "hidden_dropout_prob": 1.0}', "dropout probability of 1.0"),
-        ('{"vocab_size": 30, "hidden_size": 10, "num_attention_heads": 4}', "no multiple"),
+        ('{"vocab_size": 30, "hidden_size": 10, "num_attention_heads": 4}', "not a multiple"),
         ("{", "bert_config.json: cannot read"),
     ]:
         path.write_text(text)
@@ -412,6 +415,70 @@ def test_the_model_offers_what_berts_does(session, reference):
     ]
     assert shapes == [(3, 16), (3, 12, 16), (3, 12, 16), (30, 16)]
     assert not [v for v in tf.trainable_variables() if "suc_layer" in v.op.name]
+
+
+def test_a_config_is_checked_when_a_model_is_built(session):
+    config = BertConfig(vocab_size=99, hidden_size=37)  # Of 12 heads.
+    assert json.loads(config.to_json_string())["hidden_size"] == 37
+    with pytest.raises(ValueError, match="hidden_size = 37 is not a multiple"):
+        modeling_theseus.BertModel(config, False, tf.zeros([1, 2], tf.int32))
+
+
+def test_a_scope_without_a_name_is_the_next_one_free(session):
+    ids = tf.zeros([1, 2], tf.int32)
+    config = make_config()
+    for scope in (None, None, "named", "named"):
+        modeling_theseus.BertModel(config, False, ids, scope=scope)
+    held = [v.op.name.split("/")[0] for v in tf.trainable_variables()]
+    assert set(held) == {"bert", "bert_1", "named"}
+    assert held.count("bert") == held.count("bert_1") == held.count("named")
+
+
+def test_all_encoder_layers_are_what_shallower_models_put_out(session, reference):
+    ids = tf.constant(reference["features/input_ids"])
+    config = make_config()
+    deep = modeling_theseus.BertModel(config, False, ids, scope="bert")
+    config.num_hidden_layers = 3
+    shallow = modeling_theseus.BertModel(config, False, ids, scope="bert")
+    session.run(tf.global_variables_initializer())
+    layers, expected = session.run([deep.get_all_encoder_layers(), shallow.get_sequence_output()])
+    assert len(layers) == 4 and {layer.shape for layer in layers} == {(3, 12, 16)}
+    np.testing.assert_allclose(layers[2], expected, rtol=1e-5, atol=1e-6)
+    assert deep.all_encoder_layers[-1] is deep.get_sequence_output()
+
+
+def test_one_hot_embeddings_are_the_same(session, reference):
+    ids = tf.constant(reference["features/input_ids"])
+    values = [
+        modeling_theseus.BertModel(
+            make_config(), False, ids, use_one_hot_embeddings=by_one_hot, scope="bert"
+        ).get_embedding_output()
+        for by_one_hot in (False, True)
+    ]
+    session.run(tf.global_variables_initializer())
+    gathered, multiplied = session.run(values)
+    np.testing.assert_allclose(gathered, multiplied, rtol=1e-5, atol=1e-6)
+    assert np.abs(gathered).max() > 0.1
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_every_operation_serves_an_output(session, reference, is_training):
+    """As google-research/bert's modeling_test asks of its graph."""
+    model = modeling_theseus.BertModel(
+        make_config(dropout=0.1), is_training, tf.constant(reference["features/input_ids"])
+    )
+    outputs = [model.get_pooled_output(), model.get_embedding_output()]
+    graph = tf.get_default_graph()
+    waiting = [tensor.op for tensor in outputs + model.get_all_encoder_layers()]
+    waiting.append(tf.global_variables_initializer())
+    reached = set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in reached:
+            reached.add(operation.name)
+            waiting += operation.control_inputs + [tensor.op for tensor in operation.inputs]
+    unreached = [op.name for op in graph.get_operations() if op.name not in reached]
+    assert [name for name in unreached if not _OF_A_VARIABLE.search(name)] == []
 
 
 def test_the_loss_is_a_sum_over_the_whole_batch(session):

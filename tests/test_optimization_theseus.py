@@ -74,9 +74,17 @@ def numpy_adamw(weights, moments, gradients, lr, decays, clip_norm):
         weights[index] = weights[index] - lr * update
 
 
-@pytest.mark.parametrize("clip_norm", [1.0, 1e9])
-def test_adamw_and_clipping_equal_numpys(session, clip_norm):
-    """A table whose rows occur twice in a batch, a kernel, and a bias, which has no decay."""
+@pytest.mark.parametrize("clip_norm, use_resource", [(1.0, True), (1e9, True), (1.0, False)])
+def test_adamw_and_clipping_equal_numpys(session, clip_norm, use_resource):
+    """A table whose rows occur twice in a batch, a kernel, and a bias, which has no decay.
+
+    Without resource variables too: those of other people's TensorFlow 1 scripts are such.
+    """
+    with tf.variable_scope("", use_resource=use_resource):
+        _check_adamw(session, clip_norm)
+
+
+def _check_adamw(session, clip_norm):
     random = np.random.RandomState(1)
     weights = [random.normal(size=s).astype(np.float32) for s in [(5, 3), (3, 2), (2,)]]
     names = ["word_embeddings", "dense/kernel", "dense/bias"]

@@ -79,3 +79,48 @@ def test_a_tokenizer_json_without_wordpiece_is_refused(tmp_path, content, messag
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         tokenization.load_vocab(str(path))
+
+
+def test_items_outside_the_vocabulary_are_refused():
+    vocab = {"[UNK]": 0, "a": 1}
+    assert tokenization.convert_tokens_to_ids(vocab, ["a", "[UNK]"]) == [1, 0]
+    assert tokenization.convert_ids_to_tokens({0: "[UNK]", 1: "a"}, [1, 0]) == ["a", "[UNK]"]
+    with pytest.raises(KeyError):
+        tokenization.convert_by_vocab(vocab, ["b"])
+
+
+def test_only_str_and_bytes_are_text():
+    assert tokenization.printable_text("手机") == "手机"
+    assert tokenization.printable_text("手机".encode("utf-8")) == "手机"
+    for function in (tokenization.printable_text, tokenization.convert_to_unicode):
+        with pytest.raises(ValueError, match="found int"):
+            function(5)
+
+
+def test_tab_and_line_ends_are_white_space_and_not_control():
+    for char in " \t\r\n\u00a0":
+        assert tokenization._is_whitespace(char) and not tokenization._is_control(char)
+    for char in "\u0005\u200b\x7f":
+        assert tokenization._is_control(char) and not tokenization._is_whitespace(char)
+    assert not tokenization._is_control("A") and not tokenization._is_whitespace("-")
+    assert [tokenization._is_punctuation(char) for char in "-$`.A "] == [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    "folder, do_lower_case, is_right",
+    [
+        ("chinese_L-12_H-768_A-12", True, True),
+        ("chinese_L-12_H-768_A-12", False, False),
+        ("multi_cased_L-12_H-768_A-12", True, False),
+        ("multi_cased_L-12_H-768_A-12", False, True),
+        ("my_own", False, True),
+    ],
+)
+def test_case_is_checked_against_the_names_that_google_gave(folder, do_lower_case, is_right):
+    path = "data/%s/bert_model.ckpt" % folder
+    if is_right:
+        tokenization.validate_case_matches_checkpoint(do_lower_case, path)
+    else:
+        with pytest.raises(ValueError, match="--do_lower_case=%s" % (not do_lower_case)):
+            tokenization.validate_case_matches_checkpoint(do_lower_case, path)
+    tokenization.validate_case_matches_checkpoint(do_lower_case, None)

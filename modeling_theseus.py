@@ -31,8 +31,8 @@ import zlib
 
 import tensorflow.compat.v1 as tf
 
-import operations
-from errors import UserError
+from theseus.errors import UserError
+from theseus.model import operations
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")

@@ -14,8 +14,8 @@ import types
 
 from absl import app, flags, logging
 
-import tasks
-from errors import UserError
+from theseus.errors import UserError
+from theseus.inputs import tasks
 
 FLAGS = flags.FLAGS
 
@@ -417,8 +417,8 @@ def main(argv):
     refuse_missing_paths(options)
     refuse_unknown_start(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import classifier
-    import stages
+    from theseus import classifier
+    from theseus.commands import stages
 
     classifier.set_up_tensorflow()
     try:

@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 
-from errors import UserError
+from theseus.errors import UserError
 
 # Source: google-research/bert, BasicTokenizer._is_chinese_char. Kana and Hangul are
 # not in it: those languages put spaces between words.

@@ -39,14 +39,16 @@ from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import benchmark_inference  # noqa: E402
-import classifier  # noqa: E402
-import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
-import reading  # noqa: E402
-import tasks  # noqa: E402
-import training  # noqa: E402
-from errors import UserError  # noqa: E402
+from theseus import classifier  # noqa: E402
+from theseus.errors import UserError  # noqa: E402
+from theseus.inputs import (
+    input_pipeline,  # noqa: E402
+    reading,  # noqa: E402
+    tasks,  # noqa: E402
+)
+from theseus.training import training  # noqa: E402
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]

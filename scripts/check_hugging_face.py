@@ -17,11 +17,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-import classifier  # noqa: E402
 import modeling_theseus  # noqa: E402
-import pretrained  # noqa: E402
-import weights as weights_lib  # noqa: E402
-from errors import UserError  # noqa: E402
+from theseus import classifier  # noqa: E402
+from theseus.checkpoints import pretrained  # noqa: E402
+from theseus.checkpoints import weights as weights_lib  # noqa: E402
+from theseus.errors import UserError  # noqa: E402
 
 _TOLERANCE = 1e-3
 

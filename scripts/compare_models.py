@@ -21,14 +21,18 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-import classifier  # noqa: E402
-import evaluation  # noqa: E402
-import input_pipeline  # noqa: E402
-import metrics  # noqa: E402
-import reading  # noqa: E402
-import tasks  # noqa: E402
-import training  # noqa: E402
-from errors import UserError  # noqa: E402
+from theseus import classifier  # noqa: E402
+from theseus.errors import UserError  # noqa: E402
+from theseus.inference import (
+    evaluation,  # noqa: E402
+    metrics,  # noqa: E402
+)
+from theseus.inputs import (
+    input_pipeline,  # noqa: E402
+    reading,  # noqa: E402
+    tasks,  # noqa: E402
+)
+from theseus.training import training  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")

@@ -16,11 +16,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-import classifier  # noqa: E402
-import summaries  # noqa: E402
-import tasks  # noqa: E402
-from errors import UserError, first_line  # noqa: E402
-from stage_folder import StageFolder  # noqa: E402
+from theseus import classifier  # noqa: E402
+from theseus.errors import UserError, first_line  # noqa: E402
+from theseus.inputs import tasks  # noqa: E402
+from theseus.runs.stage_folder import StageFolder  # noqa: E402
+from theseus.training import summaries  # noqa: E402
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
 _SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the mean of.

@@ -31,13 +31,15 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-import classifier  # noqa: E402
-import input_pipeline  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
-import reading  # noqa: E402
-import tasks  # noqa: E402
-import weights as weights_lib  # noqa: E402
+from theseus import classifier  # noqa: E402
+from theseus.checkpoints import weights as weights_lib  # noqa: E402
+from theseus.inputs import (
+    input_pipeline,  # noqa: E402
+    reading,  # noqa: E402
+    tasks,  # noqa: E402
+)
 from tokenization import FullTokenizer  # noqa: E402
 
 FLAGS = flags.FLAGS

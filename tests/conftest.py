@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-import classifier  # noqa: E402
+from theseus import classifier  # noqa: E402
 
 classifier.set_up_tensorflow()
 
@@ -162,10 +162,10 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     Returns:
       The stage_folder.StageFolder.
     """
-    import evaluation
     import modeling_theseus
-    import training
-    from stage_folder import StageFolder
+    from theseus.inference import evaluation
+    from theseus.runs.stage_folder import StageFolder
+    from theseus.training import training
 
     values = dict(SMALL_BERT, num_hidden_layers=4, initializer_range=0.3, hidden_act=hidden_act)
     config = modeling_theseus.BertConfig.from_dict(values)
@@ -197,10 +197,8 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, random_data):
     """A function from a format to its export, written once, of the StageFolder `export.stage`."""
-    import export_successor
-    import input_pipeline
-    import reading
-    import tasks
+    from theseus.export import export_successor
+    from theseus.inputs import input_pipeline, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
     folder = write_stage(root / "stage", "successor")

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import benchmark_inference
-import input_pipeline
-import tasks
 import tokenization
 from conftest import ROOT, run
+from theseus.inputs import input_pipeline, tasks
 
 SCRIPT = os.path.join(ROOT, "scripts", "benchmark_inference.py")
 

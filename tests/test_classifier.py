@@ -7,14 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-import classifier
-import evaluation
-import input_pipeline
-import metrics
-import reading
-import tasks
 from conftest import EXPORTS, ROOT, run, write_stage
-from errors import UserError
+from theseus import classifier
+from theseus.errors import UserError
+from theseus.inference import evaluation, metrics
+from theseus.inputs import input_pipeline, reading, tasks
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +86,7 @@ def test_two_may_be_open_and_close_in_any_order(folder, pairs):
 
 
 def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
-    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; import classifier; "
+    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; from theseus import classifier; "
     program += "eager = tf.executing_eagerly(); model = classifier.Classifier(%r); "
     program += "print(model.classify([('手机', '电脑')])[0][0] in '01', "
     program += "tf.executing_eagerly() == eager)"

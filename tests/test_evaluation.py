@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 
-import evaluation
-import tasks
-from reading import Example
+from theseus.inference import evaluation
+from theseus.inputs import tasks
+from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
 LOGITS = np.log([[0.25, 0.75], [0.75, 0.25]])

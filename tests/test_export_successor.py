@@ -12,18 +12,16 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import classifier
-import export_successor
-import input_pipeline
-import metrics
 import modeling_theseus
-import reading
-import tasks
-import training
 from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
-from errors import UserError
 from test_run_classifier import assert_matches, command, contents, read_json, refused
-from weights import CheckpointWeights
+from theseus import classifier
+from theseus.checkpoints.weights import CheckpointWeights
+from theseus.errors import UserError
+from theseus.export import export_successor
+from theseus.inference import metrics
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.training import training
 
 needs_tensorflow_2 = pytest.mark.skipif(
     tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-import classifier
-import evaluation
-import exported
 from conftest import EXPORTS
-from errors import UserError
+from theseus import classifier
+from theseus.errors import UserError
+from theseus.export import exported
+from theseus.inference import evaluation
 
 ARRAYS = {
     "input_ids": np.array([[2, 7, 9, 3, 8, 3], [2, 6, 3, 9, 3, 0]], np.int32),

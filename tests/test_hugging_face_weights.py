@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import hugging_face_weights
 import modeling_theseus
-import pretrained
-import weights
 from conftest import hugging_face_arrays, hugging_face_names
-from errors import UserError
+from theseus.checkpoints import hugging_face_weights, pretrained, weights
+from theseus.errors import UserError
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-import input_pipeline
-import reading
-import tasks
-from reading import Example
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-import metrics
-import tasks
+from theseus.inference import metrics
+from theseus.inputs import tasks
 
 TASK = tasks.TASKS["lcqmc_pair"]
 # Predicted 1 1 1 0 0, with the probabilities of label 1: 0.75, 0.75, 0.75, 0.25, 0.25.

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import classifier
 import modeling_theseus
-import weights
-from errors import UserError
 from modeling_theseus import BertConfig, RandomKey
+from theseus import classifier
+from theseus.checkpoints import weights
+from theseus.errors import UserError
 
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]

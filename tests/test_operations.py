@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import operations
+from theseus.model import operations
 
 RANDOM = np.random.RandomState(0)
 WIDE = operations.WIDE

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import plot_run
-import summaries
-import tasks
 from conftest import ROOT, run, write_stage
+from theseus.inputs import tasks
+from theseus.training import summaries
 
 SCRIPT = os.path.join(ROOT, "scripts", "plot_run.py")
 

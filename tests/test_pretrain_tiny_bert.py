@@ -9,14 +9,13 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
-import classifier
 import modeling_theseus
 import pretrain_tiny_bert
-import reading
 import run_classifier
-import tasks
-import weights
 from conftest import ROOT
+from theseus import classifier
+from theseus.checkpoints import weights
+from theseus.inputs import reading, tasks
 
 TINY_BERT = os.path.join(ROOT, "data", "tiny_bert")
 SAMPLE = os.path.join(ROOT, "data", "sample")

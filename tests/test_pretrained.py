@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-import pretrained
-from errors import UserError
+from theseus.checkpoints import pretrained
+from theseus.errors import UserError
 
 SHAPE = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2}
 

@@ -4,10 +4,9 @@ import dataclasses
 
 import pytest
 
-import reading
-import tasks
-from errors import UserError
-from reading import Example
+from theseus.errors import UserError
+from theseus.inputs import reading, tasks
+from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
 PAIRS = [Example("喜欢打篮球", "爱打篮球", "1"), Example("a b", "c", "0")]

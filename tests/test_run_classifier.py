@@ -13,12 +13,12 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl.testing import flagsaver
 
-import classifier
-import input_pipeline
 import run_classifier
-import summaries
-import weights
 from conftest import ROOT, SMALL_BERT, hugging_face_arrays, run, write_bert, write_pairs
+from theseus import classifier
+from theseus.checkpoints import weights
+from theseus.inputs import input_pipeline
+from theseus.training import summaries
 
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 
@@ -157,7 +157,7 @@ def test_stage_2_without_replacing_starts_from_a_pretrained_bert(trained, monkey
 
 def test_a_finished_run_trains_nothing_and_prints_the_same_table(trained, monkeypatch, capsys):
     before = contents(trained / "out_1")
-    monkeypatch.setattr("training.build_graph", None)
+    monkeypatch.setattr("theseus.training.training.build_graph", None)
     capsys.readouterr()
     command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
     first = (trained / "stage_1.txt").read_text()
@@ -368,7 +368,7 @@ def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatc
             held, expected = [next(folder.glob("*.data-*")) for folder in (held, expected)]
         assert held.read_bytes() == expected.read_bytes(), name
 
-    monkeypatch.setattr("training.build_graph", None)
+    monkeypatch.setattr("theseus.training.training.build_graph", None)
     first = capsys.readouterr().out
     command(line, trained, monkeypatch)
     assert capsys.readouterr().out == first
@@ -541,7 +541,7 @@ def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
     timing = read_json(trained, "out_early", "timing.json")
     trained_pairs = timing["train_examples_per_second"] * timing["train_seconds"]
     assert trained_pairs == pytest.approx(3 * 64)
-    monkeypatch.setattr("training.build_graph", None)
+    monkeypatch.setattr("theseus.training.training.build_graph", None)
     command(line, trained, monkeypatch)
     assert capsys.readouterr().out == first
     found = refused(line.replace("patience=2", "patience=3"), trained, monkeypatch)
@@ -562,7 +562,7 @@ def test_a_folder_from_before_these_flags_still_fits(trained, monkeypatch):
     new = ("modules", "suc_init", "early_stopping_patience", "gradient_accumulation_steps")
     before = {key: value for key, value in json.loads(held).items() if key not in new}
     assert len(before) == len(json.loads(held)) - 4
-    monkeypatch.setattr("training.build_graph", None)
+    monkeypatch.setattr("theseus.training.training.build_graph", None)
     try:
         path.write_text(json.dumps(before))
         command("--do_train --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)

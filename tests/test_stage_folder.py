@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from errors import UserError
-from stage_folder import StageFolder, hash_files
+from theseus.errors import UserError
+from theseus.runs.stage_folder import StageFolder, hash_files
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUN = {"suc_layers": 6, "learning_rate": 2e-5, "weights": "ab"}

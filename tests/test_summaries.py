@@ -8,7 +8,7 @@ import time
 import pytest
 import tensorflow.compat.v1 as tf
 
-import summaries
+from theseus.training import summaries
 
 
 def event_files(path):

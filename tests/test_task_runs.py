@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import classifier
-import tasks
 from conftest import CHARACTERS, ROOT, SMALL_BERT, write_bert
 from test_run_classifier import command, read_json, refused
+from theseus import classifier
+from theseus.inputs import tasks
 
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 FLAGS = "--data_dir=data --bert_pretrained_model=bert --train_batch_size=16 --num_train_epochs=2 "

@@ -8,7 +8,7 @@ import pytest
 
 import tokenization
 from conftest import GOLDEN
-from errors import UserError
+from theseus.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import evaluation
-import input_pipeline
 import modeling_theseus
-import reading
-import summaries
-import tasks
 import tokenization
-import training
-import weights
 from conftest import SMALL_BERT
-from errors import UserError
-from stage_folder import StageFolder
+from theseus.checkpoints import weights
+from theseus.errors import UserError
+from theseus.inference import evaluation
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.runs.stage_folder import StageFolder
+from theseus.training import summaries, training
 
 TASK = tasks.TASKS["lcqmc_pair"]
 GROUPS = [[0], [1]]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import weights
-from errors import UserError
+from theseus.checkpoints import weights
+from theseus.errors import UserError
 
 VALUES = {
     "bert/encoder/layer_0/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -5,14 +5,14 @@ import os
 
 from absl import logging
 
-import classifier
 import modeling_theseus
-import pretrained
 import tokenization
-import training
-import weights as weights_lib
-from errors import UserError
-from stage_folder import StageFolder, hash_files, hash_text
+from theseus import classifier
+from theseus.checkpoints import pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
+from theseus.training import training
 
 Start = collections.namedtuple(
     "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3

@@ -7,8 +7,8 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-import hugging_face_weights
-from errors import UserError, first_line
+from theseus.checkpoints import hugging_face_weights
+from theseus.errors import UserError, first_line
 
 Match = collections.namedtuple("Match", "sources missing unused")
 """How weights fit a graph.

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-import tasks
-from errors import UserError
+from theseus.errors import UserError
+from theseus.inputs import tasks
 
 Example = collections.namedtuple("Example", "text_a text_b label")
 """A text or a pair of them (str; text_b None) and the label (str; None where it is not known)."""

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 
-from errors import UserError
+from theseus.errors import UserError
 
 _RUN, _STATE, _LOCK = "run.json", "state.json", ".lock"
 

@@ -10,9 +10,9 @@ import json
 import os
 import re
 
-import hugging_face_weights
-from errors import UserError, first_line
 from modeling_theseus import BertConfig
+from theseus.checkpoints import hugging_face_weights
+from theseus.errors import UserError, first_line
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]

@@ -31,17 +31,15 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 from tqdm import tqdm
 
-import classifier
-import evaluation
-import exported
-import hugging_face_weights
-import input_pipeline
-import metrics
 import modeling_theseus
-import tasks
-import weights as weights_lib
-from errors import UserError
-from stage_folder import hash_text, move_into_place
+from theseus import classifier
+from theseus.checkpoints import hugging_face_weights
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.export import exported
+from theseus.inference import evaluation, metrics
+from theseus.inputs import input_pipeline, tasks
+from theseus.runs.stage_folder import hash_text, move_into_place
 
 LARGEST_DIFFERENCE = 1e-4
 """How far an export's logits may be from the graph's; those in 8 bits are not compared so."""

@@ -18,19 +18,16 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-import classifier
-import evaluation
-import export_successor
-import input_pipeline
-import metrics
-import reading
-import starting_point
-import tasks
 import tokenization
-import training
-import weights as weights_lib
-from errors import UserError
-from stage_folder import StageFolder, hash_files, hash_text
+from theseus import classifier
+from theseus.checkpoints import weights as weights_lib
+from theseus.commands import starting_point
+from theseus.errors import UserError
+from theseus.export import export_successor
+from theseus.inference import evaluation, metrics
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
+from theseus.training import training
 
 # What a trained model cannot be used without, out of a run's definition.
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")

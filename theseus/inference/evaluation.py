@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-import input_pipeline
-import metrics
 import modeling_theseus
-from errors import UserError
+from theseus.errors import UserError
+from theseus.inference import metrics
+from theseus.inputs import input_pipeline
 
 EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits")
 """A classifier without dropout.

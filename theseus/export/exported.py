@@ -16,13 +16,12 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import evaluation
-import hugging_face_weights
 import modeling_theseus
-import pretrained
-import tasks
-import weights as weights_lib
-from errors import UserError, first_line
+from theseus.checkpoints import hugging_face_weights, pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError, first_line
+from theseus.inference import evaluation
+from theseus.inputs import tasks
 
 DESCRIPTION = "export.json"
 

@@ -14,7 +14,7 @@ import struct
 
 import numpy as np
 
-from errors import UserError, first_line
+from theseus.errors import UserError, first_line
 
 # A folder's weights are the first of these that it holds; an index names its shards.
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")

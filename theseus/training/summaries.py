@@ -19,8 +19,8 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from errors import first_line
-from stage_folder import sync
+from theseus.errors import first_line
+from theseus.runs.stage_folder import sync
 
 EVALUATION = "dev/"
 """What the names of an evaluation's scalars begin with."""

@@ -8,19 +8,16 @@ import os
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-import evaluation
-import exported
-import input_pipeline
-import metrics
 import modeling_theseus
-import pretrained
-import reading
-import tasks
 import tokenization
-import training
-import weights as weights_lib
-from errors import UserError
-from stage_folder import StageFolder
+from theseus.checkpoints import pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.export import exported
+from theseus.inference import evaluation, metrics
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.runs.stage_folder import StageFolder
+from theseus.training import training
 
 Model = collections.namedtuple("Model", "config vocab_file")
 """A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,

@@ -13,15 +13,14 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 from tqdm import tqdm
 
-import evaluation
-import input_pipeline
-import metrics
 import modeling_theseus
-import operations
 import optimization_theseus
-import summaries
-import weights as weights_lib
-from errors import UserError, first_line
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError, first_line
+from theseus.inference import evaluation, metrics
+from theseus.inputs import input_pipeline
+from theseus.model import operations
+from theseus.training import summaries
 
 STAGES = PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
 """The stages 0, 1 and 2."""

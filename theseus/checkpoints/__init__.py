@@ -1,0 +1,1 @@
+"""Weights and BERTs that come from outside."""

@@ -1,0 +1,1 @@
+"""The evaluated model in other programs' formats."""

@@ -1,0 +1,1 @@
+"""Logits, metrics and predictions."""

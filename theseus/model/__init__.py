@@ -1,0 +1,1 @@
+"""The model's parts that know nothing of BERT's graph."""

@@ -22,23 +22,16 @@ import copy
 import functools
 import inspect
 import io
-import itertools
 import json
 import math
 import os
 import re
-import zlib
 
 import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError
-from theseus.model import operations
-
-_PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
-_SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
-_LAYER_NUMBER = re.compile(r"(?<=layer_)\d+")
-SUCCESSOR_STARTS = ("first", "last", "spread")
-"""The choices of `successor_start_layers`."""
+from theseus.model import operations, variable_names
+from theseus.model.random_key import RandomKey
 
 ACTIVATIONS = {
     "gelu_tanh": operations.gelu_tanh,
@@ -175,50 +168,11 @@ def _refuse_other_architecture(values):
             raise ValueError("%s = %s: only %s can be used" % (key, values[key], only))
 
 
-class RandomKey(collections.namedtuple("RandomKey", "seed when")):
-    """Names a random draw, so that it does not depend on what was drawn before.
-
-    Fields:
-      seed: int in [0, 2**31).
-      when: int64 scalar tensor or int, made of the step, the micro-batch and the replica.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, seed, step, micro_batch=0, replica=0):
-        """Makes a key.
-
-        Args:
-          seed: int in [0, 2**31).
-          step: number of updates done, int64 scalar tensor or int in [0, 2**47).
-          micro_batch: int in [0, 256), or int64 scalar tensor of one, which part of the
-            step's batch.
-          replica: int in [0, 256), which device.
-        """
-        if not isinstance(step, int):
-            step = tf.cast(step, tf.int64)
-        return super(RandomKey, cls).__new__(
-            cls, seed, step * (1 << 16) + micro_batch * (1 << 8) + replica
-        )
-
-    def at(self, place):
-        """Returns the seed, int64 [2], of tf.random.stateless_* at `place`.
-
-        Args:
-          place: str that tells one draw of a step from another. Its crc32 counts, so
-            that the order in which the graph is built does not.
-        """
-        where = (self.seed << 32) | (zlib.crc32(place.encode("utf-8")) & 0xFFFFFFFF)
-        if isinstance(self.when, int):
-            return tf.constant([where, self.when], tf.int64)
-        return tf.stack([tf.constant(where, tf.int64), self.when])
-
-
 class BertModel(object):
-    """A BERT whose encoder follows a path of modules.
+    """A BERT whose encoder is a list of modules.
 
-    Without `groups` and `path` it is google-research/bert's BertModel. For training,
-    the dropout's masks are drawn from `random_key`.
+    Without `modules` it is google-research/bert's BertModel. For training, the dropout's
+    masks are drawn from `random_key`.
     """
 
     def __init__(
@@ -230,8 +184,7 @@ class BertModel(object):
         token_type_ids=None,
         use_one_hot_embeddings=False,
         scope=None,
-        groups=None,
-        path=None,
+        modules=None,
         random_key=None,
         compute_type=tf.float32,
     ):
@@ -247,8 +200,8 @@ class BertModel(object):
             vectors, which has the same result, as some accelerators want it.
           scope: name of the variable scope; None: "bert", or where the graph has that,
             the next one free, "bert_1".
-          groups: list of lists of the predecessor's layers, one list a module.
-          path: see `transformer_model_theseus`; None: the predecessor's.
+          modules: list of the encoder's modules, as from `encoder_modules`; None: each
+            layer of the config is one.
           random_key: a RandomKey; None: the graph's seed and its global step.
           compute_type: tf.float32, or tf.bfloat16 for the encoder's products and the values
             between its layers.
@@ -265,10 +218,9 @@ class BertModel(object):
             input_mask = tf.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
-        if groups is None:
-            groups = equal_groups(config.num_hidden_layers, config.num_hidden_layers)
-        if path is None:
-            path = predecessor_path(groups)
+        if modules is None:
+            layers = [[number] for number in range(config.num_hidden_layers)]
+            modules = encoder_modules(config, layers, [False] * len(layers), random_key)
 
         reuse = tf.AUTO_REUSE if scope else None
         with tf.variable_scope(scope, default_name="bert", reuse=reuse):
@@ -280,13 +232,7 @@ class BertModel(object):
             hidden = tf.cast(hidden, compute_type)
             with tf.variable_scope("encoder"):
                 self._layers = transformer_model_theseus(
-                    hidden,
-                    create_attention_bias(input_mask),
-                    config,
-                    groups,
-                    path,
-                    random_key,
-                    do_return_all_layers=True,
+                    hidden, create_attention_bias(input_mask), modules, do_return_all_layers=True
                 )
             self._input_ids = input_ids
             self.sequence_output = self._to_output(self._layers[-1])
@@ -306,7 +252,7 @@ class BertModel(object):
 
     @property
     def all_encoder_layers(self):
-        """List of float32 [B, T, H], one for each module; without `groups`, for each layer."""
+        """List of float32 [B, T, H], one for each module; without `modules`, for each layer."""
         return [self._to_output(hidden) for hidden in self._layers[:-1]] + [self.sequence_output]
 
     def get_all_encoder_layers(self):
@@ -328,57 +274,6 @@ class BertModel(object):
 # --- Modules and the path through them ---
 
 
-def equal_groups(num_layers, num_modules):
-    """Groups layers 0 .. num_layers - 1 into modules of equal size.
-
-    Returns:
-      List of `num_modules` lists of layer numbers.
-
-    Raises:
-      UserError: the number of modules does not divide the number of layers.
-    """
-    if num_layers % num_modules:
-        divisors = [str(n) for n in range(1, num_layers + 1) if num_layers % n == 0]
-        raise UserError(
-            "suc_layers = %d does not divide the predecessor's %d layers; choose one of %s, or "
-            "give the size of each module with --modules"
-            % (num_modules, num_layers, ", ".join(divisors))
-        )
-    return groups_of_sizes(num_layers, [num_layers // num_modules] * num_modules)
-
-
-def groups_of_sizes(num_layers, sizes):
-    """Groups layers 0 .. num_layers - 1 into modules of the sizes given.
-
-    Args:
-      num_layers: int.
-      sizes: list of int, the layers of each module, at least 1.
-
-    Returns:
-      List of lists of layer numbers, one list a module.
-
-    Raises:
-      UserError: the sizes do not add up to the number of layers.
-    """
-    if sum(sizes) != num_layers:
-        raise UserError(
-            "--modules: the sizes %s add up to %d, the predecessor has %d layers; give sizes that "
-            "add up to %d" % (",".join(map(str, sizes)), sum(sizes), num_layers, num_layers)
-        )
-    ends = list(itertools.accumulate(sizes))
-    return [list(range(end - size, end)) for end, size in zip(ends, sizes)]
-
-
-def predecessor_path(groups):
-    """The path on which no module is replaced."""
-    return [False] * len(groups)
-
-
-def successor_path(groups):
-    """The path on which every module is replaced."""
-    return [True] * len(groups)
-
-
 def draw_path(seed, step, replacing_rate, num_modules):
     """Draws which modules are replaced in a step, each one independently.
 
@@ -397,26 +292,21 @@ def draw_path(seed, step, replacing_rate, num_modules):
     return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
 
 
-def transformer_model_theseus(
-    hidden, attention_bias, config, groups, path, random_key=None, do_return_all_layers=False
-):
-    """Runs the encoder: one module after the other, each replaced or not.
+def encoder_modules(config, groups, path, random_key=None):
+    """Returns the modules of an encoder, each replaced or not.
 
     Source: BERT-of-Theseus, section 3.1, eq. 2: y_{i+1} is r * scc_i(y_i) +
     (1 - r) * prd_i(y_i); here only the chosen one is computed.
 
     Args:
-      hidden: float32 [B * T, H], the embeddings.
-      attention_bias: float32 [B, 1, 1, T], as from `create_attention_bias`.
       config: a BertConfig.
       groups: list of lists of the predecessor's layers, one list a module.
       path: bool tensor [M], or a list of M Python bools; where a list is given only
-        the chosen modules, and their variables, enter the graph.
+        the chosen layers, and their variables, enter the graph.
       random_key: a RandomKey for training; None: no dropout.
-      do_return_all_layers: bool, whether to return the output of every module.
 
     Returns:
-      float32 [B * T, H], or a list of M of these.
+      List of M modules, functions (hidden, attention_bias) -> hidden.
     """
 
     def layer(name):
@@ -425,11 +315,31 @@ def transformer_model_theseus(
         )
 
     replaced = path if isinstance(path, list) else tf.unstack(path, num=len(groups))
+    return [
+        replaceable(
+            predecessor=sequential([layer("layer_%d" % number) for number in group]),
+            successor=layer("suc_layer_%d" % index),
+            replaced=replaced[index],
+        )
+        for index, group in enumerate(groups)
+    ]
+
+
+def transformer_model_theseus(hidden, attention_bias, modules, do_return_all_layers=False):
+    """Runs the encoder: one module after the other.
+
+    Args:
+      hidden: float32 [B * T, H], the embeddings.
+      attention_bias: float32 [B, 1, 1, T], as from `create_attention_bias`.
+      modules: list of M modules, as from `encoder_modules`.
+      do_return_all_layers: bool, whether to return the output of every module.
+
+    Returns:
+      float32 [B * T, H], or a list of M of these.
+    """
     outputs = []
-    for index, group in enumerate(groups):
-        predecessor = sequential([layer("layer_%d" % number) for number in group])
-        successor = layer("suc_layer_%d" % index)
-        hidden = replaceable(predecessor, successor, replaced[index])(hidden, attention_bias)
+    for module in modules:
+        hidden = module(hidden, attention_bias)
         outputs.append(hidden)
     return outputs if do_return_all_layers else hidden
 
@@ -677,10 +587,10 @@ def feed_features(placeholders, arrays):
     return {placeholder: arrays[name] for name, placeholder in placeholders.items()}
 
 
-def classifier(
-    features, config, num_labels, groups, path, random_key=None, compute_type=tf.float32
+def classifier_logits(
+    features, config, num_labels, modules=None, random_key=None, compute_type=tf.float32
 ):
-    """A BERT and a linear layer over its pooled output.
+    """The logits of a BERT and a linear layer over its pooled output.
 
     Source: google-research/bert, run_classifier.create_model, with its variable names.
 
@@ -688,8 +598,7 @@ def classifier(
       features: dict of int32 [B, T] tensors: input_ids, input_mask, segment_ids.
       config: a BertConfig.
       num_labels: int; 1 for regression, whose logit is the number itself.
-      groups, path: see `transformer_model_theseus`.
-      random_key: a RandomKey for training; None: no dropout.
+      modules, random_key: see `BertModel`; there is dropout where there is a key.
       compute_type: see `BertModel`; the pooler and the classifier are float32.
 
     Returns:
@@ -702,8 +611,7 @@ def classifier(
         input_mask=features["input_mask"],
         token_type_ids=features["segment_ids"],
         scope="bert",
-        groups=groups,
-        path=path,
+        modules=modules,
         random_key=random_key,
         compute_type=compute_type,
     )
@@ -748,132 +656,7 @@ def regression_loss(logits, labels, global_batch_size):
     return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
 
 
-# --- Variables: who they are, what fills them, which of them train ---
-
-
-def variable_group(name):
-    """Returns which part of the model the variable of that name belongs to, in words."""
-    if _PREDECESSOR_LAYER.match(name):
-        return "predecessor's encoder"
-    if _SUCCESSOR_LAYER.match(name):
-        return "successor's encoder"
-    if name.startswith("bert/embeddings/"):
-        return "embeddings"
-    return "pooler" if name.startswith("bert/pooler/") else "classifier"
-
-
-def trained_variables(train_scope, variables):
-    """Returns those of `variables` that train.
-
-    Args:
-      train_scope: "all"; "successor": all but the predecessor's encoder (stage 2 of the
-        published project); "successor_layers": the successor's encoder (the paper,
-        section 3.1: embeddings, classifier and predecessor are frozen).
-      variables: list of tf.Variable.
-    """
-    if train_scope == "all":
-        return list(variables)
-    if train_scope == "successor":
-        return deployed_variables(variables)
-    return [v for v in variables if variable_group(v.op.name) == "successor's encoder"]
-
-
-def deployed_variables(variables):
-    """Returns those of `variables` that the successor alone needs."""
-    return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
-
-
-def plain_name(name):
-    """Returns what a variable of the evaluated model is called in a BERT of its own.
-
-    The successor's suc_layer_%d is layer_%d there; every other name stays.
-    """
-    return _SUCCESSOR_LAYER.sub("bert/encoder/", name)
-
-
-def successor_start_layers(how, num_successor_layers, num_layers):
-    """Returns the predecessor's layers that the successor's start as, a list of int.
-
-    Args:
-      how: "first", the lowest ones (BERT-of-Theseus, section 4.2); "last", the highest;
-        "spread", evenly from the lowest to the highest, halves rounded up. Of 12 layers
-        that is 0, 2, 4, 7, 9 and 11, those that DistilBERT starts from (transformers,
-        research_projects/distillation/scripts/extract_distilbert.py).
-      num_successor_layers: int.
-      num_layers: int, the predecessor's.
-
-    Raises:
-      UserError: the successor has more layers.
-    """
-    if num_successor_layers > num_layers:
-        raise UserError(
-            "--suc_layers: a successor of %d layers cannot start as a predecessor of %d"
-            % (num_successor_layers, num_layers)
-        )
-    if how == "first":
-        return list(range(num_successor_layers))
-    if how == "last":
-        return list(range(num_layers - num_successor_layers, num_layers))
-    gaps = max(1, num_successor_layers - 1)
-    return [(2 * i * (num_layers - 1) + gaps) // (2 * gaps) for i in range(num_successor_layers)]
-
-
-def assign_sources(variable_names, source_names, successor_start=None):
-    """Finds for each variable the weight that fills it.
-
-    A weight of the same name comes first. A layer of the successor that has none starts
-    as one of the predecessor's layers.
-
-    Args:
-      variable_names: iterable of str.
-      source_names: container of str, the names of the weights at hand.
-      successor_start: list of int, the predecessor's layer for each of the successor's;
-        None: that of the same number (BERT-of-Theseus, section 4.2).
-
-    Returns:
-      OrderedDict from variable name to source name; what nothing fills is not in it.
-    """
-    sources = collections.OrderedDict()
-    for name in variable_names:
-        for candidate in (name, _starting_name(name, successor_start)):
-            if candidate in source_names:
-                sources[name] = candidate
-                break
-    return sources
-
-
-def _starting_name(name, successor_start):
-    """Returns the name of the weight that a variable starts as, if there is none of its own."""
-    if successor_start is None or not _SUCCESSOR_LAYER.match(name):
-        return plain_name(name)
-    return _LAYER_NUMBER.sub(lambda n: str(successor_start[int(n.group())]), plain_name(name))
-
-
-def successor_layers_started(sources):
-    """Returns the predecessor's layers that the successor's start as, by `assign_sources`.
-
-    Returns:
-      Sorted list of (layer of the successor, layer of the predecessor), both int.
-    """
-    names = [pair for pair in sources.items() if _SUCCESSOR_LAYER.match(pair[0])]
-    names = [pair for pair in names if not _SUCCESSOR_LAYER.match(pair[1])]
-    return sorted({tuple(int(_LAYER_NUMBER.search(n).group()) for n in pair) for pair in names})
-
-
-def holds_successor(names):
-    """Returns whether any of the names, iterable of str, is of a successor's layer, a bool."""
-    return any(_SUCCESSOR_LAYER.match(name) for name in names)
-
-
-def deeper_successor_layer(variable_names, source_names):
-    """Returns a weight, str, of a successor layer that the variables lack; None if none is.
-
-    A successor that has lost its upper layers is another model.
-    """
-    if not holds_successor(variable_names):
-        return None
-    held = set(variable_names)
-    return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in held), None)
+# --- Checkpoints ---
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
@@ -903,7 +686,7 @@ def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint, succe
     Args:
       tvars: list of tf.Variable.
       init_checkpoint: prefix of a TF1 checkpoint.
-      successor_start: see `assign_sources`.
+      successor_start: see variable_names.assign_sources.
 
     Returns:
       (assignment_map, suc_assignment_map, initialized_variable_names); the maps are as in
@@ -912,10 +695,11 @@ def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint, succe
       successor's layers, the second for these.
     """
     in_checkpoint = {name for name, _ in tf.train.list_variables(init_checkpoint)}
-    sources = assign_sources([v.op.name for v in tvars], in_checkpoint, successor_start)
+    names = [v.op.name for v in tvars]
+    sources = variable_names.assign_sources(names, in_checkpoint, successor_start)
     assignment_map, suc_assignment_map = collections.OrderedDict(), collections.OrderedDict()
     for name, source in sources.items():
-        is_successor = _SUCCESSOR_LAYER.match(name)
+        is_successor = variable_names.is_of_successor(name)
         (suc_assignment_map if is_successor else assignment_map)[source] = name
     return assignment_map, suc_assignment_map, _initialized_names(sources)
 

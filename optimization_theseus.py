@@ -10,8 +10,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-# The one thing this file knows of the model: the variables that stage 2 leaves alone.
-_PREDECESSOR_LAYER = re.compile(r"bert/encoder/layer_\d+/")
+from theseus.model.variable_names import deployed_variables
 
 Update = collections.namedtuple("Update", "train_op learning_rate gradient_norm accumulate_op")
 """What trains one step.
@@ -141,7 +140,7 @@ def build_update(
     """
     variables = tf.trainable_variables() if var_list is None else var_list
     if finetune_suc:
-        variables = [v for v in variables if not _PREDECESSOR_LAYER.search(v.op.name)]
+        variables = deployed_variables(variables)
     if not variables:
         raise ValueError("no variable is left to train")
 

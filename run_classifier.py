@@ -417,10 +417,10 @@ def main(argv):
     refuse_missing_paths(options)
     refuse_unknown_start(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from theseus import classifier
     from theseus.commands import stages
+    from theseus.session import set_up_tensorflow
 
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     try:
         stages.Command(options).run()
     except UserError as error:

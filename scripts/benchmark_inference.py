@@ -34,7 +34,7 @@ from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import modeling_theseus  # noqa: E402
-from theseus import classifier  # noqa: E402
+from theseus.checkpoints import pretrained  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
 from theseus.inference import evaluation  # noqa: E402
 from theseus.inputs import (
@@ -42,6 +42,12 @@ from theseus.inputs import (
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.session import (
+    check_precision,  # noqa: E402
+    new_session,  # noqa: E402
+    set_up_tensorflow,  # noqa: E402
+)
+from theseus.stage import equal_groups  # noqa: E402
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -85,12 +91,17 @@ def make_batches(examples, encoded, batch_size, count):
 @contextlib.contextmanager
 def open_model(config, layers, precision):
     """Yields the TimedModel of the BERT cut to `layers` layers, with random weights."""
-    groups = modeling_theseus.equal_groups(config.num_hidden_layers, layers)
-    path = modeling_theseus.successor_path(groups)
+    groups = equal_groups(config.num_hidden_layers, layers)
+    path = [True] * len(groups)
     compute_type = tf.as_dtype(precision)
-    with classifier.new_session(rewrites=True) as session:
+    with new_session(rewrites=True) as session:
         with modeling_theseus.kernels_kept_as(compute_type):
-            graph = evaluation.build_graph(config, 2, groups, path, compute_type)
+            graph = evaluation.build_graph(
+                config,
+                2,
+                modeling_theseus.encoder_modules(config, groups, path),
+                compute_type,
+            )
         session.run(tf.global_variables_initializer())
         yield TimedModel(layers, session, graph)
 
@@ -167,8 +178,8 @@ def format_row(figures):
 
 def run():
     """Measures all rows and prints them; returns them."""
-    model = classifier.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
+    model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
+    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
     sizes = [int(size) for size in FLAGS.batch_sizes]
     depths = [model.config.num_hidden_layers] + [int(layers) for layers in FLAGS.suc_layers]
     results = []
@@ -176,7 +187,7 @@ def run():
     for examples in example_sets(tokenizer, max(sizes)):
         encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
         for precision, batch_size in itertools.product(FLAGS.precisions, sizes):
-            classifier.check_precision(precision)
+            check_precision(precision)
             batches = make_batches(examples, encoded, batch_size, FLAGS.num_batches)
             tokens = float(np.mean([encoded.lengths[b.planned.rows].mean() for b in batches]))
             with contextlib.ExitStack() as stack:
@@ -200,7 +211,7 @@ def example_sets(tokenizer, largest_batch):
 
 def main(argv):
     del argv
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     try:
         results = run()
     except UserError as error:

@@ -41,13 +41,19 @@ from tqdm import tqdm  # noqa: E402
 import benchmark_inference  # noqa: E402
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
-from theseus import classifier  # noqa: E402
+from theseus.checkpoints import pretrained  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
 from theseus.inputs import (
     input_pipeline,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.session import (
+    check_precision,  # noqa: E402
+    new_session,  # noqa: E402
+    set_up_tensorflow,  # noqa: E402
+)
+from theseus.stage import STAGES, of_name  # noqa: E402
 from theseus.training import training  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -60,13 +66,10 @@ Row = collections.namedtuple("Row", "stage suc_layers rate batch_size precision"
 def all_rows():
     """Returns the Rows that the flags ask for; stage 0 does not depend on the successor."""
     stages = []
-    if training.PREDECESSOR in FLAGS.stages:
-        stages.append((training.PREDECESSOR, None, None))
-    for suc_layers in map(int, FLAGS.suc_layers):
-        if training.REPLACING in FLAGS.stages:
-            stages += [(training.REPLACING, suc_layers, float(rate)) for rate in FLAGS.rates]
-        if training.SUCCESSOR in FLAGS.stages:
-            stages.append((training.SUCCESSOR, suc_layers, None))
+    for stage in map(of_name, FLAGS.stages):
+        rates = map(float, FLAGS.rates) if stage.replaces else [None]
+        depths = map(int, FLAGS.suc_layers) if stage.has_successor else [None]
+        stages += [(stage.name,) + choice for choice in itertools.product(depths, rates)]
     choices = itertools.product(FLAGS.precisions, map(int, FLAGS.batch_sizes), stages)
     return [Row(*stage, batch_size, precision) for precision, batch_size, stage in choices]
 
@@ -114,7 +117,7 @@ def layers_on_path(groups, path, trained):
 
 def product_rate(precision, seconds=2.0, size=2048):
     """Returns the operations per second of matrix products [N, N] x [N, N]."""
-    with classifier.new_session() as session:
+    with new_session() as session:
         shape, dtype = [size, size], tf.as_dtype(precision)
         left, right = [tf.get_variable(name, shape, dtype) for name in ("left", "right")]
         product = tf.matmul(left, right).op
@@ -142,15 +145,15 @@ def measure(row, options):
       row: a Row.
       options: dict of the flags' values.
     """
-    classifier.set_up_tensorflow()
-    model = classifier.read_model(options["bert_pretrained_model"], options["max_seq_length"])
+    set_up_tensorflow()
+    model = pretrained.read_model(options["bert_pretrained_model"], options["max_seq_length"])
     encoded = read_pairs(model, options)
     padded_length = options["max_seq_length"] if options["pad_to_max_length"] else None
     plan = input_pipeline.plan_epoch(encoded.lengths, row.batch_size, 1, 0, padded_length)
     plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
-    groups = training.module_groups(row.stage, model.config, row.suc_layers)
-    with classifier.new_session(training.gains_by_rewrites(model.config)) as session:
-        classifier.check_precision(row.precision)
+    groups = of_name(row.stage).groups(model.config.num_hidden_layers, row.suc_layers)
+    with new_session(training.gains_by_rewrites(model.config)) as session:
+        check_precision(row.precision)
         settings = make_settings(row, options["train_scope"])
         graph = training.build_graph(settings, model.config, TASK, groups, num_train_steps=10**6)
         steps = time_steps(session, graph, encoded, plan)
@@ -170,16 +173,16 @@ def read_pairs(model, options):
     path = reading.find_files(options["data_dir"], TASK, "train")[0]
     examples = reading.read_examples(path, TASK)
     examples = reading.sample_examples(examples, options["max_train_examples"])
-    tokenizer = classifier.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
     return input_pipeline.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 
 def make_settings(row, train_scope):
     """Returns the training.Settings of a Row; `train_scope` is stage 1's."""
-    scopes = dict(zip(training.STAGES, ("all", train_scope, "successor")))
+    stage = of_name(row.stage)
     return training.Settings(
-        stage=row.stage,
-        train_scope=scopes[row.stage],
+        stage=stage,
+        train_scope=train_scope if stage.replaces else stage.default_scope,
         learning_rate=1e-5,
         num_train_epochs=1,
         warmup_proportion=0.1,
@@ -328,7 +331,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
     flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
     flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
-    flags.DEFINE_list("stages", list(training.STAGES), "Stages to time.")
+    flags.DEFINE_list("stages", [stage.name for stage in STAGES], "Stages to time.")
     flags.DEFINE_enum(
         "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
     )

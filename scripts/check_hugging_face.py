@@ -18,10 +18,14 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 import modeling_theseus  # noqa: E402
-from theseus import classifier  # noqa: E402
 from theseus.checkpoints import pretrained  # noqa: E402
 from theseus.checkpoints import weights as weights_lib  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
+from theseus.model import variable_names  # noqa: E402
+from theseus.session import (
+    new_session,  # noqa: E402
+    set_up_tensorflow,  # noqa: E402
+)
 
 _TOLERANCE = 1e-3
 
@@ -40,14 +44,14 @@ def make_features(config):
 def vectors_here(folder, config, arrays):
     """Returns the encoder's output, float32 [3, 12, H], and prints the report of the weights."""
     held = weights_lib.open_weights(weights_lib.find_checkpoint(folder))
-    with classifier.new_session() as session:
+    with new_session() as session:
         features = modeling_theseus.feature_placeholders()
         model = modeling_theseus.BertModel(
             config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
         )
         variables = tf.trainable_variables()
         names = [variable.op.name for variable in variables]
-        sources = modeling_theseus.assign_sources(names, held)
+        sources = variable_names.assign_sources(names, held)
         fit = weights_lib.match(variables, held, sources)
         print(weights_lib.report(fit, held))
         weights_lib.load(session, variables, held, sources)
@@ -74,7 +78,7 @@ def vectors_there(folder, arrays):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", help="a folder, or a hub id, as for --bert_pretrained_model")
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     try:
         folder = pretrained.local_folder(parser.parse_args().folder)
         config = pretrained.read_config(folder)

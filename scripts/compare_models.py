@@ -21,17 +21,18 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from theseus import classifier  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
 from theseus.inference import (
     evaluation,  # noqa: E402
     metrics,  # noqa: E402
+    trained_model,  # noqa: E402
 )
 from theseus.inputs import (
     input_pipeline,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.session import set_up_tensorflow  # noqa: E402
 from theseus.training import training  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -44,7 +45,7 @@ class TimedModel(object):
     """A stage folder's model with dev batches that are ready to be fed."""
 
     def __init__(self, folder, loaded):
-        """Takes a StageFolder and its classifier.TrainedClassifier."""
+        """Takes a StageFolder and its trained_model.TrainedModel."""
         held = folder.definition()
         self.name = folder.path
         session, graph, tokenizer = loaded
@@ -120,15 +121,15 @@ def find_models(paths):
     """Returns a StageFolder for each path; UserError where one is no stage's."""
     if not paths:
         raise UserError("give the output folders of stages, such as out_0 out_2")
-    return [classifier.trained_folder(path) for path in paths]
+    return [trained_model.trained_folder(path) for path in paths]
 
 
 def main(argv):
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     try:
         folders = find_models(argv[1:])
         with contextlib.ExitStack() as stack:
-            models = [TimedModel(f, stack.enter_context(classifier.load(f))) for f in folders]
+            models = [TimedModel(f, stack.enter_context(trained_model.load(f))) for f in folders]
             print(format_rows(models, median_seconds(models)))
     except UserError as error:
         sys.exit("compare_models.py: %s" % error)

@@ -16,10 +16,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-from theseus import classifier  # noqa: E402
 from theseus.errors import UserError, first_line  # noqa: E402
 from theseus.inputs import tasks  # noqa: E402
 from theseus.runs.stage_folder import StageFolder  # noqa: E402
+from theseus.session import set_up_tensorflow  # noqa: E402
 from theseus.training import summaries  # noqa: E402
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
@@ -139,7 +139,7 @@ def main():
         import matplotlib.pyplot as plt
     except ImportError:
         sys.exit("plot_run.py: needs matplotlib; pip install matplotlib")
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     output = arguments.output or os.path.join(arguments.folders[0], "run.png")
     try:
         draw(plt, {path: read_run(path) for path in arguments.folders}, output)

@@ -33,13 +33,13 @@ from tqdm import tqdm  # noqa: E402
 
 import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
-from theseus import classifier  # noqa: E402
 from theseus.checkpoints import weights as weights_lib  # noqa: E402
 from theseus.inputs import (
     input_pipeline,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.session import set_up_tensorflow  # noqa: E402
 from tokenization import FullTokenizer  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -70,7 +70,7 @@ LONGEST_SPAN = 4
 
 def main(argv):
     del argv
-    classifier.set_up_tensorflow()
+    set_up_tensorflow()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     task = tasks.TASKS["lcqmc_pair"]

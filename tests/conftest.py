@@ -15,16 +15,17 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-from theseus import classifier  # noqa: E402
+from theseus.inference import trained_model  # noqa: E402
+from theseus.session import new_session, set_up_tensorflow  # noqa: E402
 
-classifier.set_up_tensorflow()
+set_up_tensorflow()
 
 
 @pytest.fixture
 def session():
     """A session over a new graph, which is the default one."""
-    with classifier.new_session() as new_session:
-        yield new_session
+    with new_session() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +157,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
 
     Args:
       root: path of the folder.
-      stage: one of training.STAGES; the predecessor has 4 layers, the successor 2.
+      stage: a Stage's name; the predecessor has 4 layers, the successor 2.
       hidden_act: "gelu_tanh" or "gelu_erf".
 
     Returns:
@@ -165,25 +166,27 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     import modeling_theseus
     from theseus.inference import evaluation
     from theseus.runs.stage_folder import StageFolder
-    from theseus.training import training
+    from theseus.stage import of_name
 
+    stage = of_name(stage)
     values = dict(SMALL_BERT, num_hidden_layers=4, initializer_range=0.3, hidden_act=hidden_act)
     config = modeling_theseus.BertConfig.from_dict(values)
-    suc_layers = None if stage == "predecessor" else 2
-    definition = dict(stage=stage, suc_layers=suc_layers, bert_config=config.to_dict())
+    suc_layers = 2 if stage.has_successor else None
+    definition = dict(stage=stage.name, suc_layers=suc_layers, bert_config=config.to_dict())
     definition.update(
         task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
     )
-    folder = StageFolder(str(root), "stage_%d_outputdir" % training.STAGES.index(stage))
-    with folder.locked(), classifier.new_session() as new_session:
+    folder = StageFolder(str(root), stage.output_flag)
+    with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
         folder.claim(definition, files)
-        groups = training.module_groups(stage, config, suc_layers)
-        evaluation.build_graph(config, 2, groups, training.evaluated_path(stage, groups))
-        new_session.run(tf.global_variables_initializer())
+        groups = stage.groups(config.num_hidden_layers, suc_layers)
+        path = stage.evaluated_path(groups)
+        evaluation.build_graph(config, 2, modeling_theseus.encoder_modules(config, groups, path))
+        opened.run(tf.global_variables_initializer())
         entry = folder.new_checkpoint("best", 7)
         path = folder.file(entry["checkpoint"])
-        tf.train.Saver().save(new_session, path, write_meta_graph=False, write_state=False)
+        tf.train.Saver().save(opened, path, write_meta_graph=False, write_state=False)
         evaluations = [{"accuracy": 0.5, "global_step": 7}]
         folder.commit(dict(folder.state(), best=entry, evaluations=evaluations))
     return folder
@@ -210,7 +213,7 @@ def export(tmp_path_factory, random_data):
         for package in _PACKAGES.get(name, []):
             pytest.importorskip(package)
         path = str(root / name)
-        with pytest.MonkeyPatch.context() as patch, classifier.load(folder) as trained:
+        with pytest.MonkeyPatch.context() as patch, trained_model.load(folder) as trained:
             patch.setattr(export_successor, "_TIMED_RUNS", 1)
             encoded = input_pipeline.encode_examples(examples, task, trained.tokenizer, 32)
             export_successor.Exporter(folder, trained, encoded, 64).export(name, path)

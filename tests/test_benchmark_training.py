@@ -33,7 +33,9 @@ def count_products(node):
 
 def test_the_formula_counts_what_tensorflow_counts(session):
     input_ids = tf.ones([3, 7], tf.int32)
-    model = modeling_theseus.BertModel(CONFIG, False, input_ids, groups=GROUPS, path=PATH)
+    model = modeling_theseus.BertModel(
+        CONFIG, False, input_ids, modules=modeling_theseus.encoder_modules(CONFIG, GROUPS, PATH)
+    )
     variables = [v for v in tf.trainable_variables() if "pooler" not in v.op.name]
     gradients = optimization_theseus.compute_gradients(
         tf.reduce_sum(tf.square(model.get_sequence_output())), variables
@@ -57,7 +59,9 @@ def test_the_formula_counts_what_tensorflow_counts(session):
 
 def test_a_frozen_layer_needs_no_gradient_of_its_kernels(session):
     input_ids = tf.placeholder(tf.int32, [None, None])
-    modeling_theseus.BertModel(CONFIG, False, input_ids, groups=GROUPS, path=PATH)
+    modeling_theseus.BertModel(
+        CONFIG, False, input_ids, modules=modeling_theseus.encoder_modules(CONFIG, GROUPS, PATH)
+    )
     everything = flops(lambda name: True)
     assert everything - flops(lambda name: "/layer_" not in name) == 2 * DENSE
     # With the embeddings frozen too, the lowest layer's input needs no gradient.

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import EXPORTS, ROOT, run, write_stage
-from theseus import classifier
+from theseus import classifier, session
 from theseus.errors import UserError
-from theseus.inference import evaluation, metrics
+from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
+from theseus.session import check_precision
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def pairs(random_data):
 
 def test_it_says_what_the_stages_graph_says(folder, pairs):
     examples = [reading.Example(text_a, text_b, None) for text_a, text_b in pairs]
-    with classifier.load(folder) as (session, graph, tokenizer):
+    with trained_model.load(folder) as (session, graph, tokenizer):
         task = tasks.TASKS["lcqmc_pair"]
         encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
         logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)
@@ -86,8 +87,8 @@ def test_two_may_be_open_and_close_in_any_order(folder, pairs):
 
 
 def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
-    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; from theseus import classifier; "
-    program += "eager = tf.executing_eagerly(); model = classifier.Classifier(%r); "
+    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; import theseus; "
+    program += "eager = tf.executing_eagerly(); model = theseus.Classifier(%r); "
     program += "print(model.classify([('手机', '电脑')])[0][0] in '01', "
     program += "tf.executing_eagerly() == eager)"
     status, output, errors = run([sys.executable, "-c", program % (ROOT, folder.path)], ROOT)
@@ -105,19 +106,19 @@ CPU_INFO = "processor\t: 0\nflags\t\t: fpu %s avx2\npower management:\n"
 @pytest.mark.parametrize("features, is_warned", [("avx512_bf16", False), ("avx512f", True)])
 def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, features, is_warned):
     warnings = []
-    monkeypatch.setattr(classifier.logging, "warning", warnings.append)
-    monkeypatch.setattr(classifier.tf, "__version__", "2.21.0")
-    monkeypatch.setattr(classifier.io, "open", lambda *_, **__: io.StringIO(CPU_INFO % features))
-    classifier.check_precision("float32")
+    monkeypatch.setattr(session.logging, "warning", warnings.append)
+    monkeypatch.setattr(session.tf, "__version__", "2.21.0")
+    monkeypatch.setattr(session.io, "open", lambda *_, **__: io.StringIO(CPU_INFO % features))
+    check_precision("float32")
     assert not warnings
-    classifier.check_precision("bfloat16")
+    check_precision("bfloat16")
     assert bool(warnings) == is_warned
 
 
 def test_what_was_trained_in_bfloat16_runs_in_float32_on_tensorflow_1(tmp_path, monkeypatch, pairs):
     folder = write_stage(tmp_path / "out", "successor")
     folder.write_json("run.json", dict(folder.definition(), precision="bfloat16"))
-    monkeypatch.setattr(classifier.tf, "__version__", "1.15.5")
+    monkeypatch.setattr(session.tf, "__version__", "1.15.5")
     with pytest.raises(UserError, match="needs TensorFlow 2, this is 1.15.5; give --precision=fl"):
         classifier.Classifier(folder.path)
     with classifier.Classifier(folder.path, "float32") as model:

@@ -15,13 +15,13 @@ import tensorflow.compat.v1 as tf
 import modeling_theseus
 from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
 from test_run_classifier import assert_matches, command, contents, read_json, refused
-from theseus import classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
 from theseus.export import export_successor
-from theseus.inference import metrics
+from theseus.inference import metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
-from theseus.training import training
+from theseus.session import new_session
+from theseus.stage import of_name
 
 needs_tensorflow_2 = pytest.mark.skipif(
     tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
@@ -52,7 +52,7 @@ def stages(tmp_path_factory):
 
 def export_line(folder, data, formats, more=""):
     stage = folder.definition()["stage"]
-    line = COMMON % (data, training.STAGES.index(stage), folder.path)
+    line = COMMON % (data, of_name(stage).number, folder.path)
     return "%s --do_export --export_format=%s %s %s" % (line, formats, STAGE_FLAGS[stage], more)
 
 
@@ -60,7 +60,7 @@ def expected(folder, data):
     """Returns (arrays of a batch, logits): pairs of dev, and what the stage's graph says."""
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(data / "dev.txt"), task)[:20]
-    with classifier.load(folder) as (session, graph, tokenizer):
+    with trained_model.load(folder) as (session, graph, tokenizer):
         encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
         arrays = encoded.batch(input_pipeline.PlannedBatch(rows, int(encoded.lengths.max())))
@@ -96,9 +96,9 @@ def test_bert_is_a_plain_bert_of_the_evaluated_model(
     assert read_json(path, "bert_config.json")["hidden_act"] == said
 
     arrays, logits = expected(folder, random_data)
-    with classifier.new_session() as session:
+    with new_session() as session:
         features = {name: tf.constant(array) for name, array in arrays.items()}
-        found = modeling_theseus.classifier(features, config, 2, groups=None, path=None)
+        found = modeling_theseus.classifier_logits(features, config, 2)
         variables = tf.trainable_variables()
         held = {name for name, _ in tf.train.list_variables(path + "/bert_model.ckpt")}
         assert held == {v.op.name for v in variables}
@@ -248,7 +248,7 @@ def test_saved_model_compiles_nothing_and_has_free_axes(stages, random_data, mon
     folder = stages()
     command(export_line(folder, random_data, "saved_model"), random_data, monkeypatch)
     path = folder.file("export/saved_model")
-    with classifier.new_session() as session:
+    with new_session() as session:
         loaded = tf.saved_model.loader.load(session, [tf.saved_model.SERVING], path)
     assert not loaded.graph_def.library.function
     signature = loaded.signature_def["serving_default"]
@@ -322,7 +322,7 @@ def test_saved_model_answers_the_messages_of_tensorflow_serving(
         request.inputs[name].CopyFrom(tf.make_tensor_proto(array, tf.int32))
     asked = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
     asked.model_spec.name = "lcqmc"
-    with classifier.new_session() as session, served(str(tmp_path / "lcqmc"), session) as stub:
+    with new_session() as session, served(str(tmp_path / "lcqmc"), session) as stub:
         response = stub.Predict(request, timeout=60)
         found = metadata.SignatureDefMap()
         stub.GetModelMetadata(asked, timeout=60).metadata["signature_def"].Unpack(found)
@@ -349,7 +349,7 @@ def test_saved_model_answers_the_messages_of_tensorflow_serving(
 
 @needs_tensorflow_2
 def test_saved_model_needs_no_operation_of_python_or_xla(export):
-    with classifier.new_session() as session:
+    with new_session() as session:
         loaded = tf.saved_model.loader.load(session, ["serve"], export("saved_model"))
     operations = {node.op for node in loaded.graph_def.node}
     assert "BatchMatMulV2" in operations

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import EXPORTS
-from theseus import classifier
 from theseus.errors import UserError
 from theseus.export import exported
-from theseus.inference import evaluation
+from theseus.inference import evaluation, trained_model
+from theseus.session import new_session
 
 ARRAYS = {
     "input_ids": np.array([[2, 7, 9, 3, 8, 3], [2, 6, 3, 9, 3, 0]], np.int32),
@@ -22,15 +22,15 @@ ARRAYS = {
 
 
 def load(path):
-    with classifier.new_session() as session:
+    with new_session() as session:
         return exported.load(str(path), session)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_a_model_gives_the_stages_logits(export, name):
-    with classifier.load(export.stage) as (session, graph, _):
+    with trained_model.load(export.stage) as (session, graph, _):
         expected = evaluation.runner(session, graph)(ARRAYS)
-    with classifier.new_session() as session:
+    with new_session() as session:
         read = exported.load(export(name), session)
         found = read.run(ARRAYS)
     assert (read.task.name, read.max_seq_length, read.do_lower_case) == ("lcqmc_pair", 32, True)

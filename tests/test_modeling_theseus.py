@@ -10,9 +10,11 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 from modeling_theseus import BertConfig, RandomKey
-from theseus import classifier
 from theseus.checkpoints import weights
 from theseus.errors import UserError
+from theseus.model import variable_names
+from theseus.session import new_session
+from theseus.stage import equal_groups, groups_of_sizes
 
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]
@@ -51,7 +53,13 @@ def load_reference_weights(session, reference):
 
 def build_loss(reference, config, path, random_key=None):
     features = constants(reference)
-    logits = modeling_theseus.classifier(features, config, 2, GROUPS, path, random_key)
+    logits = modeling_theseus.classifier_logits(
+        features,
+        config,
+        2,
+        modeling_theseus.encoder_modules(config, GROUPS, path, random_key),
+        random_key,
+    )
     labels = tf.constant(reference["features/label_ids"])
     return logits, modeling_theseus.classification_loss(logits, labels, 3)
 
@@ -95,7 +103,7 @@ def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference, pa
     bias = modeling_theseus.create_attention_bias(tf.constant(reference["features/input_mask"]))
     with tf.variable_scope("bert/encoder", reuse=tf.AUTO_REUSE):
         replaced = modeling_theseus.transformer_model_theseus(
-            hidden, bias, config, GROUPS, tf.constant(path), key
+            hidden, bias, modeling_theseus.encoder_modules(config, GROUPS, tf.constant(path), key)
         )
         by_hand = hidden
         for module, is_successor in enumerate(path):
@@ -112,23 +120,29 @@ def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
     reference, modules, path
 ):
     layers = []
-    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
+    groups = groups_of_sizes(4, [len(numbers) for numbers in modules])
     for module, is_successor in enumerate(path):
         names = ["layer_%d" % number for number in modules[module]]
         layers += ["suc_layer_%d" % module] if is_successor else names
-    with classifier.new_session() as session:
-        logits = modeling_theseus.classifier(
-            constants(reference), make_config(), 2, groups, tf.constant(path)
+    with new_session() as session:
+        logits = modeling_theseus.classifier_logits(
+            constants(reference),
+            make_config(),
+            2,
+            modeling_theseus.encoder_modules(make_config(), groups, tf.constant(path)),
         )
         load_reference_weights(session, reference)
         found = session.run(logits)
 
     config = make_config()
     config.num_hidden_layers = len(layers)
-    plain = modeling_theseus.equal_groups(len(layers), len(layers))
-    with classifier.new_session() as session:
-        logits = modeling_theseus.classifier(
-            constants(reference), config, 2, plain, modeling_theseus.predecessor_path(plain)
+    plain = equal_groups(len(layers), len(layers))
+    with new_session() as session:
+        logits = modeling_theseus.classifier_logits(
+            constants(reference),
+            config,
+            2,
+            modeling_theseus.encoder_modules(config, plain, [False] * len(plain)),
         )
         held = {}
         for variable in tf.global_variables():
@@ -143,7 +157,7 @@ def test_rate_1_is_the_successor_and_rate_0_the_predecessor_bit_for_bit(referenc
     not_taken = "/layer_" if rate else "/suc_layer_"
 
     def run(path):
-        with classifier.new_session() as session:
+        with new_session() as session:
             if path is None:
                 path = modeling_theseus.draw_path(3, 9, tf.constant(rate), len(GROUPS))
             _, loss = build_loss(reference, make_config(dropout=0.2), path, RandomKey(3, 9))
@@ -153,8 +167,7 @@ def test_rate_1_is_the_successor_and_rate_0_the_predecessor_bit_for_bit(referenc
             names = [v.op.name for v in variables]
             return dict(zip(["loss"] + names, session.run([loss] + gradients)))
 
-    alone = modeling_theseus.successor_path if rate else modeling_theseus.predecessor_path
-    found, expected = run(None), run(alone(GROUPS))
+    found, expected = run(None), run([bool(rate)] * len(GROUPS))
     assert sorted(found) == sorted(expected)
     assert len(found) == 1 + 5 + 16 * (2 if rate else 4) + 2 + 2
     for name, value in expected.items():
@@ -230,7 +243,9 @@ def test_more_padding_gives_the_same_logits(session, reference):
     short = {name: value[1:, :7] for name, value in constants(reference).items()}
     long = {name: value[1:] for name, value in constants(reference).items()}
     logits = [
-        modeling_theseus.classifier(features, config, 2, GROUPS, [False, True])
+        modeling_theseus.classifier_logits(
+            features, config, 2, modeling_theseus.encoder_modules(config, GROUPS, [False, True])
+        )
         for features in (short, long)
     ]
     load_reference_weights(session, reference)
@@ -242,7 +257,12 @@ def test_initial_values_depend_on_the_seed_and_the_name_only():
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(seed)
             features = modeling_theseus.feature_placeholders()
-            modeling_theseus.classifier(features, make_config(), 2, GROUPS, path)
+            modeling_theseus.classifier_logits(
+                features,
+                make_config(),
+                2,
+                modeling_theseus.encoder_modules(make_config(), GROUPS, path),
+            )
             session.run(tf.global_variables_initializer())
             return {v.op.name: session.run(v) for v in tf.trainable_variables()}
 
@@ -265,10 +285,12 @@ def test_initial_values_depend_on_the_seed_and_the_name_only():
 def test_what_trains_in_each_scope(session, scope, groups):
     features = modeling_theseus.feature_placeholders()
     path = tf.placeholder(tf.bool, [2])
-    modeling_theseus.classifier(features, make_config(), 2, GROUPS, path)
+    modeling_theseus.classifier_logits(
+        features, make_config(), 2, modeling_theseus.encoder_modules(make_config(), GROUPS, path)
+    )
     variables = tf.trainable_variables()
-    trained = modeling_theseus.trained_variables(scope, variables)
-    words = {modeling_theseus.variable_group(v.op.name).split(" ")[0] for v in trained}
+    trained = variable_names.trained_variables(scope, variables)
+    words = {variable_names.variable_group(v.op.name).split(" ")[0] for v in trained}
     assert words == groups
     assert len(variables) == 5 + 6 * 16 + 2 + 2
 
@@ -277,7 +299,12 @@ def test_what_trains_in_each_scope(session, scope, groups):
 def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path, start):
     """The published way: two assignment maps for tf.train.init_from_checkpoint."""
     features = modeling_theseus.feature_placeholders()
-    modeling_theseus.classifier(features, make_config(), 2, GROUPS, [False, False])
+    modeling_theseus.classifier_logits(
+        features,
+        make_config(),
+        2,
+        modeling_theseus.encoder_modules(make_config(), GROUPS, [False, False]),
+    )
     session.run(tf.global_variables_initializer())
     prefix = tf.train.Saver().save(session, str(tmp_path / "bert_model.ckpt"))
     held = {v.op.name: session.run(v) for v in tf.trainable_variables()}
@@ -285,7 +312,12 @@ def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path, start
     with tf.Graph().as_default(), tf.Session() as other:
         features = modeling_theseus.feature_placeholders()
         path = tf.placeholder(tf.bool, [2])
-        modeling_theseus.classifier(features, make_config(), 2, GROUPS, path)
+        modeling_theseus.classifier_logits(
+            features,
+            make_config(),
+            2,
+            modeling_theseus.encoder_modules(make_config(), GROUPS, path),
+        )
         variables = tf.trainable_variables()
         get_maps = modeling_theseus.get_assignment_map_from_checkpoint_for_theseus
         arguments = [start] if start else []
@@ -308,23 +340,23 @@ def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path, start
 def test_a_trained_successor_comes_before_the_predecessors_layers():
     variables = ["bert/encoder/suc_layer_1/x", "bert/encoder/layer_1/x", "output_weights"]
     both = {"bert/encoder/suc_layer_1/x", "bert/encoder/layer_1/x"}
-    sources = modeling_theseus.assign_sources(variables, both)
+    sources = variable_names.assign_sources(variables, both)
     assert dict(sources) == {name: name for name in both}
-    sources = modeling_theseus.assign_sources(variables[:1], {"bert/encoder/layer_1/x"})
+    sources = variable_names.assign_sources(variables[:1], {"bert/encoder/layer_1/x"})
     assert dict(sources) == {variables[0]: "bert/encoder/layer_1/x"}
 
 
 def test_equal_groups_refuse_a_number_that_does_not_divide_the_depth():
-    assert modeling_theseus.equal_groups(4, 2) == GROUPS
+    assert equal_groups(4, 2) == GROUPS
     with pytest.raises(UserError, match="choose one of 1, 2, 3, 4, 6, 12, or .* with --modules"):
-        modeling_theseus.equal_groups(12, 5)
+        equal_groups(12, 5)
 
 
 def test_groups_of_sizes_are_all_layers_in_their_order():
-    assert modeling_theseus.groups_of_sizes(4, [1, 2, 1]) == [[0], [1, 2], [3]]
+    assert groups_of_sizes(4, [1, 2, 1]) == [[0], [1, 2], [3]]
     message = "--modules: the sizes 1,2 add up to 3, the predecessor has 4 layers; give sizes that"
     with pytest.raises(UserError, match=message):
-        modeling_theseus.groups_of_sizes(4, [1, 2])
+        groups_of_sizes(4, [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -341,25 +373,25 @@ def test_groups_of_sizes_are_all_layers_in_their_order():
     ],
 )
 def test_the_layers_that_a_successors_start_as(how, num_successor_layers, num_layers, expected):
-    start = modeling_theseus.successor_start_layers
+    start = variable_names.successor_start_layers
     assert start(how, num_successor_layers, num_layers) == expected
 
 
 def test_a_successor_deeper_than_its_predecessor_is_refused():
     with pytest.raises(UserError, match="--suc_layers: a successor of 5 layers cannot start as"):
-        modeling_theseus.successor_start_layers("spread", 5, 4)
+        variable_names.successor_start_layers("spread", 5, 4)
 
 
 def test_a_successors_layers_start_as_those_given():
     names = ["bert/encoder/%s/x" % n for n in ("suc_layer_0", "suc_layer_1", "layer_1")]
     held = {"bert/encoder/layer_%d/x" % number for number in range(12)}
-    sources = modeling_theseus.assign_sources(names, held, [4, 11])
+    sources = variable_names.assign_sources(names, held, [4, 11])
     layers = [source.split("/")[2] for source in sources.values()]
     assert list(sources) == names and layers == ["layer_4", "layer_11", "layer_1"]
-    assert modeling_theseus.successor_layers_started(sources) == [(0, 4), (1, 11)]
-    own = modeling_theseus.assign_sources(names, held.union(names), [4, 11])
+    assert variable_names.successor_layers_started(sources) == [(0, 4), (1, 11)]
+    own = variable_names.assign_sources(names, held.union(names), [4, 11])
     assert dict(own) == {name: name for name in names}
-    assert modeling_theseus.successor_layers_started(own) == []
+    assert variable_names.successor_layers_started(own) == []
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import modeling_theseus
 import pretrain_tiny_bert
 import run_classifier
 from conftest import ROOT
-from theseus import classifier
-from theseus.checkpoints import weights
+from theseus.checkpoints import pretrained, weights
 from theseus.inputs import reading, tasks
+from theseus.model import variable_names
 
 TINY_BERT = os.path.join(ROOT, "data", "tiny_bert")
 SAMPLE = os.path.join(ROOT, "data", "sample")
@@ -28,7 +28,7 @@ def read_examples(split):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return classifier.make_tokenizer(classifier.read_model(TINY_BERT, 128), True)
+    return pretrained.make_tokenizer(pretrained.read_model(TINY_BERT, 128), True)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def corpus(tokenizer):
 
 
 def test_the_tiny_bert_is_a_small_bert_of_12_layers():
-    config = classifier.read_model(TINY_BERT, 128).config
+    config = pretrained.read_model(TINY_BERT, 128).config
     assert config.num_hidden_layers == 12
     assert config.hidden_size <= 128 and config.vocab_size <= 4000
     assert config.hidden_act == "gelu_tanh" and config.type_vocab_size == 2
@@ -49,11 +49,11 @@ def test_the_tiny_bert_is_a_small_bert_of_12_layers():
 
 
 def test_its_checkpoint_fills_a_bert(session):
-    config = classifier.read_model(TINY_BERT, 128).config
+    config = pretrained.read_model(TINY_BERT, 128).config
     modeling_theseus.BertModel(config, False, tf.placeholder(tf.int32, [None, None]))
     variables = tf.trainable_variables()
     held = weights.CheckpointWeights(weights.find_checkpoint(TINY_BERT))
-    sources = modeling_theseus.assign_sources([v.op.name for v in variables], held)
+    sources = variable_names.assign_sources([v.op.name for v in variables], held)
     fit = weights.match(variables, held, sources)
     assert (fit.missing, fit.unused) == ([], [])
 

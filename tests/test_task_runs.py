@@ -13,6 +13,7 @@ from conftest import CHARACTERS, ROOT, SMALL_BERT, write_bert
 from test_run_classifier import command, read_json, refused
 from theseus import classifier
 from theseus.inputs import tasks
+from theseus.session import new_session
 
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
 FLAGS = "--data_dir=data --bert_pretrained_model=bert --train_batch_size=16 --num_train_epochs=2 "
@@ -98,7 +99,7 @@ def test_an_export_of_a_number(numbers, monkeypatch):
     line = "--task_name=sts-b --do_export --export_format=saved_model,huggingface " + FLAGS
     command(line, numbers, monkeypatch)
     path = str(numbers / "out_1" / "export" / "saved_model")
-    with classifier.new_session() as session:
+    with new_session() as session:
         loaded = tf.saved_model.loader.load(session, ["serve"], path)
         signature = loaded.signature_def["serving_default"]
         assert sorted(signature.outputs) == ["logits", "score"]

@@ -15,17 +15,19 @@ from theseus.checkpoints import weights
 from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import input_pipeline, reading, tasks
+from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
+from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 from theseus.training import summaries, training
 
 TASK = tasks.TASKS["lcqmc_pair"]
 GROUPS = [[0], [1]]
 
 
-def make_settings(stage=training.REPLACING, **changes):
+def make_settings(stage=REPLACING, **changes):
     values = dict(
         stage=stage,
-        train_scope="successor" if stage == training.SUCCESSOR else "all",
+        train_scope="successor" if stage == SUCCESSOR else "all",
         learning_rate=1e-3,
         num_train_epochs=2,
         warmup_proportion=0.5,
@@ -215,12 +217,12 @@ def test_a_finished_run_trains_nothing(bert, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "stage, scope, changing",
     [
-        (training.PREDECESSOR, "all", "embeddings predecessor's pooler classifier"),
-        (training.REPLACING, "all", "embeddings predecessor's successor's pooler classifier"),
-        (training.REPLACING, "successor", "embeddings successor's pooler classifier"),
-        (training.REPLACING, "successor_layers", "successor's"),
-        (training.SUCCESSOR, "successor", "embeddings successor's pooler classifier"),
-        (training.SUCCESSOR, "successor_layers", "successor's"),
+        (PREDECESSOR, "all", "embeddings predecessor's pooler classifier"),
+        (REPLACING, "all", "embeddings predecessor's successor's pooler classifier"),
+        (REPLACING, "successor", "embeddings successor's pooler classifier"),
+        (REPLACING, "successor_layers", "successor's"),
+        (SUCCESSOR, "successor", "embeddings successor's pooler classifier"),
+        (SUCCESSOR, "successor_layers", "successor's"),
     ],
 )
 def test_only_what_should_train_changes(bert, stage, scope, changing):
@@ -230,7 +232,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         graph = training.build_graph(settings, config, TASK, GROUPS, 6)
         variables = tf.trainable_variables()
         names = [v.op.name for v in variables]
-        sources = modeling_theseus.assign_sources(names, held)
+        sources = variable_names.assign_sources(names, held)
         weights.load(session, tf.global_variables(), held, sources)
         before = session.run(variables)
         paths = []
@@ -242,8 +244,8 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         assert session.run(tf.train.get_global_step()) == len(paths) == 5
         slots = {v.op.name for v in tf.global_variables() if "/adam_" in v.op.name}
 
-    assert len(set(paths)) > 1 or stage != training.REPLACING
-    groups = {name: modeling_theseus.variable_group(name).split(" ")[0] for name in names}
+    assert len(set(paths)) > 1 or stage != REPLACING
+    groups = {name: variable_names.variable_group(name).split(" ")[0] for name in names}
     for name, old, new in zip(names, before, after):
         changed = (old != new).any()
         assert changed == (groups[name] in changing.split()), name
@@ -536,12 +538,12 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
 
 def test_a_successor_of_any_number_of_layers_trains_alone():
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
-    assert len(training.module_groups(training.SUCCESSOR, config, 5)) == 5
+    assert len(SUCCESSOR.groups(config.num_hidden_layers, 5)) == 5
     sizes = [1, 1, 2, 2, 6]
-    groups = training.module_groups(training.REPLACING, config, 5, sizes)
+    groups = REPLACING.groups(config.num_hidden_layers, 5, sizes)
     assert [len(group) for group in groups] == sizes
     with pytest.raises(UserError, match="suc_layers = 5 does not divide"):
-        training.module_groups(training.REPLACING, config, 5)
+        REPLACING.groups(config.num_hidden_layers, 5)
 
 
 def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
@@ -558,7 +560,7 @@ def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
 def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
-    with trainer_in(tmp_path, bert, make_settings(training.SUCCESSOR)) as trainer:
+    with trainer_in(tmp_path, bert, make_settings(SUCCESSOR)) as trainer:
         trainer.run()
     steps = [line for line in lines if "examples/s" in line]
     assert len(steps) == 4 and not any("replaced" in line for line in steps)
@@ -612,7 +614,7 @@ def test_the_curve_of_the_speed_has_a_point_for_each_line_of_the_log(bert, tmp_p
 
 
 def test_a_stage_that_replaces_nothing_has_no_curves_of_it(bert, tmp_path):
-    with trainer_in(tmp_path, bert, make_settings(training.SUCCESSOR)) as trainer:
+    with trainer_in(tmp_path, bert, make_settings(SUCCESSOR)) as trainer:
         trainer.run()
     curves = summaries.read_scalars(str(tmp_path))
     assert len(curves["gradient_norm"]) == 4

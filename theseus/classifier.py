@@ -1,115 +1,13 @@
-"""A trained classifier, as a stage's folder or an export holds it: its model and tokenizer."""
-
-import collections
-import contextlib
-import io
-import os
+"""A trained model for use from Python, as a stage's folder or an export holds it."""
 
 import tensorflow.compat.v1 as tf
-from absl import logging
 
-import modeling_theseus
-import tokenization
 from theseus.checkpoints import pretrained
-from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.export import exported
-from theseus.inference import evaluation, metrics
+from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
-from theseus.runs.stage_folder import StageFolder
-from theseus.training import training
-
-Model = collections.namedtuple("Model", "config vocab_file")
-"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
-or of a tokenizer.json in its place."""
-
-TrainedClassifier = collections.namedtuple("TrainedClassifier", "session graph tokenizer")
-"""A classifier that is ready to be used.
-
-Fields:
-  session: a tf.Session that holds the weights.
-  graph: an evaluation.EvaluationGraph.
-  tokenizer: a tokenization.FullTokenizer.
-"""
-
-# What Linux calls bfloat16 instructions, of x86 and of ARM.
-_BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
-
-
-def set_up_tensorflow():
-    """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
-    tf.get_logger().setLevel("ERROR")
-    tf.disable_v2_behavior()
-    tf.enable_resource_variables()
-
-
-def check_precision(precision):
-    """Warns where the processor has no instructions for a precision.
-
-    Raises:
-      UserError: this TensorFlow cannot compute in it.
-    """
-    if precision == "bfloat16" and tf.__version__.startswith("1."):
-        raise UserError(
-            "--precision=bfloat16: needs TensorFlow 2, this is %s; give --precision=float32, "
-            "which also runs what was trained in bfloat16" % tf.__version__
-        )
-    features = _processor_features()
-    if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
-        logging.warning(
-            "--precision=bfloat16: this processor has no bfloat16 instructions; it will be slower "
-            "than float32"
-        )
-
-
-def _processor_features():
-    """Returns the names of the processor's features, a set of str; empty where not known."""
-    try:
-        with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
-            lines = [line.lower().split(":", 1) for line in reader if ":" in line]
-    except OSError:
-        return set()
-    return {
-        feature
-        for name, values in lines
-        if name.strip() in ("flags", "features")
-        for feature in values.split()
-    }
-
-
-@contextlib.contextmanager
-def load(folder, precision=None):
-    """Yields the TrainedClassifier of a StageFolder's best checkpoint.
-
-    Args:
-      folder: a StageFolder.
-      precision: "float32" or "bfloat16"; None: that of its training.
-
-    Raises:
-      UserError: the folder holds no trained model, or a damaged one.
-    """
-    with new_session(rewrites=True) as session:
-        yield _load_into(session, folder, precision)
-
-
-def _load_into(session, folder, precision):
-    """Builds the TrainedClassifier of a StageFolder in the default graph, the session's."""
-    weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
-    held = folder.definition()
-    model = read_model(folder.path, held["max_seq_length"])
-    groups = training.module_groups(
-        held["stage"], model.config, held["suc_layers"], held.get("modules")
-    )
-    num_outputs = tasks.recorded(held).num_outputs
-    path = training.evaluated_path(held["stage"], groups)
-    precision = precision or held["precision"]
-    check_precision(precision)
-    compute_type = tf.as_dtype(precision)
-    with modeling_theseus.kernels_kept_as(compute_type):
-        graph = evaluation.build_graph(model.config, num_outputs, groups, path, compute_type)
-    variables = tf.trainable_variables()
-    weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
-    return TrainedClassifier(session, graph, make_tokenizer(model, held["do_lower_case"]))
+from theseus.session import session_config
 
 
 class Classifier(object):
@@ -134,7 +32,7 @@ class Classifier(object):
             an export's format needs.
         """
         graph = tf.Graph()
-        self._session = tf.Session(graph=graph, config=_session_config(rewrites=True))
+        self._session = tf.Session(graph=graph, config=session_config(rewrites=True))
         with graph.as_default():
             if exported.is_export(path):
                 self._load_export(path, precision)
@@ -142,11 +40,11 @@ class Classifier(object):
                 self._load_stage(path, precision)
 
     def _load_stage(self, path, precision):
-        folder = trained_folder(path, "a stage's output folder, or an export's")
+        folder = trained_model.trained_folder(path, "a stage's output folder, or an export's")
         held = folder.definition()
         self._task = tasks.recorded(held)
         self._max_seq_length = held["max_seq_length"]
-        trained = _load_into(self._session, folder, precision)
+        trained = trained_model.load_into(self._session, folder, precision)
         self._tokenizer = trained.tokenizer
         self._run = evaluation.runner(trained.session, trained.graph)
 
@@ -156,7 +54,7 @@ class Classifier(object):
         export = exported.load(path, self._session)
         self._task = export.task
         self._max_seq_length = export.max_seq_length
-        self._tokenizer = read_tokenizer(export.vocab_file, export.do_lower_case)
+        self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.do_lower_case)
         self._run = export.run
 
     def classify(self, pairs, batch_size=64):
@@ -208,63 +106,3 @@ class Classifier(object):
 
 def _run_closed(_):
     raise RuntimeError("the Classifier is closed")
-
-
-def trained_folder(path, expected="a stage's output folder"):
-    """Returns the StageFolder at `path`; UserError, with what is `expected`, where it is none."""
-    folder = StageFolder(path, "stage_2_outputdir")
-    if not folder.definition() or not folder.state()["best"]:
-        raise UserError("%s: holds no trained model; give %s" % (path, expected))
-    return folder
-
-
-def read_model(folder, max_seq_length):
-    """Reads the Model that a pretrained BERT's or a stage's folder holds."""
-    if not os.path.isdir(folder):
-        raise UserError("--bert_pretrained_model: %s is no folder" % folder)
-    config = pretrained.read_config(folder)
-    if max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            "--max_seq_length=%d: %s has %d positions; give at most that"
-            % (max_seq_length, folder, config.max_position_embeddings)
-        )
-    return Model(config, pretrained.find_vocab(folder))
-
-
-def read_tokenizer(vocab_file, do_lower_case):
-    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT."""
-    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
-    absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
-    if absent:
-        raise UserError("%s: holds no %s" % (vocab_file, ", ".join(absent)))
-    return tokenizer
-
-
-def make_tokenizer(model, do_lower_case):
-    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
-    tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
-    if max(tokenizer.inv_vocab) >= model.config.vocab_size:
-        raise UserError(
-            "%s: holds %d tokens, the BERT's config says %d"
-            % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
-        )
-    return tokenizer
-
-
-@contextlib.contextmanager
-def new_session(rewrites=False):
-    """A session over a new graph, which is the default one inside.
-
-    Args:
-      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it, to join
-        operations. A training's large graph waits seconds for that.
-    """
-    with tf.Graph().as_default(), tf.Session(config=_session_config(rewrites)) as session:
-        yield session
-
-
-def _session_config(rewrites):
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites
-    return config

@@ -4,15 +4,21 @@ Google        bert_config.json, vocab.txt, bert_model.ckpt*
 Hugging Face  config.json, vocab.txt or tokenizer.json, model.safetensors or pytorch_model.bin
 """
 
+import collections
 import glob
 import io
 import json
 import os
 import re
 
+import tokenization
 from modeling_theseus import BertConfig
 from theseus.checkpoints import hugging_face_weights
 from theseus.errors import UserError, first_line
+
+Model = collections.namedtuple("Model", "config vocab_file")
+"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
+or of a tokenizer.json in its place."""
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
@@ -106,3 +112,36 @@ def case_contradiction(folder, do_lower_case):
 def _first_existing(folder, names):
     paths = [os.path.join(folder, name) for name in names]
     return next(filter(os.path.exists, paths), None)
+
+
+def read_model(folder, max_seq_length):
+    """Reads the Model that a pretrained BERT's or a stage's folder holds."""
+    if not os.path.isdir(folder):
+        raise UserError("--bert_pretrained_model: %s is no folder" % folder)
+    config = read_config(folder)
+    if max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length=%d: %s has %d positions; give at most that"
+            % (max_seq_length, folder, config.max_position_embeddings)
+        )
+    return Model(config, find_vocab(folder))
+
+
+def read_tokenizer(vocab_file, do_lower_case):
+    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT."""
+    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+    absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
+    if absent:
+        raise UserError("%s: holds no %s" % (vocab_file, ", ".join(absent)))
+    return tokenizer
+
+
+def make_tokenizer(model, do_lower_case):
+    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
+    tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
+    if max(tokenizer.inv_vocab) >= model.config.vocab_size:
+        raise UserError(
+            "%s: holds %d tokens, the BERT's config says %d"
+            % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
+        )
+    return tokenizer

@@ -153,15 +153,17 @@ def report(fit, weights):
     )
 
 
-def load(session, variables, weights, sources):
+def load(session, variables, weights, sources=None):
     """Gives each variable its weight, or its initial value where it has no source.
 
     Args:
       session: a tf.Session.
       variables: list of tf.Variable; all of them are initialized.
       weights: mapping from name to array.
-      sources: mapping from variable name to weight name.
+      sources: mapping from variable name to weight name; None: each has the same name there.
     """
+    if sources is None:
+        sources = {variable.op.name: variable.op.name for variable in variables}
     # An initial value that is fed is not computed.
     feed = {
         variable.initializer.inputs[1]: weights[sources[variable.op.name]]

@@ -15,18 +15,19 @@ import sys
 import time
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import logging
 
 import tokenization
-from theseus import classifier
+from theseus import stage
+from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import starting_point
 from theseus.errors import UserError
 from theseus.export import export_successor
-from theseus.inference import evaluation, metrics
+from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
 from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
+from theseus.session import check_precision, new_session
 from theseus.training import training
 
 # What a trained model cannot be used without, out of a run's definition.
@@ -68,11 +69,12 @@ class Command(object):
             the command or is the default.
         """
         self.options = options
-        self.stage, flag = training.REPLACING, "stage_1_outputdir"
+        self.stage = stage.REPLACING
         if options.finetune_pre:
-            self.stage, flag = training.PREDECESSOR, "stage_0_outputdir"
+            self.stage = stage.PREDECESSOR
         if options.finetune_suc:
-            self.stage, flag = training.SUCCESSOR, "stage_2_outputdir"
+            self.stage = stage.SUCCESSOR
+        flag = self.stage.output_flag
         self.folder = StageFolder(getattr(options, flag), flag)
         self.padded_length = options.max_seq_length if options.pad_to_max_length else None
         self.task = self._find_task()
@@ -81,7 +83,7 @@ class Command(object):
         """Carries out the verbs of the command line, in their order."""
         # What may be missing is looked for before a training that may take hours.
         if self.options.do_train:
-            classifier.check_precision(self.options.precision)
+            check_precision(self.options.precision)
         if self.options.do_export:
             export_successor.refuse_missing_packages(self._export_paths())
         if self.options.threshold is not None and len(self.task.labels) != 2:
@@ -138,12 +140,11 @@ class Command(object):
         settings = self._settings()
         definition = self._run_definition(settings, start)
         self.folder.refuse_contradiction(definition, _WORDS, _CONTENTS)
-        tokenizer = classifier.make_tokenizer(start.model, self.options.do_lower_case)
+        tokenizer = pretrained.make_tokenizer(start.model, self.options.do_lower_case)
         train_data = self._train_data(tokenizer, definition)
         steps_per_epoch, num_steps = training.num_steps(settings, len(train_data))
         if not self.folder.state()["is_finished"]:
-            stage = "stage %d, %s" % (training.STAGES.index(self.stage), self.stage)
-            place = "%s, in %s" % (stage, self.folder.path)
+            place = "stage %d, %s, in %s" % (self.stage.number, self.stage.name, self.folder.path)
             logging.info("%s: %d steps on %d examples", place, num_steps, len(train_data))
             if self.task.takes_columns:
                 logging.info("the labels are %s", ", ".join(self.task.labels))
@@ -170,11 +171,12 @@ class Command(object):
         """Builds the graph, claims the folder once the weights fit, and trains."""
         config = start.model.config
         options = self.options
-        groups = training.module_groups(self.stage, config, options.suc_layers, options.modules)
+        depth = config.num_hidden_layers
+        groups = self.stage.groups(depth, options.suc_layers, options.modules)
         _, num_steps = training.num_steps(settings, len(train_data))
-        with classifier.new_session(training.gains_by_rewrites(config)) as session:
+        with new_session(training.gains_by_rewrites(config)) as session:
             graph = training.build_graph(settings, config, self.task, groups, num_steps)
-            variables, successor_fit = tf.trainable_variables(), None
+            variables, successor_fit = graph.variables, None
             if start.successor_weights is not None:
                 successor_fit = training.match_successor(start.successor_weights, variables)
                 variables = [v for v in variables if v.op.name not in successor_fit.sources]
@@ -189,12 +191,11 @@ class Command(object):
 
     def _settings(self):
         """Returns the training.Settings; what the stage has no use for is None."""
-        options, replacing = self.options, self.stage == training.REPLACING
+        options, replacing = self.options, self.stage.replaces
         accumulation = options.gradient_accumulation_steps
-        default_scope = "successor" if self.stage == training.SUCCESSOR else "all"
         return training.Settings(
             stage=self.stage,
-            train_scope=options.train_scope or default_scope,
+            train_scope=options.train_scope or self.stage.default_scope,
             learning_rate=options.learning_rate,
             num_train_epochs=options.num_train_epochs,
             warmup_proportion=options.warmup_proportion,
@@ -370,7 +371,7 @@ class Command(object):
         """Loads the best checkpoint as a TrainedClassifier, after the command was compared."""
         self.folder.refuse_contradiction(self._model_definition(), _WORDS, _CONTENTS)
         starting_point.read_trained_model(self.folder, self.options)
-        return classifier.load(self.folder, precision)
+        return trained_model.load(self.folder, precision)
 
     def _find_eval_sets(self):
         split = self.options.eval_split
@@ -393,16 +394,16 @@ class Command(object):
     def _model_definition(self):
         """Returns what a trained model cannot be used without, as a dict."""
         values = collections.OrderedDict()
-        if self.stage == training.REPLACING and self.options.modules:
+        if self.stage.replaces and self.options.modules:
             # Else --suc_layers says all that the trained model needs.
             values["modules"] = self.options.modules
         values.update((key, getattr(self.options, key)) for key in _MODEL_FLAGS)
-        if self.stage == training.PREDECESSOR:
+        if not self.stage.has_successor:
             values["suc_layers"] = None
         is_open = self.task.takes_columns
         values["labels"] = list(self.task.labels) if is_open else None
         values["num_texts"] = self.task.num_texts if is_open else None
-        return dict(values, stage=self.stage)
+        return dict(values, stage=self.stage.name)
 
     def _files(self, split):
         return reading.find_files(self.options.data_dir, self.task, split)

@@ -5,14 +5,13 @@ import os
 
 from absl import logging
 
-import modeling_theseus
 import tokenization
-from theseus import classifier
+from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
+from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
-from theseus.training import training
 
 Start = collections.namedtuple(
     "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3
@@ -20,7 +19,7 @@ Start = collections.namedtuple(
 """What training starts from.
 
 Fields:
-  model: a classifier.Model.
+  model: a pretrained.Model.
   weights: as weights.open_weights returns them.
   suc_init: str, what the run's definition says of the successor's start; None: layer i
     starts as layer i, or --suc_init has no say.
@@ -36,8 +35,8 @@ def find_start(options, stage, task):
     """Finds what a command's training starts from.
 
     Args:
-      options: the command's flags, see stages.Command.
-      stage: one of training.STAGES.
+      options: the command's flags, see commands.stages.Command.
+      stage: a stage.Stage.
       task: the command's tasks.Task.
 
     Returns:
@@ -51,7 +50,7 @@ def find_start(options, stage, task):
         start = _plain_start(options)
     else:
         start = _stage_start(source, options, stage, task)
-    return start if stage == training.PREDECESSOR else _start_successor(start, options)
+    return _start_successor(start, options) if stage.has_successor else start
 
 
 def _stage_start(source, options, stage, task):
@@ -60,7 +59,7 @@ def _stage_start(source, options, stage, task):
     if not source.state()["is_finished"]:
         logging.info("%s is unfinished; starting from its best so far", source.path)
     held = source.definition()["suc_layers"]
-    if stage == training.SUCCESSOR and held not in (None, options.suc_layers):
+    if stage is stages.SUCCESSOR and held not in (None, options.suc_layers):
         raise UserError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
             "--suc_layers=%d, or another folder with --%s"
@@ -85,7 +84,7 @@ def _plain_start(options):
     folder = options.init_checkpoint
     if not folder or not os.path.isdir(folder):
         folder = pretrained.local_folder(options.bert_pretrained_model)
-    model = classifier.read_model(folder, options.max_seq_length)
+    model = pretrained.read_model(folder, options.max_seq_length)
     contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
     if contradiction:
         logging.warning("%s", contradiction)
@@ -96,14 +95,14 @@ def _plain_start(options):
 def _start_successor(start, options):
     """Returns the Start with what --suc_init says of the successor's layers."""
     how, num_layers = options.suc_init, options.suc_layers
-    if modeling_theseus.holds_successor(start.weights):
+    if variable_names.holds_successor(start.weights):
         if how:
             held = start.weights.prefix
             logging.info("--suc_init is not used: %s holds a successor's layers", held)
         return start
-    if how in (None,) + modeling_theseus.SUCCESSOR_STARTS:
+    if how in (None,) + variable_names.SUCCESSOR_STARTS:
         depth = start.model.config.num_hidden_layers
-        layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
+        layers = variable_names.successor_start_layers(how or "first", num_layers, depth)
         return start._replace(suc_init=None if how == "first" else how, successor_start=layers)
     small = _read_small_bert(how, start.model.config, num_layers)
     digest = hash_files(weights_lib.checkpoint_files(small.prefix))
@@ -135,17 +134,17 @@ def _starting_stage(options, stage):
     if options.init_checkpoint:
         folder = StageFolder(options.init_checkpoint, "init_checkpoint")
         return folder if folder.definition() else None
-    if stage == training.SUCCESSOR:
-        return StageFolder(options.stage_1_outputdir, "stage_1_outputdir")
+    if stage.start_flag:
+        return StageFolder(getattr(options, stage.start_flag), stage.start_flag)
     return None
 
 
 def read_trained_model(folder, options):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
-    model = classifier.read_model(folder.path, options.max_seq_length)
+    model = pretrained.read_model(folder.path, options.max_seq_length)
     if options.bert_is_given:
         bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
-        named = classifier.read_model(bert, options.max_seq_length)
+        named = pretrained.read_model(bert, options.max_seq_length)
         same_vocab = hash_vocab(named) == hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
@@ -156,5 +155,5 @@ def read_trained_model(folder, options):
 
 
 def hash_vocab(model):
-    """Returns the SHA-256, in hex, of the vocabulary of a classifier.Model."""
+    """Returns the SHA-256, in hex, of the vocabulary of a pretrained.Model."""
     return hash_text(tokenization.read_vocab(model.vocab_file))

@@ -32,14 +32,15 @@ from absl import logging
 from tqdm import tqdm
 
 import modeling_theseus
-from theseus import classifier
-from theseus.checkpoints import hugging_face_weights
+from theseus.checkpoints import hugging_face_weights, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.export import exported
 from theseus.inference import evaluation, metrics
 from theseus.inputs import input_pipeline, tasks
+from theseus.model import variable_names
 from theseus.runs.stage_folder import hash_text, move_into_place
+from theseus.session import new_session
 
 LARGEST_DIFFERENCE = 1e-4
 """How far an export's logits may be from the graph's; those in 8 bits are not compared so."""
@@ -97,10 +98,10 @@ def read_plain_classifier(folder):
     """
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
     held = folder.definition()
-    model = classifier.read_model(folder.path, held["max_seq_length"])
+    model = pretrained.read_model(folder.path, held["max_seq_length"])
     config = copy.copy(model.config)
     config.num_hidden_layers = held["suc_layers"] or config.num_hidden_layers
-    named = [(modeling_theseus.plain_name(name), weights[name]) for name in weights]
+    named = [(variable_names.plain_name(name), weights[name]) for name in weights]
     task = tasks.recorded(held)
     best = folder.state()["best"]
     weights = collections.OrderedDict(named)
@@ -115,10 +116,9 @@ def plain_session(config, weights):
       config: modeling_theseus.BertConfig.
       weights: mapping from variable name to array.
     """
-    with classifier.new_session(rewrites=True) as session:
-        graph = exported.plain_graph(config, len(weights["output_bias"]))
-        variables = tf.trainable_variables()
-        weights_lib.load(session, variables, weights, {v.op.name: v.op.name for v in variables})
+    with new_session(rewrites=True) as session:
+        graph = evaluation.build_graph(config, len(weights["output_bias"]))
+        weights_lib.load(session, graph.variables, weights)
         yield session, graph
 
 
@@ -135,8 +135,8 @@ def _write_bert(plain, path):
             "refuses; its gelu is the tanh form"
         )
     _write_json(path, "bert_config.json", config)
-    with plain_session(plain.config, plain.weights) as (session, _):
-        saver = tf.train.Saver(tf.trainable_variables())
+    with plain_session(plain.config, plain.weights) as (session, graph):
+        saver = tf.train.Saver(graph.variables)
         prefix = os.path.join(path, "bert_model.ckpt")
         saver.save(session, prefix, write_meta_graph=False, write_state=False)
 
@@ -332,7 +332,7 @@ class Exporter(object):
 
         Args:
           folder: a StageFolder.
-          trained: its classifier.TrainedClassifier.
+          trained: its trained_model.TrainedModel.
           dev_data: labelled input_pipeline.EncodedExamples.
           batch_size: int, pairs in a batch where all of dev is evaluated.
         """
@@ -382,7 +382,7 @@ class Exporter(object):
 
     def _check(self, name, path, temporary):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
-        with classifier.new_session(rewrites=True) as session:
+        with new_session(rewrites=True) as session:
             run = FORMATS[name].read(temporary, session)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"

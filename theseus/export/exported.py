@@ -81,25 +81,17 @@ def load(path, session):
 # --- A plain BERT ---
 
 
-def plain_graph(config, num_outputs):
-    """Builds the EvaluationGraph of a plain BERT, in formulas that any runtime knows."""
-    groups = modeling_theseus.equal_groups(config.num_hidden_layers, config.num_hidden_layers)
-    path = modeling_theseus.predecessor_path(groups)
-    return evaluation.build_graph(config, num_outputs, groups, path)
-
-
 def _read_plain(path, session):
     """Reads the weights as --bert_pretrained_model would, but all of them must be there."""
     weights = weights_lib.open_weights(weights_lib.find_checkpoint(path))
     num_outputs = weights.shapes.get("output_bias", [1])[0]
-    graph = plain_graph(pretrained.read_config(path), num_outputs)
-    variables = tf.trainable_variables()
-    names = [variable.op.name for variable in variables]
+    graph = evaluation.build_graph(pretrained.read_config(path), num_outputs)
+    names = [variable.op.name for variable in graph.variables]
     sources = collections.OrderedDict((name, name) for name in names if name in weights)
-    absent = weights_lib.match(variables, weights, sources).missing
+    absent = weights_lib.match(graph.variables, weights, sources).missing
     if absent:
         raise UserError("%s: holds no %s" % (weights.prefix, ", ".join(absent)))
-    weights_lib.load(session, variables, weights, sources)
+    weights_lib.load(session, graph.variables, weights)
     return evaluation.runner(session, graph)
 
 

@@ -12,22 +12,30 @@ from theseus.errors import UserError
 from theseus.inference import metrics
 from theseus.inputs import input_pipeline
 
-EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits")
-"""A classifier without dropout.
+EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits variables")
+"""A BERT with its classifier, without dropout.
 
 Fields:
   features: dict of placeholders, as from modeling_theseus.feature_placeholders.
   logits: float32 [B, num_outputs].
+  variables: list of the tf.Variable that the logits are computed from.
 """
 
 
-def build_graph(config, num_outputs, groups, path, compute_type=tf.float32):
-    """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier."""
+def build_graph(config, num_outputs, modules=None, compute_type=tf.float32):
+    """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits."""
     features = modeling_theseus.feature_placeholders()
-    logits = modeling_theseus.classifier(
-        features, config, num_outputs, groups, path, compute_type=compute_type
-    )
-    return EvaluationGraph(features, logits)
+    variables = []
+
+    def noting(getter, *args, **kwargs):
+        variables.append(getter(*args, **kwargs))
+        return variables[-1]
+
+    with tf.variable_scope("", custom_getter=noting):
+        logits = modeling_theseus.classifier_logits(
+            features, config, num_outputs, modules, compute_type=compute_type
+        )
+    return EvaluationGraph(features, logits, variables)
 
 
 def progress_bar(description, num_examples):

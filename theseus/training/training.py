@@ -15,28 +15,27 @@ from tqdm import tqdm
 
 import modeling_theseus
 import optimization_theseus
+from theseus import stage as stages
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.inference import evaluation, metrics
 from theseus.inputs import input_pipeline
-from theseus.model import operations
+from theseus.model import operations, variable_names
+from theseus.model.random_key import RandomKey
 from theseus.training import summaries
-
-STAGES = PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
-"""The stages 0, 1 and 2."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What a user chooses of a stage's training.
 
-    A field's name is its flag's, but for `stage`, one of the three, and `padded_length`,
-    the length of each batch; None: that of its longest row. `train_scope` is resolved.
-    With `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
+    A field's name is its flag's, but for `stage`, a Stage, and `padded_length`, the length of
+    each batch; None: that of its longest row. `train_scope` is resolved. With
+    `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
     `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
     """
 
-    stage: str
+    stage: stages.Stage
     train_scope: str
     learning_rate: float
     num_train_epochs: float
@@ -66,7 +65,7 @@ class Reporting:
 TrainingGraph = collections.namedtuple(
     "TrainingGraph",
     "task features labels loss replacing_rate path train_op learning_rate gradient_norm evaluation "
-    "trained micro_batch batch_size accumulate_op",
+    "variables trained micro_batch batch_size accumulate_op",
 )
 """The graph of one stage.
 
@@ -77,6 +76,7 @@ Fields:
   path: bool [M], the modules replaced in this step.
   train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
+  variables: list of the model's tf.Variable.
   trained: list of the tf.Variable that train.
   micro_batch: int64 scalar, the number of the micro-batch in its step, from 0.
   batch_size: int32 scalar, the rows of the whole step. Both are placeholders where a step's
@@ -94,41 +94,6 @@ def num_steps(settings, num_examples):
     """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""
     steps_per_epoch = int(math.ceil(num_examples / settings.train_batch_size))
     return steps_per_epoch, max(1, int(round(steps_per_epoch * settings.num_train_epochs)))
-
-
-def module_groups(stage, config, suc_layers, modules=None):
-    """Returns the groups of the predecessor's layers; in stage 0 each is by itself.
-
-    Args:
-      stage: PREDECESSOR, REPLACING or SUCCESSOR.
-      config: modeling_theseus.BertConfig of the predecessor.
-      suc_layers: int, the successor's layers; None in stage 0.
-      modules: list of int, the size of each group; None: all are equal.
-
-    Raises:
-      UserError: the layers cannot be grouped so.
-    """
-    depth = config.num_hidden_layers
-    if stage == PREDECESSOR:
-        return modeling_theseus.equal_groups(depth, depth)
-    if modules:
-        return modeling_theseus.groups_of_sizes(depth, modules)
-    if stage == SUCCESSOR:
-        return [[]] * suc_layers  # On its path no layer of the predecessor is met.
-    return modeling_theseus.equal_groups(depth, suc_layers)
-
-
-def evaluated_path(stage, groups):
-    """Returns the path that a stage is evaluated on: the successor's in stages 1 and 2."""
-    if stage == PREDECESSOR:
-        return modeling_theseus.predecessor_path(groups)
-    return modeling_theseus.successor_path(groups)
-
-
-def evaluated_variables(stage):
-    """Returns the graph's variables that belong to the evaluated model."""
-    variables = tf.trainable_variables()
-    return variables if stage == PREDECESSOR else modeling_theseus.deployed_variables(variables)
 
 
 def replacing_rate(settings, step, num_train_steps):
@@ -151,9 +116,9 @@ def build_graph(settings, config, task, groups, num_train_steps):
     """Builds a TrainingGraph for a tasks.Task in the default graph, whose seed it sets."""
     tf.set_random_seed(settings.seed)
     step = tf.identity(tf.train.get_or_create_global_step())
-    evaluated = evaluated_path(settings.stage, groups)
-    path, rate = evaluated, tf.constant(float(settings.stage == SUCCESSOR))
-    if settings.stage == REPLACING:
+    evaluated = settings.stage.evaluated_path(groups)
+    path, rate = evaluated, tf.constant(float(all(evaluated)))
+    if settings.stage.replaces:
         rate = replacing_rate(settings, step, num_train_steps)
         path = modeling_theseus.draw_path(settings.seed, step, rate, len(groups))
 
@@ -164,14 +129,16 @@ def build_graph(settings, config, task, groups, num_train_steps):
     if settings.gradient_accumulation_steps:
         micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
         batch_size = tf.placeholder(tf.int32, [], name="batch_size")
-    random_key = modeling_theseus.RandomKey(settings.seed, step, micro_batch)
+    random_key = RandomKey(settings.seed, step, micro_batch)
     compute_type = tf.as_dtype(settings.precision)
-    logits = modeling_theseus.classifier(
-        features, config, task.num_outputs, groups, path, random_key, compute_type
+    modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
+    logits = modeling_theseus.classifier_logits(
+        features, config, task.num_outputs, modules, random_key, compute_type
     )
     loss = _loss(task)(logits, labels, batch_size)
 
-    trained = modeling_theseus.trained_variables(settings.train_scope, tf.trainable_variables())
+    variables = tf.trainable_variables()
+    trained = variable_names.trained_variables(settings.train_scope, variables)
     update = optimization_theseus.build_update(
         loss,
         settings.learning_rate,
@@ -188,8 +155,12 @@ def build_graph(settings, config, task, groups, num_train_steps):
         replacing_rate=rate,
         path=tf.convert_to_tensor(path),
         evaluation=evaluation.build_graph(
-            config, task.num_outputs, groups, evaluated, compute_type
+            config,
+            task.num_outputs,
+            modeling_theseus.encoder_modules(config, groups, evaluated),
+            compute_type,
         ),
+        variables=variables,
         trained=trained,
         micro_batch=micro_batch,
         batch_size=batch_size,
@@ -209,7 +180,7 @@ def describe_variables(trained, variables):
     names = {v.op.name for v in trained}
     groups = collections.OrderedDict()
     for variable in variables:
-        group = modeling_theseus.variable_group(variable.op.name)
+        group = variable_names.variable_group(variable.op.name)
         groups[group] = groups.get(group, False) or variable.op.name in names
     frozen = [group for group, trains in groups.items() if not trains]
     return "training %d of %d variables, %s of %s parameters; frozen: %s" % (
@@ -233,7 +204,7 @@ def match_weights(settings, source, graph_variables, successor_start=None):
       settings: Settings.
       source: weights.CheckpointWeights.
       graph_variables: list of tf.Variable.
-      successor_start: see modeling_theseus.assign_sources.
+      successor_start: see variable_names.assign_sources.
 
     Returns:
       A weights.Match.
@@ -243,12 +214,12 @@ def match_weights(settings, source, graph_variables, successor_start=None):
         classifier would stay random since only the successor's layers train.
     """
     names = [v.op.name for v in graph_variables]
-    deeper = modeling_theseus.deeper_successor_layer(names, source)
+    deeper = variable_names.deeper_successor_layer(names, source)
     if deeper:
         raise UserError(
             "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
         )
-    sources = modeling_theseus.assign_sources(names, source, successor_start)
+    sources = variable_names.assign_sources(names, source, successor_start)
     fit = weights_lib.match(graph_variables, source, sources)
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
@@ -272,8 +243,8 @@ def match_successor(source, graph_variables):
     Raises:
       UserError: a weight is missing, or its shape differs.
     """
-    variables = modeling_theseus.trained_variables("successor_layers", graph_variables)
-    sources = modeling_theseus.assign_sources([v.op.name for v in variables], source)
+    variables = variable_names.trained_variables("successor_layers", graph_variables)
+    sources = variable_names.assign_sources([v.op.name for v in variables], source)
     return weights_lib.match(variables, source, sources)
 
 
@@ -322,7 +293,7 @@ class Trainer(object):
             self._restore(last)
         else:
             logging.info("%s", weights_lib.report(fit, source))
-            started = modeling_theseus.successor_layers_started(fit.sources)
+            started = variable_names.successor_layers_started(fit.sources)
             if started:
                 pairs = ", ".join("%d as %d" % pair for pair in started)
                 logging.info("the successor's layers start as the predecessor's: %s", pairs)
@@ -332,7 +303,7 @@ class Trainer(object):
                 logging.info("the successor's layers: %s", report)
                 variables = [v for v in tf.global_variables() if v.op.name in successor_fit.sources]
                 weights_lib.load(self.session, variables, successor_source, successor_fit.sources)
-        logging.info("%s", describe_variables(self.graph.trained, tf.trainable_variables()))
+        logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
 
     def _restore(self, prefix):
         try:
@@ -439,7 +410,7 @@ class Trainer(object):
         """
         scalars = values._asdict()
         path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
-        if self.settings.stage == REPLACING:
+        if self.settings.stage.replaces:
             scalars.update(replacing_rate=rate, modules_replaced=path.sum())
         if examples_per_second:
             scalars["examples_per_second"] = examples_per_second
@@ -468,8 +439,8 @@ class Trainer(object):
         Its operations take most of a second to build, for which no first step should wait.
         """
         if which not in self._savers:
-            is_last, stage = which == "last", self.settings.stage
-            variables = tf.global_variables() if is_last else evaluated_variables(stage)
+            is_last = which == "last"
+            variables = tf.global_variables() if is_last else self.graph.evaluation.variables
             self._savers[which] = tf.train.Saver(variables, max_to_keep=None)
         return self._savers[which]
 
@@ -552,7 +523,7 @@ class _Progress(object):
     def __init__(self, trainer, epoch, step, end):
         self._log_steps = trainer.reporting.log_steps
         self._num_steps = trainer.num_steps
-        self._is_replacing = trainer.settings.stage == REPLACING
+        self._is_replacing = trainer.settings.stage.replaces
         self._name = "epoch %d/%d" % (epoch + 1, math.ceil(trainer.settings.num_train_epochs))
         self._bar = tqdm(
             desc=self._name,

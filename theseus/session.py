@@ -1,0 +1,73 @@
+"""TensorFlow as this program uses it: graphs, sessions, and what a processor can compute in."""
+
+import contextlib
+import io
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from theseus.errors import UserError
+
+# What Linux calls bfloat16 instructions, of x86 and of ARM.
+_BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
+
+
+def set_up_tensorflow():
+    """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
+    tf.get_logger().setLevel("ERROR")
+    tf.disable_v2_behavior()
+    tf.enable_resource_variables()
+
+
+def check_precision(precision):
+    """Warns where the processor has no instructions for a precision.
+
+    Raises:
+      UserError: this TensorFlow cannot compute in it.
+    """
+    if precision == "bfloat16" and tf.__version__.startswith("1."):
+        raise UserError(
+            "--precision=bfloat16: needs TensorFlow 2, this is %s; give --precision=float32, "
+            "which also runs what was trained in bfloat16" % tf.__version__
+        )
+    features = _processor_features()
+    if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
+        logging.warning(
+            "--precision=bfloat16: this processor has no bfloat16 instructions; it will be slower "
+            "than float32"
+        )
+
+
+def _processor_features():
+    """Returns the names of the processor's features, a set of str; empty where not known."""
+    try:
+        with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
+            lines = [line.lower().split(":", 1) for line in reader if ":" in line]
+    except OSError:
+        return set()
+    return {
+        feature
+        for name, values in lines
+        if name.strip() in ("flags", "features")
+        for feature in values.split()
+    }
+
+
+@contextlib.contextmanager
+def new_session(rewrites=False):
+    """A session over a new graph, which is the default one inside.
+
+    Args:
+      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it, to join
+        operations. A training's large graph waits seconds for that.
+    """
+    with tf.Graph().as_default(), tf.Session(config=session_config(rewrites)) as session:
+        yield session
+
+
+def session_config(rewrites):
+    """Returns the tf.ConfigProto of a session; see `new_session`."""
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites
+    return config

@@ -20,14 +20,22 @@ import modeling_theseus
 import reading
 import tasks
 import training
-from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
+from conftest import (
+    SMALL_BERT,
+    assert_matches,
+    command,
+    contents,
+    hugging_face_arrays,
+    needs_tensorflow_2,
+    read_json,
+    refused,
+    run,
+    write_bert,
+    write_stage,
+)
 from errors import UserError
-from test_run_classifier import assert_matches, command, contents, read_json, refused
 from weights import CheckpointWeights
 
-needs_tensorflow_2 = pytest.mark.skipif(
-    tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
-)
 COMMON = "--suc_layers=2 --max_seq_length=32 --data_dir=%s --stage_%d_outputdir=%s "
 STAGE_FLAGS = {"predecessor": "--finetune_pre", "replacing": "", "successor": "--finetune_suc"}
 

@@ -17,7 +17,7 @@ import tasks
 import tokenization
 import training
 import weights
-from conftest import SMALL_BERT
+from conftest import SMALL_BERT, needs_tensorflow_2
 from errors import UserError
 from stage_folder import StageFolder
 
@@ -278,7 +278,7 @@ def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
     np.testing.assert_allclose(losses[None], losses[64], rtol=1e-4)
 
 
-@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+@needs_tensorflow_2
 def test_bfloat16_trains_nearly_as_float32_and_keeps_float32_weights(bert, tmp_path):
     states, kept = {}, {}
     for precision in ("float32", "bfloat16"):

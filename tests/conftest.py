@@ -9,16 +9,23 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
+SCRIPT = os.path.join(ROOT, "run_classifier.py")
 sys.path[:0] = [ROOT, os.path.join(ROOT, "scripts")]
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
+from absl import flags  # noqa: E402
+from absl.testing import flagsaver  # noqa: E402
 
 from theseus.inference import trained_model  # noqa: E402
 from theseus.session import new_session, set_up_tensorflow  # noqa: E402
 
 set_up_tensorflow()
+
+needs_tensorflow_2 = pytest.mark.skipif(
+    tf.__version__.startswith("1."), reason="exports and bfloat16 need TensorFlow 2"
+)
 
 
 @pytest.fixture
@@ -47,6 +54,45 @@ def run(arguments, folder):
     )
     output, errors = process.communicate()
     return process.returncode, output, errors
+
+
+def command(arguments, folder, monkeypatch):
+    """Runs a command in this process, in `folder`."""
+    import run_classifier
+
+    monkeypatch.chdir(str(folder))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["run_classifier.py", "--do_eval"])
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        argv = ["run_classifier.py"] + arguments.split()
+        run_classifier.main(run_classifier.parse_flags(argv))
+
+
+def refused(arguments, folder, monkeypatch):
+    """Returns the line that a command is refused with."""
+    with pytest.raises(SystemExit) as caught:
+        command(arguments, folder, monkeypatch)
+    assert "\n" not in caught.value.code
+    return caught.value.code
+
+
+def assert_matches(pattern, text):
+    __tracebackhide__ = True
+    with pytest.raises(ValueError, match=pattern):
+        raise ValueError(text)
+
+
+def read_json(*path):
+    """Returns what a JSON file holds; its path comes in parts."""
+    with open(os.path.join(*[str(part) for part in path]), encoding="utf-8") as reader:
+        return json.load(reader)
+
+
+def contents(folder):
+    """Returns the bytes of every file below a folder, by name."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in paths}
 
 
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"

@@ -13,8 +13,19 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling_theseus
-from conftest import SMALL_BERT, hugging_face_arrays, run, write_bert, write_stage
-from test_run_classifier import assert_matches, command, contents, read_json, refused
+from conftest import (
+    SMALL_BERT,
+    assert_matches,
+    command,
+    contents,
+    hugging_face_arrays,
+    needs_tensorflow_2,
+    read_json,
+    refused,
+    run,
+    write_bert,
+    write_stage,
+)
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
 from theseus.export import export_successor
@@ -23,9 +34,6 @@ from theseus.inputs import input_pipeline, reading, tasks
 from theseus.session import new_session
 from theseus.stage import of_name
 
-needs_tensorflow_2 = pytest.mark.skipif(
-    tf.__version__.startswith("1."), reason="exports need TensorFlow 2.21"
-)
 COMMON = "--suc_layers=2 --max_seq_length=32 --data_dir=%s --stage_%d_outputdir=%s "
 STAGE_FLAGS = {"predecessor": "--finetune_pre", "replacing": "", "successor": "--finetune_suc"}
 

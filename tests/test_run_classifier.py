@@ -10,27 +10,31 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from absl import flags
-from absl.testing import flagsaver
 
-import run_classifier
-from conftest import ROOT, SMALL_BERT, hugging_face_arrays, run, write_bert, write_pairs
+from conftest import (
+    ROOT,
+    SCRIPT,
+    SMALL_BERT,
+    assert_matches,
+    command,
+    contents,
+    hugging_face_arrays,
+    needs_tensorflow_2,
+    read_json,
+    refused,
+    run,
+    write_bert,
+    write_pairs,
+)
 from theseus import classifier
 from theseus.checkpoints import weights
 from theseus.inputs import input_pipeline
 from theseus.training import summaries
 
-SCRIPT = os.path.join(ROOT, "run_classifier.py")
-
 
 def run_script(workspace, line):
     """Runs a command line in a new process; returns (exit status, output, errors)."""
     return run([sys.executable, SCRIPT] + line.split()[2:], workspace)
-
-
-def read_json(*path):
-    with open(os.path.join(*[str(part) for part in path]), encoding="utf-8") as reader:
-        return json.load(reader)
 
 
 # --- The published lines ---
@@ -98,25 +102,6 @@ COMMON = "--data_dir=data --bert_pretrained_model=bert --suc_layers=2 --train_ba
 COMMON += "--num_train_epochs=1"
 
 
-def command(arguments, folder, monkeypatch):
-    """Runs a command in this process, in `folder`."""
-    monkeypatch.chdir(str(folder))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["run_classifier.py", "--do_eval"])
-    with flagsaver.flagsaver():
-        flags.FLAGS.unparse_flags()
-        argv = ["run_classifier.py"] + arguments.split()
-        run_classifier.main(run_classifier.parse_flags(argv))
-
-
-def refused(arguments, folder, monkeypatch):
-    """Returns the line that a command is refused with."""
-    with pytest.raises(SystemExit) as caught:
-        command(arguments, folder, monkeypatch)
-    assert "\n" not in caught.value.code
-    return caught.value.code
-
-
 @pytest.fixture(scope="module")
 def trained(small):
     """The folder with all three stages trained: out_0, out_1 and out_2."""
@@ -126,12 +111,6 @@ def trained(small):
             command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, small, monkeypatch)
         command("--do_train --finetune_suc " + COMMON, small, monkeypatch)
     return small
-
-
-def contents(folder):
-    """Returns the bytes of every file below a folder, by name."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path): path.read_bytes() for path in paths}
 
 
 def test_each_stage_starts_from_where_it_should(trained):
@@ -291,12 +270,6 @@ def test_a_mistake_is_one_line_and_nothing_is_written(trained, monkeypatch, line
     assert not (trained / "new").exists()
 
 
-def assert_matches(pattern, text):
-    __tracebackhide__ = True
-    with pytest.raises(ValueError, match=pattern):
-        raise ValueError(text)
-
-
 def test_a_deeper_successors_weights_are_refused(trained, monkeypatch):
     line = COMMON.replace("--suc_layers=2", "--suc_layers=1")
     line += " --do_train --finetune_suc --stage_2_outputdir=new"
@@ -308,7 +281,7 @@ def test_a_deeper_successors_weights_are_refused(trained, monkeypatch):
     assert not (trained / "new").exists()
 
 
-@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+@needs_tensorflow_2
 def test_a_float32_model_is_evaluated_in_bfloat16(trained, monkeypatch):
     results = {}
     for precision in ("bfloat16", "float32"):
@@ -321,7 +294,7 @@ def test_a_float32_model_is_evaluated_in_bfloat16(trained, monkeypatch):
     assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.01
 
 
-@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+@needs_tensorflow_2
 def test_a_run_in_another_precision_is_a_contradiction(trained, monkeypatch):
     line = "--do_train --init_checkpoint=out_0 --precision=bfloat16 " + COMMON
     assert "--precision: out_1 holds a run with float32" in refused(line, trained, monkeypatch)
@@ -438,7 +411,7 @@ def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, mon
     assert [row.split()[1] for row in output.splitlines()[1:]] == ["3", "3"]
 
 
-@pytest.mark.skipif(tf.__version__.startswith("1."), reason="exports need TensorFlow 2")
+@needs_tensorflow_2
 def test_a_successor_of_unequal_modules_is_exported(trained, monkeypatch):
     line = "--modules=3,1 --stage_1_outputdir=out_m_export " + ANY
     command("--do_train " + line, trained, monkeypatch)

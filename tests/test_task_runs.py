@@ -1,6 +1,5 @@
 """Tasks end to end, on the command line: three labels, a number, one text, a file of one's own."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,13 +8,20 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from conftest import CHARACTERS, ROOT, SMALL_BERT, write_bert
-from test_run_classifier import command, read_json, refused
+from conftest import (
+    CHARACTERS,
+    SCRIPT,
+    SMALL_BERT,
+    command,
+    needs_tensorflow_2,
+    read_json,
+    refused,
+    write_bert,
+)
 from theseus import classifier
 from theseus.inputs import tasks
 from theseus.session import new_session
 
-SCRIPT = os.path.join(ROOT, "run_classifier.py")
 FLAGS = "--data_dir=data --bert_pretrained_model=bert --train_batch_size=16 --num_train_epochs=2 "
 FLAGS += "--suc_layers=2 "
 
@@ -27,9 +33,6 @@ def sentence(random):
 def write_file(path, header, rows):
     lines = ["\t".join(row) for row in [header] + rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-needs_tensorflow_2 = pytest.mark.skipif(tf.__version__ < "2", reason="exports need TensorFlow 2")
 
 
 @pytest.fixture

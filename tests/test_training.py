@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 import tokenization
-from conftest import SMALL_BERT
+from conftest import SMALL_BERT, needs_tensorflow_2
 from theseus.checkpoints import weights
 from theseus.errors import UserError
 from theseus.inference import evaluation
@@ -277,7 +277,7 @@ def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
     np.testing.assert_allclose(losses[None], losses[64], rtol=1e-4)
 
 
-@pytest.mark.skipif(tf.__version__.startswith("1."), reason="bfloat16 needs TensorFlow 2")
+@needs_tensorflow_2
 def test_bfloat16_trains_nearly_as_float32_and_keeps_float32_weights(bert, tmp_path):
     states, kept = {}, {}
     for precision in ("float32", "bfloat16"):

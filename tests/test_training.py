@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import os
 import signal
 
@@ -702,10 +703,9 @@ def probe_of(bert, seed, attention_dropout):
 
 @pytest.fixture(scope="module")
 def probes(bert):
-    """Probes of the seeds 1 and 2, and of seed 1 without dropout, by these words."""
+    """A function from (seed, rate of the attention's dropout) to the Probe, built once."""
     with contextlib.ExitStack() as stack:
-        arguments = {"1": (1, 0.5), "2": (2, 0.5), "no dropout": (1, 0.0)}
-        yield {n: stack.enter_context(probe_of(bert, *a)) for n, a in arguments.items()}
+        yield functools.lru_cache(None)(lambda *a: stack.enter_context(probe_of(bert, *a)))
 
 
 def paths_of(probe):
@@ -729,7 +729,7 @@ def losses_on(probe, path, steps):
 
 
 def test_stage_1_evaluates_the_successor_alone(probes):
-    probe = probes["1"]
+    probe = probes(1, 0.5)
     with probe.session.graph.as_default():
         total = tf.reduce_sum(probe.graph.evaluation.logits)
         gradients = tf.gradients(total, list(probe.variables.values()))
@@ -739,7 +739,7 @@ def test_stage_1_evaluates_the_successor_alone(probes):
 
 
 def test_paths_are_drawn_at_the_schedules_rate_of_their_step(probes):
-    paths = paths_of(probes["1"])
+    paths = paths_of(probes(1, 0.5))
     half = SCHEDULE_STEPS // 2
     assert not paths[0].any() and paths[half:].all()
     between = paths[1:half]
@@ -750,7 +750,7 @@ def test_paths_are_drawn_at_the_schedules_rate_of_their_step(probes):
 
 
 def test_paths_dropout_and_initial_values_depend_on_the_seed(probes):
-    one, two = probes["1"], probes["2"]
+    one, two = probes(1, 0.5), probes(2, 0.5)
     assert (paths_of(one) != paths_of(two)).any()
     classifiers = [p.session.run(p.variables["output_weights"]) for p in (one, two)]
     assert (classifiers[0] != classifiers[1]).any()
@@ -761,21 +761,21 @@ def test_paths_dropout_and_initial_values_depend_on_the_seed(probes):
 
 @pytest.mark.parametrize("path", [[True, True], [False, False]], ids=["successor", "predecessor"])
 def test_a_steps_dropout_is_its_own(probes, path):
-    losses = losses_on(probes["1"], path, [0, 1, 2, 0, 1, 2])
+    losses = losses_on(probes(1, 0.5), path, [0, 1, 2, 0, 1, 2])
     assert losses[:3] == losses[3:] and len(set(losses)) == 3
 
 
 def test_dropout_is_off_in_the_graph_that_is_evaluated(probes):
     logits = [
-        probes[name].session.run(probes[name].graph.evaluation.logits, probes[name].feed)
-        for name in ("1", "no dropout")
+        probe.session.run(probe.graph.evaluation.logits, probe.feed)
+        for probe in (probes(1, 0.5), probes(1, 0.0))
     ]
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_is_the_mean_over_the_rows_that_a_batch_has(probes):
     """5 rows, where a whole batch has 32; the cross entropy is worked out by numpy."""
-    probe = probes["no dropout"]
+    probe = probes(1, 0.0)
     logits = probe.session.run(probe.graph.evaluation.logits, probe.feed).astype(np.float64)
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = -np.log(chances[np.arange(5), probe.labels]).mean()

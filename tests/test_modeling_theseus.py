@@ -613,6 +613,8 @@ def test_dropout_of_the_pooled_output_takes_its_rates_share_in_each_step_anew(se
     values["output_weights"].load(np.tile(2.0 ** np.arange(16), [2, 1]), session)
     found = np.stack([session.run(logits, {step: t})[:, 0] for t in range(20)])
     kept = (found[..., np.newaxis].astype(np.int64) // 2 >> np.arange(16)) & 1
+    # What is left is divided by the share that is kept, so the logit is even.
+    np.testing.assert_array_equal(found, 2 * (kept << np.arange(16)).sum(axis=-1))
     assert abs(kept.mean() - 0.5) < 5 * 0.5 / np.sqrt(kept.size)
     assert len(np.unique(found)) == found.size
 

@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
+from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import input_pipeline, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -51,3 +52,44 @@ def test_predictions_of_one_text_and_of_a_number():
     pools = [([Example("a", "b", "4.2")], np.array([[3.5]], np.float32))]
     evaluation.write_predictions(writer, tasks.TASKS["sts-b"], pools)
     assert writer.getvalue() == "text_a\ttext_b\tlabel\tpredicted_score\na\tb\t4.2\t3.50000000\n"
+
+
+def encoded_rows(lengths):
+    """Rows whose tokens are all the row's number plus 1; of label 1 are the odd ones."""
+    ids = np.concatenate([np.full(length, row + 1) for row, length in enumerate(lengths)])
+    labels = np.arange(len(lengths)) % 2
+    return input_pipeline.EncodedExamples(ids, lengths, lengths, labels)
+
+
+def of_first_token(arrays):
+    """A classifier whose logits are known: those of row n are (0, n)."""
+    rows = arrays["input_ids"][:, 0] - 1
+    return np.stack([np.zeros(len(rows)), rows], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_logits_come_in_the_order_of_the_rows(batch_size):
+    logits = evaluation.compute_logits(of_first_token, encoded_rows([9, 3, 7, 3, 5]), batch_size)
+    assert logits.tolist() == [[0, row] for row in range(5)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_single_logit_that_is_no_finite_number_is_refused(value):
+    def run(arrays):
+        logits = of_first_token(arrays)
+        return np.where(logits == 3, value, logits)
+
+    with pytest.raises(UserError, match="logits are no finite numbers"):
+        evaluation.compute_logits(run, encoded_rows([9, 3, 7, 3, 5]), 2)
+
+
+def test_an_evaluation_compares_each_rows_logits_with_its_own_label():
+    """Row n is predicted as n % 2, which is its label, but for row 4."""
+
+    def run(arrays):
+        rows = arrays["input_ids"][:, 0] - 1
+        predicted = np.where(rows == 4, 1, rows % 2)
+        return np.eye(2, dtype=np.float32)[predicted]
+
+    values, _ = evaluation.evaluate(TASK, run, encoded_rows([9, 3, 7, 3, 5]), 2)
+    assert (values["accuracy"], values["num_examples"]) == (4 / 5, 5)

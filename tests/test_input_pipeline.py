@@ -160,3 +160,31 @@ def test_a_file_is_read_one_pool_after_another(tmp_path, monkeypatch):
     assert next(examples).text_a == "a4"
     assert [example.text_a for example in next(pools)] == ["a5", "a6"]
     assert not list(pools)
+
+
+SAME_LENGTHS = np.full(2000, 20)
+
+
+def test_rows_are_shuffled_before_they_are_cut_into_batches():
+    """Of rows of one length, neighbours in the file are not neighbours in a batch."""
+    plan = input_pipeline.plan_epoch(SAME_LENGTHS, 8, seed=1, epoch=0)
+    gaps = np.concatenate([np.abs(np.diff(batch.rows)) for batch in plan])
+    # Those of rows drawn at random: a third of all rows on average.
+    assert abs(gaps.mean() - 2000 / 3) < 50 and (gaps == 1).mean() < 0.02
+
+
+def test_the_order_of_batches_is_shuffled_within_a_pool_too():
+    """A pool's batches are made from the shortest to the longest."""
+    count = 4 * input_pipeline.BATCHES_PER_POOL
+    lengths = np.arange(5, 5 + count)
+    order = [b.length for b in input_pipeline.plan_epoch(lengths, 4, seed=1, epoch=0)]
+    assert len(order) == input_pipeline.BATCHES_PER_POOL and order != sorted(order)
+    assert abs(np.corrcoef(order, range(len(order)))[0, 1]) < 0.5
+
+
+def test_each_epoch_puts_other_rows_together():
+    def first_batches(epoch):
+        plan = input_pipeline.plan_epoch(SAME_LENGTHS, 8, 1, epoch)
+        return {frozenset(batch.rows.tolist()) for batch in plan}
+
+    assert not first_batches(0) & first_batches(1)

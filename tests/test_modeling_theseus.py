@@ -520,3 +520,173 @@ def test_the_loss_is_a_sum_over_the_whole_batch(session):
     np.testing.assert_allclose(session.run(loss), expected, rtol=1e-6)
     nothing = modeling_theseus.classification_loss(logits[:0], tf.constant([], tf.int32), 4)
     assert session.run(nothing) == 0.0
+
+
+# --- Every place of dropout, read out of a graph in which it alone matters ---
+
+DROPOUT_RATES = {"hidden": 0.5, "attention": 0.25}
+# A place -> the rate that it has; those of a layer as scope:variable that gives it ones to drop.
+LAYER_PLACES = {
+    "attention probabilities": ("attention", "layer_0", "attention/self/value/bias"),
+    "attention output": ("hidden", "layer_1", "attention/output/dense/bias"),
+    "feed-forward output": ("hidden", "layer_2", "output/dense/bias"),
+    "feed-forward output of the next layer": ("hidden", "layer_3", "output/dense/bias"),
+}
+
+
+def dropout_config(**changes):
+    values = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=8)
+    values.update(intermediate_size=8, max_position_embeddings=4, type_vocab_size=2)
+    values.update(initializer_range=0.3)
+    values["hidden_dropout_prob"] = DROPOUT_RATES["hidden"]
+    values["attention_probs_dropout_prob"] = DROPOUT_RATES["attention"]
+    return BertConfig(**dict(values, **changes))
+
+
+def only_dropout_of_ones(config, key, scope, ones, num_rows):
+    """A layer whose output shows what dropout took of a row of ones, bool [rows, 8].
+
+    All its weights are zero, but those that make the row; the layer's normalization of what
+    dropout leaves is below zero where it took an element. A row of which it took all eight
+    looks like one of which it took none.
+    """
+    rows, bias = tf.zeros([num_rows, 8]), tf.zeros([num_rows, 1, 1, 1])
+    # Of a sequence of one token: its attention's probability is 1, of each of 8 heads.
+    output = modeling_theseus.transformer_layer(rows, bias, config, key, scope)
+    values = {v.op.name[len(scope) + 1 :]: v for v in tf.trainable_variables(scope + "/")}
+    assigned = []
+    for name, variable in values.items():
+        value = np.zeros(variable.shape.as_list(), np.float32)
+        if name == ones or name.endswith("gamma"):
+            value[:] = 1.0
+        if name == "attention/output/dense/kernel":
+            value[:] = np.eye(8)
+        assigned.append(variable.assign(value))
+    return output < -0.2, assigned
+
+
+@pytest.fixture(scope="module")
+def dropped():
+    """A function (step, micro_batch) -> what dropout takes at each place: dict of bool arrays."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        step, micro_batch = (tf.placeholder(tf.int64, []) for _ in range(2))
+        key, config = RandomKey(1, step, micro_batch), dropout_config()
+        found, assigned = {}, []
+        for place, (kind, scope, ones) in LAYER_PLACES.items():
+            # What the attention's probabilities leave passes the attention's output.
+            config.hidden_dropout_prob = DROPOUT_RATES["hidden"] if kind == "hidden" else 0.0
+            found[place], values = only_dropout_of_ones(config, key, scope, ones, 600)
+            assigned += values
+        ids = tf.constant(np.random.RandomState(0).randint(0, 9, [200, 3]))
+        embeddings = [
+            modeling_theseus.BertModel(
+                config, is_training, ids, random_key=key if is_training else None, scope="bert"
+            ).get_embedding_output()
+            for is_training in (True, False)
+        ]
+        session.run(tf.global_variables_initializer())
+        session.run(assigned)
+        found["embeddings"] = tf.equal(embeddings[0], 0.0)
+        found["embeddings, scaled"] = embeddings[0] / embeddings[1]
+
+        def get(at_step, at_micro_batch=0):
+            return session.run(found, {step: at_step, micro_batch: at_micro_batch})
+
+        yield get
+
+
+@pytest.mark.parametrize("place", sorted(LAYER_PLACES) + ["embeddings"])
+def test_dropout_at_each_place_takes_its_rates_share(dropped, place):
+    rate = DROPOUT_RATES[LAYER_PLACES[place][0] if place in LAYER_PLACES else "hidden"]
+    taken = dropped(0)[place]
+    # Where all of a row is taken a layer shows nothing, see `only_dropout_of_ones`.
+    share = rate - rate**8 if place in LAYER_PLACES else rate
+    assert abs(taken.mean() - share) < 5 * np.sqrt(rate * (1 - rate) / taken.size)
+
+
+def test_dropout_of_the_embeddings_comes_after_their_normalization(dropped):
+    """What is left is the normalized embedding, divided by the share that is kept."""
+    scaled = dropped(0)["embeddings, scaled"]
+    np.testing.assert_allclose(scaled[scaled != 0], 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("place", sorted(LAYER_PLACES) + ["embeddings"])
+def test_dropouts_mask_is_another_one_in_each_step_and_micro_batch_and_row(dropped, place):
+    first, same, next_step, next_part = (
+        dropped(*when)[place] for when in [(3, 1), (3, 1), (4, 1), (3, 2)]
+    )
+    np.testing.assert_array_equal(first, same)
+    first = first.reshape([-1, 8])
+    half = len(first) // 2
+    others = {"step": next_step.reshape([-1, 8]), "micro-batch": next_part.reshape([-1, 8])}
+    others.update({"row": np.roll(first, 3, axis=0), "half": np.roll(first, half, axis=0)})
+    rate = DROPOUT_RATES[LAYER_PLACES[place][0] if place in LAYER_PLACES else "hidden"]
+    for what, other in others.items():
+        # Independent masks differ at 2 rate (1 - rate) of their elements.
+        assert (first != other).mean() > rate * (1 - rate), what
+
+
+def test_dropouts_mask_is_another_one_at_each_place(dropped):
+    masks = dropped(0)
+    for one, other in itertools.combinations([p for p in LAYER_PLACES if "feed" in p], 2):
+        assert (masks[one] != masks[other]).mean() > 0.4
+    assert (masks["attention output"] != masks["feed-forward output"]).mean() > 0.4
+
+
+def test_dropout_of_the_pooled_output_takes_its_rates_share_in_each_step_anew(session, reference):
+    """The logit is a number whose binary digits are the elements that are left."""
+    config, step = make_config(dropout=0.25), tf.placeholder(tf.int64, [])
+    config.hidden_dropout_prob = 0.5
+    logits, _ = build_loss(reference, config, [True, True], RandomKey(1, step))
+    session.run(tf.global_variables_initializer())
+    values = {v.op.name: v for v in tf.trainable_variables()}
+    values["bert/pooler/dense/kernel"].load(np.zeros([16, 16]), session)
+    values["bert/pooler/dense/bias"].load(np.full([16], 20.0), session)  # Of which tanh is 1.
+    values["output_weights"].load(np.tile(2.0 ** np.arange(16), [2, 1]), session)
+    found = np.stack([session.run(logits, {step: t})[:, 0] for t in range(20)])
+    kept = (found[..., np.newaxis].astype(np.int64) // 2 >> np.arange(16)) & 1
+    # What is left is divided by the share that is kept, so the logit is even.
+    np.testing.assert_array_equal(found, 2 * (kept << np.arange(16)).sum(axis=-1))
+    assert abs(kept.mean() - 0.5) < 5 * 0.5 / np.sqrt(kept.size)
+    assert len(np.unique(found)) == found.size
+
+
+def test_layer_normalization_of_tiny_values_knows_its_epsilon(session):
+    """1e-12 (google-research/bert) vanishes beside a variance of 1e-8; 1e-5 would not."""
+    row = tf.constant([[1e-4, -1e-4] * 4])
+    with tf.variable_scope("x", reuse=tf.AUTO_REUSE):
+        outputs = [
+            modeling_theseus.layer_norm(row),
+            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, None),
+            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
+        ]
+    session.run(tf.global_variables_initializer())
+    for output in session.run(outputs):
+        np.testing.assert_allclose(output, [[1.0, -1.0] * 4], rtol=1e-3)
+
+
+def test_layer_normalizations_epsilon_is_added_to_the_variance(session):
+    """Of a variance of 1e-12 it makes the double: the values become 1 / sqrt(2)."""
+    row = tf.constant([[1e-6, -1e-6] * 4])
+    with tf.variable_scope("x", reuse=tf.AUTO_REUSE):
+        outputs = [
+            modeling_theseus.layer_norm(row),
+            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
+        ]
+    session.run(tf.global_variables_initializer())
+    for output in session.run(outputs):
+        np.testing.assert_allclose(output, np.array([[1.0, -1.0] * 4]) / np.sqrt(2), rtol=1e-3)
+
+
+def test_the_loss_of_a_number_is_the_squared_error_over_the_whole_batch(session):
+    logits, labels = tf.constant([[1.0], [4.0]]), tf.constant([0.0, 2.5])
+    loss = modeling_theseus.regression_loss(logits, labels, 4)
+    np.testing.assert_allclose(session.run(loss), (1.0 + 1.5**2) / 4, rtol=1e-6)
+
+
+def test_padding_has_an_attention_of_0(session):
+    """However large the scores: BERT's stay far below 10,000."""
+    bias = modeling_theseus.create_attention_bias(tf.constant([[1, 1, 0]]))
+    scores = tf.constant([[[[0.0, 5.0, 90.0]]]])
+    probabilities = session.run(tf.nn.softmax(scores + bias))[0, 0, 0]
+    assert probabilities[2] == 0.0 and probabilities[1] > 0.99

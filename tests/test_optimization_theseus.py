@@ -234,3 +234,71 @@ def test_a_variable_that_the_loss_does_not_depend_on_is_named(session):
         optimization_theseus.create_optimizer_for_bert_theseus(
             tf.reduce_sum(used), 0.1, 10, var_list=[]
         )
+
+
+# A variable of each kind that a classifier has -> whether its weights decay, by the names of
+# google-research/bert, optimization.create_optimizer: all but LayerNorm's and the biases.
+DECAYS = {
+    "bert/embeddings/word_embeddings": True,
+    "bert/embeddings/position_embeddings": True,
+    "bert/embeddings/token_type_embeddings": True,
+    "bert/embeddings/LayerNorm/gamma": False,
+    "bert/embeddings/LayerNorm/beta": False,
+    "bert/encoder/layer_0/attention/self/query/kernel": True,
+    "bert/encoder/layer_0/attention/self/query/bias": False,
+    "bert/encoder/suc_layer_1/output/dense/kernel": True,
+    "bert/encoder/suc_layer_1/output/dense/bias": False,
+    "bert/encoder/suc_layer_1/output/LayerNorm/gamma": False,
+    "bert/encoder/suc_layer_1/output/LayerNorm/beta": False,
+    "bert/pooler/dense/kernel": True,
+    "bert/pooler/dense/bias": False,
+    "output_weights": True,
+    "output_bias": False,
+}
+
+
+def test_what_decays_and_by_how_much(session):
+    """Where gradients are zero, the decay is all that happens: lr * 0.01 of a weight."""
+    variables = [tf.get_variable(name, initializer=[2.0]) for name in DECAYS]
+    loss = 0.0 * tf.add_n([variable[0] for variable in variables])
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(loss, 0.5, 10)
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    expected = [2.0 * (1.0 - 0.5 * 0.01) if decays else 2.0 for decays in DECAYS.values()]
+    found = np.concatenate(session.run(variables))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_update_of_a_tiny_gradient_knows_adams_epsilon(session):
+    """1e-6 stands beside sqrt(v), and outside of the root."""
+    bias = tf.get_variable("bias", initializer=[0.0])
+    train_op = optimization_theseus.create_optimizer_for_bert_theseus(
+        tf.reduce_sum(bias * 1e-6), 1.0, 10
+    )
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    m, v = 0.1 * 1e-6, 0.001 * 1e-12
+    np.testing.assert_allclose(session.run(bias), [-m / (np.sqrt(v) + 1e-6)], rtol=1e-4)
+
+
+def test_a_weight_decays_from_what_it_was_before_the_update(session):
+    kernel = tf.get_variable("kernel", initializer=[1.0])
+    optimizer = optimization_theseus.AdamWeightDecayOptimizer(0.5, weight_decay_rate=0.1)
+    train_op = optimizer.apply_gradients([(tf.constant([1.0]), kernel)])
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    step = 0.1 / (np.sqrt(0.001) + 1e-6)
+    np.testing.assert_allclose(session.run(kernel), [1.0 - 0.5 * (step + 0.1 * 1.0)], rtol=1e-4)
+
+
+def test_gradients_are_clipped_at_a_norm_of_1(session):
+    """google-research/bert's; a shorter gradient stays as it is."""
+    weights = tf.get_variable("bias", initializer=[0.0, 0.0])
+    scale = tf.placeholder(tf.float32, [])
+    update = optimization_theseus.build_update(scale * tf.reduce_sum(weights * [3.0, 4.0]), 0.1, 10)
+    session.run(tf.global_variables_initializer())
+    m = next(v for v in tf.global_variables() if v.op.name.endswith("adam_m"))
+    session.run(update.train_op, {scale: 0.1})
+    np.testing.assert_allclose(session.run(m), [0.03, 0.04], rtol=1e-5)
+    session.run(update.train_op, {scale: 10.0})
+    np.testing.assert_allclose(session.run(m), [0.9 * 0.03 + 0.06, 0.9 * 0.04 + 0.08], rtol=1e-5)

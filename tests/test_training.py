@@ -1,6 +1,8 @@
 """The session loop: what changes, what stays, and that an interruption changes nothing."""
 
+import collections
 import contextlib
+import functools
 import os
 import signal
 
@@ -670,3 +672,181 @@ def test_the_log_says_what_trains_and_what_is_frozen(bert):
     layer = 4 * 272 + 2 * 512 + 48 + 64
     assert line.startswith("training 32 of 73 variables, %s of " % "{:,}".format(2 * layer))
     assert line.endswith("frozen: embeddings, predecessor's encoder, pooler, classifier")
+
+
+# --- What a stage 1's graph computes, and in which order the rows come, without training it ---
+
+# Of which the replacing rate rises from 0 to 1 in the first half.
+SCHEDULE_STEPS = 40
+Probe = collections.namedtuple("Probe", "graph session step variables feed labels")
+
+
+@contextlib.contextmanager
+def probe_of(bert, seed, attention_dropout):
+    """A stage 1's graph with weights, its step variable, and the feed of five rows."""
+    config, held, train_data, _ = bert
+    # The encoder's dropout alone, so that its masks are what a loss depends on.
+    rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=attention_dropout)
+    config = modeling_theseus.BertConfig.from_dict(dict(config.to_dict(), **rates))
+    settings = make_settings(seed=seed, replace_rate_prob=0.0, replace_until=0.5)
+    rows = np.arange(5)
+    planned = input_pipeline.PlannedBatch(rows, int(train_data.lengths[rows].max()))
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = training.build_graph(settings, config, TASK, GROUPS, SCHEDULE_STEPS)
+        fit = training.match_weights(settings, held, tf.trainable_variables())
+        weights.load(session, tf.global_variables(), held, fit.sources)
+        feed = {graph.labels: train_data.labels[rows]}
+        for features in (graph.features, graph.evaluation.features):
+            feed.update(modeling_theseus.feed_features(features, train_data.batch(planned)))
+        variables = {v.op.name: v for v in tf.trainable_variables()}
+        step = tf.train.get_global_step()
+        yield Probe(graph, session, step, variables, feed, train_data.labels[rows])
+
+
+@pytest.fixture(scope="module")
+def probes(bert):
+    """A function from (seed, rate of the attention's dropout) to the Probe, built once."""
+    with contextlib.ExitStack() as stack:
+        yield functools.lru_cache(None)(lambda *a: stack.enter_context(probe_of(bert, *a)))
+
+
+def paths_of(probe):
+    """Returns the path of each step, bool [steps, 2]."""
+    found = []
+    for step in range(SCHEDULE_STEPS):
+        probe.step.load(step, probe.session)
+        found.append(probe.session.run(probe.graph.path))
+    return np.array(found)
+
+
+def losses_on(probe, path, steps):
+    """Returns the loss of each of the steps, on a path that is forced."""
+    found = []
+    for step in steps:
+        probe.step.load(step, probe.session)
+        feed = {probe.graph.path: path}
+        feed.update(probe.feed)
+        found.append(float(probe.session.run(probe.graph.loss, feed)))
+    return found
+
+
+def test_stage_1_evaluates_the_successor_alone(probes):
+    probe = probes(1, 0.5)
+    with probe.session.graph.as_default():
+        total = tf.reduce_sum(probe.graph.evaluation.logits)
+        gradients = tf.gradients(total, list(probe.variables.values()))
+    used = {n for n, gradient in zip(probe.variables, gradients) if gradient is not None}
+    unused = {n for n in probe.variables if n.startswith("bert/encoder/layer_")}
+    assert unused and used == set(probe.variables) - unused
+
+
+def test_paths_are_drawn_at_the_schedules_rate_of_their_step(probes):
+    paths = paths_of(probes(1, 0.5))
+    half = SCHEDULE_STEPS // 2
+    assert not paths[0].any() and paths[half:].all()
+    between = paths[1:half]
+    # On average 2 (1 + .. + 19) / 20 modules, with a deviation of 2.5.
+    assert 19 - 10 < between.sum() < 19 + 10
+    # Drawn anew in each step: what was replaced may be the predecessor's again.
+    assert (between[:-1] & ~between[1:]).any(axis=0).all()
+
+
+def test_paths_dropout_and_initial_values_depend_on_the_seed(probes):
+    one, two = probes(1, 0.5), probes(2, 0.5)
+    assert (paths_of(one) != paths_of(two)).any()
+    classifiers = [p.session.run(p.variables["output_weights"]) for p in (one, two)]
+    assert (classifiers[0] != classifiers[1]).any()
+    two.variables["output_weights"].load(classifiers[0], two.session)
+    assert losses_on(one, [True, True], [3]) != losses_on(two, [True, True], [3])
+    two.variables["output_weights"].load(classifiers[1], two.session)
+
+
+@pytest.mark.parametrize("path", [[True, True], [False, False]], ids=["successor", "predecessor"])
+def test_a_steps_dropout_is_its_own(probes, path):
+    losses = losses_on(probes(1, 0.5), path, [0, 1, 2, 0, 1, 2])
+    assert losses[:3] == losses[3:] and len(set(losses)) == 3
+
+
+def test_dropout_is_off_in_the_graph_that_is_evaluated(probes):
+    logits = [
+        probe.session.run(probe.graph.evaluation.logits, probe.feed)
+        for probe in (probes(1, 0.5), probes(1, 0.0))
+    ]
+    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_the_rows_that_a_batch_has(probes):
+    """5 rows, where a whole batch has 32; the cross entropy is worked out by numpy."""
+    probe = probes(1, 0.0)
+    logits = probe.session.run(probe.graph.evaluation.logits, probe.feed).astype(np.float64)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = -np.log(chances[np.arange(5), probe.labels]).mean()
+    np.testing.assert_allclose(losses_on(probe, [True, True], [0]), [expected], rtol=1e-5)
+
+
+Recorded = collections.namedtuple("Recorded", "trainer batches evaluated state")
+STEP_VALUES = training.StepValues(
+    loss=0.5, replacing_rate=1.0, path=np.array([True, True]), learning_rate=0.0, gradient_norm=1.0
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(bert, tmp_path_factory):
+    """A run of 3 epochs of which steps and evaluations compute nothing: what they were given."""
+    batches, evaluated = [], []
+    values = iter([(0.8, 0.9), (0.5, 0.3), (0.6, 0.2)])
+
+    def run_step(planned):
+        batches.append(planned)
+        return STEP_VALUES
+
+    def evaluate(task, run, encoded, *_):
+        evaluated.append(encoded)
+        accuracy, loss = next(values)
+        return dict(accuracy=accuracy, f1=accuracy, loss=loss, num_examples=len(encoded)), 1.0
+
+    path = tmp_path_factory.mktemp("recorded")
+    with trainer_in(path, bert, make_settings(num_train_epochs=3)) as trainer:
+        trainer._run_step = run_step
+        trainer._save = trainer.folder.new_checkpoint
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluation, "evaluate", evaluate)
+            assert trainer.run()
+        yield Recorded(trainer, batches, evaluated, trainer.folder.state())
+
+
+def test_each_epoch_is_all_rows_in_an_order_of_its_own(bert, recorded):
+    lengths = bert[2].lengths
+    rows = [np.concatenate([b.rows for b in recorded.batches[n : n + 2]]) for n in (0, 2, 4)]
+    for epoch, found in enumerate(rows):
+        assert sorted(found) == list(range(40))
+        planned = input_pipeline.plan_epoch(lengths, 32, 1, epoch)
+        np.testing.assert_array_equal(found, np.concatenate([b.rows for b in planned]))
+    assert len({tuple(found) for found in rows}) == 3
+
+
+def test_what_is_fed_are_the_planned_rows_and_their_labels(bert, recorded):
+    train_data, trainer = bert[2], recorded.trainer
+    planned = recorded.batches[0]
+    feed = trainer._feed(planned, 0, len(planned.rows))
+    labels = feed[trainer.graph.labels]
+    np.testing.assert_array_equal(labels, train_data.labels[planned.rows])
+    assert (labels != train_data.labels[: len(labels)]).any()
+    expected = train_data.batch(planned)
+    for name, placeholder in trainer.graph.features.items():
+        np.testing.assert_array_equal(feed[placeholder], expected[name])
+
+
+def test_the_best_is_that_of_the_highest_score_on_dev_of_all_epochs(bert, recorded):
+    """Neither that of the lowest loss, nor one that is better than the one before it."""
+    assert all(encoded is bert[3] for encoded in recorded.evaluated)
+    assert [entry["accuracy"] for entry in recorded.state["evaluations"]] == [0.8, 0.5, 0.6]
+    assert recorded.state["best"]["global_step"] == 2
+    assert recorded.state["last"]["global_step"] == 6
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_no_finite_number_is_refused(recorded, monkeypatch, loss):
+    monkeypatch.setattr(recorded.trainer, "_run_step", lambda _: STEP_VALUES._replace(loss=loss))
+    with pytest.raises(UserError, match="the loss is -?(nan|inf) in step 5"):
+        recorded.trainer._train_step(recorded.batches[0], 4)

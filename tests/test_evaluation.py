@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 
+from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import tasks
 from theseus.inputs.reading import Example
@@ -51,3 +52,43 @@ def test_predictions_of_one_text_and_of_a_number():
     pools = [([Example("a", "b", "4.2")], np.array([[3.5]], np.float32))]
     evaluation.write_predictions(writer, tasks.TASKS["sts-b"], pools)
     assert writer.getvalue() == "text_a\ttext_b\tlabel\tpredicted_score\na\tb\t4.2\t3.50000000\n"
+
+
+class Encoded(object):
+    """Rows of those lengths; a batch's arrays are its row numbers and its padded length."""
+
+    def __init__(self, lengths):
+        self.lengths = np.array(lengths)
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch(self, planned):
+        return {"rows": planned.rows, "length": planned.length}
+
+
+def test_logits_are_in_the_order_of_the_rows_whatever_their_lengths():
+    encoded = Encoded([9, 5, 30, 7, 12, 6, 8])
+    seen = []
+
+    def run(arrays):
+        seen.append((len(arrays["rows"]), arrays["length"]))
+        return np.stack([arrays["rows"], -arrays["rows"]], axis=1).astype(np.float32)
+
+    expected = [[row, -row] for row in range(7)]
+    assert evaluation.compute_logits(run, encoded, 3).tolist() == expected
+    assert seen == [(3, 7), (3, 12), (1, 30)]
+    del seen[:]
+    assert evaluation.compute_logits(run, encoded, 3, padded_length=40).tolist() == expected
+    assert seen == [(3, 40), (3, 40), (1, 40)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_no_number_is_refused_in_any_batch(value):
+    def run(arrays):
+        logits = np.zeros([len(arrays["rows"]), 2], np.float32)
+        logits[arrays["rows"] == 4, 1] = value
+        return logits
+
+    with pytest.raises(UserError, match="no finite numbers: its training has diverged"):
+        evaluation.compute_logits(run, Encoded([9, 5, 30, 7, 12]), 2)

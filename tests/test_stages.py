@@ -10,7 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from conftest import SMALL_BERT, VOCABULARY, write_bert, write_pairs, write_stage
+from conftest import SMALL_BERT, VOCABULARY, write_pairs, write_stage, write_start, write_weights
 from test_run_classifier import command, read_json, refused
 from theseus import classifier
 from theseus.checkpoints import weights
@@ -21,7 +21,6 @@ from theseus.runs.stage_folder import StageFolder
 from theseus.training import training
 
 HEADER = "sentence1\tsentence2\tscore\n"
-FOUR_LAYERS = dict(SMALL_BERT, num_hidden_layers=4)
 
 
 def write_data(folder, counts=(12, 6, 5), header=HEADER):
@@ -35,21 +34,25 @@ def write_data(folder, counts=(12, 6, 5), header=HEADER):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with data/ and bert/, and out_1 and out_2 as training leaves them."""
+    """A folder with data/ and bert/, and out_2 as training leaves it."""
     path = tmp_path_factory.mktemp("stages")
     write_data(path / "data")
     write_data(path / "data_other_train", counts=(13, 6, 5))
     write_data(path / "data_other_dev", counts=(12, 7, 5))
     write_data(path / "data_other_test", counts=(12, 6, 6))
-    write_bert(path / "bert", FOUR_LAYERS)
+    write_start(path / "bert")
+    write_weights(path / "other.ckpt", ["bert/encoder/layer_0/output/dense/kernel"], value=1.0)
     for name, file, text in [
         ("bert_other_vocab", "vocab.txt", VOCABULARY.replace("我\n", "我们\n")),
-        ("bert_relu", "bert_config.json", json.dumps(dict(FOUR_LAYERS, hidden_act="relu"))),
+        (
+            "bert_relu",
+            "bert_config.json",
+            json.dumps(dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu")),
+        ),
     ]:
         shutil.copytree(str(path / "bert"), str(path / name))
         (path / name / file).write_text(text, encoding="utf-8")
-    for number in (1, 2):
-        write_stage(path / ("out_%d" % number), training.STAGES[number])
+    write_stage(path / "out_2", "successor")
     return path
 
 
@@ -84,7 +87,7 @@ DEFINING = {
     "data_dir": ("", "data_other_train"),
     "task_name": ("", "sts-b"),
     "bert_pretrained_model": ("", "bert_other_vocab"),
-    "init_checkpoint": ("", "out_1/best/model.ckpt-7"),
+    "init_checkpoint": ("", "other.ckpt"),
     "text_a_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "1"),
     "text_b_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "2"),
     "label_column": ("--task_name=tsv --label_column=3 ", "score"),
@@ -167,7 +170,7 @@ def test_no_other_flag_defines_the_run(make_command):
         (None, "--data_dir=data_other_test"),
         ("vocab", "--bert_pretrained_model=bert_other_vocab"),
         ("bert_config", "--bert_pretrained_model=bert_relu"),
-        ("weights", "--init_checkpoint=out_1/best/model.ckpt-7"),
+        ("weights", "--init_checkpoint=other.ckpt"),
     ],
 )
 def test_a_run_is_defined_by_what_its_files_hold(make_command, key, more):

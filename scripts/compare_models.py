@@ -36,9 +36,6 @@ from theseus.session import set_up_tensorflow  # noqa: E402
 from theseus.training import training  # noqa: E402
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")
-flags.DEFINE_integer("batch_size", 10, "Pairs in a batch.", lower_bound=1)
-flags.DEFINE_integer("num_batches", 40, "Timed batches, after a quarter as many.", lower_bound=1)
 
 
 class TimedModel(object):
@@ -136,4 +133,9 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")
+    flags.DEFINE_integer("batch_size", 10, "Pairs in a batch.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_batches", 40, "Timed batches, after a quarter as many.", lower_bound=1
+    )
     app.run(main)

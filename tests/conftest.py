@@ -267,3 +267,22 @@ def export(tmp_path_factory, random_data):
 
     get.stage = folder
     return get
+
+
+def write_weights(prefix, names, value=0.0):
+    """Writes a checkpoint of variables of those names, a number each: what a start is known by."""
+    with tf.Graph().as_default(), tf.Session() as new_session:
+        for name in names:
+            tf.get_variable(name, initializer=np.float32([value]))
+        new_session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(new_session, str(prefix), write_meta_graph=False, write_state=False)
+
+
+def write_start(folder, layer="layer_0"):
+    """Writes a BERT of 4 layers' config and vocabulary, and of its weights no more than a name."""
+    folder.mkdir()
+    values = dict(SMALL_BERT, num_hidden_layers=4)
+    (folder / "bert_config.json").write_text(json.dumps(values))
+    (folder / "vocab.txt").write_text(VOCABULARY, encoding="utf-8")
+    name = "bert/encoder/%s/output/dense/kernel" % layer
+    write_weights(folder / "bert_model.ckpt", [name])

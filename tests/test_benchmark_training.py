@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import types
 
 import tensorflow.compat.v1 as tf
 
@@ -10,6 +11,7 @@ import benchmark_training
 import modeling_theseus
 import optimization_theseus
 from conftest import ROOT, SMALL_BERT, run
+from theseus.stage import STAGES
 
 CONFIG = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=4))
 GROUPS = [[0, 1], [2, 3]]
@@ -101,3 +103,32 @@ def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
     status, _, errors = run([sys.executable, script] + arguments, tmp_path)
     message = "--batch_sizes: there are fewer than 500 pairs"
     assert (status, errors.splitlines()[-1]) == (1, "benchmark_training.py: " + message)
+
+
+# --- What a row measures ---
+
+
+def test_rows_are_each_stage_once_and_replacing_for_each_rate(monkeypatch):
+    values = dict(stages=list(STAGES), suc_layers=["6", "2"], rates=["0", "1"])
+    values.update(precisions=["float32"], batch_sizes=["8"])
+    monkeypatch.setattr(benchmark_training, "FLAGS", types.SimpleNamespace(**values))
+    rows = benchmark_training.all_rows()
+    assert [row[:3] for row in rows] == [
+        ("predecessor", None, None),
+        ("replacing", 6, 0.0),
+        ("replacing", 6, 1.0),
+        ("successor", 6, None),
+        ("replacing", 2, 0.0),
+        ("replacing", 2, 1.0),
+        ("successor", 2, None),
+    ]
+    assert {row[3:] for row in rows} == {(8, "float32")}
+
+
+def test_a_rows_settings_are_those_of_its_stage():
+    for stage, scope in zip(STAGES, ("all", "successor_layers", "successor")):
+        row = benchmark_training.Row(stage, 6, 0.75, 8, "bfloat16")
+        settings = benchmark_training.make_settings(row, "successor_layers")
+        found = (settings.stage, settings.train_scope, settings.precision)
+        assert found == (stage, scope, "bfloat16")
+        assert (settings.train_batch_size, settings.replace_rate_prob) == (8, 0.75)

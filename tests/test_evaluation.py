@@ -93,3 +93,43 @@ def test_an_evaluation_compares_each_rows_logits_with_its_own_label():
 
     values, _ = evaluation.evaluate(TASK, run, encoded_rows([9, 3, 7, 3, 5]), 2)
     assert (values["accuracy"], values["num_examples"]) == (4 / 5, 5)
+
+
+class Encoded(object):
+    """Rows of those lengths; a batch's arrays are its row numbers and its padded length."""
+
+    def __init__(self, lengths):
+        self.lengths = np.array(lengths)
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch(self, planned):
+        return {"rows": planned.rows, "length": planned.length}
+
+
+def test_logits_are_in_the_order_of_the_rows_whatever_their_lengths():
+    encoded = Encoded([9, 5, 30, 7, 12, 6, 8])
+    seen = []
+
+    def run(arrays):
+        seen.append((len(arrays["rows"]), arrays["length"]))
+        return np.stack([arrays["rows"], -arrays["rows"]], axis=1).astype(np.float32)
+
+    expected = [[row, -row] for row in range(7)]
+    assert evaluation.compute_logits(run, encoded, 3).tolist() == expected
+    assert seen == [(3, 7), (3, 12), (1, 30)]
+    del seen[:]
+    assert evaluation.compute_logits(run, encoded, 3, padded_length=40).tolist() == expected
+    assert seen == [(3, 40), (3, 40), (1, 40)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_no_number_is_refused_in_any_batch(value):
+    def run(arrays):
+        logits = np.zeros([len(arrays["rows"]), 2], np.float32)
+        logits[arrays["rows"] == 4, 1] = value
+        return logits
+
+    with pytest.raises(UserError, match="no finite numbers: its training has diverged"):
+        evaluation.compute_logits(run, Encoded([9, 5, 30, 7, 12]), 2)

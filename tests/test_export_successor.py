@@ -2,11 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -226,6 +228,7 @@ def test_a_step_of_the_successors_layers_leaves_the_rest_to_the_bit(
 
 LOAD_SAVED_MODEL = """
 import sys
+import types
 import numpy as np
 import tensorflow as tf
 signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
@@ -518,3 +521,85 @@ def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
 def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):
     found = refused(arguments, tmp_path, monkeypatch)
     assert found.startswith("run_classifier.py: ") and message in found
+
+
+# --- What is said of a model, and which one it is ---
+
+
+def described_as(labels, **definition):
+    """A PlainClassifier over those labels, without weights."""
+    task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["tsv"]), labels=labels)
+    held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **definition)
+    config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
+    return export_successor.PlainClassifier(config, {}, task, None, held, {"global_step": 7})
+
+
+def test_labels_keep_the_order_of_their_ids():
+    plain = described_as(("neutral", "bad", "good"))
+    config = export_successor._hugging_face_config(plain)
+    assert config["id2label"] == {"0": "neutral", "1": "bad", "2": "good"}
+    assert config["label2id"] == {"neutral": 0, "bad": 1, "good": 2}
+    row = export_successor.Row("a", 0.5, 0.25, 1.0, [])
+    exporter = types.SimpleNamespace(_plain=plain)
+    described = export_successor.Exporter._describe(exporter, "bert", row)
+    assert described["labels"] == ["neutral", "bad", "good"]
+    assert (described["task_name"], described["num_texts"]) == ("tsv", 1)
+    assert (described["max_seq_length"], described["do_lower_case"]) == (48, False)
+    assert described["global_step"] == 7
+    assert (described["largest_difference"], described["dev_score"]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_the_tokenizer_of_huggingface_cuts_and_lowers_as_the_run_did(do_lower_case):
+    held = export_successor._hugging_face_tokenizer(
+        described_as(("0", "1"), do_lower_case=do_lower_case)
+    )
+    assert (held["do_lower_case"], held["model_max_length"]) == (do_lower_case, 48)
+
+
+def test_an_export_is_known_by_its_format_and_the_whole_definition_of_its_run():
+    identity = export_successor._identity
+    held = {"seed": 1, "stage": "successor"}
+    assert identity("bert", held) == identity("bert", dict(reversed(list(held.items()))))
+    assert identity("bert", held) != identity("onnx", held)
+    assert identity("bert", held) != identity("bert", dict(held, seed=2))
+
+
+@pytest.fixture
+def with_last(stages):
+    """A successor's StageFolder whose last checkpoint has other weights than its best."""
+    folder = stages()
+    best = CheckpointWeights(folder.best_checkpoint())
+    with folder.locked(), new_session() as session:
+        entry = folder.new_checkpoint("last", 9)
+        for name in best:
+            tf.get_variable(name, initializer=best[name] + np.float32(1))
+        session.run(tf.global_variables_initializer())
+        path = folder.file(entry["checkpoint"])
+        tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
+        folder.commit(dict(folder.state(), last=entry))
+    return folder
+
+
+def test_the_best_checkpoint_is_exported_under_plain_names(with_last):
+    plain = export_successor.read_plain_classifier(with_last)
+    best = CheckpointWeights(with_last.best_checkpoint())
+    assert len(plain.weights) == len(best) and plain.config.num_hidden_layers == 2
+    for name in best:
+        there = name.replace("/suc_layer_", "/layer_")
+        np.testing.assert_array_equal(plain.weights[there], best[name], err_msg=name)
+    assert plain.best["global_step"] == 7
+
+
+def test_pairs_from_all_of_dev_are_compared_and_timed():
+    count = 200
+    data = input_pipeline.EncodedExamples(
+        np.repeat(np.arange(count), 3), [3] * count, [2] * count, [0] * count
+    )
+    exporter = types.SimpleNamespace(_dev_data=data)
+    batches = export_successor.Exporter._batches(exporter, 10)
+    rows = np.concatenate([arrays["input_ids"][:, 0] for arrays in batches])
+    assert len(set(rows)) == 64 and [len(arrays["input_ids"]) for arrays in batches] == [10] * 6 + [
+        4
+    ]
+    assert rows[0] == 0 and rows[-1] == count - 1 and np.diff(rows).max() <= 4

@@ -272,3 +272,53 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package, hint):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match="%s: needs the package %s; .*%s" % (name, package, hint)):
         weights.open_weights(str(tmp_path / name))
+
+
+# --- What the reference's shapes and names cannot tell ---
+
+
+def test_a_square_kernel_is_transposed_and_a_table_is_not(tmp_path):
+    square = np.arange(9, dtype=np.float32).reshape(3, 3)
+    theirs = {
+        "bert.encoder.layer.11.attention.self.query.weight": square,
+        "bert.embeddings.word_embeddings.weight": square,
+        "classifier.weight": square,
+        "cls.seq_relationship.weight": square,
+        "bert.pooler.dense.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "bert.embeddings.token_type_ids": np.zeros([1, 3], np.float32),
+    }
+    safetensors_numpy.save_file(theirs, str(tmp_path / "model.safetensors"))
+    found = hugging_face_weights.HuggingFaceWeights(str(tmp_path / "model.safetensors"))
+    kernel = "bert/encoder/layer_11/attention/self/query/kernel"
+    assert list(found) == [
+        "bert/embeddings/word_embeddings",
+        kernel,
+        "bert/pooler/dense/kernel",
+        "cls/seq_relationship/output_weights",
+        "output_weights",
+    ]
+    np.testing.assert_array_equal(found[kernel], square.T)
+    for name in ("bert/embeddings/word_embeddings", "output_weights"):
+        np.testing.assert_array_equal(found[name], square)
+    assert (
+        found.shapes["bert/pooler/dense/kernel"]
+        == [3, 2]
+        == list(found["bert/pooler/dense/kernel"].shape)
+    )
+
+
+@pytest.mark.parametrize(
+    "there", [hugging_face_weights.SAFETENSORS_FILES, hugging_face_weights.TORCH_FILES]
+)
+def test_a_file_comes_before_its_index_and_safetensors_before_torch(tmp_path, there):
+    names = hugging_face_weights.SAFETENSORS_FILES + hugging_face_weights.TORCH_FILES
+    for name in reversed(names[names.index(there[0]) :]):
+        (tmp_path / name).write_text("")
+        assert hugging_face_weights.find_weights(str(tmp_path)) == str(tmp_path / name)
+
+
+def test_the_files_of_shards_are_each_once_in_a_fixed_order(tmp_path):
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {"a": "2", "b": "1", "c": "2", "d": "1"}}))
+    found = hugging_face_weights.weight_files(str(path))
+    assert found == [str(tmp_path / "1"), str(tmp_path / "2")]

@@ -188,3 +188,115 @@ def test_each_epoch_puts_other_rows_together():
         return {frozenset(batch.rows.tolist()) for batch in plan}
 
     assert not first_batches(0) & first_batches(1)
+
+
+# --- What each line is there for ---
+
+
+@pytest.mark.parametrize(
+    "length_a, length_b, kept", [(9, 9, (6, 5)), (20, 6, (6, 5)), (3, 9, (3, 8))]
+)
+def test_of_two_texts_of_one_length_the_second_is_cut_first(length_a, length_b, kept):
+    found, first = input_pipeline.encode_texts(list("a" * length_a), list("b" * length_b), 14)
+    assert (found.count("a"), found.count("b")) == kept and first == kept[0] + 2
+    tokens = bert_truncate("a" * length_a, "b" * length_b, 11)
+    assert kept == tuple(map(len, tokens))
+
+
+@pytest.mark.parametrize("length, kept", [(7, 7), (8, 8), (9, 8)])
+def test_a_single_text_is_one_segment_cut_at_its_end(length, kept):
+    examples = [Example("abcdefghi"[:length], None, "1")]
+    encoded = input_pipeline.encode_examples(examples, TASK, CharacterTokenizer(), 10)
+    expected = [1] + [ord(c) for c in "abcdefghi"[:kept]] + [2]
+    assert encoded.ids.tolist() == expected
+    assert encoded.lengths.tolist() == encoded.lengths_a.tolist() == [kept + 2]
+    arrays = encoded.batch(input_pipeline.PlannedBatch(np.array([0]), 12))
+    assert not arrays["segment_ids"].any()
+
+
+def test_a_number_that_is_not_known_is_nan():
+    task = tasks.TASKS["sts-b"]
+    found = input_pipeline.encode_labels([Example("a", "b", "2.5"), Example("a", "b", None)], task)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.float32([2.5, np.nan]))
+
+
+def test_labels_are_their_places_in_the_task():
+    task = tasks.TASKS["mnli"]
+    examples = [Example("a", "b", label) for label in task.labels[::-1] + (None,)]
+    assert input_pipeline.encode_labels(examples, task).tolist() == [2, 1, 0, -1]
+
+
+def test_rows_are_shuffled_where_all_are_of_one_length():
+    plan = input_pipeline.plan_epoch(np.full(6400, 9), 8, seed=1, epoch=0)
+    rows = np.concatenate([batch.rows for batch in plan])
+    assert (np.abs(np.diff(rows)) == 1).mean() < 0.01
+    first = np.array([batch.rows.min() for batch in plan])
+    assert abs(np.corrcoef(first, range(len(first)))[0, 1]) < 0.2
+
+
+def test_batches_are_shuffled_within_a_pool_and_the_small_one_with_them():
+    lengths = np.arange(5, 5 + 395)
+    places = set()
+    for epoch in range(20):
+        plan = input_pipeline.plan_epoch(lengths, 10, seed=1, epoch=epoch)
+        found = [batch.length for batch in plan]
+        assert abs(np.corrcoef(found, range(40))[0, 1]) < 0.6
+        places.add([len(batch.rows) for batch in plan].index(5))
+    assert len(places) > 8 and min(places) < 10 and max(places) > 30
+
+
+def test_no_two_epochs_or_seeds_share_a_batch_but_by_chance():
+    lengths = np.random.RandomState(2).permutation(np.arange(5, 5 + 3200))
+    held = [
+        {frozenset(batch.rows.tolist()) for batch in input_pipeline.plan_epoch(lengths, 8, s, e)}
+        for s, e in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0)]
+    ]
+    # The sum of seed and epoch says nothing: (0, 1) and (1, 0) are two plans.
+    assert all(len(held[i] & held[j]) < 8 for i in range(6) for j in range(i))
+
+
+def test_evaluation_has_batches_of_the_size_and_the_length_asked_for():
+    plan = input_pipeline.plan_in_length_order(LENGTHS, 100)
+    assert [len(batch.rows) for batch in plan] == [100] * 200 + [11]
+    assert all(batch.length == LENGTHS[batch.rows].max() for batch in plan)
+    padded = input_pipeline.plan_in_length_order(LENGTHS, 100, padded_length=128)
+    assert {batch.length for batch in padded} == {128}
+    assert [b.rows.tolist() for b in padded] == [b.rows.tolist() for b in plan]
+
+
+def test_a_cache_takes_its_name_when_it_is_whole(tmp_path, monkeypatch):
+    path = str(tmp_path / "ab.npz")
+    encoded = input_pipeline.EncodedExamples([7, 8], [2], [1], [0])
+    savez = np.savez
+
+    def watched(file, **arrays):
+        assert not (tmp_path / "ab.npz").exists()
+        savez(file, **arrays)
+        assert not (tmp_path / "ab.npz").exists()
+
+    monkeypatch.setattr(input_pipeline.np, "savez", watched)
+    input_pipeline.through_cache(path, lambda: encoded)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ab.npz"]
+
+
+@pytest.mark.parametrize("absent", ["ids", "labels"])
+def test_a_cache_of_another_form_is_made_anew(tmp_path, absent):
+    path = str(tmp_path / "ab.npz")
+    encoded = input_pipeline.EncodedExamples([7, 8], [2], [1], [0])
+    arrays = dict(ids=[1], lengths=[1], lengths_a=[1], labels=[0])
+    del arrays[absent]
+    np.savez(path, **arrays)
+    assert input_pipeline.through_cache(path, lambda: encoded) is encoded
+    assert input_pipeline.through_cache(path, None).ids.tolist() == [7, 8]
+
+
+def test_a_number_is_kept_as_it_was(tmp_path):
+    path = str(tmp_path / "ab.npz")
+    encoded = input_pipeline.EncodedExamples([7, 8, 9], [2, 1], [1, 1], np.float32([0.1, np.nan]))
+    input_pipeline.through_cache(path, lambda: encoded)
+    found = input_pipeline.through_cache(path, None)
+    for name in ("ids", "lengths", "lengths_a", "labels"):
+        held, expected = getattr(found, name), getattr(encoded, name)
+        assert held.dtype == expected.dtype
+        np.testing.assert_array_equal(held, expected)

@@ -3,6 +3,7 @@
 import collections
 import io
 import os
+import types
 
 import numpy as np
 import pytest
@@ -99,3 +100,14 @@ def test_a_bag_of_characters_stays_under_three_quarters(splits, inverse_penalty)
     model = LogisticRegression(C=inverse_penalty, max_iter=500).fit(features(train), labels(train))
     assert model.score(features(train), labels(train)) > 0.6
     assert model.score(features(dev), labels(dev)) < 0.75
+
+
+def test_the_files_are_written_as_they_are_kept(tmp_path, monkeypatch, splits):
+    monkeypatch.setattr(make_sample, "make_splits", lambda: splits)
+    monkeypatch.setattr(
+        make_sample, "FLAGS", types.SimpleNamespace(output_dir=str(tmp_path / "new"))
+    )
+    make_sample.main([])
+    for split in splits:
+        with open(os.path.join(SAMPLE, split + ".txt"), "rb") as reader:
+            assert (tmp_path / "new" / (split + ".txt")).read_bytes() == reader.read()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -81,3 +82,58 @@ def test_a_missing_matplotlib_is_one_line(root, tmp_path, monkeypatch):
     status, _, errors = run([sys.executable, SCRIPT, "out_1"], root)
     message = "plot_run.py: needs matplotlib; pip install matplotlib"
     assert (status, errors.splitlines()[-1]) == (1, message)
+
+
+# --- What is drawn, without a picture ---
+
+
+@pytest.fixture
+def panel():
+    figure = pytest.importorskip("matplotlib.figure")
+    return figure.Figure().add_subplot(1, 1, 1)
+
+
+def points_of(line):
+    return list(zip(*[values.tolist() for values in line.get_data()]))
+
+
+def test_the_best_is_circled_and_the_score_stands_at_its_steps(panel):
+    scalars = {
+        "loss": [(step, 1.0 / step) for step in range(1, 5)],
+        "dev/f1": [(2, 0.5), (4, 0.25)],
+        "dev/accuracy": [(2, 0.75), (4, 0.5)],
+        "replacing_rate": [(step, 0.5) for step in range(1, 5)],
+    }
+    state = {"best": {"global_step": 2}}
+    plot_run.draw_loss(panel, tasks.TASKS["mrpc"], state, scalars)
+    assert points_of(panel.get_lines()[0]) == scalars["loss"]
+    second = [axes for axes in panel.figure.axes if axes is not panel][0]
+    score, circle = second.get_lines()
+    assert points_of(score) == [(2, 0.625), (4, 0.375)] and points_of(circle) == [(2, 0.625)]
+    assert second.get_ylabel() == "dev f1/accuracy (circled: best)"
+
+
+def test_the_modules_replaced_are_a_share_and_the_rate_is_as_it_was(panel):
+    scalars = {
+        "modules_replaced": [(1, 1), (2, 3), (3, 4)],
+        "replacing_rate": [(1, 0.25), (2, 0.5), (3, 1.0)],
+    }
+    plot_run.draw_replacing(panel, 4, scalars)
+    share, _, rate = panel.get_lines()
+    assert points_of(share) == [(1, 0.25), (2, 0.75), (3, 1.0)]
+    assert points_of(rate) == scalars["replacing_rate"]
+
+
+def test_each_column_is_its_own_run(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    pytest.importorskip("matplotlib.backends.backend_agg")
+    drawn = []
+    monkeypatch.setattr(
+        plot_run, "draw_loss", lambda panel, task, *values: drawn.append((task.name,) + values)
+    )
+    runs = {
+        name: ({"task_name": name, "stage": "predecessor"}, name + "'s state", {"loss": [name]})
+        for name in ("rte", "mrpc")
+    }
+    plot_run.draw(types.SimpleNamespace(figure=figure.Figure), runs, str(tmp_path / "a.png"))
+    assert drawn == [(name, name + "'s state", {"loss": [name]}) for name in ("rte", "mrpc")]

@@ -1,5 +1,6 @@
 """What a stage's folder promises: one run, one writer, and a state that is always whole."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from theseus.errors import UserError
-from theseus.runs.stage_folder import StageFolder, hash_files
+from theseus.runs.stage_folder import StageFolder, hash_files, hash_text, move_into_place
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUN = {"suc_layers": 6, "learning_rate": 2e-5, "weights": "ab"}
@@ -56,8 +57,8 @@ def test_a_claim_keeps_the_first_run(folder):
 
 def test_two_processes_cannot_write_to_one_folder(folder):
     code = (
-        "from stage_folder import StageFolder\n"
-        "from errors import UserError\n"
+        "from theseus.runs.stage_folder import StageFolder\n"
+        "from theseus.errors import UserError\n"
         "try:\n"
         "    with StageFolder(%r, 'stage_1_outputdir').locked(): print('locked')\n"
         "except UserError as error: print(error)\n" % folder.path
@@ -134,7 +135,8 @@ def test_a_damaged_state_is_refused_and_nothing_is_removed(folder, text):
 
 @pytest.mark.parametrize("name", ["best/model.ckpt-1.index", "bert_model.ckpt.index", "vocab.txt"])
 def test_a_folder_with_other_files_is_not_taken_over(folder, name):
-    os.makedirs(folder.file("best"))
+    # No more than this one: it is what has to be noticed.
+    os.makedirs(os.path.dirname(folder.file(name)), exist_ok=True)
     with open(folder.file(name), "w") as writer:
         writer.write("mine")
     with pytest.raises(UserError, match="is there, but no run of this program"):
@@ -185,3 +187,217 @@ def test_a_hash_is_of_what_files_hold_not_of_their_names(tmp_path):
     assert hash_of("a") == hash_of("d") != hash_of("b")
     with pytest.raises(UserError, match="absent: cannot be read"):
         hash_of("absent")
+
+
+# --- What is compared, and the order of what is written ---
+
+
+def test_every_part_of_a_run_is_compared_and_one_that_the_run_lacks_too(folder):
+    folder.claim(RUN, {})
+    for key in RUN:
+        with pytest.raises(UserError, match="^--%s: " % key):
+            folder.refuse_contradiction(dict(RUN, **{key: "other"}), {}, {})
+    with pytest.raises(UserError, match="^--seed: .* with None, this command has 3;"):
+        folder.refuse_contradiction(dict(RUN, seed=3), {}, {})
+    folder.refuse_contradiction(dict(RUN, seed=None), {}, {})
+
+
+def crash_at(monkeypatch, name):
+    """Ends a process, so to say, as the file of that name would get it."""
+    replace = os.replace
+
+    def crash(source, target):
+        if os.path.basename(target) == name:
+            raise RuntimeError("cut off")
+        replace(source, target)
+
+    monkeypatch.setattr("theseus.runs.stage_folder.os.replace", crash)
+
+
+@pytest.mark.parametrize("name", ["bert_config.json", "vocab.txt", "run.json"])
+def test_a_claim_that_is_cut_off_can_be_made_again(folder, monkeypatch, name):
+    model_files = {"bert_config.json": "{}\n", "vocab.txt": "a\n"}
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        crash_at(patch, name)
+        folder.claim(RUN, model_files)
+    assert folder.definition() is None
+    folder.claim(RUN, model_files)
+    assert folder.definition() == RUN
+    for held, text in model_files.items():
+        with open(folder.file(held)) as reader:
+            assert reader.read() == text
+
+
+@pytest.mark.parametrize("name", ["state.json", "last", "best", "bert_model.ckpt.index"])
+def test_nothing_that_looks_like_anothers_model_is_written_over(folder, name):
+    with open(folder.file(name), "w") as writer:
+        writer.write("{}")
+    with pytest.raises(UserError, match="%s is there, but no run of this program" % name):
+        folder.claim(RUN, {})
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    """The one before removed its new, empty folder between this one's opening and locking."""
+    import fcntl
+
+    folder = StageFolder(str(tmp_path), "stage_0_outputdir")
+    flock = fcntl.flock
+    monkeypatch.setattr(
+        "theseus.runs.stage_folder.fcntl.flock",
+        lambda *arguments: flock(*arguments) or os.remove(folder.file(".lock")),
+    )
+    with pytest.raises(UserError, match="another run is writing to"):
+        with folder.locked():
+            pass
+    monkeypatch.setattr(
+        "theseus.runs.stage_folder.fcntl.flock",
+        lambda *arguments: (
+            flock(*arguments)
+            or os.remove(folder.file(".lock"))
+            or open(folder.file(".lock"), "w").close()
+        ),
+    )
+    with pytest.raises(UserError, match="another run is writing to"):
+        with folder.locked():
+            pass
+
+
+def test_a_commit_is_cut_off_before_or_after_its_state_and_never_loses_a_checkpoint(
+    folder, monkeypatch
+):
+    folder.claim(RUN, {})
+    state = folder.state()
+    state.update(last=write_checkpoint(folder, "last", 1), best=write_checkpoint(folder, "best", 1))
+    folder.commit(state)
+    new = dict(state, last=write_checkpoint(folder, "last", 2))
+    new.update(best=write_checkpoint(folder, "best", 2))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        crash_at(patch, "state.json")
+        folder.commit(new)
+    assert folder.state() == state
+    for which in ("last", "best"):
+        assert os.path.exists(folder.checkpoint(which) + ".index")
+        assert len(files(folder, which)) == 4
+    folder.commit(new)
+    assert len(files(folder, "last")) == len(files(folder, "best")) == 2
+    assert folder.checkpoint("best") == folder.file("best/model.ckpt-2")
+
+
+def test_a_checkpoint_is_on_disk_before_the_state_that_names_it(folder, monkeypatch):
+    folder.claim(RUN, {})
+    synced = []
+    fsync, replace = os.fsync, os.replace
+    module = "theseus.runs.stage_folder.os."
+
+    def record(descriptor):
+        synced.append(os.path.realpath("/proc/self/fd/%d" % descriptor))
+        fsync(descriptor)
+
+    monkeypatch.setattr(module + "fsync", record)
+    monkeypatch.setattr(module + "replace", lambda a, b: synced.append("now " + b) or replace(a, b))
+    state = dict(folder.state(), last=write_checkpoint(folder, "last", 1))
+    folder.commit(state)
+    (place,) = [i for i, name in enumerate(synced) if name == "now " + folder.file("state.json")]
+    root = os.path.realpath(folder.path)
+    expected = {root + "/last/" + name for name in files(folder, "last")} | {root + "/last", root}
+    assert expected <= set(synced[:place])
+    # The file that takes its name is on disk itself; then the name.
+    assert root + "/state.json.tmp" in synced[:place] and root in synced[place + 1 :]
+
+
+def test_a_sweep_goes_by_the_whole_name_of_a_checkpoint_and_leaves_other_files(folder):
+    folder.claim(RUN, {})
+    state = dict(folder.state(), last=write_checkpoint(folder, "last", 1))
+    folder.commit(dict(state, best=write_checkpoint(folder, "best", 1)))
+    for which in ("last", "best"):
+        write_checkpoint(folder, which, 10)
+        with open(folder.file(which + "/notes.txt"), "w") as writer:
+            writer.write("mine")
+    folder.sweep()
+    for which in ("last", "best"):
+        names = ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index", "notes.txt"]
+        assert files(folder, which) == names
+
+
+def test_last_and_best_are_two_checkpoints_named_after_their_steps(folder):
+    folder.claim(RUN, {})
+    state = dict(folder.state(), last=write_checkpoint(folder, "last", 20))
+    folder.commit(dict(state, best=write_checkpoint(folder, "best", 10)))
+    assert folder.checkpoint("last") == folder.file("last/model.ckpt-20")
+    assert folder.checkpoint("best") == folder.best_checkpoint()
+    assert folder.best_checkpoint() == folder.file("best/model.ckpt-10")
+
+
+def test_an_evaluation_is_of_its_step_alone(folder):
+    folder.claim(RUN, {})
+    folder.commit(dict(folder.state(), evaluations=[{"global_step": 10}, {"global_step": 30}]))
+    assert [step for step in range(40) if folder.is_evaluated(step)] == [10, 30]
+
+
+def test_a_state_without_its_run_is_refused(folder):
+    folder.claim(RUN, {})
+    folder.commit(folder.state())
+    os.remove(folder.file("run.json"))
+    with pytest.raises(UserError, match="state.json: is damaged, or run.json is missing beside"):
+        folder.state()
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(folder):
+    folder.write_text("predictions.tsv", "old")
+    with folder.writing("predictions.tsv") as writer:
+        writer.write("new")
+        writer.flush()
+        with open(folder.file("predictions.tsv")) as reader:
+            assert reader.read() == "old"
+    with open(folder.file("predictions.tsv")) as reader:
+        assert reader.read() == "new"
+
+
+def test_a_later_value_of_a_json_file_counts_and_no_number_is_nan(folder):
+    folder.update_json("timing.json", seconds=1.0, other=3)
+    folder.update_json("timing.json", seconds=2.0)
+    assert folder._read_json("timing.json") == {"seconds": 2.0, "other": 3}
+    with pytest.raises(ValueError):
+        folder.update_json("timing.json", seconds=float("nan"))
+    assert folder._read_json("timing.json") == {"seconds": 2.0, "other": 3}
+
+
+def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
+    held = []
+    for name, last in [("a", b"1"), ("b", b"2")]:
+        (tmp_path / name).write_bytes(b"0" * (1 << 20) + last)
+        held.append(hash_files([str(tmp_path / name)]))
+    assert held[0] != held[1]
+    assert hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
+    with pytest.raises(UserError, match="a checkpoint has vanished"):
+        hash_files([])
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_export_takes_its_place_and_leaves_nothing_beside_it(tmp_path, is_there):
+    path = tmp_path / "export"
+    if is_there:
+        path.mkdir()
+        (path / "old.txt").write_text("old")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "new.txt").write_text("new")
+    move_into_place(str(tmp_path / "new"), str(path))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
+    assert [entry.name for entry in path.iterdir()] == ["new.txt"]
+
+
+def test_an_export_that_cannot_take_its_place_has_not_destroyed_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "old.txt").write_text("old")
+    (tmp_path / "new").mkdir()
+    rename = os.rename
+
+    def fail(source, target):
+        if os.path.basename(source) == "new":
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr("theseus.runs.stage_folder.os.rename", fail)
+    with pytest.raises(UserError, match="export: cannot be written: Input/output error"):
+        move_into_place(str(tmp_path / "new"), str(tmp_path / "export"))
+    assert [path.read_text() for path in tmp_path.rglob("old.txt")] == ["old"]

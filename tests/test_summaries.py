@@ -171,3 +171,33 @@ def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
     write(tmp_path / "missing", [1, 2])
     (line,) = warnings
     assert "missing/events.tmp: no more curves are written" in line and "\n" not in line
+
+
+def test_what_was_written_is_on_disk_before_a_checkpoint_names_its_step(tmp_path, monkeypatch):
+    synced = []
+    with summaries.EventWriter(str(tmp_path), 0, []) as writer:
+        monkeypatch.setattr(summaries, "sync", synced.extend)
+        writer.add(1, {"loss": 0.5})
+        assert not synced
+        writer.sync()
+    assert synced == [str(tmp_path / event_files(tmp_path)[0])]
+
+
+def test_the_new_file_is_on_disk_and_named_before_the_old_one_goes(tmp_path, monkeypatch):
+    write(tmp_path, [1, 2])
+    (old,) = event_files(tmp_path)
+    seen = []
+    remove = os.remove
+
+    def watched(path):
+        assert os.path.basename(path) == old
+        names = event_files(tmp_path)
+        assert len(names) == 2 and seen[-1] == str(tmp_path)
+        assert summaries.read_scalars(str(tmp_path)) == {"loss": losses(1)}
+        remove(path)
+
+    monkeypatch.setattr(summaries, "sync", seen.extend)
+    monkeypatch.setattr(summaries.os, "remove", watched)
+    write(tmp_path, [], begin=1)
+    assert os.path.basename(seen[0]) == "events.tmp"
+    assert event_files(tmp_path) != [old]

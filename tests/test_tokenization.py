@@ -124,3 +124,57 @@ def test_case_is_checked_against_the_names_that_google_gave(folder, do_lower_cas
         with pytest.raises(ValueError, match="--do_lower_case=%s" % (not do_lower_case)):
             tokenization.validate_case_matches_checkpoint(do_lower_case, path)
     tokenization.validate_case_matches_checkpoint(do_lower_case, None)
+
+
+# --- The bounds that the golden texts do not reach ---
+
+
+@pytest.mark.parametrize(
+    "first, last",
+    [
+        (0x4E00, 0x9FFF),
+        (0x3400, 0x4DBF),
+        (0x20000, 0x2A6DF),
+        (0x2A700, 0x2B73F),
+        (0x2B740, 0x2B81F),
+        (0x2B820, 0x2CEAF),
+        (0xF900, 0xFAFF),
+        (0x2F800, 0x2FA1F),
+    ],
+)
+def test_each_block_of_chinese_is_set_apart_from_its_first_to_its_last(first, last):
+    """Source: google-research/bert, BasicTokenizer._is_chinese_char."""
+    words = tokenization.BasicTokenizer(do_lower_case=False).tokenize
+    for codepoint in (first, last):
+        assert words("a%sb" % chr(codepoint)) == ["a", chr(codepoint), "b"]
+    assert not tokenization._is_cjk(0x33FF) and not tokenization._is_cjk(0x2CEB0)
+    assert not tokenization._is_cjk(0x3042) and not tokenization._is_cjk(0xAC00)
+
+
+def test_a_word_may_have_200_characters_and_no_more():
+    pieces = tokenization.WordpieceTokenizer({"a": 0, "##a": 1, "[UNK]": 2}).tokenize
+    assert pieces("a" * 200) == ["a"] + ["##a"] * 199
+    assert pieces("a" * 201) == ["[UNK]"]
+
+
+def test_a_word_of_which_a_part_is_unknown_is_unknown_as_a_whole():
+    pieces = tokenization.WordpieceTokenizer({"a": 0, "ab": 1, "##c": 2, "abc": 3}).tokenize
+    assert pieces("abd") == ["[UNK]"]
+    assert pieces("abc") == ["abc"] and pieces("abcc") == ["abc", "##c"]
+
+
+def test_what_cannot_be_seen_is_dropped_or_white_space():
+    words = tokenization.BasicTokenizer().tokenize
+    assert words("a\u200bb\u00adc\ufffdd\x00e\x07f\ufeffg") == ["abcdefg"]
+    assert words("a\u00a0b\u3000c\td\r\ne") == list("abcde")
+
+
+def test_accents_go_with_the_case_alone():
+    assert tokenization.BasicTokenizer(True).tokenize("É İ Σ") == ["e", "i", "σ"]
+    assert tokenization.BasicTokenizer(False).tokenize("É e\u0301") == ["É", "e\u0301"]
+
+
+def test_a_vocabularys_lines_are_stripped(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("[PAD]\r\na \r\n手\r\n".encode("utf-8"))
+    assert list(tokenization.load_vocab(str(path)).items()) == [("[PAD]", 0), ("a", 1), ("手", 2)]

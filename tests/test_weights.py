@@ -105,3 +105,33 @@ def test_a_damaged_checkpoint_is_refused_by_name(prefix):
         file.truncate(10)
     with pytest.raises(UserError, match="bert_model.ckpt: cannot be read as a checkpoint"):
         weights.CheckpointWeights(prefix)
+
+
+def test_only_what_is_left_over_of_the_model_is_called_unused(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    shapes = {"bert/encoder/layer_0/kernel": [2, 3], "bert/embeddings/word_embeddings": [4, 2]}
+    variables = variables_of(dict(shapes, output_bias=[2], output_weights=[2, 2]))
+    fit = weights.match(variables, held, same_names(variables, held))
+    assert set(fit.sources) == set(shapes)
+    assert fit.missing == ["output_bias", "output_weights"]
+    assert fit.unused == ["cls/predictions/output_bias"]
+    assert "filled           2 variables" in weights.report(fit, held)
+
+
+@pytest.mark.parametrize("shape", [[3, 2], [6], [2, 3, 1], [1, 3]])
+def test_a_shape_of_as_many_numbers_or_axes_does_not_fit(session, prefix, shape):
+    held = weights.CheckpointWeights(prefix)
+    variables = variables_of({"bert/encoder/layer_0/kernel": shape})
+    with pytest.raises(UserError, match="the config asks for"):
+        weights.match(variables, held, same_names(variables, held))
+
+
+def test_a_successors_layer_takes_the_weight_of_another_name(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    variables = variables_of({"bert/encoder/suc_layer_0/kernel": [2, 3]})
+    sources = {"bert/encoder/suc_layer_0/kernel": "bert/encoder/layer_0/kernel"}
+    fit = weights.match(variables, held, sources)
+    assert not fit.missing and "bert/encoder/layer_0/kernel" not in fit.unused
+    weights.load(session, variables, held, sources)
+    (found,) = session.run(variables)
+    np.testing.assert_array_equal(found, VALUES["bert/encoder/layer_0/kernel"])

@@ -1,0 +1,95 @@
+"""The bash scripts, with a stub in the place of Python: which commands they run."""
+
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+STUB = """#!/usr/bin/env bash
+echo "$@" >> "$STUB_LOG"
+[ -z "${STUB_FAILS:-}" ] || [[ "$*" != *"$STUB_FAILS"* ]]
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the scripts beside a virtual environment whose programs are stubs."""
+    for name in os.listdir(ROOT):
+        if name.startswith("requirements"):
+            shutil.copy2(os.path.join(ROOT, name), str(tmp_path))
+    (tmp_path / "scripts").mkdir()
+    for name in ("quickstart.sh", "environment.sh", "test.sh"):
+        shutil.copy2(os.path.join(ROOT, "scripts", name), str(tmp_path / "scripts"))
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for name in ("python", "pip"):
+        path = tmp_path / "venv" / "bin" / name
+        path.write_text(STUB)
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return tmp_path
+
+
+def run_script(project, name, *arguments, **variables):
+    """Runs a script from another folder; returns (exit status, the stubs' command lines)."""
+    environment = dict(os.environ, VENV=str(project / "venv"), STUB_LOG=str(project / "log"))
+    process = subprocess.Popen(
+        ["bash", str(project / "scripts" / name)] + list(arguments),
+        cwd=str(project.parent),
+        env=dict(environment, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.communicate()
+    lines = (project / "log").read_text().splitlines() if (project / "log").exists() else []
+    if (project / "log").exists():
+        (project / "log").unlink()
+    return process.returncode, [line.split() for line in lines]
+
+
+def test_the_quickstart_takes_both_sizes_through_the_stages(project):
+    status, lines = run_script(project, "quickstart.sh")
+    assert status == 0
+    stages = [set(line[1:]) for line in lines if line[0] == "run_classifier.py"]
+    flags = {"--do_train", "--flagfile=data/tiny_bert/recommended.flags"}
+    flags.add("--stage_0_outputdir=out_quickstart/predecessor")
+    expected = [flags | {"--finetune_pre"}]
+    for layers, more in [("6", set()), ("2", {"--suc_init=last"})]:
+        folders = {
+            "--stage_1_outputdir=out_quickstart/replacing_" + layers,
+            "--stage_2_outputdir=out_quickstart/successor_" + layers,
+            "--suc_layers=" + layers,
+        }
+        start = {"--init_checkpoint=out_quickstart/predecessor"}
+        expected += [flags | folders | start | more, flags | folders | {"--finetune_suc"}]
+    assert stages == expected
+    models = ["out_quickstart/" + name for name in ("predecessor", "successor_6", "successor_2")]
+    assert lines[-1] == ["scripts/compare_models.py"] + models
+    assert os.path.exists(os.path.join(ROOT, "data", "tiny_bert", "recommended.flags"))
+
+
+def test_the_quickstart_ends_at_the_first_failure(project):
+    status, lines = run_script(project, "quickstart.sh", STUB_FAILS="replacing_6")
+    assert status == 1
+    assert "--init_checkpoint=out_quickstart/predecessor" in lines[-1]
+
+
+def test_requirements_are_installed_once_and_again_after_they_change(project):
+    install = ["-m", "pip", "install", "--quiet", "-r", "requirements-test.txt"]
+    test = ["-m", "pytest", "-q", "-n", "2", "tests/test_a.py"]
+    _, lines = run_script(project, "test.sh", "tests/test_a.py")
+    assert lines[-2:] == [install, test]
+    assert run_script(project, "test.sh", "tests/test_a.py")[1] == [test]
+    later = os.stat(str(project / "requirements.txt")).st_mtime + 10**6
+    os.utime(str(project / "requirements.txt"), (later, later))
+    assert install in run_script(project, "test.sh", "tests/test_a.py")[1]
+
+
+def test_an_environment_that_could_not_be_filled_is_not_called_done(project):
+    assert run_script(project, "test.sh", STUB_FAILS="requirements-test.txt")[0] == 1
+    status, lines = run_script(project, "test.sh")
+    assert (
+        status == 0 and ["-m", "pip", "install", "--quiet", "-r", "requirements-test.txt"] in lines
+    )

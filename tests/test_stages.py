@@ -1,0 +1,409 @@
+"""What defines a run and a cache, what a stage's flags become, and which model a verb uses."""
+
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from conftest import SMALL_BERT, VOCABULARY, write_pairs, write_stage, write_start, write_weights
+from test_run_classifier import command, read_json, refused
+from theseus import classifier
+from theseus.checkpoints import pretrained, weights
+from theseus.commands import stages, starting_point
+from theseus.inference import evaluation, metrics, trained_model
+from theseus.inputs import input_pipeline, reading, tasks
+from theseus.runs.stage_folder import StageFolder
+from theseus.session import new_session
+from theseus.training import training
+
+HEADER = "sentence1\tsentence2\tscore\n"
+
+
+def write_data(folder, counts=(12, 6, 5), header=HEADER):
+    """Writes train, dev and test, which lcqmc_pair, tsv and sts-b can read."""
+    folder.mkdir()
+    for seed, (split, count) in enumerate(zip(("train", "dev", "test"), counts)):
+        path = folder / (split + ".tsv")
+        write_pairs(path, count, seed)
+        path.write_text(header + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with data/ and bert/, and out_2 as training leaves it."""
+    path = tmp_path_factory.mktemp("stages")
+    write_data(path / "data")
+    write_data(path / "data_other_train", counts=(13, 6, 5))
+    write_data(path / "data_other_dev", counts=(12, 7, 5))
+    write_data(path / "data_other_test", counts=(12, 6, 6))
+    write_start(path / "bert")
+    write_weights(path / "other.ckpt", ["bert/encoder/layer_0/output/dense/kernel"], value=1.0)
+    for name, file, text in [
+        ("bert_other_vocab", "vocab.txt", VOCABULARY.replace("我\n", "我们\n")),
+        (
+            "bert_relu",
+            "bert_config.json",
+            json.dumps(dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu")),
+        ),
+    ]:
+        shutil.copytree(str(path / "bert"), str(path / name))
+        (path / name / file).write_text(text, encoding="utf-8")
+    write_stage(path / "out_2", "successor")
+    return path
+
+
+@pytest.fixture
+def make_command(root, monkeypatch):
+    """A function from a command line to the stages.Command that it would run, in `root`."""
+
+    def make(line):
+        made = []
+        with monkeypatch.context() as patch:
+            patch.setattr(stages.Command, "run", lambda self: made.append(self))
+            command(line, root, patch)
+        monkeypatch.chdir(str(root))
+        return made[0]
+
+    return make
+
+
+def define(made):
+    """Returns a Command's definition of its run."""
+    start = starting_point.find_start(made.options, made.stage, made.task)
+    return made._run_definition(made._settings(), start)
+
+
+BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
+BASE += "--stage_1_outputdir=new_1 --stage_0_outputdir=new_0 --stage_2_outputdir=new_2 "
+LINEAR = "--replace_scheduler=linear --replace_rate_prob=0.3 "
+TSV = "--task_name=tsv --label_column=score "
+
+# For each flag that a result may hang on: what it is added to, and another value of it.
+DEFINING = {
+    "data_dir": ("", "data_other_train"),
+    "task_name": ("", "sts-b"),
+    "bert_pretrained_model": ("", "bert_other_vocab"),
+    "init_checkpoint": ("", "other.ckpt"),
+    "text_a_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "1"),
+    "text_b_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "2"),
+    "label_column": ("--task_name=tsv --label_column=3 ", "score"),
+    "labels": (TSV + "--labels=0,1 ", "1,0"),
+    "finetune_pre": ("", "true"),
+    "finetune_suc": ("--init_checkpoint=bert ", "true"),
+    "suc_layers": ("", "4"),
+    "modules": ("", "1,3"),
+    "suc_init": ("", "spread"),
+    "replace_rate_prob": ("", "0.6"),
+    "replace_scheduler": ("", "linear --replace_until=0.5"),
+    "replace_linear_k": (LINEAR + "--replace_linear_k=0.1 ", "0.2"),
+    "replace_until": (LINEAR + "--replace_until=0.5 ", "0.6"),
+    "steps_for_replacing": ("", "3"),
+    "train_scope": ("", "successor"),
+    "max_seq_length": ("", "31"),
+    "train_batch_size": ("", "63"),
+    "gradient_accumulation_steps": ("", "2"),
+    "learning_rate": ("", "1e-3"),
+    "num_train_epochs": ("", "9"),
+    "early_stopping_patience": ("", "2"),
+    "warmup_proportion": ("", "0.2"),
+    "max_train_examples": ("", "7"),
+    "seed": ("", "7"),
+    "precision": ("", "bfloat16"),
+    "do_lower_case": ("", "false"),
+    "pad_to_max_length": ("", "true"),
+}
+# The others: what is done with a model, how often it is saved and reported, and where.
+OTHERS = {
+    "stage_0_outputdir": "a",
+    "stage_1_outputdir": "a",
+    "stage_2_outputdir": "a",
+    "eval_files": "data/test.tsv --do_eval",
+    "predict_file": "data/test.tsv --do_predict",
+    "cache_dir": "a",
+    "do_train": "true",
+    "do_eval": "true",
+    "do_predict": "true",
+    "do_export": "true --export_format=bert",
+    "eval_split": "test",
+    "threshold": "0.3 --do_eval",
+    "export_format": "bert --do_export",
+    "export_dir": "a --export_format=bert --do_export",
+    "quantize": "int8 --export_format=onnx --do_export",
+    "eval_batch_size": "3",
+    "predict_batch_size": "3",
+    "log_steps": "3",
+    "save_checkpoints_steps": "3",
+    "save_checkpoints_secs": "3",
+}
+
+
+def test_every_flag_is_said_to_define_a_run_or_not():
+    """A new flag belongs into one of the two; if into the first, into the definition too."""
+    ours = flags.FLAGS.flags_by_module_dict()["run_classifier"]
+    assert {flag.name for flag in ours} == set(DEFINING) | set(OTHERS)
+    assert not set(DEFINING) & set(OTHERS)
+
+
+@pytest.mark.parametrize("name", sorted(DEFINING))
+def test_a_flag_that_changes_a_result_defines_the_run(make_command, name):
+    more, value = DEFINING[name]
+    one = define(make_command(BASE + more))
+    other = define(make_command(BASE + more + "--%s=%s" % (name, value)))
+    assert json.dumps(one) != json.dumps(other)
+
+
+def test_no_other_flag_defines_the_run(make_command):
+    expected = define(make_command(BASE))
+    for name, value in OTHERS.items():
+        assert define(make_command(BASE + "--%s=%s" % (name, value))) == expected, name
+
+
+@pytest.mark.parametrize(
+    "key, more",
+    [
+        ("train_data", "--data_dir=data_other_train"),
+        ("dev_data", "--data_dir=data_other_dev"),
+        (None, "--data_dir=data_other_test"),
+        ("vocab", "--bert_pretrained_model=bert_other_vocab"),
+        ("bert_config", "--bert_pretrained_model=bert_relu"),
+        ("weights", "--init_checkpoint=other.ckpt"),
+    ],
+)
+def test_a_run_is_defined_by_what_its_files_hold(make_command, key, more):
+    one, other = define(make_command(BASE)), define(make_command(BASE + more))
+    assert [name for name in one if one[name] != other[name]] == ([key] if key else [])
+
+
+@pytest.mark.parametrize("stage", ["--finetune_pre ", "--finetune_suc --init_checkpoint=bert "])
+def test_what_a_stage_has_no_use_for_does_not_define_its_run(make_command, stage):
+    more = LINEAR + "--replace_until=0.5"
+    definition = define(make_command(BASE + stage))
+    assert define(make_command(BASE + stage + more)) == definition
+    assert define(make_command(BASE + stage + "--steps_for_replacing=3")) == definition
+    replacing = [key for key in definition if key.startswith(("replace_", "steps_"))]
+    assert len(replacing) == 4 and not any(definition[key] for key in replacing)
+    if "pre" in stage:
+        assert definition["suc_layers"] is None
+        assert define(make_command(BASE + stage + "--suc_layers=4")) == definition
+
+
+def test_the_flags_reach_the_training(make_command):
+    line = BASE + "--learning_rate=0.125 --num_train_epochs=3 --warmup_proportion=0.25 --seed=9 "
+    line += "--train_batch_size=5 --replace_rate_prob=0.75 --steps_for_replacing=11 "
+    line += "--train_scope=successor --precision=bfloat16 --pad_to_max_length "
+    line += "--early_stopping_patience=4 --gradient_accumulation_steps=2 --eval_batch_size=6 "
+    line += "--log_steps=7 --save_checkpoints_steps=8 --save_checkpoints_secs=9"
+    made = make_command(line)
+    assert made._settings() == training.Settings(
+        "replacing", "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 32, 0.75, None, None, 11, 4, 2
+    )
+    assert made._reporting() == training.Reporting(6, 7, 8, 9.0)
+    settings = make_command(BASE + LINEAR + "--replace_until=0.5")._settings()
+    assert (settings.replace_rate_prob, settings.replace_until) == (0.3, 0.5)
+    settings = make_command(BASE + LINEAR + "--replace_linear_k=0.5")._settings()
+    assert (settings.replace_rate_prob, settings.replace_linear_k) == (0.3, 0.5)
+
+
+@pytest.mark.parametrize(
+    "flag, stage, scope, folder",
+    [
+        ("--finetune_pre", "predecessor", "all", "new_0"),
+        ("", "replacing", "all", "new_1"),
+        ("--finetune_suc", "successor", "successor", "new_2"),
+    ],
+)
+def test_each_stage_has_its_scope_and_its_folder(make_command, flag, stage, scope, folder):
+    made = make_command(BASE + flag)
+    settings = made._settings()
+    assert (settings.stage, settings.train_scope) == (stage, scope)
+    assert (settings.precision, settings.padded_length) == ("float32", None)
+    assert settings.gradient_accumulation_steps is None
+    assert (made.folder.path, made.folder.flag) == (folder, "stage_%s_outputdir" % folder[-1])
+
+
+# --- The cache ---
+
+
+@pytest.fixture
+def cache_path(make_command, monkeypatch):
+    """A function from a command line to the file that keeps its encoded training data."""
+
+    def get(line):
+        paths = []
+        monkeypatch.setattr(input_pipeline, "through_cache", lambda path, _: paths.append(path))
+        made = make_command(BASE + line)
+        made._train_data(None, define(made))
+        return paths[0]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    "more, change",
+    [
+        ("", "--data_dir=data_other_train"),
+        ("", "--max_train_examples=7"),
+        ("", "--bert_pretrained_model=bert_other_vocab"),
+        ("", "--task_name=sts-b"),
+        ("", "--max_seq_length=31"),
+        ("", "--do_lower_case=false"),
+        (TSV + "--labels=0,1 ", "--labels=1,0"),
+        (TSV + "--text_a_column=sentence1 ", "--text_a_column=sentence2"),
+    ],
+)
+def test_a_cache_is_of_all_that_the_encoding_depends_on(cache_path, more, change):
+    assert cache_path(more) != cache_path(more + change)
+
+
+def test_runs_that_encode_the_same_share_a_cache(cache_path):
+    expected = cache_path("")
+    assert os.path.dirname(expected) == ".cache"
+    for more in ("--seed=3", "--learning_rate=1", "--finetune_pre", "--data_dir=data_other_dev"):
+        assert cache_path(more) == expected, more
+    assert cache_path("--finetune_suc --init_checkpoint=bert --pad_to_max_length") == expected
+    assert cache_path("--cache_dir=a") == os.path.join("a", os.path.basename(expected))
+
+
+def test_without_a_cache_the_sample_is_encoded(make_command, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "through_cache", None)
+    made = make_command(BASE + "--cache_dir= --max_train_examples=7")
+    start = starting_point.find_start(made.options, made.stage, made.task)
+    tokenizer = pretrained.make_tokenizer(start.model, True)
+    assert len(made._train_data(tokenizer, None)) == 7
+
+
+# --- The verbs ---
+
+USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
+
+
+@pytest.fixture(scope="module")
+def with_last(root):
+    """out_2 with a last checkpoint too, of other weights than its best."""
+    folder = StageFolder(str(root / "out_2"), "stage_2_outputdir")
+    best = weights.CheckpointWeights(folder.best_checkpoint())
+    with folder.locked(), new_session() as session:
+        entry = folder.new_checkpoint("last", 9)
+        for name in best:
+            tf.get_variable(name, initializer=best[name] * np.float32(1.5))
+        session.run(tf.global_variables_initializer())
+        path = folder.file(entry["checkpoint"])
+        tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
+        evaluations = [{"accuracy": 0.75, "global_step": 7}, {"accuracy": 0.5, "global_step": 9}]
+        folder.commit(dict(folder.state(), last=entry, evaluations=evaluations))
+    return folder
+
+
+def logits_of(prefix, root):
+    """Returns the logits over dev of a successor's checkpoint, computed beside the verbs."""
+    folder = StageFolder(str(root / "out_2"), "stage_2_outputdir")
+    task = tasks.TASKS["lcqmc_pair"]
+    examples = reading.read_examples(str(root / "data" / "dev.tsv"), task)
+    with trained_model.load(folder) as (session, graph, tokenizer):
+        variables = tf.trainable_variables()
+        held = weights.CheckpointWeights(prefix)
+        weights.load(session, variables, held, {v.op.name: v.op.name for v in variables})
+        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        run = evaluation.runner(session, graph)
+        return evaluation.compute_logits(run, encoded, 64), encoded.labels
+
+
+def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, monkeypatch, capsys):
+    best, labels = logits_of(with_last.best_checkpoint(), root)
+    last, _ = logits_of(with_last.checkpoint("last"), root)
+    chances = metrics.probabilities(best)[:, 1]
+    assert np.abs(chances - metrics.probabilities(last)[:, 1]).max() > 1e-3
+    seen = []
+    compute_logits = evaluation.compute_logits
+    monkeypatch.setattr(
+        evaluation,
+        "compute_logits",
+        lambda *given: seen.append(given[2:4]) or compute_logits(*given),
+    )
+    line = "--do_eval --do_predict --predict_file=data/dev.tsv --eval_files=data/test.tsv "
+    line += "--threshold=0 --pad_to_max_length --eval_batch_size=4 --predict_batch_size=5 "
+    command(line + USED, root, monkeypatch)
+    assert seen == [(4, 32), (4, 32), (5, 32)]
+
+    results = read_json(root, "out_2", "eval_results.json")
+    assert (results["global_step"], results["checkpoint"]) == (7, "best/model.ckpt-7")
+    right = -np.log(metrics.probabilities(best)[range(6), labels]).mean()
+    assert results["loss"] == pytest.approx(right, rel=1e-4)
+    # With a threshold of 0 all are predicted to be of label 1.
+    assert results["threshold"] == 0 and results["accuracy"] == labels.mean()
+    assert results["confusion"] == [[0, 3], [0, 3]]
+    assert results["eval_files"]["data/test.tsv"]["confusion"] == [[0, 3], [0, 2]]
+
+    with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:
+        rows = list(csv.DictReader(reader, delimiter="\t"))
+    assert [row["predicted_label"] for row in rows] == ["1"] * 6
+    found = [float(row["probability_1"]) for row in rows]
+    np.testing.assert_allclose(found, chances, rtol=1e-4)
+
+    timing = read_json(root, "out_2", "timing.json")
+    assert timing["eval_examples_per_second"] * timing["eval_seconds"] == pytest.approx(6 + 5)
+    assert timing["predict_examples_per_second"] * timing["predict_seconds"] == pytest.approx(6)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command, split):
+    made = make_command("--do_eval --eval_split=%s " % split + USED)
+    (found,) = made._find_eval_sets()
+    assert (found.name, found.path) == (split, "data/%s.tsv" % split)
+    assert found.num_examples == {"dev": 6, "test": 5}[split]
+    values = metrics.compute(made.task, np.eye(2), np.array([0, 1]))
+    values["best_threshold"] = metrics.best_threshold(np.eye(2), np.array([0, 1]))
+    said = "\n".join(made._describe_results([(split, values)]))
+    assert ("--threshold=" in said) == (split == "dev")
+
+
+def test_what_cannot_be_read_is_found_before_anything_is_computed(root, monkeypatch):
+    (root / "bad.tsv").write_text(HEADER + "手机\t电脑\t1\n手机\n", encoding="utf-8")
+    monkeypatch.setattr(classifier, "load", None)
+    for line in (
+        "--do_eval --do_predict --predict_file=bad.tsv ",
+        "--do_eval --eval_files=bad.tsv ",
+    ):
+        assert "bad.tsv, line 3: expected 3 columns" in refused(line + USED, root, monkeypatch)
+
+
+def test_the_first_of_several_test_files_is_predicted(root, make_command):
+    line = "--do_predict --task_name=mnli --suc_layers=2 --data_dir=two"
+    (root / "two").mkdir()
+    for name in ("test_matched", "test_mismatched"):
+        text = "sentence1\tsentence2\n手机\t电脑\n"
+        (root / "two" / (name + ".tsv")).write_text(text, encoding="utf-8")
+    assert make_command(line)._find_predict_set().path == "two/test_matched.tsv"
+
+
+def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):
+    writes = {
+        "--do_predict": True,
+        "--do_predict --predict_file=-": False,
+        "--do_predict --predict_file=- --do_eval": True,
+        "--do_eval": True,
+        "--do_train": True,
+        "--do_export --export_format=bert": True,
+    }
+    for line, expected in writes.items():
+        assert make_command(line + " --data_dir=data")._writes() == expected, line
+
+
+def test_speed_is_of_the_steps_that_were_taken(make_command, root):
+    made = make_command(BASE + "--num_train_epochs=9 --train_batch_size=5 --finetune_suc")
+    made.folder = StageFolder(str(root / "timed"), "stage_2_outputdir")
+    with made.folder.locked():
+        made.folder.claim({}, {})
+        last = {"checkpoint": "last/model.ckpt-6", "global_step": 6}
+        made.folder.write_json(
+            "state.json", dict(made.folder.state(), last=last, train_seconds=4.0)
+        )
+        # 13 examples in 3 steps an epoch: 2 epochs in 4 seconds.
+        made._write_training_time(13, 3)
+    timing = read_json(root, "timed", "timing.json")
+    assert timing == {"train_seconds": 4.0, "train_examples_per_second": 6.5}

@@ -1,0 +1,181 @@
+"""Where each stage starts, and what is refused as a start."""
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import types
+
+import pytest
+
+from conftest import SMALL_BERT, VOCABULARY, write_start
+from theseus.commands import starting_point
+from theseus.errors import UserError
+from theseus.inputs import tasks
+from theseus.model import variable_names
+from theseus.runs.stage_folder import StageFolder
+from theseus.training.training import PREDECESSOR, REPLACING, SUCCESSOR
+
+LCQMC = tasks.TASKS["lcqmc_pair"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with bert/, of 4 layers, and out_0 and out_1, whose last is not its best."""
+    path = tmp_path_factory.mktemp("starting_point")
+    write_start(path / "bert")
+    for number, layer in [(0, "layer_0"), (1, "suc_layer_0")]:
+        write_start(path / "source", layer)
+        folder = StageFolder(str(path / ("out_%d" % number)), "stage_%d_outputdir" % number)
+        with folder.locked():
+            names = ("bert_config.json", "vocab.txt")
+            texts = {name: (path / "source" / name).read_text(encoding="utf-8") for name in names}
+            folder.claim({"suc_layers": 2 * number or None, "task_name": "lcqmc_pair"}, texts)
+            entries = {"last": folder.new_checkpoint("last", 9)}
+            entries["best"] = folder.new_checkpoint("best", 7)
+            for entry in entries.values():
+                for ending in (".index", ".data-00000-of-00001"):
+                    source = str(path / "source" / "bert_model.ckpt") + ending
+                    shutil.copy(source, folder.file(entry["checkpoint"]) + ending)
+            folder.commit(dict(folder.state(), is_finished=bool(number), **entries))
+        shutil.rmtree(str(path / "source"))
+    return path
+
+
+@pytest.fixture
+def find(root, monkeypatch):
+    """A function from a stage, and options that differ from the defaults, to its Start."""
+    monkeypatch.chdir(str(root))
+
+    def get(stage, task=LCQMC, **values):
+        options = types.SimpleNamespace(
+            init_checkpoint=None,
+            bert_pretrained_model="bert",
+            bert_is_given=False,
+            stage_0_outputdir="out_0",
+            stage_1_outputdir="out_1",
+            stage_2_outputdir="out_2",
+            suc_layers=2,
+            suc_init=None,
+            max_seq_length=32,
+            do_lower_case=True,
+        )
+        vars(options).update(values)
+        return starting_point.find_start(options, stage, task)
+
+    return get
+
+
+@pytest.mark.parametrize(
+    "stage, init_checkpoint, prefix",
+    [
+        (PREDECESSOR, None, "bert/bert_model.ckpt"),
+        # Stage 0's folder is there, and not taken unless it is asked for.
+        (REPLACING, None, "bert/bert_model.ckpt"),
+        (REPLACING, "out_0", "out_0/best/model.ckpt-7"),
+        (REPLACING, "out_0/best/model.ckpt-7", "out_0/best/model.ckpt-7"),
+        (SUCCESSOR, None, "out_1/best/model.ckpt-7"),
+        (SUCCESSOR, "out_0", "out_0/best/model.ckpt-7"),
+        (SUCCESSOR, "bert", "bert/bert_model.ckpt"),
+    ],
+)
+def test_each_stage_starts_from_the_best_of_what_it_should(find, stage, init_checkpoint, prefix):
+    assert find(stage, init_checkpoint=init_checkpoint).weights.prefix == prefix
+
+
+def test_a_stages_folder_brings_its_own_bert_and_a_prefix_takes_the_pretrained_ones(find):
+    folder = find(REPLACING, init_checkpoint="out_0", bert_pretrained_model="none").model
+    assert os.path.dirname(folder.vocab_file) == "out_0"
+    prefix = find(REPLACING, init_checkpoint="out_0/best/model.ckpt-7").model
+    assert os.path.dirname(prefix.vocab_file) == "bert"
+
+
+@pytest.mark.parametrize(
+    "how, recorded, layers",
+    [
+        (None, None, [0, 1]),
+        ("first", None, [0, 1]),
+        ("last", "last", [2, 3]),
+        ("spread", "spread", [0, 3]),
+    ],
+)
+def test_suc_init_names_the_layers_where_the_start_has_no_successor(find, how, recorded, layers):
+    for stage in (REPLACING, SUCCESSOR):
+        start = find(stage, init_checkpoint="bert", suc_init=how)
+        assert (start.suc_init, start.successor_start) == (recorded, layers)
+    held = find(SUCCESSOR, suc_init=how)
+    assert variable_names.holds_successor(held.weights)
+    assert (held.suc_init, held.successor_start, held.successor_weights) == (None, None, None)
+    assert find(PREDECESSOR, suc_init=how)[2:] == (None, None, None)
+
+
+@pytest.mark.parametrize("key, value", [("num_attention_heads", 4), ("hidden_size", 32)])
+def test_a_bert_of_another_shape_cannot_lend_its_layers(find, root, key, value):
+    folder = root / ("lent_" + key)
+    folder.mkdir()
+    values = dict(SMALL_BERT, num_hidden_layers=2, **{key: value})
+    (folder / "bert_config.json").write_text(json.dumps(values))
+    message = "--suc_init: %s has %s = %d, the predecessor" % (folder.name, key, value)
+    with pytest.raises(UserError, match=message):
+        find(REPLACING, suc_init=folder.name)
+
+
+def test_another_size_of_successor_is_refused_and_said(find):
+    with pytest.raises(UserError, match="--suc_layers: out_1 holds a successor of 2 layers, .* 4"):
+        find(SUCCESSOR, suc_layers=4)
+
+
+def open_stage(root, name, labels):
+    """A stage's folder as a training of --task_name=tsv leaves it, on those labels."""
+    path = root / name
+    if not path.exists():
+        path.mkdir()
+        (path / "best").symlink_to(root / "out_1" / "best")
+        for file in ("bert_config.json", "vocab.txt", "state.json", "run.json"):
+            (path / file).write_bytes((root / "out_1" / file).read_bytes())
+        folder = StageFolder(str(path), "init_checkpoint")
+        folder.update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
+
+
+@pytest.mark.parametrize("labels", [("b", "a"), ("a", "c")])
+def test_other_labels_and_the_same_in_another_order_are_refused(find, root, labels):
+    open_stage(root, "out_tsv", ["a", "b"])
+    task = dataclasses.replace(tasks.TASKS["tsv"], labels=labels)
+    with pytest.raises(UserError, match="--labels: out_tsv was trained on a,b, this command has"):
+        find(SUCCESSOR, task, init_checkpoint="out_tsv")
+    task = dataclasses.replace(task, labels=("a", "b"))
+    start = find(SUCCESSOR, task, init_checkpoint="out_tsv")
+    assert start.weights.prefix == "out_tsv/best/model.ckpt-7"
+
+
+@pytest.mark.parametrize("what", ["vocab.txt", "bert_config.json"])
+def test_a_bert_that_is_named_must_be_the_stages(find, root, what):
+    folder = root / ("named_" + what)
+    folder.mkdir()
+    for file in ("vocab.txt", "bert_config.json"):
+        (folder / file).write_bytes((root / "out_1" / file).read_bytes())
+    find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=True)
+    if what == "vocab.txt":
+        (folder / what).write_text(VOCABULARY.replace("我\n", "我们\n"), encoding="utf-8")
+    else:
+        held = json.loads((folder / what).read_text())
+        (folder / what).write_text(json.dumps(dict(held, num_attention_heads=4)))
+    find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=False)
+    with pytest.raises(UserError, match="out_1 was trained with another vocabulary or config than"):
+        find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=True)
+
+
+def test_an_unfinished_start_is_said(find, caplog):
+    with caplog.at_level(logging.INFO):
+        find(REPLACING, init_checkpoint="out_0")
+        assert "out_0 is unfinished; starting from its best so far" in caplog.text
+        caplog.clear()
+        find(SUCCESSOR)
+    assert "unfinished" not in caplog.text
+
+
+def test_the_starts_positions_must_hold_the_longest_example(find):
+    for values in ({}, {"init_checkpoint": "out_0"}):
+        with pytest.raises(UserError, match="--max_seq_length=129: .* has 128 positions"):
+            find(REPLACING, max_seq_length=129, **values)

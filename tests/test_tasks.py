@@ -1,0 +1,90 @@
+"""The tasks as they are published, and how flags and folders complete one."""
+
+import dataclasses
+
+import pytest
+
+from theseus.inputs import tasks
+from theseus.inputs.tasks import Columns
+
+PAIR = ("entailment", "not_entailment")
+# Source: gluebenchmark.com/tasks, and the GLUE paper (arXiv 1804.07461), table 1. The order of
+# the labels is that of transformers' and datasets' "glue".
+PUBLISHED = [
+    ("lcqmc_pair", ("0", "1"), ("accuracy",), 2, ("dev",)),
+    ("cola", ("0", "1"), ("matthews",), 1, ("dev",)),
+    ("sst-2", ("0", "1"), ("accuracy",), 1, ("dev",)),
+    ("mrpc", ("0", "1"), ("f1", "accuracy"), 2, ("dev",)),
+    ("sts-b", (), ("pearson", "spearman"), 2, ("dev",)),
+    ("qqp", ("0", "1"), ("f1", "accuracy"), 2, ("dev",)),
+    (
+        "mnli",
+        ("entailment", "neutral", "contradiction"),
+        ("accuracy",),
+        2,
+        ("dev_matched", "dev_mismatched"),
+    ),
+    ("qnli", PAIR, ("accuracy",), 2, ("dev",)),
+    ("rte", PAIR, ("accuracy",), 2, ("dev",)),
+    ("wnli", ("0", "1"), ("accuracy",), 2, ("dev",)),
+]
+
+
+@pytest.mark.parametrize("name, labels, measures, num_texts, dev_files", PUBLISHED)
+def test_a_task_is_as_it_was_published(name, labels, measures, num_texts, dev_files):
+    task = tasks.TASKS[name]
+    assert (task.name, task.labels, task.metrics) == (name, labels, measures)
+    assert (task.num_texts, task.is_regression) == (num_texts, name == "sts-b")
+    assert task.num_outputs == max(1, len(labels))
+    assert task.score_name == "/".join(measures)
+    assert task.files("train") == ("train",) and task.files("dev") == dev_files
+    assert task.files("test") == tuple(file.replace("dev", "test") for file in dev_files)
+    assert not task.takes_columns
+
+
+def test_no_task_but_ones_own_is_left_out():
+    assert set(tasks.TASKS) == {row[0] for row in PUBLISHED} | {"tsv"}
+    assert tasks.TASKS["tsv"].labels is None and tasks.TASKS["tsv"].takes_columns
+
+
+TSV = tasks.TASKS["tsv"]
+
+
+@pytest.mark.parametrize(
+    "given, header, places",
+    [
+        (Columns("1", "3", "2"), (0, 2, 1), (0, 2, 1)),
+        # A label without a number is not found in a file without a header.
+        (Columns("2", "1", None), (1, 0, TSV.header.label), (1, 0, None)),
+        (Columns("2", None, None), (1, None, TSV.header.label), (1, None, None)),
+        (Columns("Text", "3", "2"), (frozenset(["text"]), 2, 1), None),
+        (Columns(None, None, "10"), TSV.header[:2] + (9,), None),
+    ],
+)
+def test_columns_are_numbered_from_1_or_named(given, header, places):
+    task = tasks.with_columns(TSV, given)
+    assert tuple(task.header) == header
+    assert task.places == (places and Columns(*places))
+
+
+def test_one_text_is_named_alone_and_two_by_their_second():
+    assert tasks.with_columns(TSV, Columns("a", None, None)).num_texts == 1
+    assert tasks.with_columns(TSV, Columns("a", "b", None)).num_texts == 2
+    assert tasks.with_columns(TSV, Columns(None, None, "c")).num_texts == 2
+
+
+def test_a_recorded_task_keeps_the_order_of_its_labels_and_its_texts():
+    held = {"task_name": "tsv", "labels": ["b", "a", "c"], "num_texts": 1}
+    task = tasks.recorded(held)
+    assert (task.labels, task.num_texts, task.num_outputs) == (("b", "a", "c"), 1, 3)
+    assert tasks.recorded(dict(held, num_texts=2)).num_texts == 2
+    given = dataclasses.replace(TSV, labels=("c", "b", "a"))
+    assert tasks.recorded(held, given).labels == ("c", "b", "a")
+    assert tasks.recorded({"task_name": "rte", "labels": None}) is tasks.TASKS["rte"]
+
+
+def test_a_message_calls_a_column_by_its_name_where_it_has_one():
+    assert tasks.TASKS["qnli"].column_names(True) == ["question", "sentence", "label"]
+    assert tasks.TASKS["sst-2"].column_names(True) == ["sentence", "label"]
+    assert tasks.TASKS["sst-2"].column_names(False) == ["sentence"]
+    assert TSV.column_names(True) == ["text_a", "text_b", "label"]

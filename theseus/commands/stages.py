@@ -347,7 +347,9 @@ class Command(object):
         with self._trained_classifier("float32") as trained:
             dev_data = self._encode(dev_pairs, trained.tokenizer)
             batch_size = self.options.eval_batch_size
-            exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
+            exporter = export_successor.Exporter(
+                self.folder, trained, dev_data, batch_size, dev_pairs
+            )
             rows = [exporter.graph_row]
             try:
                 for name, path in paths.items():

@@ -86,12 +86,142 @@ def test_two_may_be_open_and_close_in_any_order(folder, pairs):
 
 
 def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
-    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; from theseus import classifier; "
+    program = "import sys; sys.path.insert(0, %r); import tensorflow as tf; "
+    program += "from theseus import classifier; "
     program += "eager = tf.executing_eagerly(); model = classifier.Classifier(%r); "
     program += "print(model.classify([('手机', '电脑')])[0][0] in '01', "
     program += "tf.executing_eagerly() == eager)"
     status, output, errors = run([sys.executable, "-c", program % (ROOT, folder.path)], ROOT)
     assert (status, output) == (0, "True True\n"), errors
+
+
+class Series(object):
+    """As pandas.Series: iterable, of one dimension, with no truth value."""
+
+    ndim = 1
+
+    def __init__(self, values):
+        self.values = values
+
+    def __iter__(self):
+        return iter(self.values)
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+class Table(Series):
+    """As pandas.DataFrame, which gives the names of its columns."""
+
+    ndim = 2
+
+
+def assert_same_answers(found, expected):
+    assert [label for label, _ in found] == [label for label, _ in expected]
+    np.testing.assert_allclose([p for _, p in found], [p for _, p in expected], atol=1e-5)
+
+
+def test_any_sequence_of_pairs_is_taken(folder, pairs):
+    with classifier.Classifier(folder.path) as model:
+        expected = model.classify(pairs)
+        objects = np.empty(len(pairs), object)
+        objects[:] = pairs
+        for given in (
+            tuple(pairs),
+            [list(pair) for pair in pairs],
+            (pair for pair in pairs),
+            np.array(pairs),
+            objects,
+            Series(pairs),
+            zip(*zip(*pairs)),
+        ):
+            assert_same_answers(model.classify(given), expected)
+        for empty in ([], (), iter([]), np.zeros([0, 2], str), Series([])):
+            assert model.classify(empty) == []
+
+
+@pytest.mark.parametrize(
+    "given, error, message",
+    [
+        ("手机", TypeError, r"takes a list of \(text, text\), not str '手机'"),
+        (b"ab", TypeError, "not bytes b'ab'"),
+        (None, TypeError, "not NoneType None"),
+        (5, TypeError, "not int 5"),
+        ({"a": "b"}, TypeError, "not dict"),
+        ({("a", "b")}, TypeError, "not set"),
+        (("手机", "电脑"), TypeError, "number 0, from 0, is str '手机'"),
+        (["ab", "cd"], TypeError, "number 0, from 0, is str 'ab'"),
+        (np.array(["ab", "cd"]), TypeError, "number 0, from 0, is str_ "),
+        (np.array("ab"), TypeError, "not a ndarray of 0 dimensions"),
+        (np.full([1, 2, 2], "a"), TypeError, "not a ndarray of 3 dimensions"),
+        (Table(["a1", "b1"]), TypeError, "number 0, from 0, is str 'a1'"),
+        ([("a", "b"), None], TypeError, "number 1, from 0, is NoneType None"),
+        ([("a", "b"), 5], TypeError, "number 1, from 0, is int 5"),
+        ([("a", None)], TypeError, "number 0, from 0, is a pair with NoneType None"),
+        ([(float("nan"), "a")], TypeError, "is a pair with float nan"),
+        ([(b"a", b"b")], TypeError, "is a pair with bytes b'a'"),
+        ([["a", ["b"]]], TypeError, "is a pair with list"),
+        ([{"a": 1, "b": 2}], TypeError, "is dict"),
+        ([{"a", "b"}], TypeError, "is set"),
+        ([("a",)], ValueError, "number 0, from 0, is tuple with 1 members"),
+        ([("a", "b"), ("a", "b", "c")], ValueError, "number 1, from 0, is tuple with 3 members"),
+        ([()], ValueError, "is tuple with 0 members"),
+    ],
+)
+def test_what_are_no_pairs_is_refused(folder, given, error, message):
+    with classifier.Classifier(folder.path) as model, pytest.raises(error, match=message) as caught:
+        model.classify(given)
+    assert str(caught.value).startswith("lcqmc_pair: classify takes a list of (text, text)")
+
+
+@pytest.mark.parametrize(
+    "given, error, message",
+    [
+        ("手机坏了", TypeError, "sst-2: classify takes a list of texts, not str '手机坏了'"),
+        (None, TypeError, "not NoneType"),
+        ([None], TypeError, "number 0, from 0, is NoneType None"),
+        (["a", b"b"], TypeError, "number 1, from 0, is bytes"),
+        ([("a", "b")], TypeError, "number 0, from 0, is tuple"),
+        ([["a"]], TypeError, "number 0, from 0, is list"),
+        (np.array([["a"]]), TypeError, "not a ndarray of 2 dimensions"),
+        (Table(["text"]), TypeError, "not a Table of 2 dimensions"),
+        (np.array([1.5]), TypeError, "number 0, from 0, is float64"),
+    ],
+)
+def test_what_are_no_texts_is_refused(tmp_path, given, error, message):
+    folder = write_stage(tmp_path / "out", "successor")
+    folder.write_json("run.json", dict(folder.definition(), task_name="sst-2"))
+    with classifier.Classifier(folder.path) as model:
+        with pytest.raises(error, match=message):
+            model.classify(given)
+        texts = ["手机坏了", "电脑"]
+        expected = model.classify(texts)
+        for fine in (np.array(texts), Series(texts), iter(texts)):
+            assert_same_answers(model.classify(fine), expected)
+
+
+@pytest.mark.parametrize(
+    "batch_size, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (None, TypeError)]
+)
+def test_a_batch_has_a_number_of_pairs(folder, pairs, batch_size, error):
+    with classifier.Classifier(folder.path) as model:
+        with pytest.raises(error, match="batch_size is an int of at least 1, not"):
+            model.classify(pairs, batch_size=batch_size)
+        assert len(model.classify(pairs, batch_size=np.int64(8))) == len(pairs)
+
+
+def test_bert_s_own_tokens_in_a_text_are_text(folder):
+    """From outside only [UNK] can come in, for what the vocabulary does not have."""
+    with classifier.load(folder) as trained:
+        task = tasks.TASKS["lcqmc_pair"]
+        text = "[SEP]手[MASK][CLS]机[PAD] [sep] [ SEP ]"
+        encoded = input_pipeline.encode_examples(
+            [reading.Example(text, text, None)], task, trained.tokenizer, 128
+        )
+        tokens = trained.tokenizer.convert_ids_to_tokens(encoded.ids)
+    assert tokens.count("[CLS]") == 1 and tokens.count("[SEP]") == 2
+    assert not {"[MASK]", "[PAD]"}.intersection(tokens)
+    assert [token for token in tokens if token in "手机"] == ["手", "机"] * 2
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

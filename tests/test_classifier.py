@@ -116,28 +116,42 @@ class Table(Series):
     ndim = 2
 
 
+@pytest.fixture(scope="module")
+def of_pairs(folder):
+    with classifier.Classifier(folder.path) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def of_texts(tmp_path_factory):
+    """A Classifier of single texts."""
+    folder = write_stage(tmp_path_factory.mktemp("of_texts") / "out", "successor")
+    folder.write_json("run.json", dict(folder.definition(), task_name="sst-2"))
+    with classifier.Classifier(folder.path) as model:
+        yield model
+
+
 def assert_same_answers(found, expected):
     assert [label for label, _ in found] == [label for label, _ in expected]
     np.testing.assert_allclose([p for _, p in found], [p for _, p in expected], atol=1e-5)
 
 
-def test_any_sequence_of_pairs_is_taken(folder, pairs):
-    with classifier.Classifier(folder.path) as model:
-        expected = model.classify(pairs)
-        objects = np.empty(len(pairs), object)
-        objects[:] = pairs
-        for given in (
-            tuple(pairs),
-            [list(pair) for pair in pairs],
-            (pair for pair in pairs),
-            np.array(pairs),
-            objects,
-            Series(pairs),
-            zip(*zip(*pairs)),
-        ):
-            assert_same_answers(model.classify(given), expected)
-        for empty in ([], (), iter([]), np.zeros([0, 2], str), Series([])):
-            assert model.classify(empty) == []
+def test_any_sequence_of_pairs_is_taken(of_pairs, pairs):
+    expected = of_pairs.classify(pairs)
+    objects = np.empty(len(pairs), object)
+    objects[:] = pairs
+    for given in (
+        tuple(pairs),
+        [list(pair) for pair in pairs],
+        (pair for pair in pairs),
+        np.array(pairs),
+        objects,
+        Series(pairs),
+        zip(*zip(*pairs)),
+    ):
+        assert_same_answers(of_pairs.classify(given), expected)
+    for empty in ([], (), iter([]), np.zeros([0, 2], str), Series([])):
+        assert of_pairs.classify(empty) == []
 
 
 @pytest.mark.parametrize(
@@ -168,9 +182,9 @@ def test_any_sequence_of_pairs_is_taken(folder, pairs):
         ([()], ValueError, "is tuple with 0 members"),
     ],
 )
-def test_what_are_no_pairs_is_refused(folder, given, error, message):
-    with classifier.Classifier(folder.path) as model, pytest.raises(error, match=message) as caught:
-        model.classify(given)
+def test_what_are_no_pairs_is_refused(of_pairs, given, error, message):
+    with pytest.raises(error, match=message) as caught:
+        of_pairs.classify(given)
     assert str(caught.value).startswith("lcqmc_pair: classify takes a list of (text, text)")
 
 
@@ -188,26 +202,25 @@ def test_what_are_no_pairs_is_refused(folder, given, error, message):
         (np.array([1.5]), TypeError, "number 0, from 0, is float64"),
     ],
 )
-def test_what_are_no_texts_is_refused(tmp_path, given, error, message):
-    folder = write_stage(tmp_path / "out", "successor")
-    folder.write_json("run.json", dict(folder.definition(), task_name="sst-2"))
-    with classifier.Classifier(folder.path) as model:
-        with pytest.raises(error, match=message):
-            model.classify(given)
-        texts = ["手机坏了", "电脑"]
-        expected = model.classify(texts)
-        for fine in (np.array(texts), Series(texts), iter(texts)):
-            assert_same_answers(model.classify(fine), expected)
+def test_what_are_no_texts_is_refused(of_texts, given, error, message):
+    with pytest.raises(error, match=message):
+        of_texts.classify(given)
+
+
+def test_any_sequence_of_texts_is_taken(of_texts):
+    texts = ["手机坏了", "电脑"]
+    expected = of_texts.classify(texts)
+    for given in (np.array(texts), Series(texts), iter(texts), tuple(texts)):
+        assert_same_answers(of_texts.classify(given), expected)
 
 
 @pytest.mark.parametrize(
     "batch_size, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (None, TypeError)]
 )
-def test_a_batch_has_a_number_of_pairs(folder, pairs, batch_size, error):
-    with classifier.Classifier(folder.path) as model:
-        with pytest.raises(error, match="batch_size is an int of at least 1, not"):
-            model.classify(pairs, batch_size=batch_size)
-        assert len(model.classify(pairs, batch_size=np.int64(8))) == len(pairs)
+def test_a_batch_has_a_number_of_pairs(of_pairs, pairs, batch_size, error):
+    with pytest.raises(error, match="batch_size is an int of at least 1, not"):
+        of_pairs.classify(pairs, batch_size=batch_size)
+    assert len(of_pairs.classify(pairs, batch_size=np.int64(8))) == len(pairs)
 
 
 def test_bert_s_own_tokens_in_a_text_are_text(folder):

@@ -357,11 +357,11 @@ def write_hugging_face_bert(folder, bert):
 
 def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatch, capsys, caplog):
     write_hugging_face_bert(trained / "hugging_face", trained / "bert")
-    line = "--do_train --finetune_pre --stage_0_outputdir=out_hf " + COMMON
+    line = "--do_train --finetune_pre --stage_0_outputdir=out_hf --do_lower_case " + COMMON
     line = line.replace("bert_pretrained_model=bert", "bert_pretrained_model=hugging_face")
     command(line, trained, monkeypatch)
     assert "weights from hugging_face/model.safetensors" in caplog.text
-    assert "tokenizer_config.json says do_lower_case = false, this command has" in caplog.text
+    assert "tokenizer_config.json says do_lower_case = false, this run has" in caplog.text
     for name in ("bert_config.json", "vocab.txt", "best", "last"):
         held, expected = trained / "out_hf" / name, trained / "out_0" / name
         if held.is_dir():

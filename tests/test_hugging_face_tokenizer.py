@@ -1,11 +1,13 @@
 """The huggingface export's tokenizer.json, read by the tokenizers package, against ours."""
 
 import json
+import os
 import random
 
 import pytest
 
 import tokenization
+from conftest import ROOT
 from theseus.errors import UserError
 from theseus.export import hugging_face_tokenizer
 from theseus.inputs import input_pipeline
@@ -40,10 +42,11 @@ def write(folder, tokenizer, **changes):
 
 
 def random_texts(count):
+    """Returns texts of letters, marks, white space, control characters and sigmas."""
     chooser = random.Random(5)
     pool = [chr(c) for c in (*range(0x250), *range(0x300, 0x400), *range(0x2000, 0x2070))]
     pool += "手机豈\U0002b820\ufeff\ufffd\ue000\u0378\U000e0001\u1680\u3000" * 3 + "ΣσςΑ.'" * 40
-    return ["".join(chooser.choices(pool, k=chooser.randint(1, 25))) for _ in range(3000)]
+    return ["".join(chooser.choices(pool, k=chooser.randint(1, 25))) for _ in range(count)]
 
 
 def test_every_text_has_the_programs_tokens(folder, tokenizer):
@@ -127,3 +130,20 @@ def test_transformers_reads_the_same(folder, tokenizer, length):
         assert len(found["input_ids"][number]) == len(ids)
         if length == 15:
             assert found["input_ids"][number] == ids
+
+
+def test_the_documents_way_cuts_a_pair_as_bert_does(folder, tokenizer):
+    with open(os.path.join(ROOT, "docs", "hugging_face.md"), encoding="utf-8") as reader:
+        program = reader.read().split("```python\n")[1].split("```")[0]
+    names = {}
+    program = program.replace("export/huggingface", str(folder))
+    exec(program, names)
+    for length in (15, 16):
+        for a in range(15):
+            for b in range(15):
+                texts = "a " * a, "b " * b
+                tokens = [tokenizer.tokenize(text) for text in texts]
+                expected, length_a = input_pipeline.encode_texts(*tokens, length)
+                found = names["encode"](*texts, length)
+                assert found.tokens == expected
+                assert sum(found.type_ids) == len(expected) - length_a

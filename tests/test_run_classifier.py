@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -724,3 +725,32 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
     assert (status, output) == (1, "")
     meant = "run_classifier.py: 'suc_layers' is no flag; did you mean --suc_layers=6?\n"
     assert errors == meant
+
+
+def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, caplog):
+    bert = tmp_path / "cased"
+    shutil.copytree(str(small / "bert"), str(bert))
+    (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    common = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=%s" % bert)
+    common = common.replace("data_dir=data", "data_dir=%s" % (small / "data"))
+    common += " --max_train_examples=32 "
+    command("--do_train --finetune_pre " + common, tmp_path, monkeypatch)
+    assert "the case is kept: " in caplog.text
+    assert read_json(tmp_path, "out_0", "run.json")["do_lower_case"] is False
+
+    (tmp_path / "x.txt").write_text("Apple Paris\tLondon\n", encoding="utf-8")
+    (bert / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    line = "--finetune_pre --do_predict --predict_file=x.txt " + common
+    command(line, tmp_path, monkeypatch)
+    assert "x.txt: 100.0% of its tokens are [UNK]" in caplog.text
+    assert "Apple, Paris, London" in caplog.text
+    assert "--do_lower_case: out_0 holds a run with False, this command has True" in refused(
+        line + " --do_lower_case", tmp_path, monkeypatch
+    )
+
+    line = "--do_train --init_checkpoint=out_0 " + common
+    command(line + " --stage_1_outputdir=a", tmp_path, monkeypatch)
+    assert read_json(tmp_path, "a", "run.json")["do_lower_case"] is False
+    command(line + " --stage_1_outputdir=b --do_lower_case", tmp_path, monkeypatch)
+    assert read_json(tmp_path, "b", "run.json")["do_lower_case"] is True
+    assert "--do_lower_case=true: out_0 was trained with false" in caplog.text

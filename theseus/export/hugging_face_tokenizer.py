@@ -103,14 +103,21 @@ def check_tokens(path, tokenizer, pairs, max_seq_length):
     Raises:
       UserError: a text has other tokens, or is cut otherwise than transformers cuts.
     """
-    encode = _reader(path, max_seq_length)
-    if encode is None:
+    readers = _readers(path, max_seq_length)
+    if not readers:
         return None
     hard = [text for short in HARD_TEXTS for text in (short, "a " + short + short, short + " b")]
     others = [None] * len(hard) if pairs and pairs[0][1] is None else hard[::-1]
     pairs = list(zip(hard, others)) + list(pairs)
+    for encode in readers:
+        cut_otherwise = _cut_otherwise(tokenizer, pairs, encode(pairs), max_seq_length)
+    return len(pairs), cut_otherwise
+
+
+def _cut_otherwise(tokenizer, pairs, encoded, max_seq_length):
+    """Returns the pairs that are cut at another place; see `check_tokens`."""
     cut_otherwise = []
-    for (text_a, text_b), found in zip(pairs, encode(pairs)):
+    for (text_a, text_b), found in zip(pairs, encoded):
         tokens = [None if text is None else tokenizer.tokenize(text) for text in (text_a, text_b)]
         expected = input_pipeline.encode_texts(tokens[0], tokens[1], max_seq_length)
         if found == _ids(tokenizer, expected):
@@ -121,7 +128,7 @@ def check_tokens(path, tokenizer, pairs, max_seq_length):
                 "left out" % ascii((text_a, text_b))
             )
         cut_otherwise.append((text_a, text_b))
-    return len(pairs), cut_otherwise
+    return cut_otherwise
 
 
 def _ids(tokenizer, encoded):
@@ -145,13 +152,10 @@ def _cut_there(tokens_a, tokens_b, max_seq_length):
     return input_pipeline.encode_texts(tokens_a, tokens_b, max_seq_length)
 
 
-def _reader(path, max_seq_length):
-    """Returns a function from pairs to a list of (ids, segment ids); None: it takes a package."""
-    if importlib.util.find_spec("transformers"):
-        return _reader_of_transformers(path, max_seq_length)
-    if importlib.util.find_spec("tokenizers"):
-        return _reader_of_tokenizers(path, max_seq_length)
-    return None
+def _readers(path, max_seq_length):
+    """Returns functions from pairs to a list of (ids, segment ids), one for each package."""
+    makers = [("transformers", _reader_of_transformers), ("tokenizers", _reader_of_tokenizers)]
+    return [make(path, max_seq_length) for name, make in makers if importlib.util.find_spec(name)]
 
 
 def _reader_of_transformers(path, max_seq_length):

@@ -195,7 +195,12 @@ flags.DEFINE_enum(
     "Of the products and the values between layers; weights, layer norm, softmax and loss are "
     "float32. Unset: float32 for training; for the rest, that of training.",
 )
-flags.DEFINE_bool("do_lower_case", True, "Lower the case and strip accents.")
+flags.DEFINE_bool(
+    "do_lower_case",
+    None,
+    "Lower the case and strip accents. Unset: as the stage's folder says; for a pretrained BERT as "
+    "its tokenizer's files say, or its vocabulary.",
+)
 flags.DEFINE_integer("log_steps", 50, "Steps between two lines of the log.", lower_bound=1)
 flags.DEFINE_integer(
     "save_checkpoints_steps", None, "Save every so many steps too. Unset: not.", lower_bound=1

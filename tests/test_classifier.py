@@ -95,6 +95,148 @@ def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
     assert (status, output) == (0, "True True\n"), errors
 
 
+class Series(object):
+    """As pandas.Series: iterable, of one dimension, with no truth value."""
+
+    ndim = 1
+
+    def __init__(self, values):
+        self.values = values
+
+    def __iter__(self):
+        return iter(self.values)
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+class Table(Series):
+    """As pandas.DataFrame, which gives the names of its columns."""
+
+    ndim = 2
+
+
+@pytest.fixture(scope="module")
+def of_pairs(folder):
+    with classifier.Classifier(folder.path) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def of_texts(tmp_path_factory):
+    """A Classifier of single texts."""
+    folder = write_stage(tmp_path_factory.mktemp("of_texts") / "out", "successor")
+    folder.write_json("run.json", dict(folder.definition(), task_name="sst-2"))
+    with classifier.Classifier(folder.path) as model:
+        yield model
+
+
+def assert_same_answers(found, expected):
+    assert [label for label, _ in found] == [label for label, _ in expected]
+    np.testing.assert_allclose([p for _, p in found], [p for _, p in expected], atol=1e-5)
+
+
+def test_any_sequence_of_pairs_is_taken(of_pairs, pairs):
+    expected = of_pairs.classify(pairs)
+    objects = np.empty(len(pairs), object)
+    objects[:] = pairs
+    for given in (
+        tuple(pairs),
+        [list(pair) for pair in pairs],
+        (pair for pair in pairs),
+        np.array(pairs),
+        objects,
+        Series(pairs),
+        zip(*zip(*pairs)),
+    ):
+        assert_same_answers(of_pairs.classify(given), expected)
+    for empty in ([], (), iter([]), np.zeros([0, 2], str), Series([])):
+        assert of_pairs.classify(empty) == []
+
+
+@pytest.mark.parametrize(
+    "given, error, message",
+    [
+        ("手机", TypeError, r"takes a list of \(text, text\), not str '手机'"),
+        (b"ab", TypeError, "not bytes b'ab'"),
+        (None, TypeError, "not NoneType None"),
+        (5, TypeError, "not int 5"),
+        ({"a": "b"}, TypeError, "not dict"),
+        ({("a", "b")}, TypeError, "not set"),
+        (("手机", "电脑"), TypeError, "number 0, from 0, is str '手机'"),
+        (["ab", "cd"], TypeError, "number 0, from 0, is str 'ab'"),
+        (np.array(["ab", "cd"]), TypeError, "number 0, from 0, is str_ "),
+        (np.array("ab"), TypeError, "not a ndarray of 0 dimensions"),
+        (np.full([1, 2, 2], "a"), TypeError, "not a ndarray of 3 dimensions"),
+        (Table(["a1", "b1"]), TypeError, "number 0, from 0, is str 'a1'"),
+        ([("a", "b"), None], TypeError, "number 1, from 0, is NoneType None"),
+        ([("a", "b"), 5], TypeError, "number 1, from 0, is int 5"),
+        ([("a", None)], TypeError, "number 0, from 0, is a pair with NoneType None"),
+        ([(float("nan"), "a")], TypeError, "is a pair with float nan"),
+        ([(b"a", b"b")], TypeError, "is a pair with bytes b'a'"),
+        ([["a", ["b"]]], TypeError, "is a pair with list"),
+        ([{"a": 1, "b": 2}], TypeError, "is dict"),
+        ([{"a", "b"}], TypeError, "is set"),
+        ([("a",)], ValueError, "number 0, from 0, is tuple with 1 members"),
+        ([("a", "b"), ("a", "b", "c")], ValueError, "number 1, from 0, is tuple with 3 members"),
+        ([()], ValueError, "is tuple with 0 members"),
+    ],
+)
+def test_what_are_no_pairs_is_refused(of_pairs, given, error, message):
+    with pytest.raises(error, match=message) as caught:
+        of_pairs.classify(given)
+    assert str(caught.value).startswith("lcqmc_pair: classify takes a list of (text, text)")
+
+
+@pytest.mark.parametrize(
+    "given, error, message",
+    [
+        ("手机坏了", TypeError, "sst-2: classify takes a list of texts, not str '手机坏了'"),
+        (None, TypeError, "not NoneType"),
+        ([None], TypeError, "number 0, from 0, is NoneType None"),
+        (["a", b"b"], TypeError, "number 1, from 0, is bytes"),
+        ([("a", "b")], TypeError, "number 0, from 0, is tuple"),
+        ([["a"]], TypeError, "number 0, from 0, is list"),
+        (np.array([["a"]]), TypeError, "not a ndarray of 2 dimensions"),
+        (Table(["text"]), TypeError, "not a Table of 2 dimensions"),
+        (np.array([1.5]), TypeError, "number 0, from 0, is float64"),
+    ],
+)
+def test_what_are_no_texts_is_refused(of_texts, given, error, message):
+    with pytest.raises(error, match=message):
+        of_texts.classify(given)
+
+
+def test_any_sequence_of_texts_is_taken(of_texts):
+    texts = ["手机坏了", "电脑"]
+    expected = of_texts.classify(texts)
+    for given in (np.array(texts), Series(texts), iter(texts), tuple(texts)):
+        assert_same_answers(of_texts.classify(given), expected)
+
+
+@pytest.mark.parametrize(
+    "batch_size, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (None, TypeError)]
+)
+def test_a_batch_has_a_number_of_pairs(of_pairs, pairs, batch_size, error):
+    with pytest.raises(error, match="batch_size is an int of at least 1, not"):
+        of_pairs.classify(pairs, batch_size=batch_size)
+    assert len(of_pairs.classify(pairs, batch_size=np.int64(8))) == len(pairs)
+
+
+def test_bert_s_own_tokens_in_a_text_are_text(folder):
+    """From outside only [UNK] can come in, for what the vocabulary does not have."""
+    with trained_model.load(folder) as trained:
+        task = tasks.TASKS["lcqmc_pair"]
+        text = "[SEP]手[MASK][CLS]机[PAD] [sep] [ SEP ]"
+        encoded = input_pipeline.encode_examples(
+            [reading.Example(text, text, None)], task, trained.tokenizer, 128
+        )
+        tokens = trained.tokenizer.convert_ids_to_tokens(encoded.ids)
+    assert tokens.count("[CLS]") == 1 and tokens.count("[SEP]") == 2
+    assert not {"[MASK]", "[PAD]"}.intersection(tokens)
+    assert [token for token in tokens if token in "手机"] == ["手", "机"] * 2
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="model; give a stage's output folder, or an export's"):
         classifier.Classifier(str(tmp_path))

@@ -63,26 +63,95 @@ def test_tokenizer_json_stands_in_for_vocab_txt(tmp_path):
     assert pretrained.find_vocab(str(tmp_path)).endswith("vocab.txt")
 
 
+# --- Case ---
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]", "<S>", "<T>"]
+UNCASED = ["the", "apple", "##ing", "caf", "a", "手", "1"]
+CASED = ["the", "apple", "##ing", "Apple", "Paris", "a", "手", "1"]
+RUSSIAN = ["москва", "Москва", "##ва"]
+CHINESE = ["手", "机", "##手"]
+# As in data/tiny_bert: capitals that stand alone, of a text that was lowered.
+LETTERS = CHINESE + list("abcABC")
+
+
+def write_vocab(folder, tokens):
+    (folder / "vocab.txt").write_text("\n".join(SPECIAL + tokens) + "\n", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
-    "content, do_lower_case, is_warned_of",
+    "tokens, is_lowered",
+    [(UNCASED, True), (CASED, False), (RUSSIAN, False), (CHINESE, True), (LETTERS, True)],
+)
+def test_the_vocabulary_tells_whether_the_case_is_lowered(tmp_path, tokens, is_lowered):
+    write_vocab(tmp_path, tokens)
+    case = pretrained.find_case(str(tmp_path))
+    assert (case.is_lowered, case.warning) == (is_lowered, None)
+    assert "of the words of %s" % (tmp_path / "vocab.txt") in case.reason
+
+
+@pytest.mark.parametrize(
+    "normalizer, is_lowered",
     [
-        ('{"do_lower_case": false}', True, True),
-        ('{"do_lower_case": true}', False, True),
-        ('{"do_lower_case": false}', False, False),
-        ('{"model_max_length": 512}', False, False),
-        ("damaged", True, False),
-        (None, True, False),
+        ({"type": "BertNormalizer", "lowercase": True}, True),
+        ({"type": "BertNormalizer", "lowercase": False}, False),
+        ({"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}, True),
+        (
+            {"type": "Sequence", "normalizers": [{"type": "BertNormalizer", "lowercase": False}]},
+            False,
+        ),
+        ({"type": "NFD"}, None),
+        (None, None),
+        ("damaged", None),
     ],
 )
-def test_a_tokenizer_that_lowers_the_case_otherwise_is_warned_of(
-    tmp_path, content, do_lower_case, is_warned_of
+def test_a_tokenizer_json_tells_it_before_the_vocabulary(tmp_path, normalizer, is_lowered):
+    for tokens, by_vocabulary in ((LETTERS, True), (CASED, False)):
+        write_vocab(tmp_path, tokens)
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": normalizer}))
+        case = pretrained.find_case(str(tmp_path))
+        assert case.is_lowered == (by_vocabulary if is_lowered is None else is_lowered)
+        assert ("tokenizer.json says do_lower_case" in case.reason) == (is_lowered is not None)
+
+
+@pytest.mark.parametrize(
+    "content, tokens, is_lowered, is_warned_of",
+    [
+        ('{"do_lower_case": false}', CASED, False, False),
+        ('{"do_lower_case": true}', UNCASED, True, False),
+        ('{"do_lower_case": false}', LETTERS, False, False),
+        # Each capital would be [UNK]; so google-bert/bert-base-chinese, which was lowered.
+        ('{"do_lower_case": false}', UNCASED, True, True),
+        ('{"do_lower_case": false}', CHINESE, False, False),
+        ('{"do_lower_case": true}', CASED, True, True),
+        ('{"do_lower_case": "no"}', CASED, False, False),
+        ("[]", CASED, False, False),
+        ("damaged", UNCASED, True, False),
+    ],
+)
+def test_a_tokenizer_config_tells_it_unless_the_vocabulary_has_no_capitals(
+    tmp_path, content, tokens, is_lowered, is_warned_of
 ):
-    if content:
-        (tmp_path / "tokenizer_config.json").write_text(content)
-    warning = pretrained.case_contradiction(str(tmp_path), do_lower_case)
-    assert (warning is not None) == is_warned_of
-    if warning:
-        assert "\n" not in warning and "--do_lower_case=%s" % str(do_lower_case).lower() in warning
+    write_vocab(tmp_path, tokens)
+    other = {"normalizer": {"type": "BertNormalizer", "lowercase": not is_lowered}}
+    if "do_lower_case" in content and '"no"' not in content:
+        (tmp_path / "tokenizer.json").write_text(json.dumps(other))
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    case = pretrained.find_case(str(tmp_path))
+    assert (case.is_lowered, case.warning is not None) == (is_lowered, is_warned_of)
+    assert "\n" not in case.reason + (case.warning or "")
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("content", ['{"do_lower_case": false}', '{"do_lower_case": true}', "{}"])
+def test_what_is_given_is_obeyed_and_a_contradiction_warned_of(tmp_path, content, given):
+    write_vocab(tmp_path, CASED)
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    found = pretrained.find_case(str(tmp_path)).is_lowered
+    case = pretrained.find_case(str(tmp_path), given)
+    assert case.is_lowered == given
+    if given != found:
+        assert "--do_lower_case=%s" % str(given).lower() in case.warning
+    assert case.warning or given == found
 
 
 # --- The hub ---

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,11 +331,11 @@ def write_hugging_face_bert(folder, bert):
 
 def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatch, capsys, caplog):
     write_hugging_face_bert(trained / "hugging_face", trained / "bert")
-    line = "--do_train --finetune_pre --stage_0_outputdir=out_hf " + COMMON
+    line = "--do_train --finetune_pre --stage_0_outputdir=out_hf --do_lower_case " + COMMON
     line = line.replace("bert_pretrained_model=bert", "bert_pretrained_model=hugging_face")
     command(line, trained, monkeypatch)
     assert "weights from hugging_face/model.safetensors" in caplog.text
-    assert "tokenizer_config.json says do_lower_case = false, this command has" in caplog.text
+    assert "tokenizer_config.json says do_lower_case = false, this run has" in caplog.text
     for name in ("bert_config.json", "vocab.txt", "best", "last"):
         held, expected = trained / "out_hf" / name, trained / "out_0" / name
         if held.is_dir():
@@ -697,3 +698,32 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
     assert (status, output) == (1, "")
     meant = "run_classifier.py: 'suc_layers' is no flag; did you mean --suc_layers=6?\n"
     assert errors == meant
+
+
+def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, caplog):
+    bert = tmp_path / "cased"
+    shutil.copytree(str(small / "bert"), str(bert))
+    (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    common = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=%s" % bert)
+    common = common.replace("data_dir=data", "data_dir=%s" % (small / "data"))
+    common += " --max_train_examples=32 "
+    command("--do_train --finetune_pre " + common, tmp_path, monkeypatch)
+    assert "the case is kept: " in caplog.text
+    assert read_json(tmp_path, "out_0", "run.json")["do_lower_case"] is False
+
+    (tmp_path / "x.txt").write_text("Apple Paris\tLondon\n", encoding="utf-8")
+    (bert / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    line = "--finetune_pre --do_predict --predict_file=x.txt " + common
+    command(line, tmp_path, monkeypatch)
+    assert "x.txt: 100.0% of its tokens are [UNK]" in caplog.text
+    assert "Apple, Paris, London" in caplog.text
+    assert "--do_lower_case: out_0 holds a run with False, this command has True" in refused(
+        line + " --do_lower_case", tmp_path, monkeypatch
+    )
+
+    line = "--do_train --init_checkpoint=out_0 " + common
+    command(line + " --stage_1_outputdir=a", tmp_path, monkeypatch)
+    assert read_json(tmp_path, "a", "run.json")["do_lower_case"] is False
+    command(line + " --stage_1_outputdir=b --do_lower_case", tmp_path, monkeypatch)
+    assert read_json(tmp_path, "b", "run.json")["do_lower_case"] is True
+    assert "--do_lower_case=true: out_0 was trained with false" in caplog.text

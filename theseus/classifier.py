@@ -1,5 +1,8 @@
 """A trained model for use from Python, as a stage's folder or an export holds it."""
 
+import collections.abc
+import numbers
+
 import tensorflow.compat.v1 as tf
 
 from theseus.checkpoints import pretrained
@@ -61,17 +64,22 @@ class Classifier(object):
         """Predicts the label of each pair, or of each text where the task is over single ones.
 
         Args:
-          pairs: list of (text, text), str; or of a text, str.
-          batch_size: int, pairs that are computed at a time.
+          pairs: iterable, such as a list, of (text, text), str; or of a text, str.
+          batch_size: int, at least 1, pairs that are computed at a time.
 
         Returns:
           List of (label, probabilities), in the order of the pairs: the label, str, and a
           float for each of `labels`. For regression the label is a float, and there are no
           probabilities.
+
+        Raises:
+          TypeError: `pairs` is none of them, such as one text alone; or batch_size no int.
+          ValueError: a pair has not two texts; or batch_size is below 1.
         """
-        if not pairs:
+        _refuse_batch_size(batch_size)
+        rows = self._examples(pairs)
+        if not rows:
             return []
-        rows = [self._example(pair) for pair in pairs]
         encoded = input_pipeline.encode_examples(
             rows, self._task, self._tokenizer, self._max_seq_length
         )
@@ -81,11 +89,21 @@ class Classifier(object):
         found = metrics.probabilities(logits)
         return [(self.labels[row.argmax()], row.tolist()) for row in found]
 
-    def _example(self, pair):
-        if self._task.num_texts == 1:
-            return reading.Example(pair, None, None)
-        text_a, text_b = pair
-        return reading.Example(text_a, text_b, None)
+    def _examples(self, pairs):
+        """Returns what `classify` was given as a list of reading.Example."""
+        takes = "%s: classify takes a list of %s" % (
+            self._task.name,
+            "texts" if self._task.num_texts == 1 else "(text, text)",
+        )
+        # A dict or a set has members too, but in no order, or not these.
+        if isinstance(pairs, _NO_LISTS) or not hasattr(pairs, "__iter__"):
+            raise TypeError("%s, not %s" % (takes, _describe(pairs)))
+        # A table of pandas gives the names of its columns, an array of no dimension nothing.
+        dimensions = getattr(pairs, "ndim", 1)
+        if dimensions == 0 or dimensions > self._task.num_texts:
+            raise TypeError("%s, not a %s" % (takes, _kind(pairs)))
+        check = _one_text if self._task.num_texts == 1 else _two_texts
+        return [check(takes, number, row) for number, row in enumerate(pairs)]
 
     @property
     def labels(self):
@@ -102,6 +120,49 @@ class Classifier(object):
 
     def __exit__(self, *_):
         self.close()
+
+
+_NO_LISTS = (str, bytes, bytearray, collections.abc.Mapping, collections.abc.Set)
+
+
+def _one_text(takes, number, row):
+    """Returns the Example of what is to be a text; TypeError where it is none."""
+    if not isinstance(row, str):
+        raise TypeError("%s; number %d, from 0, is %s" % (takes, number, _describe(row)))
+    return reading.Example(str(row), None, None)
+
+
+def _two_texts(takes, number, row):
+    """Returns the Example of what is to be a pair of texts; see Classifier.classify."""
+    place = "%s; number %d, from 0, is" % (takes, number)
+    if isinstance(row, _NO_LISTS) or not hasattr(row, "__len__") or getattr(row, "ndim", 1) != 1:
+        raise TypeError("%s %s" % (place, _describe(row)))
+    texts = list(row)
+    if len(texts) != 2:
+        raise ValueError("%s %s with %d members" % (place, type(row).__name__, len(texts)))
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError("%s a pair with %s" % (place, _describe(text)))
+    return reading.Example(str(texts[0]), str(texts[1]), None)
+
+
+def _refuse_batch_size(batch_size):
+    if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral):
+        raise TypeError("batch_size is an int of at least 1, not %s" % _describe(batch_size))
+    if batch_size < 1:
+        raise ValueError("batch_size is an int of at least 1, not %d" % batch_size)
+
+
+def _kind(value):
+    dimensions = getattr(value, "ndim", None)
+    name = type(value).__name__
+    return name if dimensions is None else "%s of %d dimensions" % (name, dimensions)
+
+
+def _describe(value):
+    """Returns what a message says of a value that is none of what is taken."""
+    text = " ".join(repr(value).split())
+    return "%s %s" % (type(value).__name__, text if len(text) <= 40 else text[:40] + "...")
 
 
 def _run_closed(_):

@@ -92,21 +92,103 @@ def find_vocab(folder):
     return path
 
 
-def case_contradiction(folder, do_lower_case):
-    """Returns a warning, str, where the folder's tokenizer lowers the case otherwise; or None."""
+# From which share of a vocabulary's words with capitals on it is a cased one: of Google's cased
+# ones a third has some, of the uncased and the Chinese ones less than one in a thousand.
+_CASED_SHARE, _UNCASED_SHARE = 0.05, 0.005
+
+Case = collections.namedtuple("Case", "is_lowered reason warning")
+"""Whether a BERT's texts are lower-cased.
+
+Fields:
+  is_lowered: bool.
+  reason: str, what it was found by.
+  warning: str, what speaks against it, or of what is done otherwise here; or None.
+"""
+
+
+def find_case(folder, given=None):
+    """Finds out whether a pretrained BERT wants its texts lower-cased.
+
+    What its tokenizer's files say counts first, unless they keep capitals that the vocabulary
+    has not: each word with one would be [UNK] (bert-base-chinese says so). Then the vocabulary.
+
+    Args:
+      folder: a pretrained BERT's folder.
+      given: bool, what the user says, which is obeyed; None: nothing.
+
+    Returns:
+      A Case.
+
+    Raises:
+      UserError: the folder has no vocabulary, or none that can be read.
+    """
+    path, says = _case_of_tokenizer(folder)
+    vocab_file = find_vocab(folder)
+    words, capitals = _capital_shares(tokenization.load_vocab(vocab_file))
+    said = "%s says do_lower_case = %s" % (path, str(says).lower())
+    has = "%.1f%% of the words of %s have capitals" % (100 * words, vocab_file)
+    lacks_capitals = capitals is not None and capitals < _UNCASED_SHARE
+    if says is None:
+        found = Case(words < _CASED_SHARE, has, None)
+    elif not says and lacks_capitals:
+        found = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+    else:
+        unused = says and words >= _CASED_SHARE
+        found = Case(says, said, "%s, but %s, which no text gets" % (said, has) if unused else None)
+    if given is None or given == found.is_lowered:
+        return found
+    warning = "%s, this run has --do_lower_case=%s" % (found.reason, str(given).lower())
+    return Case(given, "--do_lower_case", warning)
+
+
+def _capital_shares(vocab):
+    """Returns how many of a vocabulary's tokens have capitals.
+
+    Returns:
+      (share, share): of the words, which have two letters with case or more, 0 where there are
+      none; and of all tokens with such a letter, None where there are none.
+    """
+    tokens = [token for token in vocab if not re.match(r"[\[<].*[\]>]$", token)]
+    cased = [token for token in tokens if token.lower() != token.upper()]
+    words = [token for token in cased if sum(c.lower() != c.upper() for c in token) > 1]
+    shares = [
+        sum(token != token.lower() for token in some) / len(some) if some else None
+        for some in (words, cased)
+    ]
+    return shares[0] or 0.0, shares[1]
+
+
+def _case_of_tokenizer(folder):
+    """Returns (path, bool): what says whether a folder's tokenizer lowers the case, and what."""
     path = os.path.join(folder, "tokenizer_config.json")
+    says = _read_object(path).get("do_lower_case")
+    if isinstance(says, bool):
+        return path, says
+    path = os.path.join(folder, "tokenizer.json")
+    return path, _lowers(_read_object(path).get("normalizer"))
+
+
+def _lowers(normalizer):
+    """Returns whether a tokenizer.json's normalizer lowers the case; None: it does not say."""
+    if not isinstance(normalizer, dict):
+        return None
+    if isinstance(normalizer.get("lowercase"), bool):
+        return normalizer["lowercase"]
+    parts = normalizer.get("normalizers")
+    if isinstance(parts, list):
+        found = [_lowers(part) for part in parts]
+        return True if True in found else False if False in found else None
+    return True if normalizer.get("type") == "Lowercase" else None
+
+
+def _read_object(path):
+    """Returns the dict of a JSON file; an empty one where there is none, or another value."""
     try:
         with io.open(path, encoding="utf-8") as reader:
-            held = json.load(reader).get("do_lower_case")
-    except (OSError, ValueError, AttributeError):
-        return None  # Nothing else is read from it.
-    if not isinstance(held, bool) or held == do_lower_case:
-        return None
-    return "%s says do_lower_case = %s, this command has --do_lower_case=%s" % (
-        path,
-        str(held).lower(),
-        str(do_lower_case).lower(),
-    )
+            held = json.load(reader)
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def _first_existing(folder, names):

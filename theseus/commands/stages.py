@@ -25,7 +25,7 @@ from theseus.commands import starting_point
 from theseus.errors import UserError
 from theseus.export import export_successor
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import input_pipeline, reading, tasks, unknown_words
 from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
 from theseus.session import check_precision, new_session
 from theseus.training import training
@@ -78,6 +78,8 @@ class Command(object):
         self.folder = StageFolder(getattr(options, flag), flag)
         self.padded_length = options.max_seq_length if options.pad_to_max_length else None
         self.task = self._find_task()
+        if options.do_lower_case is None:
+            options.do_lower_case = (self.folder.definition() or {}).get("do_lower_case")
 
     def run(self):
         """Carries out the verbs of the command line, in their order."""
@@ -94,6 +96,7 @@ class Command(object):
         start = None
         if self.options.do_train:
             start = starting_point.find_start(self.options, self.stage, self.task)
+            self.options.do_lower_case = start.do_lower_case
         else:
             self.folder.best_checkpoint()
         with self.folder.locked() if self._writes() else contextlib.nullcontext():
@@ -156,16 +159,23 @@ class Command(object):
     def _train_data(self, tokenizer, definition):
         """Returns the training pairs encoded, from the cache where they were encoded before."""
 
-        def encode():
+        def read():
             count = self.options.max_train_examples
-            sample = reading.sample_examples(self._read_split("train"), count)
-            return self._encode(sample, tokenizer)
+            return reading.sample_examples(self._read_split("train"), count)
 
-        if not self.options.cache_dir:
-            return encode()
-        content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS]
-        name = hash_text(json.dumps(content)) + ".npz"
-        return input_pipeline.through_cache(os.path.join(self.options.cache_dir, name), encode)
+        def encode():
+            return self._encode(read(), tokenizer)
+
+        if self.options.cache_dir:
+            content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS]
+            path = os.path.join(self.options.cache_dir, hash_text(json.dumps(content)) + ".npz")
+            encoded = input_pipeline.through_cache(path, encode)
+        else:
+            encoded = encode()
+        unknown = unknown_words.UnknownWords(tokenizer)
+        unknown.add(encoded, read)
+        _warn_of(unknown, "train")
+        return encoded
 
     def _train_on(self, train_data, dev_data, settings, start, definition):
         """Builds the graph, claims the folder once the weights fit, and trains."""
@@ -325,14 +335,17 @@ class Command(object):
         """Yields (Examples, EncodedExamples, logits) of one pool of a file after another."""
         rows = reading.iterate_examples(chosen.path, self.task, chosen.is_labelled)
         run = evaluation.runner(trained.session, trained.graph)
+        unknown = unknown_words.UnknownWords(trained.tokenizer)
         with evaluation.progress_bar(chosen.name, chosen.num_examples) as bar:
             for pool in input_pipeline.cut_into_pools(rows, batch_size):
                 encoded = self._encode(pool, trained.tokenizer)
+                unknown.add(encoded, lambda examples=pool: examples)
                 yield (
                     pool,
                     encoded,
                     evaluation.compute_logits(run, encoded, batch_size, self.padded_length, bar),
                 )
+        _warn_of(unknown, chosen.path)
 
     # --- Export ---
 
@@ -348,7 +361,9 @@ class Command(object):
         with self._trained_classifier("float32") as trained:
             dev_data = self._encode(dev_pairs, trained.tokenizer)
             batch_size = self.options.eval_batch_size
-            exporter = export_successor.Exporter(self.folder, trained, dev_data, batch_size)
+            exporter = export_successor.Exporter(
+                self.folder, trained, dev_data, batch_size, dev_pairs
+            )
             rows = [exporter.graph_row]
             try:
                 for name, path in paths.items():
@@ -415,6 +430,13 @@ class Command(object):
     def _encode(self, rows, tokenizer):
         length = self.options.max_seq_length
         return input_pipeline.encode_examples(rows, self.task, tokenizer, length)
+
+
+def _warn_of(unknown, name):
+    """Logs what UnknownWords say of a file."""
+    warning = unknown.warning(name)
+    if warning:
+        logging.warning("%s", warning)
 
 
 def _model_files(model):

@@ -14,13 +14,16 @@ from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
 
 Start = collections.namedtuple(
-    "Start", "model weights suc_init successor_start successor_weights", defaults=(None,) * 3
+    "Start",
+    "model weights do_lower_case suc_init successor_start successor_weights",
+    defaults=(None,) * 3,
 )
 """What training starts from.
 
 Fields:
   model: a pretrained.Model.
   weights: as weights.open_weights returns them.
+  do_lower_case: bool, as the command says, or as is found where it does not.
   suc_init: str, what the run's definition says of the successor's start; None: layer i
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
@@ -66,7 +69,22 @@ def _stage_start(source, options, stage, task):
             % (source.path, held, options.suc_layers, held, source.flag)
         )
     _refuse_other_labels(source, task)
-    return Start(read_trained_model(source, options), weights_lib.open_weights(prefix))
+    model = read_trained_model(source, options)
+    return Start(model, weights_lib.open_weights(prefix), _case_of_stage(source, options))
+
+
+def _case_of_stage(source, options):
+    """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
+    held, given = source.definition()["do_lower_case"], options.do_lower_case
+    if given in (None, held):
+        return held
+    logging.warning(
+        "--do_lower_case=%s: %s was trained with %s",
+        str(given).lower(),
+        source.path,
+        str(held).lower(),
+    )
+    return given
 
 
 def _refuse_other_labels(source, task):
@@ -85,11 +103,13 @@ def _plain_start(options):
     if not folder or not os.path.isdir(folder):
         folder = pretrained.local_folder(options.bert_pretrained_model)
     model = pretrained.read_model(folder, options.max_seq_length)
-    contradiction = pretrained.case_contradiction(folder, options.do_lower_case)
-    if contradiction:
-        logging.warning("%s", contradiction)
+    case = pretrained.find_case(folder, options.do_lower_case)
+    what = "lowered, and accents are stripped" if case.is_lowered else "kept"
+    logging.info("the case is %s: %s", what, case.reason)
+    if case.warning:
+        logging.warning("%s", case.warning)
     prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
-    return Start(model, weights_lib.open_weights(prefix))
+    return Start(model, weights_lib.open_weights(prefix), case.is_lowered)
 
 
 def _start_successor(start, options):

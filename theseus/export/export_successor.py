@@ -1,7 +1,7 @@
 """The evaluated model of a stage, alone, as other programs load it; each export checks itself.
 
 bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
-huggingface   config.json and model.safetensors, for transformers
+huggingface   config.json, model.safetensors and tokenizer.json, for transformers
 saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
 onnx          model.onnx, for ONNX runtimes; onnx_int8 with its products in 8 bits
 
@@ -35,7 +35,7 @@ import modeling_theseus
 from theseus.checkpoints import hugging_face_weights, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
-from theseus.export import exported
+from theseus.export import exported, hugging_face_tokenizer
 from theseus.inference import evaluation, metrics
 from theseus.inputs import input_pipeline, tasks
 from theseus.model import variable_names
@@ -158,7 +158,13 @@ def _write_hugging_face(plain, path):
     safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
     _write_json(path, "config.json", _hugging_face_config(plain))
     shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
-    _write_json(path, "tokenizer_config.json", _hugging_face_tokenizer(plain))
+    tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]
+    # In lines it would be longer than a small model.
+    _write_text(
+        path, "tokenizer.json", json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer))
+    )
+    config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
+    _write_json(path, "tokenizer_config.json", config)
 
 
 def _hugging_face_config(plain):
@@ -179,12 +185,40 @@ def _hugging_face_config(plain):
     return config
 
 
-def _hugging_face_tokenizer(plain):
-    return {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": plain.definition["do_lower_case"],
-        "model_max_length": plain.definition["max_seq_length"],
-    }
+def _tokenizer(plain):
+    return classifier.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+
+
+def _check_hugging_face_tokens(plain, path, pairs):
+    """Compares the tokens of an export with the program's; says what transformers cuts otherwise.
+
+    Args:
+      plain: the PlainClassifier.
+      path: folder of the export.
+      pairs: list of (text, text), or of (text, None), of dev.
+
+    Raises:
+      UserError: they are others.
+    """
+    length = plain.definition["max_seq_length"]
+    checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
+    if checked is None:
+        logging.info(
+            "huggingface: neither transformers nor tokenizers is installed: its tokens are not "
+            "checked"
+        )
+        return
+    count, cut_otherwise = checked
+    logging.info("huggingface: the tokens of %d texts or pairs were compared", count)
+    if cut_otherwise:
+        logging.warning(
+            "huggingface: where both texts of a pair are cut to an even --max_seq_length, "
+            "transformers keeps one token more of the second and one fewer of the first, if the "
+            "first is not the longer one: %d of the %d, such as %s",
+            len(cut_otherwise),
+            count,
+            ascii(cut_otherwise[-1]),
+        )
 
 
 def _read_hugging_face(path, session):
@@ -327,7 +361,7 @@ def refuse_missing_packages(names):
 class Exporter(object):
     """Exports one stage's model, and compares each export with the stage's own graph."""
 
-    def __init__(self, folder, trained, dev_data, batch_size):
+    def __init__(self, folder, trained, dev_data, batch_size, dev_pairs=()):
         """Runs the graph over the pairs that the exports are compared on.
 
         Args:
@@ -335,11 +369,15 @@ class Exporter(object):
           trained: its trained_model.TrainedModel.
           dev_data: labelled input_pipeline.EncodedExamples.
           batch_size: int, pairs in a batch where all of dev is evaluated.
+          dev_pairs: list of reading.Example of dev, by whose texts an export's own tokenizer is
+            checked.
         """
         self._plain = read_plain_classifier(folder)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
         self._batch_size = batch_size
+        longest = sorted(dev_pairs, key=_num_characters)[-NUM_CHECKED_PAIRS:]
+        self._checked_texts = [(pair.text_a, pair.text_b) for pair in longest]
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
         self._logits = _all_logits(self._graph, self._checked)
@@ -391,6 +429,8 @@ class Exporter(object):
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
                     "left out" % (path, difference, LARGEST_DIFFERENCE)
                 )
+            if name == "huggingface":
+                _check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
             size = _megabytes(temporary)
             return Row(path, difference, self._score(run), size, self._seconds(run))
 
@@ -415,6 +455,10 @@ class Exporter(object):
         description["largest_difference"] = row.difference
         description["dev_score"] = row.score
         return description
+
+
+def _num_characters(example):
+    return len(example.text_a) + len(example.text_b or "")
 
 
 def _all_logits(run, batches):
@@ -512,6 +556,10 @@ def _megabytes(path):
 
 
 def _write_json(path, name, value):
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    _write_text(path, name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def _write_text(path, name, text):
+    """Writes a file of one folder, with a line's end after its text."""
     with io.open(os.path.join(path, name), "w", encoding="utf-8", newline="\n") as writer:
-        writer.write(text)
+        writer.write(text + "\n")

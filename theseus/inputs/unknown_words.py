@@ -1,0 +1,70 @@
+"""How much of the texts of a file the vocabulary does not have, and what."""
+
+import collections
+
+_UNKNOWN = "[UNK]"
+
+LARGEST_SHARE = 0.03
+"""The share of [UNK] in a file's tokens above which it is warned of."""
+
+_SHOWN = 8
+# Words are looked for in so many examples of a call at most: tokens are cheap to count, words not.
+_SEARCHED = 2000
+
+
+class UnknownWords(object):
+    """Counts [UNK] in encoded examples, part by part of a file."""
+
+    def __init__(self, tokenizer):
+        """Takes the tokenization.FullTokenizer that the examples are encoded with."""
+        self._tokenizer = tokenizer
+        self._unknown = self._all = 0
+        self._words = collections.Counter()
+
+    def add(self, encoded, find_examples):
+        """Counts those of a part.
+
+        Args:
+          encoded: input_pipeline.EncodedExamples.
+          find_examples: function without arguments that returns the same as a list of Examples;
+            it is called where there are many.
+        """
+        unknown = int((encoded.ids == self._tokenizer.vocab[_UNKNOWN]).sum())
+        special = self._tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+        count = int(len(encoded.ids) - sum((encoded.ids == index).sum() for index in special))
+        self._unknown += unknown
+        self._all += count
+        if unknown > LARGEST_SHARE * count:
+            for example in find_examples()[:_SEARCHED]:
+                self._words.update(self._unknown_words(example.text_a))
+                self._words.update(self._unknown_words(example.text_b or ""))
+
+    def _unknown_words(self, text):
+        pieces = self._tokenizer.wordpiece_tokenizer.pieces
+        words = self._tokenizer.basic_tokenizer.tokenize(text)
+        return [word for word in words if pieces(word) == (_UNKNOWN,)]
+
+    def warning(self, name):
+        """Returns what is to be said of the file, str; None where few are unknown.
+
+        Args:
+          name: str, what to call it.
+        """
+        if self._unknown <= LARGEST_SHARE * self._all:
+            return None
+        often = self._words.most_common(_SHOWN)
+        return (
+            "%s: %.1f%% of its tokens are [UNK], which the vocabulary does not have%s; see "
+            "--do_lower_case and --bert_pretrained_model"
+            % (
+                name,
+                100.0 * self._unknown / self._all,
+                often and ": most often " + ", ".join(_shown(word) for word, _ in often) or "",
+            )
+        )
+
+
+def _shown(word):
+    """Returns a word for a line of the log: short, and what is invisible escaped."""
+    short = word if len(word) <= 20 else word[:20] + "..."
+    return "".join(c if c.isprintable() else "\\u%04x" % ord(c) for c in short)

@@ -22,6 +22,7 @@ from theseus.inputs import input_pipeline
 from theseus.model import operations
 from theseus.training import summaries
 
+_CLASSIFIER = ("output_weights", "output_bias")
 STAGES = PREDECESSOR, REPLACING, SUCCESSOR = "predecessor", "replacing", "successor"
 """The stages 0, 1 and 2."""
 
@@ -226,7 +227,7 @@ def count_parameters(variables):
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 
-def match_weights(settings, source, graph_variables, successor_start=None):
+def match_weights(settings, source, graph_variables, successor_start=None, takes_classifier=True):
     """Matches the starting weights with the graph.
 
     Args:
@@ -234,6 +235,8 @@ def match_weights(settings, source, graph_variables, successor_start=None):
       source: weights.CheckpointWeights.
       graph_variables: list of tf.Variable.
       successor_start: see modeling_theseus.assign_sources.
+      takes_classifier: bool, whether the classifier is to be that of the weights. It is a new
+        one too, and a line says so, where theirs is of another number of labels.
 
     Returns:
       A weights.Match.
@@ -249,6 +252,9 @@ def match_weights(settings, source, graph_variables, successor_start=None):
             "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
         )
     sources = modeling_theseus.assign_sources(names, source, successor_start)
+    if not (takes_classifier and _classifier_fits(sources, source, graph_variables)):
+        for name in _CLASSIFIER:
+            sources.pop(name, None)
     fit = weights_lib.match(graph_variables, source, sources)
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
@@ -257,6 +263,21 @@ def match_weights(settings, source, graph_variables, successor_start=None):
             "leaves" % source.prefix
         )
     return fit
+
+
+def _classifier_fits(sources, source, graph_variables):
+    """Returns whether the weights' classifier, if they have one, is of as many outputs."""
+    weights = _CLASSIFIER[0]
+    expected = next(v.shape.as_list()[0] for v in graph_variables if v.op.name == weights)
+    found = source.shapes[sources[weights]][0] if weights in sources else expected
+    if found != expected:
+        logging.warning(
+            "%s: its classifier has %d outputs, the task needs %d; a new one is trained",
+            source.prefix,
+            found,
+            expected,
+        )
+    return found == expected
 
 
 def match_successor(source, graph_variables):

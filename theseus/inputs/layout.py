@@ -37,7 +37,8 @@ _NAMING = frozenset(
     "premise hypothesis utterance statement claim evidence answer answers reply response string "
     "phrase description summary headline abstract caption label labels sentiment emotion class "
     "category categories polarity stance intent topic domain rating stars score similarity "
-    "duplicate quality target id ids qid index idx lang language feedback paraphrase".split()
+    "duplicate quality target id ids qid index idx lang language feedback paraphrase anchor "
+    "positive negative candidate keyword src tgt doc docs".split()
 )
 _TELLING_APART = frozenset(
     "a b c i ii is one two first second third left right gold source original user customer "
@@ -54,7 +55,10 @@ _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+$", re.IGNORECASE)
 _WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # One to three words of a script that has spaces between them, without a mark of punctuation.
 _FEW_WORDS = re.compile(r"[^\W\d_][\w#()-]*( [\w#()-]+){0,2}$")
+_WORD = re.compile(r"\W*[A-Za-z]\w*\W*$", re.ASCII)
+# A script that has none, where a character is much of a word.
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LONGEST_NAME_WITHOUT_SPACES = 6
 
 
 def find_layout(rows, task, labels_required, header="auto"):
@@ -148,12 +152,15 @@ def _columns_by_place(cells, task):
 
 def _wrong_first_row(first, task, with_label, header):
     """Returns the UserError for a first row in which the task's columns are not found."""
+    for name, column in task.header._asdict().items():
+        if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
+            return UserError(
+                "expected a column %d, --%s_column; found %s, separated by tabs"
+                % (column + 1, name, count(first.cells))
+            )
     expected = ", ".join(task.column_names(with_label))
     if task.places:
         expected, found = "%s, separated by tabs" % expected, count(first.cells)
-        numbers = [p + 1 for p in task.places if p is not None]
-        if task.takes_columns and max(numbers) > len(first.cells):
-            expected = "%d columns, or more, with %s" % (max(numbers), expected)
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
         if header == "no":
@@ -214,20 +221,22 @@ def _compare(first, rest, columns, task):
     if any(first[place] == cells[place] for cells in rest for place in places):
         likeness = 0  # A name is not among the texts.
     if columns.label is None:
-        return _compare_texts(likeness, rest, places)
+        return _compare_texts(likeness, first, rest, places)
     label = tasks.clean_label(first[columns.label])
     others = collections.Counter(tasks.clean_label(cells[columns.label]) for cells in rest)
     if _is_label_here(label, others, task):
         return False, likeness < 2
-    return _compare_labels(likeness, label, others, task, _are_like_names(rest, places, likeness))
+    is_usual = _are_like_names(first, rest, places, likeness)
+    return _compare_labels(likeness, label, others, task, is_usual)
 
 
-def _compare_texts(likeness, rest, places):
+def _compare_texts(likeness, first, rest, places):
     """Returns what `_compare` does, of a file without labels."""
-    if likeness == 0 or _are_like_names(rest, places, likeness):
+    if likeness == 0 or _are_like_names(first, rest, places, likeness):
         return False, True
-    is_header = bool(rest) and (likeness == 2 or len(places) == 2)
-    return is_header, False
+    # One word for each of two texts is what names are; longer ones are as often a row.
+    are_words = len(places) == 2 and all(_WORD.match(first[place]) for place in places)
+    return bool(rest) and (likeness == 2 or are_words), False
 
 
 def _compare_labels(likeness, label, others, task, is_usual):
@@ -258,9 +267,24 @@ def _is_label_here(label, others, task):
     return label in others if task.labels is None else is_label(label, task)
 
 
-def _are_like_names(rest, places, likeness):
-    """Returns whether more than a few of the rows read as much like names, a bool."""
-    alike = sum(1 for cells in rest if _row_likeness(cells, places) >= likeness)
+def _are_like_names(first, rest, places, likeness):
+    """Returns whether more than a few of the rows read as much like names, a bool.
+
+    Args:
+      first: list of str, the first row's cells.
+      rest: list of such, of the other rows.
+      places: the texts' places.
+      likeness: int, of the first row.
+    """
+
+    def has_spaces(cells):
+        return not any(_WITHOUT_SPACES.search(cells[place]) for place in places)
+
+    alike = sum(
+        1
+        for cells in rest
+        if has_spaces(cells) == has_spaces(first) and _row_likeness(cells, places) >= likeness
+    )
     return alike > _MOST_LIKE_NAMES * len(rest)
 
 
@@ -279,11 +303,8 @@ def _likeness(cell):
     words = [word.lower() for word in _WORDS.findall(text)]
     if _CHINESE_NAME.match(text.lower()):
         return 2
-    if (
-        _WITHOUT_SPACES.search(text)
-        or not _FEW_WORDS.match(text.lstrip("#"))
-        or len(text) > _LONGEST_NAME
-    ):
+    longest = _LONGEST_NAME_WITHOUT_SPACES if _WITHOUT_SPACES.search(text) else _LONGEST_NAME
+    if len(text) > longest or not _FEW_WORDS.match(text.lstrip("#")):
         return 0
     is_naming = _NAMING.intersection(words) and set(words) <= _NAMING | _TELLING_APART
     return 2 if is_naming or _SNAKE_CASE.match(text) else 1

@@ -65,6 +65,7 @@ class FileForm(object):
         self.encoding = encoding
         self.skip_bad_lines = skip_bad_lines
         self._said = set()
+        self._decided, self._headers = {}, []
         self._copies = {}
 
     def say(self, path, message, level=logging.WARNING):
@@ -73,6 +74,26 @@ class FileForm(object):
         if line not in self._said:
             self._said.add(line)
             logging.log(level, "%s", line)
+
+    def header_of(self, path, names):
+        """Returns what layout.find_layout is to be told of a file's header, str.
+
+        What was found of a file holds when it is read again. A first row that is another
+        file's header is one.
+
+        Args:
+          path: str.
+          names: list of str, those of the first row as a header.
+        """
+        if self.header != "auto":
+            return self.header
+        return "yes" if names in self._headers else self._decided.get(path, "auto")
+
+    def remember(self, path, found):
+        """Notes the layout.Layout that was found for a file."""
+        self._decided[path] = "yes" if found.header else "no"
+        if found.header:
+            self._headers.append(layout.names(found.header))
 
     def open(self, path):
         """Returns a file, opened to be read as bytes from its start, again and again.
@@ -262,7 +283,8 @@ class _Pass(object):
                 self._leave_out(head[0].number, why)
                 head = head[1:]
         try:
-            found = layout.find_layout(head, self.task, self.labels_required, self.form.header)
+            header = self.form.header_of(self.path, layout.names(head[0]))
+            found = layout.find_layout(head, self.task, self.labels_required, header)
         except UserError as error:
             raise UserError("%s, line %d: %s" % (name_of(self.path), head[0].number, error))
         if found.doubt:
@@ -271,6 +293,7 @@ class _Pass(object):
             self.say(layout.describe(found), logging.INFO)
         if found.header and found.header.cells[0].startswith('"'):
             self.say("the names are in quotation marks; in the rows these are part of the texts")
+        self.form.remember(self.path, found)
         self.layout = found
         return head
 
@@ -290,12 +313,12 @@ class _Pass(object):
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
         if tasks.is_blank(text_a) and tasks.is_blank(text_b):
             raise _BadLine("expected %s; found nothing" % self._expected_texts())
-        label = None if columns.label is None else self._label(row.cells[columns.label])
+        label = None if columns.label is None else self._label(row)
         number = row.number - 1 - (found.header.number if found.header else 0)
         return Example(text_a, text_b, label, number)
 
-    def _label(self, cell):
-        label = tasks.clean_label(cell)
+    def _label(self, row):
+        label = tasks.clean_label(row.cells[self.layout.columns.label])
         if layout.is_label(label, self.task):
             return label
         if not self.labels_required and label.lower() in layout.UNKNOWN_LABELS:
@@ -303,7 +326,10 @@ class _Pass(object):
         expected = "a number" if self.task.is_regression else "a label"
         if self.task.labels:
             expected += " of " + _listed(self.task.labels)
-        raise _BadLine("expected %s; found %r" % (expected, label))
+        hint = ""
+        if row.number == 1 and not self.layout.header and self.form.header == "auto":
+            hint = "; if the line is a header, give --header=yes"
+        raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
 
     # --- Lines that are left out ---
 
@@ -325,6 +351,11 @@ class _Pass(object):
 
 def _blank_lines(numbers):
     return "1 blank line" if len(numbers) == 1 else "%d blank lines" % len(numbers)
+
+
+def _shown(text):
+    """Returns a str as a message shows it: so much of it that it can be found."""
+    return "none" if not text else repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def _listed(values):

@@ -15,7 +15,7 @@ import types
 from absl import app, flags, logging
 
 from theseus.errors import UserError
-from theseus.inputs import tasks
+from theseus.inputs import lines, tasks
 
 FLAGS = flags.FLAGS
 
@@ -54,6 +54,22 @@ flags.DEFINE_string(
     "cache_dir",
     ".cache",
     "Folder that keeps encoded training pairs for the next start; empty: none.",
+)
+
+# How files of examples are written.
+flags.DEFINE_enum(
+    "header",
+    "auto",
+    ["auto", "yes", "no"],
+    "Whether the first row of a file is a header; auto: found out, and said where it is not sure.",
+)
+flags.DEFINE_string(
+    "encoding", None, "The files' encoding, such as gb18030, big5 or utf-16. Unset: UTF-8."
+)
+flags.DEFINE_bool(
+    "skip_bad_lines",
+    False,
+    "Leave out, count and list the lines that hold no example; unset: they are an error.",
 )
 
 # Columns and labels of --task_name=tsv.
@@ -285,11 +301,16 @@ def _names_files_once(values):
     "different ones, two at least",
 )
 def _describes_tsv(values):
-    labels = values["labels"]
     columns = [values[name] for name in ("text_a_column", "text_b_column", "label_column")]
+    labels = list(map(tasks.clean_label, values["labels"]))
     are_labels = not labels or (len(set(labels)) == len(labels) > 1 and all(labels))
     is_free = values["task_name"] == "tsv" or not (labels or any(columns))
-    return is_free and are_labels and "0" not in columns and "" not in columns
+    return is_free and are_labels and not any(re.match("0*$", c) for c in columns if c is not None)
+
+
+@_rule(["encoding"], "give an encoding that Python knows, such as gb18030, big5 or utf-16")
+def _knows_encoding(values):
+    return values["encoding"] is None or lines.is_encoding(values["encoding"])
 
 
 @_rule(["threshold", "do_eval", "do_predict"], "--threshold needs --do_eval or --do_predict")
@@ -413,6 +434,9 @@ def main(argv):
     """Runs the command; what the user can mend ends in one line."""
     if len(argv) > 1:
         refuse_positional(argv[1:])
+    if hasattr(sys.stdout, "reconfigure"):
+        # A table names what it is told to, also where the output takes ASCII alone.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = types.SimpleNamespace(**FLAGS.flag_values_dict())
     options.bert_is_given = bool(FLAGS["bert_pretrained_model"].present)
     resolve_modules(options)

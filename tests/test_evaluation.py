@@ -1,5 +1,6 @@
 """Predictions as a user reads them."""
 
+import csv
 import io
 
 import numpy as np
@@ -21,12 +22,13 @@ def test_predictions_keep_texts_labels_and_order(labels):
     assert evaluation.write_predictions(writer, TASK, [(examples, LOGITS)]) == 2
     header, first, second = [line.split("\t") for line in writer.getvalue().splitlines()]
     label = ["label"] if labels[0] else []
-    expected = ["text_a", "text_b"] + label + ["predicted_label", "probability_0", "probability_1"]
+    expected = ["index", "text_a", "text_b"] + label
+    expected += ["predicted_label", "probability_0", "probability_1"]
     assert header == expected
-    assert first[:2] == ["手机", "电脑"] and second[:2] == ["a b", "c"]
+    assert first[:3] == ["0", "手机", "电脑"] and second[:3] == ["1", "a b", "c"]
     assert first[-3:] == ["1", "0.25000000", "0.75000000"]
     assert second[-3:] == ["0", "0.75000000", "0.25000000"]
-    assert not labels[0] or (first[2], second[2]) == ("1", "0")
+    assert not labels[0] or (first[3], second[3]) == ("1", "0")
 
 
 def test_predictions_above_a_threshold():
@@ -35,7 +37,7 @@ def test_predictions_above_a_threshold():
         writer = io.StringIO()
         evaluation.write_predictions(writer, TASK, [(examples, LOGITS)], threshold)
         rows = [line.split("\t") for line in writer.getvalue().splitlines()[1:]]
-        assert "".join(row[2] for row in rows) == expected
+        assert "".join(row[3] for row in rows) == expected
 
 
 def test_predictions_of_one_text_and_of_a_number():
@@ -46,12 +48,78 @@ def test_predictions_of_one_text_and_of_a_number():
     ]
     assert evaluation.write_predictions(writer, tasks.TASKS["sst-2"], pools) == 2
     header, first, second = [line.split("\t") for line in writer.getvalue().splitlines()]
-    assert header[:3] == ["text_a", "label", "predicted_label"] and len(header) == 5
-    assert first[:2] == ["好", "0"] and second == ["坏", "1", "1", "0.25000000", "0.75000000"]
+    assert header[:4] == ["index", "text_a", "label", "predicted_label"] and len(header) == 6
+    assert first[:3] == ["0", "好", "0"]
+    assert second == ["1", "坏", "1", "1", "0.25000000", "0.75000000"]
     writer = io.StringIO()
     pools = [([Example("a", "b", "4.2")], np.array([[3.5]], np.float32))]
     evaluation.write_predictions(writer, tasks.TASKS["sts-b"], pools)
-    assert writer.getvalue() == "text_a\ttext_b\tlabel\tpredicted_score\na\tb\t4.2\t3.50000000\n"
+    expected = "index\ttext_a\ttext_b\tlabel\tpredicted_score\n0\ta\tb\t4.2\t3.50000000\n"
+    assert writer.getvalue() == expected
+
+
+# What a reader of tab-separated text may take for something else than a text.
+TEXTS = [
+    '"手机',
+    '"a" b',
+    'a"',
+    '"',
+    '""',
+    "a\rb",
+    "\r",
+    " a ",
+    "'a'",
+    "a\\",
+    "#a",
+    "a,b",
+    "\u2028a",
+]
+TEXTS += ["\x85a", "\x0ba\x0c", "\ufeffa", "a\u3000", "\\t", "None of it", "NAN"]
+
+
+def written_texts(path, texts):
+    """Writes predictions for pairs of each text and the next one to a file."""
+    pairs = [
+        Example(a, b, None, row) for row, (a, b) in enumerate(zip(texts, texts[1:] + texts[:1]))
+    ]
+    with io.open(str(path), "w", encoding="utf-8", newline="\n") as writer:
+        logits = np.zeros([len(pairs), 2])
+        assert evaluation.write_predictions(writer, TASK, [(pairs, logits)]) == len(texts)
+    return pairs
+
+
+def test_predictions_come_back_whole_through_csv(tmp_path):
+    texts = TEXTS + ["NA", "12", ""]
+    pairs = written_texts(tmp_path / "predictions.tsv", texts)
+    with io.open(str(tmp_path / "predictions.tsv"), encoding="utf-8", newline="") as reader:
+        header, *rows = csv.reader(reader, delimiter="\t")
+    assert [tuple(row[1:3]) for row in rows] == [tuple(pair[:2]) for pair in pairs]
+    assert [row[0] for row in rows] == [str(n) for n in range(len(texts))]
+    assert {len(row) for row in rows} == {len(header)}
+
+
+def test_predictions_come_back_whole_through_pandas(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pairs = written_texts(tmp_path / "predictions.tsv", TEXTS)
+    table = pandas.read_csv(str(tmp_path / "predictions.tsv"), sep="\t")
+    assert list(zip(table.text_a, table.text_b)) == [tuple(pair[:2]) for pair in pairs]
+    assert list(table["index"]) == list(range(len(TEXTS)))
+    # What pandas by itself takes for a missing value keeps its row, and comes back so.
+    texts = TEXTS + ["NA", "null", "12", ""]
+    pairs = written_texts(tmp_path / "predictions.tsv", texts)
+    path = str(tmp_path / "predictions.tsv")
+    assert list(pandas.read_csv(path, sep="\t")["index"]) == list(range(len(texts)))
+    table = pandas.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    assert list(zip(table.text_a, table.text_b)) == [tuple(pair[:2]) for pair in pairs]
+
+
+def test_the_index_is_the_row_of_the_file_and_an_unknown_label_is_empty():
+    writer = io.StringIO()
+    pools = [([Example("a", None, "", 0), Example("b", None, "1", 4)], LOGITS)]
+    evaluation.write_predictions(writer, tasks.TASKS["sst-2"], pools)
+    rows = [line.split("\t") for line in writer.getvalue().splitlines()]
+    assert rows[0][:3] == ["index", "text_a", "label"]
+    assert [row[:3] for row in rows[1:]] == [["0", "a", ""], ["4", "b", "1"]]
 
 
 def encoded_rows(lengths):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from theseus.inference import metrics
 from theseus.inputs import tasks
@@ -45,6 +46,22 @@ def test_three_labels_worked_out_by_hand():
     lines = metrics.format_confusion(task, metrics.confusion(task, logits, labels)).split("\n")
     assert lines[3].split() == ["true", "contradiction", "1", "0", "1"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_labels_that_do_not_occur_are_left_out_of_the_means_as_in_scikit_learn():
+    task = tasks.TASKS["mnli"]
+    labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    found = metrics.compute(task, np.eye(3)[predicted] * 4.0, labels)
+    assert found["precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["recall"] == pytest.approx((1 / 2 + 1) / 2)
+    assert found["f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    # One that is predicted counts, though it does not occur.
+    predicted = np.array([0, 2, 1, 1])
+    found = metrics.compute(task, np.eye(3)[predicted] * 4.0, labels)
+    assert found["f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert found["f1"] == pytest.approx(
+        sklearn.metrics.f1_score(labels, predicted, average="macro")
+    )
 
 
 def test_a_number_worked_out_by_hand():

@@ -1,9 +1,14 @@
 """Files as users hold them: headers, columns, labels, and mistakes in them."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 
+from conftest import ROOT
 from theseus.errors import UserError
 from theseus.inputs import reading, tasks
 from theseus.inputs.reading import Example
@@ -72,8 +77,10 @@ def test_a_file_with_commas_is_refused(tmp_path):
 def test_a_file_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes("手机\t电脑\t1\n".encode("gbk"))
-    with pytest.raises(UserError, match="cannot be read as UTF-8"):
+    with pytest.raises(UserError, match="line 1: is no UTF-8 text; .* --encoding=gb18030 reads it"):
         reading.read_examples(str(path), TASK)
+    form = reading.FileForm(encoding="gb18030")
+    assert reading.read_examples(str(path), TASK, form=form) == [Example("手机", "电脑", "1")]
 
 
 def test_a_split_is_a_txt_or_a_tsv(tmp_path):
@@ -93,6 +100,128 @@ def test_a_sample_is_fixed_in_order_and_part_of_a_larger_one():
     assert few == sorted(few, key=examples.index) == reading.sample_examples(examples, 10)
     assert reading.sample_examples(examples, 500) == examples
     assert reading.sample_examples(examples, None) == examples
+
+
+# --- An example for each line ---
+
+
+def read_text(path, text, task=TASK, labels_required=False, **form):
+    path.write_bytes(text.encode("utf-8"))
+    form = reading.FileForm(**form)
+    return reading.read_examples(str(path), task, labels_required, form)
+
+
+ONE_TEXT = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, None))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("手机\r电脑\r好", ["手机", "电脑", "好"]),
+        ("手机\r电\n脑\u2028好\n\x0b\x85x\n", ["手机\r电", "脑\u2028好", "\x0b\x85x"]),
+        ('"手机\n电脑"\n" 好 \n', ['"手机', '电脑"', '" 好 ']),
+        ("手机\n电脑\n\n \n\t\n", ["手机", "电脑"]),
+        ("好\n好\n好\n", ["好", "好", "好"]),
+        ("\ufeff手机\n\ufeff电脑\n", ["手机", "\ufeff电脑"]),
+    ],
+)
+def test_each_line_to_be_predicted_is_an_example_in_its_place(tmp_path, text, expected):
+    found = read_text(tmp_path / "new.tsv", text, ONE_TEXT)
+    assert [example.text_a for example in found] == expected
+    assert [example.row for example in found] == list(range(len(expected)))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u3000", "\u200b", "\ufeff"])
+def test_a_line_without_a_text_is_named_where_it_is_to_be_predicted(tmp_path, blank):
+    text = "手机\n%s\n电脑\n" % blank
+    with pytest.raises(UserError, match="new.tsv, line 2: expected a text; found a blank line"):
+        read_text(tmp_path / "new.tsv", text, ONE_TEXT)
+    found = read_text(tmp_path / "new.tsv", text, ONE_TEXT, skip_bad_lines=True)
+    assert [(example.row, example.text_a) for example in found] == [(0, "手机"), (2, "电脑")]
+
+
+def test_a_pair_needs_one_text_at_least(tmp_path):
+    found = read_text(tmp_path / "new.tsv", "手机\t电脑\n\t电脑\n手机\t\n")
+    assert found[1:] == [Example("", "电脑", None), Example("手机", "", None)]
+    with pytest.raises(UserError, match="line 2: expected two texts; found nothing"):
+        read_text(tmp_path / "new.tsv", "手机\t电脑\t1\n\t \t1\n")
+    with pytest.raises(UserError, match="line 3: expected a text; found nothing"):
+        read_text(tmp_path / "a.tsv", "sentence\tlabel\na\t1\n\t0\n", tasks.TASKS["sst-2"], True)
+
+
+def test_rows_are_counted_from_below_the_header(tmp_path):
+    found = read_text(
+        tmp_path / "new.tsv", "text_a\ttext_b\n手机\t电脑\nx\n好\t坏\n", skip_bad_lines=True
+    )
+    assert [example.row for example in found] == [0, 2]
+
+
+def test_blank_lines_among_labelled_ones_are_left_out_and_said(tmp_path, caplog):
+    found = read_text(tmp_path / "dev.tsv", "a\tb\t1\n\n\t\t\nc\td\t0\n\n", labels_required=True)
+    assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
+    assert "dev.tsv: 2 blank lines left out, the first of them line 2" in caplog.text
+    assert "dev.tsv: 1 blank line from line 5 on, at the end, counted as the end" in caplog.text
+
+
+def test_bad_lines_are_left_out_counted_and_listed_where_it_is_asked_for(tmp_path, caplog):
+    path = tmp_path / "train.tsv"
+    bad = ["a\tb", "a\tb\t7", "a\tb\t", "\t\t1", "a\0\tb\t1", "a\tb\tc\t1"]
+    path.write_bytes("\n".join(["a\tb\t1"] + bad + ["c\td\t0"]).encode("utf-8") + b"\n\xff\tb\t1\n")
+    form = reading.FileForm(skip_bad_lines=True)
+    for _ in range(2):  # The second time nothing is said again.
+        found = reading.read_examples(str(path), TASK, form=form)
+        assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(" left out: ")[0] for line in lines[:-1]] == [
+        "%s: line %d" % (path, number) for number in [2, 3, 4, 5, 6, 7, 9]
+    ]
+    assert lines[-1] == "%s: 7 of 9 lines left out" % path
+    assert "expected a label of 0, 1; found '7'" in lines[1] and "holds a NUL" in lines[4]
+    for number in (2, 3, 4, 5, 6, 7, 9):
+        content = path.read_bytes().split(b"\n")
+        (tmp_path / "one.tsv").write_bytes(b"\n".join([content[0], content[number - 1]]))
+        with pytest.raises(UserError, match="one.tsv, line 2: "):
+            reading.read_examples(str(tmp_path / "one.tsv"), TASK)
+
+
+def test_a_bad_first_line_can_be_left_out_too(tmp_path):
+    text = "oops\na\tb\t1\nc\td\t0\n"
+    found = read_text(tmp_path / "train.tsv", text, labels_required=True, skip_bad_lines=True)
+    assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
+
+
+def test_a_file_of_bad_lines_alone_holds_no_example(tmp_path):
+    with pytest.raises(UserError, match="holds no example; left out: line 1: expected a label"):
+        read_text(tmp_path / "a.tsv", "a\tb\t5\n", labels_required=True, skip_bad_lines=True)
+
+
+@pytest.mark.parametrize("unknown", ["-1", "", " ", "?", "None", "nan", "N/A"])
+def test_a_file_to_be_predicted_need_not_know_its_labels(tmp_path, unknown):
+    text = "手机\t电脑\t%s\n好\t坏\t1\n" % unknown
+    found = read_text(tmp_path / "test.tsv", text)
+    assert found == [Example("手机", "电脑", ""), Example("好", "坏", "1")]
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1; found"):
+        read_text(tmp_path / "test.tsv", text, labels_required=True)
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1; found '坏了'"):
+        read_text(tmp_path / "test.tsv", "手机\t电脑\t坏了\n好\t坏\t1\n")
+
+
+def test_a_header_that_comes_again_is_named(tmp_path):
+    text = "text_a\ttext_b\tlabel\na\tb\t1\n\ufefftext_a\ttext_b\tlabel\nc\td\t0\n"
+    for labels_required in (True, False):
+        with pytest.raises(UserError, match="line 3: holds the header again"):
+            read_text(tmp_path / "train.tsv", text, labels_required=labels_required)
+
+
+def test_what_is_read_but_once_is_read_as_often_as_needed(tmp_path):
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: open(path, "w").write("a\tb\t1\n"))
+    writer.start()
+    form = reading.FileForm()
+    found = [reading.read_examples(path, TASK, form=form) for _ in range(3)]
+    writer.join()
+    assert found == [[Example("a", "b", "1")]] * 3
 
 
 # --- GLUE's files: the first lines as they are given out, with texts of our own ---
@@ -267,6 +396,66 @@ def test_a_tsvs_labels_may_be_given_in_an_order(tmp_path):
         read_tsv(tmp_path / "a.tsv", text, labels=("no", "maybe"))
 
 
+def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
+    text = "label\ttext\n1\ta\n\ufeff1\tb\n0\u3000\tc\n\u200b0 \td\n"
+    task, found = read_tsv(tmp_path / "train.tsv", text)
+    assert task.labels == ("0", "1") and [e.label for e in found] == ["1", "1", "0", "0"]
+    with pytest.raises(UserError, match="train.tsv, line 3: expected a label; found none"):
+        read_tsv(tmp_path / "train.tsv", "label\ttext\n1\ta\n\ufeff \tb\n")
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a slip?"),
+        (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
+        ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
+        (["No", "no", "yes"] * 2, "labels that differ in case or width alone: 'No', 'no'"),
+    ],
+)
+def test_strange_labels_are_said(tmp_path, caplog, labels, message):
+    text = "".join("text %d\t%s\n" % item for item in enumerate(labels))
+    read_tsv(tmp_path / "train.tsv", "text\tlabel\n" + text)
+    assert message in caplog.text
+
+
+def test_labels_have_one_order_in_all_processes(tmp_path):
+    path = tmp_path / "train.tsv"
+    labels = ["01", "1", "①", "²", "٣", "a", "b", "10", "9"]
+    path.write_text("text\tlabel\n" + "".join("x\t%s\n" % x for x in labels), encoding="utf-8")
+    program = "from theseus.inputs import reading, tasks; "
+    program += "task = reading.complete_task(tasks.TASKS['tsv'], %r); " % str(path)
+    program += "print(ascii(task.labels))"
+    found = {
+        subprocess.check_output(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=dict(os.environ, PYTHONHASHSEED=seed),
+            stderr=subprocess.DEVNULL,
+        )
+        for seed in "123"
+    }
+    assert len(found) == 1
+
+
+def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplog):
+    """Also where the labels that tell it are known from then on, and in another file."""
+    rows = "".join("well said, no %d\t%d\n" % (n, n % 2) for n in range(8))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, "2"))
+    form = reading.FileForm()
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / name).write_text("what they said\tangry\n" + rows)
+    task = reading.complete_task(task, str(tmp_path / "train.tsv"), form)
+    assert task.labels == ("0", "1")
+    for name in ("train.tsv", "dev.tsv"):
+        assert len(reading.read_examples(str(tmp_path / name), task, form=form)) == 8
+    assert caplog.text.count("is taken for a header; --header=no takes it for a row") == 1
+    for header, count in [("yes", 8), ("no", 9)]:
+        form = reading.FileForm(header=header)
+        path, one = str(tmp_path / "train.tsv"), tasks.of_one_text(ONE_TEXT)
+        assert len(reading.read_examples(path, one, False, form)) == count
+
+
 @pytest.mark.parametrize(
     "text, columns, message",
     [
@@ -285,7 +474,7 @@ def test_a_tsvs_labels_may_be_given_in_an_order(tmp_path):
         (
             "a\t1\nb\t0\n",
             ("1", None, "3"),
-            "line 1: expected text_a, label, separated by tabs; found 2",
+            "line 1: expected a column 3, --label_column; found 2 columns",
         ),
         ("text\tlabel\na\t1\nb\t1\n", (None,) * 3, "holds no label but '1'"),
         ("", (None,) * 3, "holds no example"),

@@ -179,6 +179,7 @@ def test_predictions_follow_the_file(trained, monkeypatch, labelled):
     command(line + COMMON, trained, monkeypatch)
     with open(str(trained / "out_1" / "predictions.tsv"), encoding="utf-8") as reader:
         header, *rows = [line.rstrip("\n").split("\t") for line in reader]
+    assert [row.pop(0) for row in rows] == [str(n) for n in range(20)]
     assert ("label" in header) == labelled
     expected = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     columns = 3 if labelled else 2
@@ -221,6 +222,42 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
         folder = " --stage_0_outputdir=%s" % (tmp_path / str(number))
         command(line + more + folder, trained, monkeypatch)
     assert encoded == [64, 30, 30, 32, 30]
+    # How the files are read is content too.
+    for number, more in enumerate(["--header=no", "--skip_bad_lines", "--encoding=utf-8"], start=3):
+        folder = " --stage_0_outputdir=%s" % (tmp_path / str(number))
+        command(line + more + folder, trained, monkeypatch)
+    assert encoded[5:] == [64, 30] * 3
+    refusal = refused(
+        line + " --header=no --stage_0_outputdir=%s" % (tmp_path / "0"), trained, monkeypatch
+    )
+    assert_matches("--header: .* holds a run with None, this command has no;", refusal)
+
+
+@pytest.mark.parametrize(
+    "line, module, names",
+    [
+        ("--do_eval", "evaluation.compute_logits", ["--eval_batch_size"]),
+        ("--do_predict", "evaluation.compute_logits", ["--predict_batch_size"]),
+        (
+            "--do_train --stage_1_outputdir=new_memory",
+            "evaluation.compute_logits",
+            ["--train_batch_size", "--gradient_accumulation_steps", "--max_seq_length"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_tensorflows", [True, False])
+def test_too_little_memory_is_one_line(trained, monkeypatch, line, module, names, is_tensorflows):
+    def fail(*_, **__):
+        if is_tensorflows:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore lines")
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("theseus.inference." + module, fail)
+    found = refused(line + " " + COMMON, trained, monkeypatch)
+    shutil.rmtree(str(trained / "new_memory"), ignore_errors=True)
+    assert found.startswith("run_classifier.py: out of memory; give ")
+    assert all(name in found for name in names)
+    assert "more lines" not in found
 
 
 def test_changed_training_data_is_refused(trained, monkeypatch):
@@ -660,6 +697,10 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_eval --eval_files=a,a", "--eval_files takes different files"),
         ("--do_train --eval_files=a", "--eval_files takes .* and needs --do_eval"),
         ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
+        ("--do_eval --encoding=no-such", "--?encoding=no-such: give an encoding that Python knows"),
+        ("--do_eval --task_name=tsv --text_a_column=00", "columns are numbered from 1"),
+        ("--do_eval --task_name=tsv --labels=a,a\u200b", "labels are different ones"),
+        ("--do_eval --header=perhaps", "--header=perhaps"),
         ("--do_train --finetune_pre --finetune_suc", "finetune_pre=True.*: give one of them"),
         ("--do_train --replace_scheduler=linear", "a linear rate takes exactly one of"),
         ("--do_train --replace_linear_k=0.1", "a constant one takes neither"),

@@ -87,11 +87,11 @@ def test_a_number(numbers):
     results = read_json(folder, "out_1", "eval_results.json")
     assert "confusion" not in results and results["loss"] > 0
     predictions = (folder / "out_1" / "predictions.tsv").read_text(encoding="utf-8").splitlines()
-    assert predictions[0].split("\t")[2:] == ["label", "predicted_score"]
+    assert predictions[0].split("\t")[3:] == ["label", "predicted_score"]
     with classifier.Classifier(str(folder / "out_1")) as model:
-        pairs = [tuple(row.split("\t")[:2]) for row in predictions[1:]]
+        pairs = [tuple(row.split("\t")[1:3]) for row in predictions[1:]]
         found = model.classify(pairs)
-    expected = [float(row.split("\t")[3]) for row in predictions[1:]]
+    expected = [float(row.split("\t")[4]) for row in predictions[1:]]
     np.testing.assert_allclose([score for score, _ in found], expected, atol=1e-5)
     assert model.labels == () and found[0][1] == []
 
@@ -187,7 +187,7 @@ def test_another_use_of_ones_own_labels_is_refused(reviews, monkeypatch, line, m
     assert re.search(message, refused(line + " " + FLAGS, reviews, monkeypatch))
 
 
-def pipe(folder, line, text):
+def pipe(folder, line, text, **environment):
     """Predicts what comes in on standard input; returns (exit status, output, errors)."""
     process = subprocess.Popen(
         [sys.executable, SCRIPT, "--do_predict", "--predict_file=-"] + line.split(),
@@ -195,6 +195,7 @@ def pipe(folder, line, text):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=dict(os.environ, **environment),
     )
     output, errors = process.communicate(text.encode("utf-8"))
     return process.returncode, output.decode("utf-8"), errors.decode("utf-8")
@@ -210,6 +211,70 @@ def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
     assert status == 0, errors
     assert output == (reviews / "out_1" / "predictions.tsv").read_text(encoding="utf-8")
     assert held == {p: p.read_bytes() for p in (reviews / "out_1").iterdir() if p.is_file()}
+    # Standard output is UTF-8 whatever the terminal takes.
+    assert pipe(reviews, line, text, PYTHONIOENCODING="ascii")[:2] == (0, output)
     status, output, errors = pipe(reviews, line, text + "手机\n")
     assert (status, output) == (1, "")
     assert errors.splitlines()[-1].startswith("run_classifier.py: standard input, line 4: expected")
+
+
+def test_a_table_of_labels_goes_to_an_output_that_is_ascii_only(reviews):
+    line = "--task_name=tsv --suc_layers=2 --data_dir=data --do_eval"
+    output = subprocess.check_output(
+        [sys.executable, SCRIPT] + line.split(),
+        cwd=str(reviews),
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ, PYTHONIOENCODING="ascii", LC_ALL="C"),
+    )
+    assert b"true \\u597d" in output
+    results = read_json(reviews, "out_1", "eval_results.json")
+    assert results["num_examples"] == 20
+
+
+def test_stage_0_of_other_labels_lends_all_but_its_classifier(folder, monkeypatch, caplog):
+    """Single texts of three labels, after pairs of two; the same labels in another order."""
+    random = np.random.RandomState(1)
+    for name, count in [("train", 32), ("dev", 12)]:
+        rows = [[sentence(random), "01"[n % 2]] for n in range(count)]
+        write_file(folder / "data" / (name + ".tsv"), ["sentence", "label"], rows)
+    command("--task_name=sst-2 --do_train --finetune_pre " + FLAGS, folder, monkeypatch)
+    for name, count in [("train", 32), ("dev", 12)]:
+        rows = [[sentence(random), "好差中"[n % 3]] for n in range(count)]
+        write_file(folder / "data" / (name + ".tsv"), ["text", "label"], rows)
+    line = "--task_name=tsv --do_train --do_eval --init_checkpoint=out_0 " + FLAGS
+    command(line, folder, monkeypatch)
+    assert (
+        "out_0 was trained on the labels 0,1, the task has 中,好,差; a new classifier"
+        in caplog.text
+    )
+    assert "start at random  output_weights, output_bias" in caplog.text
+    results = read_json(folder, "out_1", "eval_results.json")
+    assert np.shape(results["confusion"]) == (3, 3)
+    line = line.replace("out_0", "out_1") + "--finetune_suc --labels=差,好,中"
+    assert re.search(
+        "--labels: out_1 was trained on 中,好,差, .* the same order",
+        refused(line, folder, monkeypatch),
+    )
+
+
+def test_a_file_as_a_spreadsheet_leaves_it_is_trained_on_and_predicted(folder, monkeypatch):
+    """Column numbers under unusual names, broken lines, GB 18030, labels that are not known."""
+    random = np.random.RandomState(1)
+    flags = "--task_name=tsv --text_a_column=1 --label_column=2 --encoding=gb18030 "
+    for name, count in [("train", 32), ("dev", 12)]:
+        rows = ["%s\t%s" % (sentence(random), "好差"[n % 2]) for n in range(count)]
+        rows.insert(3, "断了")
+        text = "\r\n".join(["comment\tsentiment"] + rows) + "\r\n"
+        (folder / "data" / (name + ".tsv")).write_bytes(text.encode("gb18030"))
+    assert "train.tsv, line 5: expected 2 columns" in refused(
+        "--do_train " + flags + FLAGS, folder, monkeypatch
+    )
+    command("--do_train --skip_bad_lines " + flags + FLAGS, folder, monkeypatch)
+    assert read_json(folder, "out_1", "run.json")["labels"] == ["好", "差"]
+    (folder / "new.tsv").write_bytes("comment\tsentiment\n手机\t-1\n断\n电脑\t\n".encode("gb18030"))
+    line = "--do_predict --predict_file=new.tsv --suc_layers=2 " + flags
+    assert "new.tsv, line 3: expected 2 columns" in refused(line, folder, monkeypatch)
+    assert not (folder / "out_1" / "predictions.tsv").exists()
+    command(line + "--skip_bad_lines", folder, monkeypatch)
+    lines = (folder / "out_1" / "predictions.tsv").read_text(encoding="utf-8").splitlines()
+    assert [row.split("\t")[:3] for row in lines[1:]] == [["0", "手机", ""], ["2", "电脑", ""]]

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import signal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -660,6 +661,32 @@ def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
         training.build_graph(settings, config, TASK, GROUPS, 4)
         with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
             training.match_weights(settings, held, tf.trainable_variables())
+
+
+def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
+    """Weights of two labels for a task of three, and two other labels."""
+    config, held, _, _ = bert
+    shapes = dict(held.shapes, output_weights=[2, 16], output_bias=[2])
+    source = mock.MagicMock(wraps=held, shapes=shapes, prefix="two_labels")
+    source.__contains__.side_effect = shapes.__contains__
+    source.__iter__.side_effect = lambda: iter(sorted(shapes))
+    head = {"output_weights", "output_bias"}
+    for task, is_wanted, is_taken in [
+        ("mnli", True, False),
+        ("rte", True, True),
+        ("rte", False, False),
+    ]:
+        caplog.clear()
+        with tf.Graph().as_default():
+            training.build_graph(make_settings(), config, tasks.TASKS[task], GROUPS, 4)
+            variables = tf.trainable_variables()
+            fit = training.match_weights(
+                make_settings(), source, variables, takes_classifier=is_wanted
+            )
+        assert head.intersection(fit.sources) == (head if is_taken else set())
+        assert head.intersection(fit.missing) == (set() if is_taken else head)
+        said = "two_labels: its classifier has 2 outputs, the task needs 3; a new one is trained"
+        assert (said in caplog.text) == (task == "mnli")
 
 
 def test_the_log_says_what_trains_and_what_is_frozen(bert):

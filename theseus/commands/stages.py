@@ -22,7 +22,7 @@ from theseus import stage
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import starting_point
-from theseus.errors import UserError
+from theseus.errors import UserError, first_line
 from theseus.export import export_successor
 from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks, unknown_words
@@ -34,8 +34,8 @@ from theseus.training import training
 _MODEL_FLAGS = ("task_name", "suc_layers", "max_seq_length", "do_lower_case")
 # What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ("train_data", "max_train_examples", "vocab", "task_name", "max_seq_length")
-_ENCODING_KEYS += ("do_lower_case", "labels", "columns")
-_CACHE_VERSION = 2
+_ENCODING_KEYS += ("do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines")
+_CACHE_VERSION = 3
 # What a message calls a part of the definition that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
@@ -54,7 +54,23 @@ _CONTENTS = {
 }
 ExampleFile = collections.namedtuple("ExampleFile", "name path is_labelled num_examples")
 """A file of examples: what to call it, where it is, whether each must have a label; and how
-many it holds, None where it can be read but once."""
+many it holds."""
+
+
+# What needs less memory in training: the step's parts, the pairs, or the evaluations' batches.
+_TRAIN_MEMORY = (
+    "a larger --gradient_accumulation_steps, or a smaller --train_batch_size, --max_seq_length or "
+    "--eval_batch_size"
+)
+
+
+@contextlib.contextmanager
+def _in_memory(remedy):
+    """Makes a UserError, which says what to give, of an error for want of memory."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError("out of memory; give %s (%s)" % (remedy, first_line(error)))
 
 
 class Command(object):
@@ -77,6 +93,7 @@ class Command(object):
         flag = self.stage.output_flag
         self.folder = StageFolder(getattr(options, flag), flag)
         self.padded_length = options.max_seq_length if options.pad_to_max_length else None
+        self.form = reading.FileForm(options.header, options.encoding, options.skip_bad_lines)
         self.task = self._find_task()
         if options.do_lower_case is None:
             options.do_lower_case = (self.folder.definition() or {}).get("do_lower_case")
@@ -101,13 +118,17 @@ class Command(object):
             self.folder.best_checkpoint()
         with self.folder.locked() if self._writes() else contextlib.nullcontext():
             if self.options.do_train:
-                self.train(start)
+                with _in_memory(_TRAIN_MEMORY):
+                    self.train(start)
             if self.options.do_eval:
-                self.evaluate(eval_sets)
+                with _in_memory("a smaller --eval_batch_size"):
+                    self.evaluate(eval_sets)
             if self.options.do_predict:
-                self.predict(predict_set)
+                with _in_memory("a smaller --predict_batch_size"):
+                    self.predict(predict_set)
             if self.options.do_export:
-                self.export(export_pairs)
+                with _in_memory("a smaller --eval_batch_size"):
+                    self.export(export_pairs)
 
     def _writes(self):
         """Returns whether a verb writes to the folder: all but predicting from a pipe do."""
@@ -125,12 +146,12 @@ class Command(object):
             return task
         task = tasks.with_columns(task, self._columns())
         if options.labels:
-            task = dataclasses.replace(task, labels=tuple(options.labels))
+            task = dataclasses.replace(task, labels=tuple(map(tasks.clean_label, options.labels)))
         held = self.folder.definition()
         if held and held["task_name"] == task.name:
             return tasks.recorded(held, task)
         train_file = reading.find_files(options.data_dir, task, "train")[0]
-        return reading.complete_task(task, train_file)
+        return reading.complete_task(task, train_file, self.form)
 
     def _columns(self):
         options = self.options
@@ -190,7 +211,13 @@ class Command(object):
             if start.successor_weights is not None:
                 successor_fit = training.match_successor(start.successor_weights, variables)
                 variables = [v for v in variables if v.op.name not in successor_fit.sources]
-            fit = training.match_weights(settings, start.weights, variables, start.successor_start)
+            fit = training.match_weights(
+                settings,
+                start.weights,
+                variables,
+                start.successor_start,
+                start.takes_classifier,
+            )
             self.folder.claim(definition, _model_files(start.model))
             trainer = training.Trainer(
                 settings, self._reporting(), graph, train_data, dev_data, self.folder, session
@@ -238,6 +265,9 @@ class Command(object):
         definition.update(
             max_train_examples=self.options.max_train_examples,
             columns=list(self._columns()) if self.task.takes_columns else None,
+            header=None if self.options.header == "auto" else self.options.header,
+            encoding=self.options.encoding,
+            skip_bad_lines=self.options.skip_bad_lines or None,
             train_data=hash_files(self._files("train")),
             dev_data=hash_files(self._files("dev")[:1]),
             bert_config=start.model.config.to_dict(),
@@ -333,7 +363,7 @@ class Command(object):
 
     def _classify(self, trained, chosen, batch_size):
         """Yields (Examples, EncodedExamples, logits) of one pool of a file after another."""
-        rows = reading.iterate_examples(chosen.path, self.task, chosen.is_labelled)
+        rows = reading.iterate_examples(chosen.path, self.task, chosen.is_labelled, self.form)
         run = evaluation.runner(trained.session, trained.graph)
         unknown = unknown_words.UnknownWords(trained.tokenizer)
         with evaluation.progress_bar(chosen.name, chosen.num_examples) as bar:
@@ -397,13 +427,11 @@ class Command(object):
 
     def _find_predict_set(self):
         path = self.options.predict_file or self._files("test")[0]
-        if path == reading.STANDARD_INPUT:
-            return ExampleFile("predict", path, False, num_examples=None)
         return self._check_file("predict", path, is_labelled=False)
 
     def _check_file(self, name, path, is_labelled):
         """Reads a file to its end; returns it as an ExampleFile."""
-        rows = reading.iterate_examples(path, self.task, is_labelled)
+        rows = reading.iterate_examples(path, self.task, is_labelled, self.form)
         return ExampleFile(name, path, is_labelled, sum(1 for _ in rows))
 
     def _model_definition(self):
@@ -425,7 +453,7 @@ class Command(object):
 
     def _read_split(self, split):
         """Returns the Examples of a split; of its first file where it has several."""
-        return reading.read_examples(self._files(split)[0], self.task)
+        return reading.read_examples(self._files(split)[0], self.task, form=self.form)
 
     def _encode(self, rows, tokenizer):
         length = self.options.max_seq_length

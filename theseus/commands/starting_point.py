@@ -10,13 +10,14 @@ from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
+from theseus.inputs import tasks
 from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
 
 Start = collections.namedtuple(
     "Start",
-    "model weights do_lower_case suc_init successor_start successor_weights",
-    defaults=(None,) * 3,
+    "model weights do_lower_case suc_init successor_start successor_weights takes_classifier",
+    defaults=(None, None, None, True),
 )
 """What training starts from.
 
@@ -28,6 +29,7 @@ Fields:
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
   successor_weights: the weights of the BERT whose layers the successor's start as; or None.
+  takes_classifier: bool, whether the weights' classifier is one of the task's labels.
 """
 
 # In what a BERT must be like the predecessor, for its layers to be the successor's.
@@ -68,9 +70,13 @@ def _stage_start(source, options, stage, task):
             "--suc_layers=%d, or another folder with --%s"
             % (source.path, held, options.suc_layers, held, source.flag)
         )
-    _refuse_other_labels(source, task)
     model = read_trained_model(source, options)
-    return Start(model, weights_lib.open_weights(prefix), _case_of_stage(source, options))
+    return Start(
+        model,
+        weights_lib.open_weights(prefix),
+        _case_of_stage(source, options),
+        takes_classifier=_has_same_labels(source, task),
+    )
 
 
 def _case_of_stage(source, options):
@@ -87,14 +93,28 @@ def _case_of_stage(source, options):
     return given
 
 
-def _refuse_other_labels(source, task):
-    """Raises UserError where a StageFolder's classifier was trained on a tsv's other labels."""
-    labels = source.definition().get("labels")
-    if labels and task.takes_columns and tuple(labels) != task.labels:
+def _has_same_labels(source, task):
+    """Returns whether a StageFolder's classifier is one of the task's labels; says so if not.
+
+    Raises:
+      UserError: they are the same labels in another order.
+    """
+    held = tasks.recorded(source.definition()).labels
+    if held == task.labels:
+        return True
+    trained, given = (",".join(labels) or "numbers" for labels in (held, task.labels))
+    if sorted(held) == sorted(task.labels):
         raise UserError(
-            "--labels: %s was trained on %s, this command has %s; give the same"
-            % (source.path, ",".join(labels), ",".join(task.labels))
+            "--labels: %s was trained on %s, this command has %s; give the same order"
+            % (source.path, trained, given)
         )
+    logging.warning(
+        "%s was trained on the labels %s, the task has %s; a new classifier is trained",
+        source.path,
+        trained,
+        given,
+    )
+    return False
 
 
 def _plain_start(options):

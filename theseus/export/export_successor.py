@@ -186,7 +186,7 @@ def _hugging_face_config(plain):
 
 
 def _tokenizer(plain):
-    return classifier.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+    return pretrained.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
 
 
 def _check_hugging_face_tokens(plain, path, pairs):

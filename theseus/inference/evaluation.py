@@ -1,6 +1,8 @@
 """Logits over a set of examples, and what follows from them: metrics and predictions."""
 
 import collections
+import csv
+import io
 import time
 
 import numpy as np
@@ -97,13 +99,15 @@ def evaluate(task, run, encoded, batch_size, padded_length=None):
 
 
 def write_predictions(writer, task, pools, threshold=None):
-    """Writes predictions as tab-separated text with a header.
+    """Writes predictions as tab-separated text with a header, as the module csv reads it.
 
-    The columns are text_a, text_b (where there is one), label (where it is known), and
-    predicted_label with a probability for each label; for regression predicted_score alone.
+    The columns are index (the row of a reading.Example, or else its place here), text_a,
+    text_b (where there is one), label (where the file has labels; empty where one is not
+    known), and predicted_label with a probability for each label; for regression
+    predicted_score alone.
 
     Args:
-      writer: a text file.
+      writer: a text file that writes line ends as they are.
       task: a tasks.Task.
       pools: iterable of (list of reading.Example, logits of these, float32
         [rows, num_outputs]).
@@ -114,14 +118,25 @@ def write_predictions(writer, task, pools, threshold=None):
     """
     count = 0
     for rows, logits in pools:
-        known = [name for name, value in rows[0]._asdict().items() if value is not None]
+        known = [
+            name for name in ("text_a", "text_b", "label") if getattr(rows[0], name) is not None
+        ]
         if not count:
-            writer.write("\t".join(known + _predicted_columns(task)) + "\n")
+            writer.write(_csv_line(["index"] + known + _predicted_columns(task)))
         for example, predicted in zip(rows, _predicted_cells(task, logits, threshold)):
-            cells = [getattr(example, name) for name in known] + predicted
-            writer.write("\t".join(cells) + "\n")
-        count += len(rows)
+            index = count if example.row is None else example.row
+            cells = [getattr(example, name) for name in known]
+            writer.write(_csv_line([index] + cells + predicted))
+            count += 1
     return count
+
+
+def _csv_line(cells):
+    """Returns cells as a line, str, in quotation marks those that need them."""
+    line = io.StringIO(newline="")
+    # With this end csv quotes a cell with a carriage return too, which others take for an end.
+    csv.writer(line, delimiter="\t", lineterminator="\r\n").writerow(cells)
+    return line.getvalue()[: -len("\r\n")] + "\n"
 
 
 def _predicted_columns(task):

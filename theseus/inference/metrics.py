@@ -40,8 +40,9 @@ def compute(task, logits, labels, threshold=None):
     """Compares logits with labels.
 
     For two labels precision, recall, F1 and AUC are those of the second one; for more they
-    are means over the labels (macro; AUC of each against the rest). The loss is that of
-    training: the mean cross entropy, for regression the mean squared error.
+    are means over the labels (macro; AUC of each against the rest), the first three, as in
+    scikit-learn, over those that occur among the labels or the predictions. The loss is that
+    of training: the mean cross entropy, for regression the mean squared error.
 
     Args:
       task: a tasks.Task.
@@ -55,8 +56,8 @@ def compute(task, logits, labels, threshold=None):
     """
     if task.is_regression:
         return _of_regression(logits[:, 0].astype(np.float64), labels)
-    of_labels = [1] if len(task.labels) == 2 else range(len(task.labels))
     predicted = predicted_ids(logits, threshold)
+    of_labels = [1] if len(task.labels) == 2 else np.union1d(labels, predicted)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         labels, predicted, labels=of_labels, average="macro", zero_division=0
     )

@@ -84,7 +84,7 @@ def encode_labels(examples, task):
       regression float32 [rows], NaN where it is not.
     """
     if task.is_regression:
-        values = [np.nan if example.label is None else example.label for example in examples]
+        values = [example.label or np.nan for example in examples]
         return np.array(values, np.float32)
     places = {label: place for place, label in enumerate(task.labels)}
     return np.array([places.get(example.label, -1) for example in examples], np.int32)

@@ -1,23 +1,133 @@
-"""From a file of texts or pairs of texts to examples."""
+"""From a file of texts or pairs of texts to examples.
+
+bytes -> lines (lines.py) -> rows -> where the columns are (layout.py) -> examples. A row is a
+line, cut at its tabs; nothing else ends or joins rows, and quotation marks are text.
+"""
 
 import collections
 import dataclasses
 import io
 import itertools
-import math
 import os
-import sys
+import shutil
+import stat
+import tempfile
+import unicodedata
 
 import numpy as np
+from absl import logging
 
 from theseus.errors import UserError
-from theseus.inputs import tasks
-
-Example = collections.namedtuple("Example", "text_a text_b label")
-"""A text or a pair of them (str; text_b None) and the label (str; None where it is not known)."""
+from theseus.inputs import layout, lines, tasks
 
 STANDARD_INPUT = "-"
 """The path that means standard input."""
+
+# So many rows tell where a file's columns are.
+_SAMPLE_ROWS = 1000
+# More labels than so many are worth a line: another column may have been meant.
+_MANY_LABELS = 30
+
+
+class Example(collections.namedtuple("Example", "text_a text_b label")):
+    """A text or a pair of them.
+
+    Fields:
+      text_a: str.
+      text_b: str; None where there is one text.
+      label: str; "" where it is not known, None where its file has no labels.
+
+    Attributes:
+      row: int, the place of its line in its file, from 0, where a header does not count; None
+        where it is of none. It is no part of what is compared.
+    """
+
+    def __new__(cls, text_a, text_b, label, row=None):
+        """Makes an Example."""
+        made = super(Example, cls).__new__(cls, text_a, text_b, label)
+        made.row = row
+        return made
+
+
+class FileForm(object):
+    """How the files of a command are to be read, and what was said of them already."""
+
+    def __init__(self, header="auto", encoding=None, skip_bad_lines=False):
+        """Takes what the flags of the same names say.
+
+        Args:
+          header: str, see layout.find_layout.
+          encoding: str; None: UTF-8.
+          skip_bad_lines: bool, whether a line that is no example is left out, and said, where
+            it would otherwise be an error.
+        """
+        self.header = header
+        self.encoding = encoding
+        self.skip_bad_lines = skip_bad_lines
+        self._said = set()
+        self._decided, self._headers = {}, []
+        self._copies = {}
+
+    def say(self, path, message, level=logging.WARNING):
+        """Logs a line about a file, the first time that it is to be said."""
+        line = "%s: %s" % (name_of(path), message)
+        if line not in self._said:
+            self._said.add(line)
+            logging.log(level, "%s", line)
+
+    def header_of(self, path, names):
+        """Returns what layout.find_layout is to be told of a file's header, str.
+
+        What was found of a file holds when it is read again. A first row that is another
+        file's header is one.
+
+        Args:
+          path: str.
+          names: list of str, those of the first row as a header.
+        """
+        if self.header != "auto":
+            return self.header
+        return "yes" if names in self._headers else self._decided.get(path, "auto")
+
+    def remember(self, path, found):
+        """Notes the layout.Layout that was found for a file."""
+        self._decided[path] = "yes" if found.header else "no"
+        if found.header:
+            self._headers.append(layout.names(found.header))
+
+    def open(self, path):
+        """Returns a file, opened to be read as bytes from its start, again and again.
+
+        What can be read but once, standard input or a pipe, is copied to the disk.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        try:
+            if path not in self._copies:
+                stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
+                if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    return stream
+                self._copies[path] = _copy(stream)
+            copy = io.open(os.dup(self._copies[path].fileno()), "rb")
+            copy.seek(0)
+            return copy
+        except OSError as error:
+            raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
+
+
+def _copy(stream):
+    """Returns a temporary file with what a binary stream holds, which is closed."""
+    copy = tempfile.TemporaryFile()
+    with stream:
+        shutil.copyfileobj(stream, copy)
+    copy.flush()
+    return copy
+
+
+def name_of(path):
+    """Returns what a message calls a file, str."""
+    return "standard input" if path == STANDARD_INPUT else path
 
 
 def find_files(data_dir, task, split):
@@ -43,22 +153,28 @@ def _find_file(path):
     return found[0]
 
 
-def read_examples(path, task, labels_required=True):
+def read_examples(path, task, labels_required=True, form=None):
     """Returns the list of Examples that `iterate_examples` yields."""
-    return list(iterate_examples(path, task, labels_required))
+    return list(iterate_examples(path, task, labels_required, form))
 
 
-def iterate_examples(path, task, labels_required=True):
-    """Reads tab-separated lines, UTF-8, one after the other.
+def iterate_examples(path, task, labels_required=True, form=None):
+    """Reads tab-separated lines, one after the other.
 
-    A byte-order mark, CRLF line ends and empty lines are understood, and a header where the
-    task's files may have one. All lines have as many columns as the first.
+    Byte-order marks and the line ends of lines.py are understood, and a header where the task's
+    files may have one. All lines have as many columns as the first. Blank lines at the end are
+    the end of the file. Before it, in a file whose examples must have labels, they are left out,
+    and said; elsewhere they are a mistake, so that there is an example for each line.
+
+    A pair has a text at least, a single text is not empty. A label is taken without what is not
+    to be seen of it, see tasks.clean_label.
 
     Args:
       path: the file, or `STANDARD_INPUT`.
       task: a tasks.Task.
-      labels_required: whether each line must have a label; if not, a file has it in all
-        lines or in none.
+      labels_required: bool, whether each line must have a label. If not, a file need not have
+        that column, nor a line a label in it: nothing, -1 and such (layout.UNKNOWN_LABELS).
+      form: a FileForm; None: a new one.
 
     Yields:
       Example, in the order of the file.
@@ -66,156 +182,246 @@ def iterate_examples(path, task, labels_required=True):
     Raises:
       UserError: names the file, the line, what was expected and what was found.
     """
-    rows = _rows(path)
-    path = "standard input" if path == STANDARD_INPUT else path
-    first = next(rows, None)
-    if first is None:
-        raise UserError("%s: holds no example" % path)
-    columns, is_header = _find_columns(path, first, task, labels_required)
-    is_empty = True
-    for number, row in rows if is_header else itertools.chain([first], rows):
-        if len(row) != len(first[1]):
-            raise UserError(
-                "%s, line %d: expected %s, separated by tabs, as in the first line; found %s"
-                % (path, number, _count(first[1]), _count(row))
+    return _Pass(path, task, labels_required, form or FileForm()).examples()
+
+
+class _BadLine(Exception):
+    """A line that is no example; the message says why."""
+
+
+class _Pass(object):
+    """One reading of a file."""
+
+    def __init__(self, path, task, labels_required, form):
+        self.path, self.task, self.form = path, task, form
+        self.labels_required = labels_required
+        self.layout = None
+        self._num_lines = 0
+        self._blank, self._left_out = [], []
+
+    def examples(self):
+        """Yields Examples, see `iterate_examples`."""
+        try:
+            for example in self._examples():
+                yield example
+        except OSError as error:
+            raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
+
+    def _examples(self):
+        stream = self.form.open(self.path)
+        rows = self._rows(lines.iterate_lines(stream, self.form.encoding, self.say))
+        head = list(itertools.islice(rows, _SAMPLE_ROWS))
+        if head:
+            head = self._find_layout(head)
+        is_empty = True
+        for row in itertools.chain(head, rows):
+            if row is self.layout.header:
+                continue
+            try:
+                example = self._example(row)
+            except _BadLine as error:
+                self._leave_out(row.number, str(error))
+                continue
+            yield example
+            is_empty = False
+        if is_empty:
+            first = "; left out: line %d: %s" % self._left_out[0] if self._left_out else ""
+            raise UserError("%s: holds no example%s" % (name_of(self.path), first))
+        self._say_left_out()
+
+    def say(self, message, level=logging.WARNING):
+        """Logs a line about the file, once."""
+        self.form.say(self.path, message, level)
+
+    # --- Rows ---
+
+    def _rows(self, all_lines):
+        """Yields a layout.Row of each of the lines.Lines that is text and not blank."""
+        blank = []
+        for line in all_lines:
+            self._num_lines = line.number
+            if line.problem:
+                self._leave_out(line.number, line.problem)
+            elif tasks.is_blank(line.text):
+                blank.append(line.number)
+            else:
+                self._judge_blank(blank)
+                blank = []
+                yield layout.Row(line.number, line.text.split("\t"))
+        if blank:
+            what = "%s from line %d on" % (_blank_lines(blank), blank[0])
+            self.say("%s, at the end, counted as the end of the file" % what)
+
+    def _judge_blank(self, numbers):
+        """Notes, or refuses, blank lines after which another line comes."""
+        if self.labels_required:
+            self._blank += numbers
+            return
+        for number in numbers:
+            self._leave_out(number, "expected %s; found a blank line" % self._expected_texts())
+
+    def _expected_texts(self):
+        return "a text" if self.task.num_texts == 1 else "two texts"
+
+    def _find_layout(self, head):
+        """Finds the file's layout.Layout, and says what of it may be another.
+
+        Args:
+          head: list of layout.Row.
+
+        Returns:
+          The rows of `head` from the first one on that is not left out.
+        """
+        if self.form.skip_bad_lines:
+            widths = collections.Counter(len(row.cells) for row in head)
+            width = widths.most_common(1)[0][0]
+            while len(head[0].cells) != width:
+                why = "expected %d columns, as in most lines; found %d" % (
+                    width,
+                    len(head[0].cells),
+                )
+                self._leave_out(head[0].number, why)
+                head = head[1:]
+        try:
+            header = self.form.header_of(self.path, layout.names(head[0]))
+            found = layout.find_layout(head, self.task, self.labels_required, header)
+        except UserError as error:
+            raise UserError("%s, line %d: %s" % (name_of(self.path), head[0].number, error))
+        if found.doubt:
+            self.say("line %d: %s" % (head[0].number, found.doubt))
+        if found.header and self.task.takes_columns:
+            self.say(layout.describe(found), logging.INFO)
+        if found.header and found.header.cells[0].startswith('"'):
+            self.say("the names are in quotation marks; in the rows these are part of the texts")
+        self.form.remember(self.path, found)
+        self.layout = found
+        return head
+
+    # --- Examples ---
+
+    def _example(self, row):
+        """Returns a layout.Row as an Example; raises _BadLine where it is none."""
+        found, columns = self.layout, self.layout.columns
+        if len(row.cells) != found.width:
+            raise _BadLine(
+                "expected %s, separated by tabs, as in the first line; found %s"
+                % (layout.count([None] * found.width), layout.count(row.cells))
             )
-        yield _example(path, number, row, columns, task)
-        is_empty = False
-    if is_empty:
-        raise UserError("%s: holds no example" % path)
+        if found.header and layout.names(row) == layout.names(found.header):
+            raise _BadLine("holds the header again, as where two files were put together")
+        text_a = row.cells[columns.text_a]
+        text_b = None if columns.text_b is None else row.cells[columns.text_b]
+        if tasks.is_blank(text_a) and tasks.is_blank(text_b):
+            raise _BadLine("expected %s; found nothing" % self._expected_texts())
+        label = None if columns.label is None else self._label(row)
+        number = row.number - 1 - (found.header.number if found.header else 0)
+        return Example(text_a, text_b, label, number)
+
+    def _label(self, row):
+        label = tasks.clean_label(row.cells[self.layout.columns.label])
+        if layout.is_label(label, self.task):
+            return label
+        if not self.labels_required and label.lower() in layout.UNKNOWN_LABELS:
+            return ""
+        expected = "a number" if self.task.is_regression else "a label"
+        if self.task.labels:
+            expected += " of " + _listed(self.task.labels)
+        hint = ""
+        if row.number == 1 and not self.layout.header and self.form.header == "auto":
+            hint = "; if the line is a header, give --header=yes"
+        raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
+
+    # --- Lines that are left out ---
+
+    def _leave_out(self, number, why):
+        """Notes a line that is no example; raises UserError where none may be left out."""
+        if not self.form.skip_bad_lines:
+            raise UserError("%s, line %d: %s" % (name_of(self.path), number, why))
+        self._left_out.append((number, why))
+
+    def _say_left_out(self):
+        if self._blank:
+            what = (_blank_lines(self._blank), self._blank[0])
+            self.say("%s left out, the first of them line %d" % what)
+        for item in sorted(self._left_out):
+            self.say("line %d left out: %s" % item)
+        if self._left_out:
+            self.say("%d of %d lines left out" % (len(self._left_out), self._num_lines))
 
 
-def complete_task(task, path):
+def _blank_lines(numbers):
+    return "1 blank line" if len(numbers) == 1 else "%d blank lines" % len(numbers)
+
+
+def _shown(text):
+    """Returns a str as a message shows it: so much of it that it can be found."""
+    return "none" if not text else repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _listed(values):
+    """Returns the first of some str as a list in words."""
+    values = list(values)
+    more = len(values) - _MANY_LABELS
+    return ", ".join(values[:_MANY_LABELS]) + (" and %d more" % more if more > 0 else "")
+
+
+# --- What the training data tell of a task ---
+
+
+def complete_task(task, path, form=None):
     """Returns `task` with what only its training data can tell: one text or two, and the labels.
 
     Args:
       task: a tasks.Task.
       path: the file with the training data.
+      form: a FileForm; None: a new one.
 
     Raises:
       UserError: see `iterate_examples`.
     """
-    _, header = next(_rows(path), (0, []))
+    form = form or FileForm()
     second = task.header.text_b
-    if second == tasks.USUAL_NAMES.text_b and not second.intersection(_names(header)):
+    if second == tasks.USUAL_NAMES.text_b and not set(second).intersection(
+        _first_names(path, form)
+    ):
         task = tasks.of_one_text(task)
-    if task.labels is None:
-        labels = {example.label for example in iterate_examples(path, task)}
-        if len(labels) < 2:
-            raise UserError("%s: holds no label but %r; it takes two" % (path, labels.pop()))
-        in_order = sorted(labels, key=int if all(map(str.isdigit, labels)) else None)
-        task = dataclasses.replace(task, labels=tuple(in_order))
-    return task
+    if task.labels is not None:
+        return task
+    counts = collections.Counter(e.label for e in iterate_examples(path, task, form=form))
+    if len(counts) < 2:
+        raise UserError("%s: holds no label but %r; it takes two" % (path, list(counts)[0]))
+    for message in _odd_labels(counts):
+        form.say(path, message)
+    return dataclasses.replace(task, labels=tasks.in_order(counts))
 
 
-def _rows(path):
-    """Yields (line's number, list of its columns) of each line that is not empty."""
-    try:
-        with _open(path) as reader:
-            for number, line in enumerate(reader, start=1):
-                line = line.rstrip("\r\n")
-                if line:
-                    yield number, line.split("\t")
-    except OSError as error:
-        raise UserError("%s: cannot be read: %s" % (path, error.strerror))
-    except UnicodeDecodeError as error:
-        raise UserError("%s: cannot be read as UTF-8 text: %s" % (path, error))
+def _first_names(path, form):
+    """Returns the names, list of str, that the first row which is not blank holds."""
+    for line in lines.iterate_lines(form.open(path), form.encoding):
+        if not tasks.is_blank(line.text):
+            return layout.names(layout.Row(line.number, line.text.split("\t")))
+    return []
 
 
-def _open(path):
-    source = sys.stdin.fileno() if path == STANDARD_INPUT else path
-    return io.open(source, encoding="utf-8-sig", newline="\n", closefd=path != STANDARD_INPUT)
-
-
-def _find_columns(path, first, task, labels_required):
-    """Returns (tasks.Columns of places, whether the first row is a header)."""
-    row = first[1]
-    columns, is_header = _columns_by_name(row, task), True
-    if columns is None:
-        columns = _columns_by_place(row, task)
-        is_header = columns is not None and _bears_usual_names(row, columns)
-    if columns is None or (labels_required and columns.label is None):
-        raise _wrong_first_row(path, first, task, labels_required)
-    return columns, is_header
-
-
-def _columns_by_name(row, task):
-    """Returns the Columns of a header; None where the row is none."""
-    names = _names(row)
-
-    def place(column):
-        if not isinstance(column, frozenset):
-            return column
-        return next((place for place, name in enumerate(names) if name in column), None)
-
-    columns = tasks.Columns(*map(place, task.header))
-    are_named = any(isinstance(column, frozenset) for column in task.header[: task.num_texts])
-    is_header = are_named and None not in columns[: task.num_texts] and not _has_label(row, task)
-    return columns if is_header else None
-
-
-def _columns_by_place(row, task):
-    """Returns the Columns of a file without names in a header; None where they do not fit."""
-    if not task.places or max(task.places[: task.num_texts]) >= len(row):
-        return None
-    label = task.places.label
-    return task.places._replace(label=label if label is not None and label < len(row) else None)
-
-
-def _has_label(row, task):
-    """Returns whether one of the task's labels is where it is in files without a header."""
-    places = _columns_by_place(row, task)
-    return bool(places and places.label is not None and row[places.label] in (task.labels or ()))
-
-
-def _bears_usual_names(row, columns):
-    """Returns whether the first row of a file whose columns have fixed places is a header."""
-    names = _names(row)
-    found = [
-        place is None or names[place] in usual for place, usual in zip(columns, tasks.USUAL_NAMES)
-    ]
-    return found[2] if columns.label is not None else all(found)
-
-
-def _names(row):
-    return [column.strip().lower() for column in row]
-
-
-def _wrong_first_row(path, first, task, with_label):
-    """Returns the UserError for a first row in which the task's columns are not found."""
-    number, row = first
-    expected = ", ".join(task.column_names(with_label))
-    if task.places:
-        expected, found = expected + ", separated by tabs", _count(row)
-    else:
-        expected, found = "a header with " + expected, ", ".join(row)
-    hint = ""
-    if task.takes_columns:
-        hint = "; name them by --text_a_column, --text_b_column and --label_column"
-    return UserError("%s, line %d: expected %s; found %s%s" % (path, number, expected, found, hint))
-
-
-def _count(row):
-    return "%d column%s" % (len(row), "s" if len(row) != 1 else "")
-
-
-def _example(path, number, row, columns, task):
-    label = None if columns.label is None else row[columns.label]
-    if label is not None and not _fits(label, task):
-        expected = "a number" if task.is_regression else "a label of " + ", ".join(task.labels)
-        raise UserError("%s, line %d: expected %s; found %r" % (path, number, expected, label))
-    text_b = None if columns.text_b is None else row[columns.text_b]
-    return Example(row[columns.text_a], text_b, label)
-
-
-def _fits(label, task):
-    """Returns whether `label`, str, is one that the task can have."""
-    if task.is_regression:
-        try:
-            return math.isfinite(float(label))
-        except ValueError:
-            return False
-    return task.labels is None or label in task.labels
+def _odd_labels(counts):
+    """Yields what is strange about the labels of a Counter, each a str."""
+    if len(counts) > _MANY_LABELS:
+        yield "holds %d different labels in %d examples; is it the right column?" % (
+            len(counts),
+            sum(counts.values()),
+        )
+    single = [label for label in tasks.in_order(counts) if counts[label] == 1]
+    if single:
+        yield "%s: %s; a slip?" % (
+            "one label occurs once" if len(single) == 1 else "%d labels occur once" % len(single),
+            _listed(map(repr, single)),
+        )
+    alike = collections.defaultdict(list)
+    for label in tasks.in_order(counts):
+        alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            yield "labels that differ in case or width alone: %s" % _listed(map(repr, labels))
 
 
 def sample_examples(examples, count):

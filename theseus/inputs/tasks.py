@@ -7,6 +7,10 @@ given out there: https://gluebenchmark.com/tasks, whose table of metrics is the 
 
 import collections
 import dataclasses
+import decimal
+import functools
+import re
+import unicodedata
 
 Columns = collections.namedtuple("Columns", "text_a text_b label")
 """Something about each of the columns that count: its names in a header, or its place."""
@@ -20,8 +24,9 @@ class Task:
       name: str.
       labels: tuple of str, in the order of their ids; empty where the label is a number, for
         regression; None where the training data tell, see input_pipeline.complete_task.
-      header: Columns of sets of str, the names that a column may bear in a header, in lower
-        case; or of int, its place from 0. `text_b` is None where there is one text.
+      header: Columns of tuples of str, the names that a column may bear in a header, as
+        `clean_name` gives them, the one that is preferred first; or of int, its place from 0.
+        `text_b` is None where there is one text.
       places: Columns of int, for files without a header; None: they must have one.
       metrics: tuple of str, keys of what metrics.compute returns. Their mean is the score
         that the best checkpoint is chosen by.
@@ -60,7 +65,7 @@ class Task:
     def column_names(self, with_label):
         """Returns what a message calls the columns, a list of str."""
         return [
-            next(iter(found)) if isinstance(found, frozenset) and len(found) == 1 else column
+            found[0] if isinstance(found, tuple) and len(found) == 1 else column
             for column, found in self.header._asdict().items()
             if found is not None and (with_label or column != "label")
         ]
@@ -76,19 +81,21 @@ class Task:
 
 
 def _columns(text_a, text_b, label):
-    """Returns Columns of the sets of names that three strings hold, separated by |."""
-    return Columns(*[names and frozenset(names.split("|")) for names in (text_a, text_b, label)])
+    """Returns Columns of the names that three strings hold, separated by |, in their order."""
+    return Columns(*[names and tuple(names.split("|")) for names in (text_a, text_b, label)])
 
 
 # Usual names, for data of a user's own.
 _USUAL = _columns(
-    "text_a|text1|sentence1|question1|s1|q1|query|句子1|句子一|问题1|问题一",
-    "text_b|text2|sentence2|question2|s2|q2|title|句子2|句子二|问题2|问题二",
-    "label|labels|gold_label|score|similarity|is_duplicate|标签",
+    "text_a|text1|text_1|sentence1|sentence_1|sentence_a|question1|question_1|question_a|s1|q1|"
+    "premise|query|句子1|句子一|问题1|问题一|前提",
+    "text_b|text2|text_2|sentence2|sentence_2|sentence_b|question2|question_2|question_b|s2|q2|"
+    "hypothesis|title|句子2|句子二|问题2|问题二|假设",
+    "label|labels|标签|gold_label|is_duplicate|similarity|score",
 )
-_USUAL_OF_ONE = _USUAL.text_a | {"text", "sentence", "review", "content", "文本", "句子", "评论"}
-USUAL_NAMES = _USUAL._replace(text_a=_USUAL_OF_ONE)
-"""Columns of sets of str, by which a header is known where the columns' places are."""
+_OF_ONE = ("text", "sentence", "review", "content", "文本", "句子", "评论")
+USUAL_NAMES = _USUAL._replace(text_a=_USUAL.text_a + _OF_ONE)
+"""Columns of tuples of str, by which a header is known where the columns' places are."""
 
 _SENTENCES = _columns("sentence1", "sentence2", "label")
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -149,15 +156,16 @@ def with_columns(task, given):
     if given.text_a and not given.text_b:
         task = of_one_text(task)
     chosen = {
-        column: int(text) - 1 if text.isdigit() else frozenset([text.lower()])
+        # isdigit() knows digits of other scripts, which int() does not all take.
+        column: int(text) - 1 if re.match("[0-9]+$", text) else (clean_name(text),)
         for column, text in given._asdict().items()
         if text
     }
     header = task.header._replace(**chosen)
-    if any(isinstance(text, frozenset) for text in (header.text_a, header.text_b)):
+    if any(isinstance(text, tuple) for text in (header.text_a, header.text_b)):
         return dataclasses.replace(task, header=header)
     # A label without a number cannot be found there: such a file holds texts alone.
-    label = None if isinstance(header.label, frozenset) else header.label
+    label = None if isinstance(header.label, tuple) else header.label
     return dataclasses.replace(task, header=header, places=header._replace(label=label))
 
 
@@ -180,3 +188,58 @@ def recorded(definition, task=None):
     if task.takes_columns and definition["num_texts"] == 1:
         task = of_one_text(task)
     return task
+
+
+# --- Names and labels as they are written ---
+
+# Letters and symbols by their category, but nothing is to be seen of them.
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
+# They join letters, and are part of how a word is spelt.
+_JOINERS = "\u200c\u200d"
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?$")
+
+
+def _is_invisible(character):
+    return character in _BLANKS or unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
+
+
+def is_blank(text):
+    """Returns whether nothing is to be seen of a str."""
+    return not text or all(map(_is_invisible, text))
+
+
+@functools.lru_cache(maxsize=4096)
+def clean_label(text):
+    """Returns a label, str, without what is not to be seen of it.
+
+    At its ends: spaces of all kinds, control and format characters. Within it: format
+    characters, such as a byte-order mark, but for those that join letters.
+    """
+    shown = [c for c in text if unicodedata.category(c) != "Cf" or c in _JOINERS]
+    first, last = 0, len(shown)
+    while first < last and _is_invisible(shown[first]):
+        first += 1
+    while first < last and _is_invisible(shown[last - 1]):
+        last -= 1
+    return "".join(shown[first:last])
+
+
+def clean_name(text):
+    """Returns a column's name, str: as `clean_label`, without quotation marks, in lower case."""
+    return clean_label(clean_label(text).strip("\"'“”")).lower()
+
+
+def is_number(text):
+    """Returns whether a str is a number as people write it, a bool."""
+    return _NUMBER.match(text) is not None
+
+
+def in_order(labels):
+    """Returns labels, an iterable of str, as a tuple in their order: one and the same always.
+
+    Where all are numbers it is the order of these, equal ones (1, 01) by their spelling.
+    """
+    labels = sorted(labels)
+    if all(map(is_number, labels)):
+        labels.sort(key=decimal.Decimal)
+    return tuple(labels)

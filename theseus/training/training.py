@@ -24,6 +24,8 @@ from theseus.model import operations, variable_names
 from theseus.model.random_key import RandomKey
 from theseus.training import summaries
 
+_CLASSIFIER = ("output_weights", "output_bias")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -197,7 +199,7 @@ def count_parameters(variables):
     return sum(int(np.prod(v.shape.as_list())) for v in variables)
 
 
-def match_weights(settings, source, graph_variables, successor_start=None):
+def match_weights(settings, source, graph_variables, successor_start=None, takes_classifier=True):
     """Matches the starting weights with the graph.
 
     Args:
@@ -205,6 +207,8 @@ def match_weights(settings, source, graph_variables, successor_start=None):
       source: weights.CheckpointWeights.
       graph_variables: list of tf.Variable.
       successor_start: see variable_names.assign_sources.
+      takes_classifier: bool, whether the classifier is to be that of the weights. It is a new
+        one too, and a line says so, where theirs is of another number of labels.
 
     Returns:
       A weights.Match.
@@ -220,6 +224,9 @@ def match_weights(settings, source, graph_variables, successor_start=None):
             "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
         )
     sources = variable_names.assign_sources(names, source, successor_start)
+    if not (takes_classifier and _classifier_fits(sources, source, graph_variables)):
+        for name in _CLASSIFIER:
+            sources.pop(name, None)
     fit = weights_lib.match(graph_variables, source, sources)
     if settings.train_scope == "successor_layers" and "output_weights" in fit.missing:
         raise UserError(
@@ -228,6 +235,21 @@ def match_weights(settings, source, graph_variables, successor_start=None):
             "leaves" % source.prefix
         )
     return fit
+
+
+def _classifier_fits(sources, source, graph_variables):
+    """Returns whether the weights' classifier, if they have one, is of as many outputs."""
+    weights = _CLASSIFIER[0]
+    expected = next(v.shape.as_list()[0] for v in graph_variables if v.op.name == weights)
+    found = source.shapes[sources[weights]][0] if weights in sources else expected
+    if found != expected:
+        logging.warning(
+            "%s: its classifier has %d outputs, the task needs %d; a new one is trained",
+            source.prefix,
+            found,
+            expected,
+        )
+    return found == expected
 
 
 def match_successor(source, graph_variables):

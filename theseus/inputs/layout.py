@@ -1,0 +1,310 @@
+"""Where the columns of a file of rows are, and whether its first row is a header.
+
+Sure is a row that bears names which the task's columns go by, or a label where the labels are.
+Otherwise the rest of the file tells: a header reads like names, and not like the rows below it.
+"""
+
+import collections
+import math
+import re
+
+from theseus.errors import UserError
+from theseus.inputs import tasks
+
+Row = collections.namedtuple("Row", "number cells")
+"""A line's number from 1, and its columns, a list of str."""
+
+Layout = collections.namedtuple("Layout", "columns header width doubt")
+"""How the rows of a file are laid out.
+
+Fields:
+  columns: tasks.Columns of int, each the place of a column; text_b and label may be None.
+  header: the first Row where it is a header, or None.
+  width: int, how many columns each row has.
+  doubt: str, which way the first row was taken where that cannot be told for certain, or None.
+"""
+
+UNKNOWN_LABELS = frozenset("-1 ? - none null nan na n/a".split() + [""])
+"""What stands for a label that is not known, in lower case."""
+
+# Where so large a part of the rows reads like a header too, that is how the file's texts are.
+_MOST_LIKE_NAMES = 0.05
+_LONGEST_NAME = 30
+# What headers consist of: words that name a column, and words that tell two of them apart.
+_NAMING = frozenset(
+    "text texts sentence sentences sent question questions query queries title comment comments "
+    "review reviews content contents body message tweet post document passage paragraph context "
+    "premise hypothesis utterance statement claim evidence answer answers reply response string "
+    "phrase description summary headline abstract caption label labels sentiment emotion class "
+    "category categories polarity stance intent topic domain rating stars score similarity "
+    "duplicate quality target id ids qid index idx lang language feedback paraphrase anchor "
+    "positive negative candidate keyword src tgt doc docs".split()
+)
+_TELLING_APART = frozenset(
+    "a b c i ii is one two first second third left right gold source original user customer "
+    "agent input output raw name no number num pair english chinese".split()
+)
+_NAMING_IN_CHINESE = (
+    "文本|文字|句子|语句|句|问题|问句|评论|评价|内容|标题|正文|标签|类别|类型|分类|情感|情绪|意图|得分|分数|"
+    "评分|前提|假设|查询|题目|描述|编号|序号|回答|答案|相似度|是否相似|原文"
+)
+_CHINESE_NAME = re.compile(
+    "(第?[一二三甲乙左右ab12]个?)?(%s)+[ _-]?[一二三甲乙左右ab12]?$" % _NAMING_IN_CHINESE
+)
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+$", re.IGNORECASE)
+_WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# One to three words of a script that has spaces between them, without a mark of punctuation.
+_FEW_WORDS = re.compile(r"[^\W\d_][\w#()-]*( [\w#()-]+){0,2}$")
+_WORD = re.compile(r"\W*[A-Za-z]\w*\W*$", re.ASCII)
+# A script that has none, where a character is much of a word.
+_WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LONGEST_NAME_WITHOUT_SPACES = 6
+
+
+def find_layout(rows, task, labels_required, header="auto"):
+    """Finds the Layout of a file.
+
+    Args:
+      rows: list of Row, from the first on; so many as are to tell what the file holds.
+      task: a tasks.Task.
+      labels_required: bool, whether there must be a column of labels.
+      header: "yes" or "no": whether the first row is a header; "auto": to be found out.
+
+    Returns:
+      A Layout.
+
+    Raises:
+      UserError: says what was expected in the first row, and what was found.
+    """
+    first = rows[0]
+    by_name, by_place = _columns_by_name(first.cells, task), _columns_by_place(first.cells, task)
+    if header == "auto":
+        is_header, doubt = _judge(rows, by_name, by_place, task)
+    else:
+        is_header, doubt = header == "yes", None
+    columns = (by_name if is_header else None) or by_place
+    if columns is None or (labels_required and columns.label is None):
+        raise _wrong_first_row(first, task, labels_required, header)
+    places = [place for place in columns if place is not None]
+    if len(set(places)) < len(places):
+        raise UserError("one column is taken for two of %s" % ", ".join(task.column_names(True)))
+    return Layout(columns, first if is_header else None, len(first.cells), doubt)
+
+
+def names(row):
+    """Returns the names, list of str, that the cells of a header's Row hold."""
+    return [tasks.clean_name(cell) for cell in row.cells]
+
+
+def describe(found):
+    """Returns in words which columns a Layout with a header takes, str."""
+    return ", ".join(
+        "%s is column %d, %s" % (name, place + 1, found.header.cells[place].strip())
+        for name, place in found.columns._asdict().items()
+        if place is not None
+    )
+
+
+def is_label(label, task):
+    """Returns whether `label`, a str as from tasks.clean_label, is one that the task can have."""
+    if task.is_regression:
+        try:
+            return math.isfinite(float(label))
+        except ValueError:
+            return False
+    return bool(label) if task.labels is None else label in task.labels
+
+
+# --- Columns ---
+
+
+def _columns_by_name(cells, task):
+    """Returns the Columns of a header; None where the cells name none of them."""
+    found = [tasks.clean_name(cell) for cell in cells]
+    columns = tasks.Columns(*[_place(column, found) for column in task.header])
+    if isinstance(task.header.label, tuple) and columns.label in columns[: task.num_texts]:
+        columns = columns._replace(label=None)
+    are_named = [
+        isinstance(column, tuple) and place is not None
+        for column, place in zip(task.header, columns)
+    ]
+    is_complete = None not in columns[: task.num_texts]
+    return columns if is_complete and any(are_named) else None
+
+
+def _place(column, found):
+    """Returns the place, int or None, of one of Task.header's columns among names found."""
+    if not isinstance(column, tuple):
+        return column if column is None or column < len(found) else None
+    name = next((name for name in column if name in found), None)
+    if name is not None and found.count(name) > 1:
+        raise UserError("%d columns are called %s; name them apart" % (found.count(name), name))
+    return None if name is None else found.index(name)
+
+
+def _columns_by_place(cells, task):
+    """Returns the Columns of a file without names in a header; None where they do not fit."""
+    if not task.places or max(task.places[: task.num_texts]) >= len(cells):
+        return None
+    label = task.places.label
+    return task.places._replace(label=label if label is not None and label < len(cells) else None)
+
+
+def _wrong_first_row(first, task, with_label, header):
+    """Returns the UserError for a first row in which the task's columns are not found."""
+    for name, column in task.header._asdict().items():
+        if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
+            return UserError(
+                "expected a column %d, --%s_column; found %s, separated by tabs"
+                % (column + 1, name, count(first.cells))
+            )
+    expected = ", ".join(task.column_names(with_label))
+    if task.places:
+        expected, found = "%s, separated by tabs" % expected, count(first.cells)
+    else:
+        expected, found = "a header with " + expected, ", ".join(first.cells)
+        if header == "no":
+            found = "--header=no, which is for columns that have numbers"
+    hint = ""
+    if task.takes_columns:
+        hint = "; name them by --text_a_column, --text_b_column and --label_column"
+    return UserError("expected %s; found %s%s" % (expected, found, hint))
+
+
+def count(cells):
+    """Returns in words how many columns there are, str."""
+    return "%d column%s" % (len(cells), "s" if len(cells) != 1 else "")
+
+
+# --- Whether the first row is a header ---
+
+
+def _judge(rows, by_name, by_place, task):
+    """Returns (whether the first row is a header, the doubt as in a Layout)."""
+    first = rows[0].cells
+    if by_place is None:
+        return by_name is not None, None
+    if by_name is not None:
+        # Its texts may be words that columns go by; a label tells.
+        return not _has_label(first, by_place, task), None
+    rest = [row.cells for row in rows[1:] if len(row.cells) == len(first)]
+    if _bears_usual_label(first, by_place, task):
+        return True, None
+    is_header, is_sure = _compare(first, rest, by_place, task)
+    return is_header, None if is_sure else _describe_doubt(first, is_header)
+
+
+def _has_label(cells, columns, task):
+    label = columns.label
+    return label is not None and tasks.clean_label(cells[label]) in (task.labels or ())
+
+
+def _bears_usual_label(cells, columns, task):
+    label = columns.label
+    if label is None or _has_label(cells, columns, task):
+        return False
+    return tasks.clean_name(cells[label]) in tasks.USUAL_NAMES.label
+
+
+def _describe_doubt(cells, is_header):
+    shown = ", ".join(repr(cell if len(cell) < 30 else cell[:27] + "...") for cell in cells[:4])
+    taken, other, value = ("a header", "a row", "no") if is_header else ("a row", "a header", "yes")
+    return "%s is taken for %s; --header=%s takes it for %s" % (shown, taken, value, other)
+
+
+def _compare(first, rest, columns, task):
+    """Returns (whether the first row is a header, whether that is sure), by the rows below."""
+    places = columns[: task.num_texts]
+    likeness = _row_likeness(first, places)
+    if likeness == 2:  # Where files were put together, it may come again.
+        rest = [cells for cells in rest if cells != first]
+    if any(first[place] == cells[place] for cells in rest for place in places):
+        likeness = 0  # A name is not among the texts.
+    if columns.label is None:
+        return _compare_texts(likeness, first, rest, places)
+    label = tasks.clean_label(first[columns.label])
+    others = collections.Counter(tasks.clean_label(cells[columns.label]) for cells in rest)
+    if _is_label_here(label, others, task):
+        return False, likeness < 2
+    is_usual = _are_like_names(first, rest, places, likeness)
+    return _compare_labels(likeness, label, others, task, is_usual)
+
+
+def _compare_texts(likeness, first, rest, places):
+    """Returns what `_compare` does, of a file without labels."""
+    if likeness == 0 or _are_like_names(first, rest, places, likeness):
+        return False, True
+    # One word for each of two texts is what names are; longer ones are as often a row.
+    are_words = len(places) == 2 and all(_WORD.match(first[place]) for place in places)
+    return bool(rest) and (likeness == 2 or are_words), False
+
+
+def _compare_labels(likeness, label, others, task, is_usual):
+    """Returns what `_compare` does, where the first row's label is that of no other row.
+
+    Args:
+      likeness: int, of the texts, see `_likeness`.
+      label: str.
+      others: Counter of the other rows' labels.
+      task: a tasks.Task.
+      is_usual: bool, whether the other rows' texts read like names too.
+    """
+    of_label = _likeness(label)
+    if tasks.is_number(label) or len(label) > _LONGEST_NAME or not others:
+        return False, likeness == 0
+    is_header = 2 in (likeness, of_label)
+    if task.labels is None and all(map(tasks.is_number, others)):
+        is_header = True
+    elif task.labels is not None or min(others.values()) > 1:
+        is_header |= min(likeness, of_label) == 1 and not is_usual
+    return is_header, not is_header and likeness == 0
+
+
+def _is_label_here(label, others, task):
+    """Returns whether the first row's label is one, by the task or by the other rows."""
+    if label.lower() in UNKNOWN_LABELS:
+        return True
+    return label in others if task.labels is None else is_label(label, task)
+
+
+def _are_like_names(first, rest, places, likeness):
+    """Returns whether more than a few of the rows read as much like names, a bool.
+
+    Args:
+      first: list of str, the first row's cells.
+      rest: list of such, of the other rows.
+      places: the texts' places.
+      likeness: int, of the first row.
+    """
+
+    def has_spaces(cells):
+        return not any(_WITHOUT_SPACES.search(cells[place]) for place in places)
+
+    alike = sum(
+        1
+        for cells in rest
+        if has_spaces(cells) == has_spaces(first) and _row_likeness(cells, places) >= likeness
+    )
+    return alike > _MOST_LIKE_NAMES * len(rest)
+
+
+def _row_likeness(cells, places):
+    """Returns how much a row's texts read like names, as `_likeness`: the least of them.
+
+    Where each may be a name, one that is makes them all so.
+    """
+    found = [_likeness(cells[place]) for place in places]
+    return max(found) if min(found) > 0 else 0
+
+
+def _likeness(cell):
+    """Returns how much a cell reads like a column's name, int: 2 much, 1 perhaps, 0 not."""
+    text = tasks.clean_label(tasks.clean_label(cell).strip("\"'“”"))
+    words = [word.lower() for word in _WORDS.findall(text)]
+    if _CHINESE_NAME.match(text.lower()):
+        return 2
+    longest = _LONGEST_NAME_WITHOUT_SPACES if _WITHOUT_SPACES.search(text) else _LONGEST_NAME
+    if len(text) > longest or not _FEW_WORDS.match(text.lstrip("#")):
+        return 0
+    is_naming = _NAMING.intersection(words) and set(words) <= _NAMING | _TELLING_APART
+    return 2 if is_naming or _SNAKE_CASE.match(text) else 1

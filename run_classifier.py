@@ -103,7 +103,7 @@ flags.DEFINE_string(
     "export_dir", None, "Folder of one export. Unset: export/<format> in the stage's folder."
 )
 flags.DEFINE_enum(
-    "quantize", None, ["int8"], "Products in 8 bits, for onnx; its <format> is onnx_int8."
+    "quantize", None, ["int8"], "int8 quantization, for onnx; its <format> is onnx_int8."
 )
 
 # Stage.

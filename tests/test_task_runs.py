@@ -1,5 +1,6 @@
 """Tasks end to end, on the command line: three labels, a number, one text, a file of one's own."""
 
+import os
 import re
 import subprocess
 import sys

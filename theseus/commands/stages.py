@@ -15,6 +15,7 @@ import sys
 import time
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 from absl import logging
 
 import tokenization

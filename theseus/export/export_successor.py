@@ -3,7 +3,7 @@
 bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
 huggingface   config.json, model.safetensors and tokenizer.json, for transformers
 saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
-onnx          model.onnx, for ONNX runtimes; onnx_int8 with its products in 8 bits
+onnx          model.onnx, for ONNX runtimes; onnx_int8 after int8 quantization, see there
 
 Each folder has vocab.txt and export.json too: what a caller must know beside the model. The
 model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
@@ -35,7 +35,7 @@ import modeling_theseus
 from theseus.checkpoints import hugging_face_weights, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
-from theseus.export import exported, hugging_face_tokenizer
+from theseus.export import exported, hugging_face_tokenizer, quantization
 from theseus.inference import evaluation, metrics
 from theseus.inputs import input_pipeline, tasks
 from theseus.model import variable_names
@@ -76,12 +76,13 @@ Fields:
   read: see exported.READERS.
 """
 
-Row = collections.namedtuple("Row", "name difference score megabytes seconds")
+Row = collections.namedtuple("Row", "name difference agreement score megabytes seconds")
 """A line of the table: an export, or the graph that the others are compared with.
 
 Fields:
   name: str.
   difference: float, the largest of a logit; megabytes: float; None where they do not apply.
+  agreement: float, the share of dev that gets the graph's label; None where it does not apply.
   score: float, on all of dev, see metrics.score.
   seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
 """
@@ -314,19 +315,14 @@ def _name_axes(model):
 
 
 def _write_onnx_int8(plain, path):
-    import onnxruntime.quantization
+    import onnx
 
     _write_onnx(plain, path)
-    model, in_32_bits = os.path.join(path, "model.onnx"), os.path.join(path, "float32.onnx")
-    os.rename(model, in_32_bits)
-    python_logging.disable(python_logging.WARNING)  # A line for each tensor that stays as it is.
-    try:
-        onnxruntime.quantization.quantize_dynamic(
-            in_32_bits, model, weight_type=onnxruntime.quantization.QuantType.QInt8
-        )
-    finally:
-        python_logging.disable(python_logging.NOTSET)
-    os.remove(in_32_bits)
+    file = os.path.join(path, "model.onnx")
+    model = onnx.load(file)
+    quantization.quantize(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, file)
 
 
 _ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
@@ -381,8 +377,9 @@ class Exporter(object):
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
         self._logits = _all_logits(self._graph, self._checked)
-        score = self._score(self._graph)
-        self.graph_row = Row("the graph", None, score, None, self._seconds(self._graph))
+        self._dev_logits = self._all_of_dev(self._graph)
+        score = self._score(self._dev_logits)
+        self.graph_row = Row("the graph", None, None, score, None, self._seconds(self._graph))
 
     def _batches(self, batch_size):
         """Returns the arrays of some pairs, spread over dev, in batches of mixed lengths."""
@@ -421,7 +418,7 @@ class Exporter(object):
     def _check(self, name, path, temporary):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
         with new_session(rewrites=True) as session:
-            run = FORMATS[name].read(temporary, session)
+            run = _refuse_not_finite(FORMATS[name].read(temporary, session), path)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is no number.
@@ -431,14 +428,25 @@ class Exporter(object):
                 )
             if name == "huggingface":
                 _check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
-            size = _megabytes(temporary)
-            return Row(path, difference, self._score(run), size, self._seconds(run))
+            logits = self._all_of_dev(run)
+            agreement, score = self._agreement(logits), self._score(logits)
+            size, seconds = _megabytes(temporary), self._seconds(run)
+            return Row(path, difference, agreement, score, size, seconds)
 
-    def _score(self, run):
-        """Returns the score on all of dev of a model, as exported.READERS give it."""
+    def _all_of_dev(self, run):
+        """Returns the logits of a model, as exported.READERS give it."""
+        with evaluation.progress_bar("dev", len(self._dev_data)) as bar:
+            return evaluation.compute_logits(run, self._dev_data, self._batch_size, bar=bar)
+
+    def _score(self, logits):
         task = self._plain.task
-        values, _ = evaluation.evaluate(task, run, self._dev_data, self._batch_size)
-        return metrics.score(task, values)
+        return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels))
+
+    def _agreement(self, logits):
+        """Returns the share of dev that gets the graph's label; None for regression."""
+        if self._plain.task.is_regression:
+            return None
+        return float(np.mean(logits.argmax(axis=1) == self._dev_logits.argmax(axis=1)))
 
     def _seconds(self, run):
         return [_median_seconds(run, batches) for batches in self._timed]
@@ -453,12 +461,25 @@ class Exporter(object):
             description[key] = held[key]
         description["global_step"] = self._plain.best["global_step"]
         description["largest_difference"] = row.difference
+        description["agreement"] = row.agreement
         description["dev_score"] = row.score
         return description
 
 
 def _num_characters(example):
     return len(example.text_a) + len(example.text_b or "")
+
+
+def _refuse_not_finite(run, path):
+    """Returns the model of an export to `path`, which raises UserError for such logits."""
+
+    def checked(arrays):
+        logits = run(arrays)
+        if not np.isfinite(logits).all():
+            raise UserError("%s: its logits are no finite numbers; it is left out" % path)
+        return logits
+
+    return checked
 
 
 def _all_logits(run, batches):
@@ -485,12 +506,13 @@ def format_rows(rows, task):
     width = max(len(row.name) for row in rows)
     score_name = "dev " + task.score_name
     lines = [
-        "%-*s  difference  %s      MB  seconds per batch of %d   of %d"
+        "%-*s  difference  same label  %s      MB  seconds per batch of %d   of %d"
         % ((width, "", score_name) + TIMED_BATCH_SIZES)
     ]
     for row in rows:
         cells = [
             "%12s" % _cell("%.1e", row.difference),
+            "%12s" % _cell("%.4f", row.agreement),
             "  %*.4f" % (len(score_name), row.score),
             "%8s" % _cell("%.1f", row.megabytes),
             "%25.4f%8.4f" % tuple(row.seconds),

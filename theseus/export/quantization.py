@@ -1,0 +1,177 @@
+"""int8 quantization of an ONNX model: a text's answer depends on that text alone, on any processor.
+
+Weights have one scale for each column (an output's value), activations one for each row (a
+token). Both are symmetric, in 8 unsigned bits around `ZERO`, and are multiplied by MatMulInteger,
+whose sums are exact in 32 bits:
+
+  x[t, k] = row[t] * (q[t, k] - 128)        row[t]  = max over k of |x[t, k]| / 127
+  w[k, n] = column[n] * (v[k, n] - 128)     column[n] = max over k of |w[k, n]| / 127
+  (x w)[t, n] = row[t] * column[n] * sum over k of (q[t, k] - 128) (v[k, n] - 128)
+
+A row's scale knows nothing of its neighbours, where dynamic quantization takes one scale for a
+whole batch. Both factors are unsigned because ONNX Runtime multiplies unsigned by signed with
+vpmaddubsw on processors without VNNI: that sums pairs of products, up to 2 * 255 * 127, in 16
+signed bits, which end at 32,767. docs/int8.md has the measurements.
+
+Source: ONNX Runtime, onnxruntime/core/mlas/lib/platform.cpp and x86_64/QgemmU8X8Kernel*.S.
+"""
+
+import numpy as np
+
+ZERO = 128
+"""What 0 is as an unsigned 8-bit number."""
+
+LEVELS = 127
+"""The largest magnitude, from `ZERO` to both sides."""
+
+# Below it a row is all zeros; its reciprocal is still a float32.
+_TINY = np.float32(1e-30)
+# A product over fewer inputs is a look-up by one-hot (BERT's segments), one to fewer outputs is
+# the classifier: left in float32, as they take neither time nor space.
+_FEWEST_INPUTS, _FEWEST_OUTPUTS = 8, 8
+
+
+def quantize_columns(weights):
+    """Returns (uint8 [K, N], float32 [N]): a matrix in 8 bits, and its columns' scales.
+
+    Args:
+      weights: float32 [K, N].
+    """
+    scales = _scales(weights, axis=0)
+    return (_round(weights, scales) + ZERO).astype(np.uint8), scales
+
+
+def quantize_rows(table):
+    """Returns (int8 [V, H], float32 [V, 1]): a table in 8 bits, and its rows' scales.
+
+    Args:
+      table: float32 [V, H].
+    """
+    scales = _scales(table, axis=1)[:, np.newaxis]
+    return _round(table, scales).astype(np.int8), scales
+
+
+def _scales(values, axis):
+    """Raises ValueError where a value is not finite: no integer would show it later."""
+    if not np.isfinite(values).all():
+        raise ValueError("a weight is not finite")
+    return np.maximum(np.abs(values).max(axis=axis), _TINY).astype(np.float32) / LEVELS
+
+
+def _round(values, scales):
+    return np.clip(np.round(values / scales), -LEVELS, LEVELS)
+
+
+def quantize(model):
+    """Writes an ONNX model's products and its tables' look-ups in 8 bits.
+
+    Args:
+      model: onnx.ModelProto of float32, of operator set 13 to 17; it is changed in place.
+
+    Raises:
+      ValueError: a weight is not finite.
+    """
+    _Quantization(model.graph).run()
+
+
+class _Quantization(object):
+    """The graph's nodes and constants while they are written anew.
+
+    New tensors are called after what they stand for, with an ending.
+    """
+
+    def __init__(self, graph):
+        self._graph = graph
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._nodes = []
+        self._rows = {}  # From an activation's name to those of (uint8, scales): q, k and v share.
+
+    def run(self):
+        self._add_constant("int8/zero", np.uint8(ZERO))
+        self._add_constant("int8/zero_as_float", np.float32(ZERO))
+        self._add_constant("int8/levels", np.float32(LEVELS))
+        self._add_constant("int8/tiny", _TINY)
+        for node in list(self._graph.node):
+            if self._is_product(node):
+                self._write_product(node)
+            elif self._is_look_up(node):
+                self._write_look_up(node)
+            else:
+                self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(self._nodes)
+        kept = [tensor for name, tensor in self._constants.items() if name in used]
+        self._graph.initializer.extend(kept)
+
+    def _is_product(self, node):
+        """Whether a node multiplies by a matrix of weights large enough to matter."""
+        shape = self._constant_shape(node.input[1]) if node.op_type == "MatMul" else ()
+        return len(shape) == 2 and shape[0] >= _FEWEST_INPUTS and shape[1] >= _FEWEST_OUTPUTS
+
+    def _is_look_up(self, node):
+        # Of axis 0, the default: an attribute may say another one.
+        return (
+            node.op_type == "Gather"
+            and len(self._constant_shape(node.input[0])) == 2
+            and not any(attribute.name == "axis" and attribute.i for attribute in node.attribute)
+        )
+
+    def _constant_shape(self, name):
+        """Returns the shape of a float32 constant; () where it is none."""
+        tensor = self._constants.get(name)
+        return tuple(tensor.dims) if tensor is not None and tensor.data_type == 1 else ()
+
+    def _write_product(self, node):
+        inputs, output = node.input[0], node.output[0]
+        integers, columns = quantize_columns(self._array(node.input[1]))
+        rows, row_scales = self._quantize_activation(inputs)
+        self._add_constant(output + "/int8_weights", integers)
+        self._add_constant(output + "/int8_columns", columns)
+        factors = [rows, output + "/int8_weights", "int8/zero", "int8/zero"]
+        sums = self._add("MatMulInteger", factors, output + "/int8_sums")
+        sums = self._add("Cast", [sums], output + "/int8_float", to=1)
+        sums = self._add("Mul", [sums, output + "/int8_columns"], output + "/int8_scaled")
+        self._add("Mul", [sums, row_scales], output)
+
+    def _quantize_activation(self, name):
+        """Returns the names of (uint8 [..., K], float32 [..., 1]), an activation in 8 bits."""
+        if name not in self._rows:
+            new = name + "/int8_"
+            largest = self._add("Abs", [name], new + "magnitudes")
+            largest = self._add("ReduceMax", [largest], new + "max", axes=[-1], keepdims=1)
+            largest = self._add("Max", [largest, "int8/tiny"], new + "largest")
+            steps = self._add("Div", ["int8/levels", largest], new + "steps")
+            rounded = self._add("Mul", [name, steps], new + "divided")
+            rounded = self._add("Round", [rounded], new + "rounded")
+            rounded = self._add("Add", [rounded, "int8/zero_as_float"], new + "shifted")
+            integers = self._add("Cast", [rounded], new + "integers", to=2)
+            scales = self._add("Div", [largest, "int8/levels"], new + "scales")
+            self._rows[name] = integers, scales
+        return self._rows[name]
+
+    def _write_look_up(self, node):
+        (table, rows), output = node.input, node.output[0]
+        integers, scales = quantize_rows(self._array(table))
+        self._add_constant(output + "/int8_table", integers)
+        self._add_constant(output + "/int8_table_scales", scales)
+        found = self._add("Gather", [output + "/int8_table", rows], output + "/int8_found")
+        found = self._add("Cast", [found], output + "/int8_float", to=1)
+        scale = self._add("Gather", [output + "/int8_table_scales", rows], output + "/int8_scale")
+        self._add("Mul", [found, scale], output)
+
+    def _array(self, name):
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(self._constants[name])
+
+    def _add_constant(self, name, array):
+        from onnx import numpy_helper
+
+        self._constants[name] = numpy_helper.from_array(np.asarray(array), name)
+
+    def _add(self, operation, inputs, output, **attributes):
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
+        return output

@@ -83,6 +83,38 @@ def assert_matches(pattern, text):
         raise ValueError(text)
 
 
+def assert_close(found, expected, share=1e-5, size=None, name=""):
+    """Compares what two programs compute, up to the rounding of float32.
+
+    Processors, thread counts and versions of TensorFlow sum in different orders. What that
+    changes goes by the size of what is summed, not by that of the sum, so a difference is
+    compared with the largest number there is, never with a fixed one.
+
+    Args:
+      found, expected: arrays, or what makes one, of the same shape.
+      share: the largest difference, as a share of `size`.
+      size: the largest number that went in; None: the largest one of `expected`.
+      name: what to call the arrays.
+    """
+    __tracebackhide__ = True
+    size = np.abs(expected).max() if size is None else size
+    np.testing.assert_allclose(found, expected, rtol=0, atol=share * size, err_msg=name)
+
+
+def assert_gradients_close(found, expected, share=1e-4):
+    """Compares gradients, dicts of arrays by name, as `assert_close` does.
+
+    A difference may be a `share` of the tensor's largest gradient, and a tenth of that of the
+    largest of all: a key's bias has a gradient of nothing but what the others' rounding leaves.
+    """
+    __tracebackhide__ = True
+    assert sorted(found) == sorted(expected)
+    largest = {name: np.abs(value).max() for name, value in expected.items()}
+    of_all = max(largest.values())
+    for name, value in expected.items():
+        assert_close(found[name], value, share, largest[name] + 0.1 * of_all, name)
+
+
 def read_json(*path):
     """Returns what a JSON file holds; its path comes in parts."""
     with open(os.path.join(*[str(part) for part in path]), encoding="utf-8") as reader:

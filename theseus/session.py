@@ -1,12 +1,12 @@
 """TensorFlow as this program uses it: graphs, sessions, and what a processor can compute in."""
 
 import contextlib
-import io
 
 import tensorflow.compat.v1 as tf
 from absl import logging
 
 from theseus.errors import UserError
+from theseus.machine import processor_features
 
 # What Linux calls bfloat16 instructions, of x86 and of ARM.
 _BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
@@ -30,27 +30,12 @@ def check_precision(precision):
             "--precision=bfloat16: needs TensorFlow 2, this is %s; give --precision=float32, "
             "which also runs what was trained in bfloat16" % tf.__version__
         )
-    features = _processor_features()
+    features = processor_features()
     if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
         logging.warning(
             "--precision=bfloat16: this processor has no bfloat16 instructions; it will be slower "
             "than float32"
         )
-
-
-def _processor_features():
-    """Returns the names of the processor's features, a set of str; empty where not known."""
-    try:
-        with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
-            lines = [line.lower().split(":", 1) for line in reader if ":" in line]
-    except OSError:
-        return set()
-    return {
-        feature
-        for name, values in lines
-        if name.strip() in ("flags", "features")
-        for feature in values.split()
-    }
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import tokenization
-from theseus import stage
+from theseus import machine, stage
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import starting_point
@@ -171,6 +171,10 @@ class Command(object):
         if not self.folder.state()["is_finished"]:
             place = "stage %d, %s, in %s" % (self.stage.number, self.stage.name, self.folder.path)
             logging.info("%s: %d steps on %d examples", place, num_steps, len(train_data))
+            changed = machine.describe_change(self.folder.began_on(), machine.describe())
+            if changed:
+                message = "%s began elsewhere (here: %s); from here on its bits may be others"
+                logging.info(message, self.folder.path, changed)
             if self.task.takes_columns:
                 logging.info("the labels are %s", ", ".join(self.task.labels))
             dev_data = self._encode(self._read_split("dev"), tokenizer)
@@ -219,7 +223,7 @@ class Command(object):
                 start.successor_start,
                 start.takes_classifier,
             )
-            self.folder.claim(definition, _model_files(start.model))
+            self.folder.claim(definition, _model_files(start.model), machine.describe())
             trainer = training.Trainer(
                 settings, self._reporting(), graph, train_data, dev_data, self.folder, session
             )

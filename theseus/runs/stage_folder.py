@@ -1,6 +1,7 @@
 """A stage's output folder: the run it holds, its lock, its checkpoints and results.
 
-  run.json           what defines the run; a command that contradicts it is refused
+  run.json           what defines the run; a command that contradicts it is refused; and the
+                     versions and the processor that it began on
   state.json         the last and the best checkpoint, and the evaluations so far
   last/, best/       checkpoints; last with the optimizer's state, best without
   bert_config.json, vocab.txt, and the results: eval_results.json, predictions.tsv, timing.json
@@ -22,6 +23,7 @@ import shutil
 from theseus.errors import UserError
 
 _RUN, _STATE, _LOCK = "run.json", "state.json", ".lock"
+_BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
 
 
 def hash_files(paths):
@@ -64,7 +66,12 @@ class StageFolder(object):
 
     def definition(self):
         """Returns what defines the run, a dict; None where there is no run."""
-        return self._read_json(_RUN)
+        held = self._read_json(_RUN)
+        return held and {key: value for key, value in held.items() if key != _BEGAN_ON}
+
+    def began_on(self):
+        """Returns what the run began on, as from machine.describe; {} where it is not known."""
+        return (self._read_json(_RUN) or {}).get(_BEGAN_ON) or {}
 
     def refuse_contradiction(self, definition, words, contents):
         """Compares a command with the run that the folder holds.
@@ -95,12 +102,13 @@ class StageFolder(object):
                 % (words.get(key, "--" + key), self.path, held.get(key), value, self.flag)
             )
 
-    def claim(self, definition, model_files):
+    def claim(self, definition, model_files, began_on=None):
         """Records a new run; does nothing where the folder holds this run already.
 
         Args:
           definition: dict of JSON values that define the run.
           model_files: dict from file name to text, such as bert_config.json.
+          began_on: dict, as from machine.describe, which defines nothing.
 
         Raises:
           UserError: the folder holds something else that would be written over.
@@ -110,7 +118,8 @@ class StageFolder(object):
         self._refuse_foreign_files(model_files)
         for name, text in model_files.items():
             self.write_text(name, text)
-        self.write_json(_RUN, definition)
+        record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
+        self.write_json(_RUN, record)
 
     def _refuse_foreign_files(self, model_files):
         """Refuses a folder without a run in which something would be lost."""

@@ -1,0 +1,80 @@
+"""What a run is computed by: versions and processor. The bits of a result depend on it."""
+
+import io
+import os
+import platform
+import subprocess
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import theseus
+
+# The features by which libraries choose their products, as Linux names those of x86 and of ARM.
+_FEATURES = ("sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni")
+_FEATURES += ("amx_tile", "amx_int8", "amx_bf16", "avx_ne_convert", "asimd", "sve", "bf16", "i8mm")
+
+
+def processor_features():
+    """Returns the names of the processor's features, a set of str; empty where not known."""
+    return set(" ".join(_processor("flags", "features")).split())
+
+
+def _processor(*names):
+    """Returns the values, in lower case, that /proc/cpuinfo has under such names, a list of str."""
+    try:
+        with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
+            lines = [line.lower().split(":", 1) for line in reader if ":" in line]
+    except OSError:
+        return []
+    return [value.strip() for name, value in lines if name.strip() in names]
+
+
+def describe():
+    """Returns what this process computes with, a dict of JSON values by name."""
+    held = processor_features()
+    return {
+        "program": " ".join(filter(None, [theseus.__version__, _commit()])),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "processor": next(iter(_processor("model name")), platform.machine()),
+        "processor_features": [name for name in _FEATURES if name in held],
+        "num_processors": _num_processors(),
+    }
+
+
+def _num_processors():
+    """Returns how many processors this process may use, by which products share their work."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _commit():
+    """Returns the commit of the program's own git checkout, str; None where it has none."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(theseus.__file__)))
+    if not os.path.exists(os.path.join(root, ".git")):  # That of a folder above is not its own.
+        return None
+    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.check_output(command, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.decode("utf-8").strip()
+
+
+def describe_change(began_on, now):
+    """Returns what differs between two of `describe`, str; "" where nothing does.
+
+    Args:
+      began_on, now: dicts as from `describe`; a key that either lacks is passed over.
+    """
+    changed = []
+    for name in now:
+        if name == "processor_features" and name in began_on:
+            lost = sorted(set(began_on[name]) - set(now[name]))
+            gained = sorted(set(now[name]) - set(began_on[name]))
+            changed += ["without " + feature for feature in lost]
+            changed += ["with " + feature for feature in gained]
+        elif name in began_on and began_on[name] != now[name]:
+            changed.append("%s %s, not %s" % (name, now[name], began_on[name]))
+    return ", ".join(changed)

@@ -1,5 +1,6 @@
 """Metrics against numbers worked out by hand and published formulas."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -113,3 +114,17 @@ def test_a_table_has_a_row_for_each_name():
     assert lines[0].split() == expected.split()
     assert lines[2].split()[:3] == ["business.tsv", "5", "0.6000"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_probability_at_the_threshold_is_the_second_label():
+    """0.5 of two equal logits is exact."""
+    assert metrics.predicted_ids(np.zeros([1, 2]), threshold=0.5).tolist() == [1]
+
+
+@pytest.mark.parametrize("count, is_shown", [(12, True), (13, False)])
+def test_a_confusion_of_many_labels_is_not_shown(count, is_shown):
+    labels = tuple("label %d" % number for number in range(count))
+    task = dataclasses.replace(TASK, labels=labels)
+    counts = metrics.confusion(task, np.eye(count), np.arange(count))
+    assert counts == np.eye(count).astype(int).tolist()
+    assert bool(metrics.format_confusion(task, counts)) == is_shown

@@ -161,3 +161,10 @@ def test_a_confusion_says_which_labels_are_true_and_which_predicted():
         "true 0           10            2",
         "true 1            3            4",
     ]
+
+
+def test_the_best_threshold_in_words_is_its_flag():
+    found = {"threshold": 0.37501, "f1": 0.5, "precision": 0.25, "recall": 0.75}
+    assert metrics.format_threshold(found) == (
+        "best F1 on dev: 0.5000 (precision 0.2500, recall 0.7500), with --threshold=0.375"
+    )

@@ -1,5 +1,6 @@
 """Metrics against numbers worked out by hand and published formulas."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -130,3 +131,57 @@ def test_a_table_has_a_row_for_each_name():
     assert lines[0].split() == expected.split()
     assert lines[2].split()[:3] == ["business.tsv", "5", "0.6000"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_probability_at_the_threshold_is_the_second_label():
+    """0.5 of two equal logits is exact."""
+    assert metrics.predicted_ids(np.zeros([1, 2]), threshold=0.5).tolist() == [1]
+
+
+@pytest.mark.parametrize("count, is_shown", [(12, True), (13, False)])
+def test_a_confusion_of_many_labels_is_not_shown(count, is_shown):
+    labels = tuple("label %d" % number for number in range(count))
+    task = dataclasses.replace(TASK, labels=labels)
+    counts = metrics.confusion(task, np.eye(count), np.arange(count))
+    assert counts == np.eye(count).astype(int).tolist()
+    assert bool(metrics.format_confusion(task, counts)) == is_shown
+
+
+def test_two_numbers_correlate_and_one_does_not():
+    task = tasks.TASKS["sts-b"]
+    found = metrics.compute(task, np.array([[1.0], [2.0]]), np.array([5.0, 3.0]))
+    assert (found["pearson"], found["spearman"]) == (pytest.approx(-1.0), pytest.approx(-1.0))
+    # Deviations -4/3, -1/3, 5/3 and -2/3, 1/3, 1/3.
+    found = metrics.compute(task, np.array([[1.0], [2.0], [4.0]]), np.array([0.0, 1.0, 1.0]))
+    assert found["pearson"] == pytest.approx((8 / 9 - 1 / 9 + 5 / 9) / np.sqrt(42 / 9 * 6 / 9))
+    found = metrics.compute(task, np.array([[1.0]]), np.array([5.0]))
+    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+
+
+def test_the_best_threshold_may_be_that_of_the_most_certain_example():
+    chances = np.array([0.9, 0.6, 0.4])
+    logits = np.log(np.stack([1 - chances, chances], axis=1))
+    found = metrics.best_threshold(logits, np.array([1, 0, 0]))
+    assert (found["f1"], found["precision"], found["recall"]) == (1.0, 1.0, 1.0)
+    assert found["threshold"] == pytest.approx(0.75)
+
+
+def test_a_headline_is_the_metrics_and_the_loss_in_words():
+    values = {"accuracy": 0.5, "f1": 0.25, "loss": 1.0, "auc": 0.75}
+    assert metrics.headline(TASK, values) == "accuracy 0.5000, f1 0.2500, loss 1.0000"
+
+
+def test_a_confusion_says_which_labels_are_true_and_which_predicted():
+    lines = metrics.format_confusion(TASK, [[10, 2], [3, 4]]).split("\n")
+    assert lines == [
+        "        predicted 0  predicted 1",
+        "true 0           10            2",
+        "true 1            3            4",
+    ]
+
+
+def test_the_best_threshold_in_words_is_its_flag():
+    found = {"threshold": 0.37501, "f1": 0.5, "precision": 0.25, "recall": 0.75}
+    assert metrics.format_threshold(found) == (
+        "best F1 on dev: 0.5000 (precision 0.2500, recall 0.7500), with --threshold=0.375"
+    )

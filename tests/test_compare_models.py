@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 import compare_models
-from conftest import write_stage
+from conftest import write_pairs, write_stage
 from theseus.inference import trained_model
 from theseus.inputs import input_pipeline, tasks
 
 
 @pytest.fixture(autouse=True)
-def options(monkeypatch, random_data):
-    """The script's flags: 8 timed batches of 2, after 2 others."""
-    values = types.SimpleNamespace(data_dir=str(random_data), batch_size=2, num_batches=8)
+def options(monkeypatch, tmp_path):
+    """The script's flags: 8 timed batches of 2, after 2 others, of a folder with dev alone."""
+    write_pairs(tmp_path / "dev.txt", 30, seed=2)
+    values = types.SimpleNamespace(data_dir=str(tmp_path), batch_size=2, num_batches=8)
     monkeypatch.setattr(compare_models, "FLAGS", values)
 
 

@@ -266,7 +266,6 @@ def test_both_losses_train_and_only_targets_are_predicted(session):
     # A pair and the same one exchanged cancel out: the bias moves with one of them alone.
     one = dict(zip(placeholders, pretrain_tiny_bert.pad([row], 4)))
     session.run(train_op, one)
-    session.run(train_op, one)
     after = session.run({name: held[name] for name in names})
     for name in names:
         assert np.abs(after[name] - before[1][name]).max() > 1e-4, name

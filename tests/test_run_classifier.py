@@ -697,7 +697,7 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_eval --eval_files=a,a", "--eval_files takes different files"),
         ("--do_train --eval_files=a", "--eval_files takes .* and needs --do_eval"),
         ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
-        ("--do_eval --encoding=no-such", "--?encoding=no-such: give an encoding that Python knows"),
+        ("--do_eval --encoding=no-such", "encoding=no-such: give an encoding that Python knows"),
         ("--do_eval --task_name=tsv --text_a_column=00", "columns are numbered from 1"),
         ("--do_eval --task_name=tsv --labels=a,a\u200b", "labels are different ones"),
         ("--do_eval --header=perhaps", "--header=perhaps"),

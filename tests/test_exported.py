@@ -71,7 +71,7 @@ def test_an_answer_does_not_depend_on_its_batch(export, tmp_path, name):
             together = in_batches(read.run, encoded, order, 64)
             atol = LARGEST_CHANGE.get(name, 1e-5)
             np.testing.assert_allclose(together, alone, rtol=0, atol=atol)
-    assert np.ptp(alone[:, 1]) > 0.5  # The answers do differ.
+    assert np.ptp(alone[:, 1]) > 0.1  # The answers do differ.
 
 
 @pytest.fixture

@@ -403,9 +403,11 @@ def test_onnx_in_8_bits_is_smaller_and_says_what_it_scores(
     graph, row = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert row[0] == folder.file("export/onnx_int8")
     described = read_json(row[0], "export.json")
-    assert float(row[2]) == pytest.approx(described["dev_score"], abs=5e-5)
-    assert abs(described["dev_score"] - float(graph[3])) < 0.2
+    assert float(row[3]) == pytest.approx(described["dev_score"], abs=5e-5)
+    assert abs(described["dev_score"] - float(graph[4])) < 0.2
     assert described["largest_difference"] > 0
+    assert 0.8 <= described["agreement"] <= 1
+    assert float(row[2]) == pytest.approx(described["agreement"], abs=5e-5)
 
 
 # --- What they share ---
@@ -489,6 +491,61 @@ def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tm
     message = "target: its logits differ from the graph's by up to 0.0002, more than 0.0001; it is"
     assert message in refused(line, tmp_path, monkeypatch)
     assert contents(tmp_path) == before
+
+
+def read_wrong(monkeypatch, name, change):
+    """Makes a format's reader give other logits than the model: change(logits)."""
+    form = export_successor.FORMATS[name]
+
+    def read(path, session):
+        run = form.read(path, session)
+        return lambda arrays: change(run(arrays))
+
+    monkeypatch.setitem(export_successor.FORMATS, name, form._replace(read=read))
+
+
+@needs_tensorflow_2
+def test_the_share_of_equal_labels_is_of_all_of_dev(
+    stages, random_data, monkeypatch, capsys, needs_onnx
+):
+    folder = stages("predecessor")
+    command(export_line(folder, random_data, "bert"), random_data, monkeypatch)
+    assert read_json(folder.file("export/bert"), "export.json")["agreement"] == 1
+    read_wrong(monkeypatch, "onnx_int8", lambda logits: logits[:, ::-1])
+    line = export_line(folder, random_data, "onnx", "--quantize=int8")
+    capsys.readouterr()
+    command(line, random_data, monkeypatch)
+    right = read_json(folder.file("export/onnx_int8"), "export.json")["agreement"]
+    assert right < 0.2
+    header, graph, row = capsys.readouterr().out.splitlines()
+    assert "  same label  " in header and graph.split()[3] == "-"
+    assert float(row.split()[2]) == pytest.approx(right, abs=5e-5)
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["bert", "onnx_int8"])
+@pytest.mark.parametrize("where", ["first", "rest of dev"])
+def test_an_export_whose_logits_are_not_finite_is_left_out(
+    stages, random_data, monkeypatch, tmp_path, needs_onnx, name, value, where
+):
+    batches = []
+
+    def spoil(logits):
+        batches.append(len(logits))
+        # The first batches are the pairs that are compared, of at most 10; dev's are larger.
+        if (where == "first") == (batches[-1] <= 10):
+            logits = np.array(logits)
+            logits[-1, 1] = value
+        return logits
+
+    read_wrong(monkeypatch, name, spoil)
+    form, more = ("bert", "") if name == "bert" else ("onnx", "--quantize=int8")
+    line = export_line(stages(), random_data, form, "--export_dir=target " + more)
+    assert "target: its logits are no finite numbers; it is left out" in refused(
+        line, tmp_path, monkeypatch
+    )
+    assert batches and not list(tmp_path.iterdir())
 
 
 def test_a_missing_package_is_named(monkeypatch):

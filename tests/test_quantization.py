@@ -16,7 +16,7 @@ def model_of(nodes, constants, inputs, output="y"):
         nodes,
         "graph",
         [helper.make_tensor_value_info(*each) for each in inputs],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, None])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -42,7 +42,7 @@ def run(model, outputs=("y",), **arrays):
 def whole_numbers(x, weights):
     """Returns x w from 8-bit whole numbers: the sums int64, the scales float64."""
     rows = np.abs(x).max(axis=1, keepdims=True).astype(np.float64) / 127
-    columns = np.abs(weights).max(axis=0).astype(np.float64) / 127
+    columns = np.abs(weights).max(axis=0).astype(np.float64) / 64
     left = np.round(x / rows).astype(np.int64)
     right = np.round(weights / columns).astype(np.int64)
     return rows * columns * (left @ right)
@@ -51,17 +51,13 @@ def whole_numbers(x, weights):
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 64, 65])
 @pytest.mark.parametrize("depth", [384, 387])
 def test_sums_of_the_largest_values_are_exact(num_rows, depth):
-    """Pairs of products here pass what 16 signed bits hold, on either side.
-
-    Where they are summed in 16 bits, as unsigned by signed on a processor without VNNI, sums of
-    2 * 255 * 127 become 32,767 and these products are half as large.
-    """
+    """With weights of all 8 bits these are half as large on a processor without VNNI."""
     random = np.random.RandomState(num_rows)
     x = random.choice([-1.0, 1.0], [num_rows, depth]).astype(np.float32)
     weights = random.choice([-1.0, 1.0], [depth, 50]).astype(np.float32)
     x[0], weights[:, 0], weights[:, 1] = 1, 1, -1
     (found,) = run(product(weights), x=x)
-    # The scales alone are rounded: three float32 roundings.
+    # The scales alone are rounded, not the sums.
     np.testing.assert_allclose(found, whole_numbers(x, weights), rtol=1e-6, atol=0)
     assert found[0, 0] == pytest.approx(depth) and found[0, 1] == pytest.approx(-depth)
 
@@ -70,30 +66,47 @@ def test_the_integers_of_a_product_are_those_of_numpy():
     random = np.random.RandomState(0)
     # Multiples of the scales, so that no value is near the border of two integers.
     left = random.randint(-127, 128, [37, 96])
-    right = random.randint(-127, 128, [96, 24])
-    left[:, 0], right[0] = 127, -127
+    right = random.randint(-64, 65, [96, 24])
+    left[:, 0], right[0] = 127, -64
     row = 2.0 ** random.randint(-9, 9, [37, 1])
     column = 2.0 ** random.randint(-9, 9, [24])
     model = product((right * column).astype(np.float32))
     sums = model.graph.node[-3]
     assert sums.op_type == "Cast"
-    model.graph.output.append(helper.make_tensor_value_info(sums.input[0], TensorProto.INT32, None))
+    model.graph.output.append(
+        helper.make_tensor_value_info(sums.input[0], TensorProto.INT32, [None, None])
+    )
     found, integers = run(model, ("y", sums.input[0]), x=(left * row).astype(np.float32))
     np.testing.assert_array_equal(integers, left @ right)
     np.testing.assert_allclose(found, row * column * (left @ right), rtol=1e-6)
 
 
-def test_both_factors_are_unsigned_and_zero_is_128():
-    weights = np.random.RandomState(0).normal(size=[16, 8]).astype(np.float32)
+def vpmaddubsw(unsigned, signed):
+    """Returns the sums of neighbouring products as the instruction gives them, int16.
+
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, PMADDUBSW.
+    """
+    products = unsigned.astype(np.int64) * signed.astype(np.int64)
+    return np.clip(products[0::2] + products[1::2], -(2**15), 2**15 - 1)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_sum_of_two_products_is_cut_off_in_16_bits(sign):
+    """What a processor without VNNI does, by numpy, with the largest that can occur."""
+    weights = np.full([16, 8], 3.0 * sign, np.float32)
     model = product(weights)
     (node,) = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    assert constants[node.input[1]].dtype == np.uint8
-    assert [constants[name] for name in node.input[2:]] == [128, 128]
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    types = {value.name: value.type.tensor_type.elem_type for value in inferred}
-    assert types[node.input[0]] == TensorProto.UINT8
-    assert "w" not in constants
+    signed = constants[node.input[1]]
+    model.graph.output.append(
+        helper.make_tensor_value_info(node.input[0], TensorProto.UINT8, [None, None])
+    )
+    _, unsigned = run(model, ("y", node.input[0]), x=np.full([1, 16], 7.0, np.float32))
+    assert signed.dtype == np.int8 and unsigned.dtype == np.uint8 and unsigned.max() == 255
+    sums = vpmaddubsw(unsigned[0], signed[:, 0])
+    assert sums.sum() == unsigned[0].astype(np.int64) @ signed[:, 0].astype(np.int64)
+    # And one level more would be cut off: the range is used whole.
+    assert abs(vpmaddubsw(unsigned[0], signed[:, 0] + sign)).max() >= 2**15 - 1
 
 
 @pytest.mark.parametrize("neighbour", [0.0, 1e-3, 1e4])
@@ -116,14 +129,6 @@ def test_a_row_or_a_column_of_zeros_gives_zeros():
     expected = np.full([2, 8], 16.0)
     expected[1], expected[:, 3] = 0, 0
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_a_value_that_is_no_number_stays_none():
-    model = product(np.ones([16, 8], np.float32))
-    x = np.ones([2, 16], np.float32)
-    x[0, 3] = np.nan
-    (found,) = run(model, x=x)
-    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
 
 
 def test_products_of_the_same_rows_share_their_integers():
@@ -163,9 +168,15 @@ def test_a_table_has_a_scale_for_each_row():
     assert "table" not in held and np.dtype(np.int8) in held.values()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_finite_numbers_are_refused(value):
-    weights = np.ones([8, 8], np.float32)
-    weights[2, 2] = value
-    with pytest.raises(ValueError, match="not finite"):
-        product(weights)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["w", "bias"])
+def test_a_constant_that_is_not_finite_is_refused(name, value):
+    constants = {"w": np.ones([8, 8], np.float32), "bias": np.ones([8], np.float32)}
+    constants[name].flat[2] = value
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["y"]),
+    ]
+    model = model_of(nodes, constants, [("x", TensorProto.FLOAT, ["rows", 8])])
+    with pytest.raises(ValueError, match="^%s is not finite" % name):
+        quantization.quantize(model)

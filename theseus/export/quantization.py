@@ -1,44 +1,49 @@
 """int8 quantization of an ONNX model: a text's answer depends on that text alone, on any processor.
 
-Weights have one scale for each column (an output's value), activations one for each row (a
-token). Both are symmetric, in 8 unsigned bits around `ZERO`, and are multiplied by MatMulInteger,
-whose sums are exact in 32 bits:
+Weights have one scale for each column (a value of the output), activations one for each row (a
+token). MatMulInteger multiplies them and sums in 32 bits:
 
-  x[t, k] = row[t] * (q[t, k] - 128)        row[t]  = max over k of |x[t, k]| / 127
-  w[k, n] = column[n] * (v[k, n] - 128)     column[n] = max over k of |w[k, n]| / 127
-  (x w)[t, n] = row[t] * column[n] * sum over k of (q[t, k] - 128) (v[k, n] - 128)
+  x[t, k] = row[t] * (q[t, k] - 128)      row[t]    = max over k of |x[t, k]| / 127
+  w[k, n] = column[n] * v[k, n]           column[n] = max over k of |w[k, n]| / 64
+  (x w)[t, n] = row[t] * column[n] * sum over k of (q[t, k] - 128) * v[k, n]
 
-A row's scale knows nothing of its neighbours, where dynamic quantization takes one scale for a
-whole batch. Both factors are unsigned because ONNX Runtime multiplies unsigned by signed with
-vpmaddubsw on processors without VNNI: that sums pairs of products, up to 2 * 255 * 127, in 16
-signed bits, which end at 32,767. docs/int8.md has the measurements.
+A row's scale knows nothing of its neighbours, where dynamic quantization takes one for a whole
+batch. q is unsigned, 1 to 255, and v is signed, -64 to 64: a processor without VNNI multiplies
+them by vpmaddubsw, which sums two neighbouring products in 16 signed bits and cuts off what goes
+beyond 32,767; here the largest such sum is 2 * 255 * 64 = 32,640. docs/int8.md has the
+measurements.
 
-Source: ONNX Runtime, onnxruntime/core/mlas/lib/platform.cpp and x86_64/QgemmU8X8Kernel*.S.
+Source: ONNX Runtime, onnxruntime/core/mlas/lib/platform.cpp and x86_64/QgemmU8X8Kernel*.S;
+Intel's manual of instructions, PMADDUBSW.
 """
 
 import numpy as np
 
 ZERO = 128
-"""What 0 is as an unsigned 8-bit number."""
+"""What 0 of an activation is as an unsigned 8-bit number."""
 
 LEVELS = 127
-"""The largest magnitude, from `ZERO` to both sides."""
+"""The largest magnitude of an activation, from `ZERO` to both sides, and of a table's value."""
+
+WEIGHT_LEVELS = 64
+"""The largest magnitude of a weight: 2 * (ZERO + LEVELS) * 64 is the last that 16 bits hold."""
 
 # Below it a row is all zeros; its reciprocal is still a float32.
 _TINY = np.float32(1e-30)
+# onnx.TensorProto's numbers of these types.
+_FLOAT, _UINT8 = 1, 2
 # A product over fewer inputs is a look-up by one-hot (BERT's segments), one to fewer outputs is
 # the classifier: left in float32, as they take neither time nor space.
 _FEWEST_INPUTS, _FEWEST_OUTPUTS = 8, 8
 
 
 def quantize_columns(weights):
-    """Returns (uint8 [K, N], float32 [N]): a matrix in 8 bits, and its columns' scales.
+    """Returns (int8 [K, N], float32 [N]): a matrix of weights, and its columns' scales.
 
     Args:
       weights: float32 [K, N].
     """
-    scales = _scales(weights, axis=0)
-    return (_round(weights, scales) + ZERO).astype(np.uint8), scales
+    return _quantize(weights, WEIGHT_LEVELS)
 
 
 def quantize_rows(table):
@@ -47,19 +52,15 @@ def quantize_rows(table):
     Args:
       table: float32 [V, H].
     """
-    scales = _scales(table, axis=1)[:, np.newaxis]
-    return _round(table, scales).astype(np.int8), scales
+    integers, scales = _quantize(table.T, LEVELS)
+    return np.ascontiguousarray(integers.T), scales[:, np.newaxis]
 
 
-def _scales(values, axis):
-    """Raises ValueError where a value is not finite: no integer would show it later."""
-    if not np.isfinite(values).all():
-        raise ValueError("a weight is not finite")
-    return np.maximum(np.abs(values).max(axis=axis), _TINY).astype(np.float32) / LEVELS
-
-
-def _round(values, scales):
-    return np.clip(np.round(values / scales), -LEVELS, LEVELS)
+def _quantize(values, levels):
+    """Returns (int8 [K, N], float32 [N]): columns in whole numbers up to `levels`, and scales."""
+    scales = np.maximum(np.abs(values).max(axis=0), _TINY) / np.float32(levels)
+    integers = np.clip(np.round(values / scales), -levels, levels)
+    return integers.astype(np.int8), scales
 
 
 def quantize(model):
@@ -69,9 +70,18 @@ def quantize(model):
       model: onnx.ModelProto of float32, of operator set 13 to 17; it is changed in place.
 
     Raises:
-      ValueError: a weight is not finite.
+      ValueError: a constant is not finite, which no whole number would show later.
     """
+    for tensor in model.graph.initializer:
+        if tensor.data_type == _FLOAT and not np.isfinite(_to_array(tensor)).all():
+            raise ValueError("%s is not finite" % tensor.name)
     _Quantization(model.graph).run()
+
+
+def _to_array(tensor):
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(tensor)
 
 
 class _Quantization(object):
@@ -120,7 +130,7 @@ class _Quantization(object):
     def _constant_shape(self, name):
         """Returns the shape of a float32 constant; () where it is none."""
         tensor = self._constants.get(name)
-        return tuple(tensor.dims) if tensor is not None and tensor.data_type == 1 else ()
+        return tuple(tensor.dims) if tensor is not None and tensor.data_type == _FLOAT else ()
 
     def _write_product(self, node):
         inputs, output = node.input[0], node.output[0]
@@ -128,9 +138,9 @@ class _Quantization(object):
         rows, row_scales = self._quantize_activation(inputs)
         self._add_constant(output + "/int8_weights", integers)
         self._add_constant(output + "/int8_columns", columns)
-        factors = [rows, output + "/int8_weights", "int8/zero", "int8/zero"]
+        factors = [rows, output + "/int8_weights", "int8/zero"]
         sums = self._add("MatMulInteger", factors, output + "/int8_sums")
-        sums = self._add("Cast", [sums], output + "/int8_float", to=1)
+        sums = self._add("Cast", [sums], output + "/int8_float", to=_FLOAT)
         sums = self._add("Mul", [sums, output + "/int8_columns"], output + "/int8_scaled")
         self._add("Mul", [sums, row_scales], output)
 
@@ -145,7 +155,7 @@ class _Quantization(object):
             rounded = self._add("Mul", [name, steps], new + "divided")
             rounded = self._add("Round", [rounded], new + "rounded")
             rounded = self._add("Add", [rounded, "int8/zero_as_float"], new + "shifted")
-            integers = self._add("Cast", [rounded], new + "integers", to=2)
+            integers = self._add("Cast", [rounded], new + "integers", to=_UINT8)
             scales = self._add("Div", [largest, "int8/levels"], new + "scales")
             self._rows[name] = integers, scales
         return self._rows[name]
@@ -156,14 +166,12 @@ class _Quantization(object):
         self._add_constant(output + "/int8_table", integers)
         self._add_constant(output + "/int8_table_scales", scales)
         found = self._add("Gather", [output + "/int8_table", rows], output + "/int8_found")
-        found = self._add("Cast", [found], output + "/int8_float", to=1)
+        found = self._add("Cast", [found], output + "/int8_float", to=_FLOAT)
         scale = self._add("Gather", [output + "/int8_table_scales", rows], output + "/int8_scale")
         self._add("Mul", [found, scale], output)
 
     def _array(self, name):
-        from onnx import numpy_helper
-
-        return numpy_helper.to_array(self._constants[name])
+        return _to_array(self._constants[name])
 
     def _add_constant(self, name, array):
         from onnx import numpy_helper

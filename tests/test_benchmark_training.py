@@ -109,7 +109,7 @@ def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
 
 
 def test_rows_are_each_stage_once_and_replacing_for_each_rate(monkeypatch):
-    values = dict(stages=list(STAGES), suc_layers=["6", "2"], rates=["0", "1"])
+    values = dict(stages=[stage.name for stage in STAGES], suc_layers=["6", "2"], rates=["0", "1"])
     values.update(precisions=["float32"], batch_sizes=["8"])
     monkeypatch.setattr(benchmark_training, "FLAGS", types.SimpleNamespace(**values))
     rows = benchmark_training.all_rows()
@@ -117,9 +117,9 @@ def test_rows_are_each_stage_once_and_replacing_for_each_rate(monkeypatch):
         ("predecessor", None, None),
         ("replacing", 6, 0.0),
         ("replacing", 6, 1.0),
-        ("successor", 6, None),
         ("replacing", 2, 0.0),
         ("replacing", 2, 1.0),
+        ("successor", 6, None),
         ("successor", 2, None),
     ]
     assert {row[3:] for row in rows} == {(8, "float32")}
@@ -127,7 +127,7 @@ def test_rows_are_each_stage_once_and_replacing_for_each_rate(monkeypatch):
 
 def test_a_rows_settings_are_those_of_its_stage():
     for stage, scope in zip(STAGES, ("all", "successor_layers", "successor")):
-        row = benchmark_training.Row(stage, 6, 0.75, 8, "bfloat16")
+        row = benchmark_training.Row(stage.name, 6, 0.75, 8, "bfloat16")
         settings = benchmark_training.make_settings(row, "successor_layers")
         found = (settings.stage, settings.train_scope, settings.precision)
         assert found == (stage, scope, "bfloat16")

@@ -15,8 +15,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling_theseus
+import tokenization
 from conftest import (
     SMALL_BERT,
+    VOCABULARY,
     assert_close,
     assert_matches,
     command,
@@ -31,7 +33,7 @@ from conftest import (
 )
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
-from theseus.export import export_successor
+from theseus.export import export_successor, hugging_face_tokenizer
 from theseus.inference import metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
 from theseus.session import new_session
@@ -596,7 +598,7 @@ def test_labels_keep_the_order_of_their_ids():
     config = export_successor._hugging_face_config(plain)
     assert config["id2label"] == {"0": "neutral", "1": "bad", "2": "good"}
     assert config["label2id"] == {"neutral": 0, "bad": 1, "good": 2}
-    row = export_successor.Row("a", 0.5, 0.25, 1.0, [])
+    row = export_successor.Row("a", 0.5, 0.75, 0.25, 1.0, [])
     exporter = types.SimpleNamespace(_plain=plain)
     described = export_successor.Exporter._describe(exporter, "bert", row)
     assert described["labels"] == ["neutral", "bad", "good"]
@@ -607,11 +609,17 @@ def test_labels_keep_the_order_of_their_ids():
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_the_tokenizer_of_huggingface_cuts_and_lowers_as_the_run_did(do_lower_case):
-    held = export_successor._hugging_face_tokenizer(
-        described_as(("0", "1"), do_lower_case=do_lower_case)
-    )
+def test_the_tokenizer_of_huggingface_cuts_and_lowers_as_the_run_did(do_lower_case, bert_vocab):
+    tokenizer = tokenization.FullTokenizer(bert_vocab, do_lower_case)
+    held = hugging_face_tokenizer.tokenizer_config(tokenizer, 48)
     assert (held["do_lower_case"], held["model_max_length"]) == (do_lower_case, 48)
+
+
+@pytest.fixture
+def bert_vocab(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text(VOCABULARY, encoding="utf-8")
+    return str(path)
 
 
 def test_an_export_is_known_by_its_format_and_the_whole_definition_of_its_run():

@@ -10,15 +10,24 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from conftest import SMALL_BERT, VOCABULARY, write_pairs, write_stage, write_start, write_weights
-from test_run_classifier import command, read_json, refused
-from theseus import classifier
+from conftest import (
+    SMALL_BERT,
+    VOCABULARY,
+    command,
+    read_json,
+    refused,
+    write_pairs,
+    write_stage,
+    write_start,
+    write_weights,
+)
 from theseus.checkpoints import pretrained, weights
 from theseus.commands import stages, starting_point
 from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import input_pipeline, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.session import new_session
+from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 from theseus.training import training
 
 HEADER = "sentence1\tsentence2\tscore\n"
@@ -115,6 +124,9 @@ DEFINING = {
     "seed": ("", "7"),
     "precision": ("", "bfloat16"),
     "do_lower_case": ("", "false"),
+    "header": ("", "yes"),
+    "encoding": ("", "gb18030"),
+    "skip_bad_lines": ("", "true"),
     "pad_to_max_length": ("", "true"),
 }
 # The others: what is done with a model, how often it is saved and reported, and where.
@@ -200,7 +212,7 @@ def test_the_flags_reach_the_training(make_command):
     line += "--log_steps=7 --save_checkpoints_steps=8 --save_checkpoints_secs=9"
     made = make_command(line)
     assert made._settings() == training.Settings(
-        "replacing", "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 32, 0.75, None, None, 11, 4, 2
+        REPLACING, "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 32, 0.75, None, None, 11, 4, 2
     )
     assert made._reporting() == training.Reporting(6, 7, 8, 9.0)
     settings = make_command(BASE + LINEAR + "--replace_until=0.5")._settings()
@@ -212,9 +224,9 @@ def test_the_flags_reach_the_training(make_command):
 @pytest.mark.parametrize(
     "flag, stage, scope, folder",
     [
-        ("--finetune_pre", "predecessor", "all", "new_0"),
-        ("", "replacing", "all", "new_1"),
-        ("--finetune_suc", "successor", "successor", "new_2"),
+        ("--finetune_pre", PREDECESSOR, "all", "new_0"),
+        ("", REPLACING, "all", "new_1"),
+        ("--finetune_suc", SUCCESSOR, "successor", "new_2"),
     ],
 )
 def test_each_stage_has_its_scope_and_its_folder(make_command, flag, stage, scope, folder):
@@ -234,10 +246,17 @@ def cache_path(make_command, monkeypatch):
     """A function from a command line to the file that keeps its encoded training data."""
 
     def get(line):
-        paths = []
-        monkeypatch.setattr(input_pipeline, "through_cache", lambda path, _: paths.append(path))
+        paths, nothing = [], input_pipeline.EncodedExamples([], [], [], [])
+
+        def through_cache(path, _):
+            paths.append(path)
+            return nothing
+
+        monkeypatch.setattr(input_pipeline, "through_cache", through_cache)
         made = make_command(BASE + line)
-        made._train_data(None, define(made))
+        start = starting_point.find_start(made.options, made.stage, made.task)
+        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        made._train_data(tokenizer, define(made))
         return paths[0]
 
     return get
@@ -252,6 +271,9 @@ def cache_path(make_command, monkeypatch):
         ("", "--task_name=sts-b"),
         ("", "--max_seq_length=31"),
         ("", "--do_lower_case=false"),
+        ("", "--header=yes"),
+        ("", "--encoding=gb18030"),
+        ("", "--skip_bad_lines"),
         (TSV + "--labels=0,1 ", "--labels=1,0"),
         (TSV + "--text_a_column=sentence1 ", "--text_a_column=sentence2"),
     ],
@@ -364,7 +386,7 @@ def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command
 
 def test_what_cannot_be_read_is_found_before_anything_is_computed(root, monkeypatch):
     (root / "bad.tsv").write_text(HEADER + "手机\t电脑\t1\n手机\n", encoding="utf-8")
-    monkeypatch.setattr(classifier, "load", None)
+    monkeypatch.setattr(trained_model, "load", None)
     for line in (
         "--do_eval --do_predict --predict_file=bad.tsv ",
         "--do_eval --eval_files=bad.tsv ",

@@ -15,7 +15,7 @@ from theseus.errors import UserError
 from theseus.inputs import tasks
 from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
-from theseus.training.training import PREDECESSOR, REPLACING, SUCCESSOR
+from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 
 LCQMC = tasks.TASKS["lcqmc_pair"]
 

@@ -58,7 +58,7 @@ TSV = tasks.TASKS["tsv"]
         # A label without a number is not found in a file without a header.
         (Columns("2", "1", None), (1, 0, TSV.header.label), (1, 0, None)),
         (Columns("2", None, None), (1, None, TSV.header.label), (1, None, None)),
-        (Columns("Text", "3", "2"), (frozenset(["text"]), 2, 1), None),
+        (Columns("Text", "3", "2"), (("text",), 2, 1), None),
         (Columns(None, None, "10"), TSV.header[:2] + (9,), None),
     ],
 )

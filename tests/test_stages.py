@@ -10,6 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl import flags
 
+import run_classifier
 from conftest import (
     SMALL_BERT,
     VOCABULARY,
@@ -156,7 +157,7 @@ OTHERS = {
 
 def test_every_flag_is_said_to_define_a_run_or_not():
     """A new flag belongs into one of the two; if into the first, into the definition too."""
-    ours = flags.FLAGS.flags_by_module_dict()["run_classifier"]
+    ours = flags.FLAGS.flags_by_module_dict()[run_classifier.__name__]
     assert {flag.name for flag in ours} == set(DEFINING) | set(OTHERS)
     assert not set(DEFINING) & set(OTHERS)
 

@@ -31,7 +31,8 @@ def root(tmp_path_factory):
         with folder.locked():
             names = ("bert_config.json", "vocab.txt")
             texts = {name: (path / "source" / name).read_text(encoding="utf-8") for name in names}
-            folder.claim({"suc_layers": 2 * number or None, "task_name": "lcqmc_pair"}, texts)
+            held = {"suc_layers": 2 * number or None, "do_lower_case": True}
+            folder.claim(dict(held, task_name="lcqmc_pair"), texts)
             entries = {"last": folder.new_checkpoint("last", 9)}
             entries["best"] = folder.new_checkpoint("best", 7)
             for entry in entries.values():
@@ -107,7 +108,8 @@ def test_suc_init_names_the_layers_where_the_start_has_no_successor(find, how, r
     held = find(SUCCESSOR, suc_init=how)
     assert variable_names.holds_successor(held.weights)
     assert (held.suc_init, held.successor_start, held.successor_weights) == (None, None, None)
-    assert find(PREDECESSOR, suc_init=how)[2:] == (None, None, None)
+    held = find(PREDECESSOR, suc_init=how)
+    assert (held.suc_init, held.successor_start, held.successor_weights) == (None, None, None)
 
 
 @pytest.mark.parametrize("key, value", [("num_attention_heads", 4), ("hidden_size", 32)])
@@ -138,15 +140,20 @@ def open_stage(root, name, labels):
         folder.update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
 
 
-@pytest.mark.parametrize("labels", [("b", "a"), ("a", "c")])
-def test_other_labels_and_the_same_in_another_order_are_refused(find, root, labels):
+def test_the_same_labels_in_another_order_are_refused_and_others_get_a_new_classifier(
+    find, root, caplog
+):
     open_stage(root, "out_tsv", ["a", "b"])
-    task = dataclasses.replace(tasks.TASKS["tsv"], labels=labels)
+    task = dataclasses.replace(tasks.TASKS["tsv"], labels=("b", "a"))
     with pytest.raises(UserError, match="--labels: out_tsv was trained on a,b, this command has"):
         find(SUCCESSOR, task, init_checkpoint="out_tsv")
-    task = dataclasses.replace(task, labels=("a", "b"))
-    start = find(SUCCESSOR, task, init_checkpoint="out_tsv")
-    assert start.weights.prefix == "out_tsv/best/model.ckpt-7"
+    for labels, takes_classifier in [(("a", "b"), True), (("a", "c"), False)]:
+        task = dataclasses.replace(task, labels=labels)
+        caplog.clear()
+        start = find(SUCCESSOR, task, init_checkpoint="out_tsv")
+        assert start.weights.prefix == "out_tsv/best/model.ckpt-7"
+        assert start.takes_classifier == takes_classifier
+        assert ("a new classifier is trained" in caplog.text) != takes_classifier
 
 
 @pytest.mark.parametrize("what", ["vocab.txt", "bert_config.json"])

@@ -5,6 +5,8 @@ import os
 import sys
 import types
 
+import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 import benchmark_training
@@ -93,7 +95,8 @@ def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
         assert row["batch_size"] == 8 and 0 < row["real_share"] <= 1
         assert row["examples_per_second"] > 0 and row["peak_mb"] > 100
         assert row["profile"]["ResourceApplyAdam"] > 0
-        assert 0 < row["utilisation"] < 1 and row["update_share"] < 1
+        assert row["utilisation"] is None or 0 < row["utilisation"] <= 1
+        assert row["update_share"] < 1 and row["product_spread"] >= 0
 
 
 def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
@@ -132,3 +135,22 @@ def test_a_rows_settings_are_those_of_its_stage():
         found = (settings.stage, settings.train_scope, settings.precision)
         assert found == (stage, scope, "bfloat16")
         assert (settings.train_batch_size, settings.replace_rate_prob) == (8, 0.75)
+
+
+def test_the_reference_is_the_best_of_all_products_and_times():
+    sizes = [(10, 10, 10), (2, 5, 10)]
+    assert benchmark_training.best_rate(sizes, [[4.0, 2.0], [1.0]]) == 1000.0
+    assert benchmark_training.best_rate(sizes, [[4.0, 2.0], [0.1, 1.0]]) == 2000.0
+
+
+@pytest.mark.parametrize(
+    "product, spread, expected", [(100.0, 0.05, 0.5), (100.0, 0.5, None), (40.0, 0.05, None)]
+)
+def test_a_utilisation_is_never_above_1_nor_that_of_a_noisy_machine(product, spread, expected):
+    step = benchmark_training.TimedStep(np.array([3, 4]), [True], 1.0, 2.0)
+    found = benchmark_training.summarize([step], [100.0], 8, product, spread)
+    assert found["utilisation"] == expected
+    words = benchmark_training.format_row(
+        dict(found, stage="a", precision="b", suc_layers=6, rate=0.5, batch_size=2, peak_mb=1.0)
+    ).split()
+    assert ("noisy" in words) == (expected is None)

@@ -1,0 +1,71 @@
+"""Imports go one way, between folders as between files: from a floor to those below it."""
+
+import ast
+import io
+import os
+
+from conftest import ROOT
+
+# From the top; what stands on one floor does not import each other, but for a folder's own files.
+FLOORS = [
+    ["run_classifier"],
+    ["theseus.commands"],
+    ["theseus.classifier"],
+    ["theseus.export", "theseus.training"],
+    ["theseus.inference"],
+    ["theseus.runs", "theseus.checkpoints"],
+    ["theseus.inputs"],
+    ["modeling_theseus", "optimization_theseus", "tokenization"],
+    ["theseus.model"],
+    ["theseus.stage", "theseus.session"],
+    ["theseus.machine"],
+    ["theseus.errors"],
+]
+
+
+def place(module):
+    """Returns (floor from the top, the floor's member) of a module; None where it is not ours."""
+    for number, floor in enumerate(FLOORS):
+        for member in floor:
+            if (module + ".").startswith(member + "."):
+                return number, member
+    return None
+
+
+def modules():
+    """Yields (name, path) of each of the program's modules."""
+    for name in ("run_classifier", "modeling_theseus", "optimization_theseus", "tokenization"):
+        yield name, os.path.join(ROOT, name + ".py")
+    for folder, _, files in os.walk(os.path.join(ROOT, "theseus")):
+        for file in files:
+            if file.endswith(".py") and file != "__init__.py":
+                path = os.path.join(folder, file)
+                yield os.path.relpath(path, ROOT)[: -len(".py")].replace(os.sep, "."), path
+
+
+def imported(path):
+    """Yields the full name of each module, or member of one, that a file imports."""
+    with io.open(path, encoding="utf-8") as reader:
+        tree = ast.parse(reader.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield "%s.%s" % (node.module, alias.name)
+
+
+def test_every_module_has_a_floor():
+    assert [name for name, _ in modules() if place(name) is None] == []
+
+
+def test_imports_go_down():
+    wrong = []
+    for name, path in modules():
+        floor, member = place(name)
+        for target in imported(path):
+            found = place(target)
+            if found and found[1] != member and found[0] <= floor:
+                wrong.append("%s imports %s" % (name, target))
+    assert wrong == []

@@ -15,13 +15,14 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, "scripts")]
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 from absl.testing import flagsaver  # noqa: E402
 
 from theseus.inference import trained_model  # noqa: E402
 from theseus.session import new_session, set_up_tensorflow  # noqa: E402
 
 set_up_tensorflow()
+logging.set_verbosity(logging.INFO)  # As a command does.
 
 needs_tensorflow_2 = pytest.mark.skipif(
     tf.__version__.startswith("1."), reason="exports and bfloat16 need TensorFlow 2"

@@ -12,8 +12,8 @@ BERT itself follows google-research/bert, modeling.py (Apache-2.0), with its var
 names, so that every TF1 BERT checkpoint loads.
 
 Shapes: B batch, T sequence length, N attention heads, D size of a head, H hidden size
-(N * D), M modules. Inside the encoder `hidden` is [B * T, H], float32 or the compute type
-that was asked for, whose dtype every operation follows; `attention_bias` is float32
+(N * D), M modules. Inside the encoder `hidden` is [B * T, H], float32 or bfloat16,
+as was asked for, whose dtype every operation follows; `attention_bias` is float32
 [B, 1, 1, T].
 """
 
@@ -25,28 +25,23 @@ import io
 import json
 import math
 import os
-import re
 
 import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError
 from theseus.model import operations, variable_names
+from theseus.model.layers import (
+    LAYER_NORM_EPSILON,
+    TANH_GELUS,
+    add_and_norm,
+    dense,
+    dropout,
+    get_activation,
+    graph_seed,
+    normal_variable,
+)
 from theseus.model.random_key import RandomKey
 
-ACTIVATIONS = {
-    "gelu_tanh": operations.gelu_tanh,
-    "gelu_erf": operations.gelu_erf,
-    "relu": tf.nn.relu,
-    "tanh": tf.tanh,
-    "linear": tf.identity,
-}
-_TRAINED_ACTIVATIONS = {
-    "gelu_tanh": operations.trained_gelu_tanh,
-    "gelu_erf": operations.trained_gelu_erf,
-}
-_TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
-# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
-LAYER_NORM_EPSILON = 1e-12
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -93,7 +88,7 @@ class BertConfig(object):
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
         self.intermediate_size = intermediate_size
-        self.hidden_act = "gelu_tanh" if hidden_act in _TANH_GELUS else hidden_act
+        self.hidden_act = "gelu_tanh" if hidden_act in TANH_GELUS else hidden_act
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.max_position_embeddings = max_position_embeddings
@@ -186,7 +181,7 @@ class BertModel(object):
         scope=None,
         modules=None,
         random_key=None,
-        compute_type=tf.float32,
+        precision="float32",
     ):
         """Builds the graph; variables that exist in a scope given by name are used again.
 
@@ -203,7 +198,7 @@ class BertModel(object):
           modules: list of the encoder's modules, as from `encoder_modules`; None: each
             layer of the config is one.
           random_key: a RandomKey; None: the graph's seed and its global step.
-          compute_type: tf.float32, or tf.bfloat16 for the encoder's products and the values
+          precision: "float32"; or "bfloat16" for the encoder's products and the values
             between its layers.
 
         Raises:
@@ -211,7 +206,7 @@ class BertModel(object):
         """
         config.validate()
         if is_training and random_key is None:
-            random_key = RandomKey(_graph_seed(), tf.train.get_or_create_global_step())
+            random_key = RandomKey(graph_seed(), tf.train.get_or_create_global_step())
         if not is_training:
             random_key = None
         if input_mask is None:
@@ -229,7 +224,7 @@ class BertModel(object):
                     input_ids, token_type_ids, config, random_key, use_one_hot_embeddings
                 )
             self.embedding_output = _to_3d(hidden, input_ids)
-            hidden = tf.cast(hidden, compute_type)
+            hidden = tf.cast(hidden, tf.as_dtype(precision))
             with tf.variable_scope("encoder"):
                 self._layers = transformer_model_theseus(
                     hidden, create_attention_bias(input_mask), modules, do_return_all_layers=True
@@ -438,7 +433,7 @@ def _embeddings(input_ids, token_type_ids, config, random_key, by_one_hot):
     """Returns the table of word embeddings and the embeddings, float32 [B * T, H]."""
 
     def table(name, size):
-        return _normal_variable(name, [size, config.hidden_size], config)
+        return normal_variable(name, [size, config.hidden_size], config)
 
     word_table = table("word_embeddings", config.vocab_size)
     if by_one_hot:
@@ -461,108 +456,6 @@ def create_attention_bias(input_mask):
     has a probability of exactly 0.
     """
     return (1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)) * -10000.0
-
-
-def dropout(tensor, rate, random_key):
-    """Zeroes elements of `tensor` with probability `rate`, and scales the others.
-
-    The mask belongs to `random_key` and to the current variable scope, so that a layer
-    has the same one on whichever path it is reached.
-
-    Args:
-      tensor: float32, any shape.
-      rate: float in [0, 1).
-      random_key: a RandomKey; None returns `tensor` as it is.
-    """
-    kept = _draw_kept(tensor, rate, random_key)
-    return tensor if kept is None else operations.dropout(tensor, kept, rate)
-
-
-def _draw_kept(tensor, rate, random_key):
-    """Draws which elements of `tensor` dropout leaves, a bool of its shape; None: all."""
-    if random_key is None or not rate:
-        return None
-    key = random_key.at(tf.get_variable_scope().name + "/dropout")
-    # An element takes 16 random bits: the rate is rounded to a multiple of 1 / 65536.
-    shape = tf.shape(tensor)
-    size = tf.reduce_prod(shape)
-    pairs = tf.random.stateless_uniform(
-        [(size + 1) // 2], key, minval=-(2**31), maxval=2**31 - 1, dtype=tf.int32
-    )
-    numbers = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])[:size]
-    return tf.reshape(numbers >= int(round(rate * (1 << 16))) - (1 << 15), shape)
-
-
-def get_activation(name, is_training=False):
-    """Returns the activation function of that resolved name; ValueError if unknown."""
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        known = sorted(set(ACTIVATIONS).union(_TANH_GELUS))
-        raise ValueError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
-    return _TRAINED_ACTIVATIONS.get(name, ACTIVATIONS[name]) if is_training else ACTIVATIONS[name]
-
-
-def dense(tensor, units, config, name):
-    """A linear layer: tensor @ kernel + bias, for [X, Y] -> [X, units], in the tensor's dtype."""
-    with tf.variable_scope(name):
-        kernel = _normal_variable("kernel", [tensor.shape.as_list()[-1], units], config)
-        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
-        kernel, bias = tf.cast(kernel, tensor.dtype), tf.cast(bias, tensor.dtype)
-        return tf.nn.bias_add(tf.matmul(tensor, kernel), bias)
-
-
-def kernels_kept_as(dtype):
-    """Returns a scope in which the encoder's kernels are variables of `dtype`.
-
-    For inference in bfloat16: in float32 each of them would be converted for every batch.
-    """
-
-    def custom_getter(getter, name, *args, **kwargs):
-        if re.search(r"^bert/encoder/.*/kernel$", name):
-            kwargs["dtype"] = dtype
-        return getter(name, *args, **kwargs)
-
-    return tf.variable_scope("", custom_getter=custom_getter)
-
-
-def layer_norm(tensor):
-    """Layer normalization over the last axis, epsilon as in BERT (1e-12)."""
-    return operations.layer_norm(tensor, *_norm_variables(tensor), epsilon=LAYER_NORM_EPSILON)
-
-
-def add_and_norm(hidden, update, dropout_rate, random_key):
-    """layer_norm(hidden + dropout(update)), for two [X, H]; for training, in one operation."""
-    if random_key is None:
-        return layer_norm(hidden + update)
-    kept = _draw_kept(update, dropout_rate, random_key)
-    return operations.trained_add_and_norm(
-        update, hidden, kept, dropout_rate, *_norm_variables(hidden), epsilon=LAYER_NORM_EPSILON
-    )
-
-
-def _norm_variables(tensor):
-    """Returns (gamma, beta) of the layer normalization of `tensor`."""
-    with tf.variable_scope("LayerNorm"):
-        size = tensor.shape.as_list()[-1]
-        beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
-        gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
-    return gamma, beta
-
-
-def _normal_variable(name, shape, config):
-    """A float32 variable, by default truncated normal from the graph's seed and its name."""
-    key = RandomKey(_graph_seed(), 0)
-    place = "%s/%s" % (tf.get_variable_scope().name, name)
-
-    def initializer(shape, dtype, partition_info=None):
-        return tf.random.stateless_truncated_normal(
-            shape, seed=key.at(place), stddev=config.initializer_range, dtype=dtype
-        )
-
-    return tf.get_variable(name, shape, initializer=initializer)
-
-
-def _graph_seed():
-    return tf.get_default_graph().seed or 0
 
 
 def _to_3d(hidden, input_ids):
@@ -588,7 +481,7 @@ def feed_features(placeholders, arrays):
 
 
 def classifier_logits(
-    features, config, num_labels, modules=None, random_key=None, compute_type=tf.float32
+    features, config, num_labels, modules=None, random_key=None, precision="float32"
 ):
     """The logits of a BERT and a linear layer over its pooled output.
 
@@ -599,7 +492,7 @@ def classifier_logits(
       config: a BertConfig.
       num_labels: int; 1 for regression, whose logit is the number itself.
       modules, random_key: see `BertModel`; there is dropout where there is a key.
-      compute_type: see `BertModel`; the pooler and the classifier are float32.
+      precision: see `BertModel`; the pooler and the classifier are float32.
 
     Returns:
       logits, float32 [B, num_labels].
@@ -613,47 +506,14 @@ def classifier_logits(
         scope="bert",
         modules=modules,
         random_key=random_key,
-        compute_type=compute_type,
+        precision=precision,
     )
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-        weights = _normal_variable("output_weights", [num_labels, config.hidden_size], config)
+        weights = normal_variable("output_weights", [num_labels, config.hidden_size], config)
         bias = tf.get_variable("output_bias", [num_labels], initializer=tf.zeros_initializer())
     with tf.variable_scope("loss"):
         pooled = dropout(model.get_pooled_output(), config.hidden_dropout_prob, random_key)
     return tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)
-
-
-def classification_loss(logits, label_ids, global_batch_size):
-    """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
-
-    Args:
-      logits: float32 [B, num_labels].
-      label_ids: int32 [B].
-      global_batch_size: int32 scalar, the rows of the step over all micro-batches and
-        replicas.
-
-    Returns:
-      float32 scalar.
-    """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
-    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
-
-
-def regression_loss(logits, labels, global_batch_size):
-    """The loss of a task whose label is a number: squared error, averaged as above.
-
-    Source: transformers, BertForSequenceClassification with one label.
-
-    Args:
-      logits: float32 [B, 1].
-      labels: float32 [B].
-      global_batch_size: see `classification_loss`.
-
-    Returns:
-      float32 scalar.
-    """
-    losses = tf.square(logits[:, 0] - labels)
-    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
 
 
 # --- Checkpoints ---

@@ -10,10 +10,11 @@ import math
 import os
 import re
 import sys
-import types
 
 from absl import app, flags, logging
 
+import theseus
+from theseus.commands.options import from_flags
 from theseus.errors import UserError
 from theseus.inputs import lines, tasks
 
@@ -80,8 +81,9 @@ flags.DEFINE_string("text_b_column", None, "The second text's column, where ther
 flags.DEFINE_string("label_column", None, "The label's column.")
 flags.DEFINE_list("labels", [], "The labels, in the order of their ids. Unset: those of train.")
 
-# Verbs.
-flags.DEFINE_bool("do_train", False, "Train the stage, or go on where it was interrupted.")
+# Actions.
+flags.DEFINE_bool("version", False, "Print the version, and do nothing else.")
+flags.DEFINE_bool("do_train", False, "Train the stage, or resume it where it was interrupted.")
 flags.DEFINE_bool("do_eval", False, "Evaluate the stage's best checkpoint.")
 flags.DEFINE_bool("do_predict", False, "Write the best checkpoint's predictions.tsv.")
 flags.DEFINE_bool("do_export", False, "Write the best checkpoint's model for other programs.")
@@ -237,8 +239,8 @@ def _rule(names, message):
     return register
 
 
-@_rule(["do_train", "do_eval", "do_predict", "do_export"], "give at least one of them")
-def _has_verb(values):
+@_rule(["do_train", "do_eval", "do_predict", "do_export", "version"], "give at least one of them")
+def _has_action(values):
     return any(values.values())
 
 
@@ -379,49 +381,51 @@ def refuse_positional(arguments):
     tokens = [token for token in re.split(r"(=)|\s", " ".join(arguments[:3])) if token]
     name = tokens[0]
     if name not in FLAGS:
-        fail("%r is no flag; flags begin with --, see --help" % arguments[0])
+        fail("%r is not a flag; flags begin with --, see --help" % arguments[0])
     value = next((token for token in tokens[1:] if token != "="), None)
     meant = name if FLAGS[name].boolean or value is None else "%s=%s" % (name, value)
-    fail("%r is no flag; did you mean --%s?" % (name, meant))
+    fail("%r is not a flag; did you mean --%s?" % (name, meant))
 
 
-def resolve_modules(options):
+def resolve_modules(values):
     """Turns --modules into numbers, of which there are as many as --suc_layers says."""
-    if not options.modules:
+    if not values["modules"]:
         return
-    options.modules = [int(size) for size in options.modules]
-    count = len(options.modules)
-    if FLAGS["suc_layers"].present and options.suc_layers != count:
+    values["modules"] = [int(size) for size in values["modules"]]
+    count = len(values["modules"])
+    if FLAGS["suc_layers"].present and values["suc_layers"] != count:
         fail(
             "--suc_layers=%d: --modules has %d sizes, one for each layer of the successor; give "
-            "--suc_layers=%d, or leave it out" % (options.suc_layers, count, count)
+            "--suc_layers=%d, or leave it out" % (values["suc_layers"], count, count)
         )
-    options.suc_layers = count
+    values["suc_layers"] = count
 
 
 def refuse_missing_paths(options):
     """Exits for a path that does not exist."""
-    files = [("eval_files", path) for path in options.eval_files]
-    files += [("predict_file", options.predict_file)] if options.predict_file else []
-    for name, path in files:
+    given = options.inference
+    paths = [("eval_files", path) for path in given.eval_files]
+    paths += [("predict_file", given.predict_file)] if given.predict_file else []
+    for name, path in paths:
         if path != "-" and not os.path.exists(path):
             fail("--%s: there is no file %s" % (name, path))
-    reads_splits = options.do_train or options.do_eval or options.do_export
-    if (reads_splits or not options.predict_file) and not os.path.isdir(options.data_dir):
-        fail("--data_dir: there is no folder %s" % options.data_dir)
-    start = options.init_checkpoint
-    if options.do_train and start and not any(map(os.path.exists, [start, start + ".index"])):
-        fail(
-            "--init_checkpoint: there is no %s; give a stage's output folder, a pretrained "
-            "BERT's folder or a checkpoint's prefix" % start
-        )
+    reads_splits = options.actions != ("predict",)
+    if (reads_splits or not given.predict_file) and not os.path.isdir(options.data.data_dir):
+        fail("--data_dir: there is no folder %s" % options.data.data_dir)
+    start = options.start.init_checkpoint
+    if "train" in options.actions and start:
+        if not any(map(os.path.exists, [start, start + ".index"])):
+            fail(
+                "--init_checkpoint: there is no %s; give a stage's output folder, a pretrained "
+                "BERT's folder or a checkpoint's prefix" % start
+            )
 
 
 def refuse_unknown_start(options):
-    """Exits for a --suc_init that is no choice, no folder and no name of the hub."""
-    start = options.suc_init
+    """Exits for a --suc_init that is not a choice, a folder or a name of the hub."""
+    start = options.start.suc_init
     if start is not None and start not in SUC_INITS and "/" not in start:
-        if options.do_train and not os.path.isdir(start):
+        if "train" in options.actions and not os.path.isdir(start):
             fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
 
 
@@ -431,35 +435,44 @@ def fail(message):
 
 
 def main(argv):
-    """Runs the command; what the user can mend ends in one line."""
+    """Runs the command; what the user can fix ends in one line."""
     if len(argv) > 1:
         refuse_positional(argv[1:])
     if hasattr(sys.stdout, "reconfigure"):
         # A table names what it is told to, also where the output takes ASCII alone.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = types.SimpleNamespace(**FLAGS.flag_values_dict())
-    options.bert_is_given = bool(FLAGS["bert_pretrained_model"].present)
-    resolve_modules(options)
+    if FLAGS.version:
+        print("bert-theseus %s" % theseus.__version__)
+        return
+    values = dict(FLAGS.flag_values_dict())
+    values["bert_is_given"] = bool(FLAGS["bert_pretrained_model"].present)
+    resolve_modules(values)
+    options = from_flags(values)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
     refuse_missing_paths(options)
     refuse_unknown_start(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from theseus.commands import stages
+    from theseus.commands import command
     from theseus.session import set_up_tensorflow
 
     set_up_tensorflow()
     try:
-        stages.Command(options).run()
+        command.run(options)
     except UserError as error:
         fail(error)
     except BrokenPipeError:  # Who reads the predictions, such as head, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from the last checkpoint")
+        fail("interrupted; the same command resumes from the last checkpoint")
+
+
+def run():
+    """Runs the command line; the entry point of `bert-theseus`."""
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run()

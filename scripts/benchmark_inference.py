@@ -38,10 +38,12 @@ from theseus.checkpoints import pretrained  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
 from theseus.inference import evaluation  # noqa: E402
 from theseus.inputs import (
-    input_pipeline,  # noqa: E402
+    batches,  # noqa: E402
+    encoding,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.model.layers import kernels_kept_in  # noqa: E402
 from theseus.session import (
     check_precision,  # noqa: E402
     new_session,  # noqa: E402
@@ -55,8 +57,8 @@ TASK = tasks.TASKS["lcqmc_pair"]
 TimedModel = collections.namedtuple("TimedModel", "layers session graph")
 """A classifier of that many layers; `graph` is an evaluation.EvaluationGraph."""
 
-Batch = collections.namedtuple("Batch", "examples planned")
-"""A list of reading.Example, and the same as a PlannedBatch of all encoded ones."""
+Batch = collections.namedtuple("Batch", "examples rows")
+"""A list of reading.Example, and the rows of the same among all encoded ones."""
 
 
 def random_pairs(tokenizer, count, sentence_tokens):
@@ -72,38 +74,32 @@ def random_pairs(tokenizer, count, sentence_tokens):
 
 
 def spaced(plan, lengths, batch_size, count):
-    """Returns `count` full PlannedBatches of a plan, evenly spaced by tokens, in random order."""
-    full = [planned for planned in plan if len(planned.rows) == batch_size]
+    """Returns `count` full batches of a plan, evenly spaced by tokens, in random order."""
+    full = [rows for rows in plan if len(rows) == batch_size]
     if not full:
         raise UserError("--batch_sizes: there are fewer than %d pairs" % batch_size)
-    full.sort(key=lambda planned: lengths[planned.rows].sum())
+    full.sort(key=lambda rows: lengths[rows].sum())
     places = ((np.arange(count) + 0.5) * len(full) / count).astype(int)
     return [full[place] for place in np.random.RandomState(1).permutation(places)]
 
 
 def make_batches(examples, encoded, batch_size, count):
     """Returns `count` full Batches, evenly spaced by their length, in random order."""
-    plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size)
+    plan = batches.plan_in_length_order(encoded.lengths, batch_size)
     chosen = spaced(plan, encoded.lengths, batch_size, count)
-    return [Batch([examples[row] for row in planned.rows], planned) for planned in chosen]
+    return [Batch([examples[row] for row in rows], rows) for rows in chosen]
 
 
 @contextlib.contextmanager
-def open_model(config, layers, precision):
-    """Yields the TimedModel of the BERT cut to `layers` layers, with random weights."""
-    groups = equal_groups(config.num_hidden_layers, layers)
+def open_model(config, num_layers, precision):
+    """Yields the TimedModel of the BERT cut to `num_layers` layers, with random weights."""
+    groups = equal_groups(config.num_hidden_layers, num_layers)
     path = [True] * len(groups)
-    compute_type = tf.as_dtype(precision)
-    with new_session(rewrites=True) as session:
-        with modeling_theseus.kernels_kept_as(compute_type):
-            graph = evaluation.build_graph(
-                config,
-                2,
-                modeling_theseus.encoder_modules(config, groups, path),
-                compute_type,
-            )
+    with new_session(rewrites=True) as session, kernels_kept_in(precision):
+        modules = modeling_theseus.encoder_modules(config, groups, path)
+        graph = evaluation.build_graph(config, 2, modules, precision)
         session.run(tf.global_variables_initializer())
-        yield TimedModel(layers, session, graph)
+        yield TimedModel(num_layers, session, graph)
 
 
 def seconds_of_graph(model, arrays):
@@ -118,9 +114,10 @@ def seconds_of_graph(model, arrays):
 def seconds_from_text(model, examples, tokenizer, max_seq_length):
     """Returns the seconds of one batch of Examples."""
     start = time.perf_counter()
-    encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, max_seq_length)
-    planned = input_pipeline.PlannedBatch(np.arange(len(examples)), int(encoded.lengths.max()))
-    feed = modeling_theseus.feed_features(model.graph.features, encoded.batch(planned))
+    encoded = encoding.encode_examples(examples, TASK, tokenizer, max_seq_length)
+    feed = modeling_theseus.feed_features(
+        model.graph.features, encoded.batch(np.arange(len(examples)))
+    )
     model.session.run(model.graph.logits, feed).argmax(axis=1)
     return time.perf_counter() - start
 
@@ -129,7 +126,7 @@ def measure(models, batches, encoded, tokenizer):
     """Returns a dict from a model's layers to its (graph, text) seconds, float [2, batches]."""
     times = {model.layers: [] for model in models}
     for number, batch in enumerate(tqdm(batches + batches, leave=False, disable=None)):
-        arrays = encoded.batch(batch.planned)
+        arrays = encoded.batch(batch.rows)
         for model in models:
             seconds = (
                 seconds_of_graph(model, arrays),
@@ -185,11 +182,11 @@ def run():
     results = []
     print(HEADER, flush=True)
     for examples in example_sets(tokenizer, max(sizes)):
-        encoded = input_pipeline.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
+        encoded = encoding.encode_examples(examples, TASK, tokenizer, FLAGS.max_seq_length)
         for precision, batch_size in itertools.product(FLAGS.precisions, sizes):
             check_precision(precision)
             batches = make_batches(examples, encoded, batch_size, FLAGS.num_batches)
-            tokens = float(np.mean([encoded.lengths[b.planned.rows].mean() for b in batches]))
+            tokens = float(np.mean([encoded.lengths[b.rows].mean() for b in batches]))
             with contextlib.ExitStack() as stack:
                 opened = [open_model(model.config, depth, precision) for depth in depths]
                 models = [stack.enter_context(manager) for manager in opened]

@@ -44,7 +44,8 @@ import optimization_theseus  # noqa: E402
 from theseus.checkpoints import pretrained  # noqa: E402
 from theseus.errors import UserError  # noqa: E402
 from theseus.inputs import (
-    input_pipeline,  # noqa: E402
+    batches,  # noqa: E402
+    encoding,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
@@ -54,7 +55,8 @@ from theseus.session import (
     set_up_tensorflow,  # noqa: E402
 )
 from theseus.stage import STAGES, of_name  # noqa: E402
-from theseus.training import training  # noqa: E402
+from theseus.training import graph as graph_lib  # noqa: E402
+from theseus.training.settings import Settings  # noqa: E402
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -187,15 +189,16 @@ def measure(row, options):
     set_up_tensorflow()
     model = pretrained.read_model(options["bert_pretrained_model"], options["max_seq_length"])
     encoded = read_pairs(model, options)
-    padded_length = options["max_seq_length"] if options["pad_to_max_length"] else None
-    plan = input_pipeline.plan_epoch(encoded.lengths, row.batch_size, 1, 0, padded_length)
+    if options["pad_to_max_length"]:
+        encoded.padded_length = options["max_seq_length"]
+    plan = batches.plan_epoch(encoded.lengths, row.batch_size, 1, 0)
     plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
     groups = of_name(row.stage).groups(model.config.num_hidden_layers, row.suc_layers)
-    with new_session(training.gains_by_rewrites(model.config)) as session:
+    with new_session(graph_lib.gains_by_rewrites(model.config)) as session:
         check_precision(row.precision)
         settings = make_settings(row, options["train_scope"])
-        graph = training.build_graph(settings, model.config, TASK, groups, num_train_steps=10**6)
-        tokens = int(np.median([len(planned.rows) * planned.length for planned in plan]))
+        graph = graph_lib.build_graph(settings, model.config, TASK, groups, num_train_steps=10**6)
+        tokens = int(np.median([_num_tokens(encoded, rows) for rows in plan]))
         reference = ReferenceProducts(row.precision, tokens, model.config)
         steps = time_steps(session, graph, encoded, plan, reference)
         profile = profile_step(session, graph, encoded, plan) if options["profile"] else None
@@ -204,9 +207,14 @@ def measure(row, options):
         for step in steps
     ]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
-    computed = sum(len(planned.rows) * planned.length for planned in plan)
+    computed = sum(_num_tokens(encoded, rows) for rows in plan)
     figures = summarize(steps, flops, computed, reference.rate(), reference.spread())
     return dict(row._asdict(), peak_mb=peak_mb, profile=profile, **figures)
+
+
+def _num_tokens(encoded, rows):
+    """Returns how many tokens a batch has, padding included."""
+    return len(rows) * encoded.batch_length(rows)
 
 
 def read_pairs(model, options):
@@ -215,13 +223,13 @@ def read_pairs(model, options):
     examples = reading.read_examples(path, TASK)
     examples = reading.sample_examples(examples, options["max_train_examples"])
     tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
-    return input_pipeline.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
+    return encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 
 def make_settings(row, train_scope):
-    """Returns the training.Settings of a Row; `train_scope` is stage 1's."""
+    """Returns the Settings of a Row; `train_scope` is stage 1's."""
     stage = of_name(row.stage)
-    return training.Settings(
+    return Settings(
         stage=stage,
         train_scope=train_scope if stage.replaces else stage.default_scope,
         learning_rate=1e-5,
@@ -247,20 +255,20 @@ def time_steps(session, graph, encoded, plan, reference):
     ]
     session.run(tf.global_variables_initializer())
     steps = []
-    for planned in tqdm(plan + plan, leave=False, disable=None):
-        feed = make_feed(graph, encoded, planned)
+    for rows in tqdm(plan + plan, leave=False, disable=None):
+        feed = make_feed(graph, encoded, rows)
         # The global step, and with it the path, is the same in both.
         _, gradient_seconds = timed(session, gradients, feed)
         (path, _), seconds = timed(session, [graph.path, graph.train_op], feed)
-        steps.append(TimedStep(encoded.lengths[planned.rows], path, gradient_seconds, seconds))
+        steps.append(TimedStep(encoded.lengths[rows], path, gradient_seconds, seconds))
         reference.sample()
     return steps[len(plan) :]
 
 
-def make_feed(graph, encoded, planned):
-    """Returns the feed of a PlannedBatch."""
-    feed = modeling_theseus.feed_features(graph.features, encoded.batch(planned))
-    feed[graph.labels] = encoded.labels[planned.rows]
+def make_feed(graph, encoded, rows):
+    """Returns the feed of a batch."""
+    feed = modeling_theseus.feed_features(graph.features, encoded.batch(rows))
+    feed[graph.labels] = encoded.labels[rows]
     return feed
 
 
@@ -272,9 +280,9 @@ def profile_step(session, graph, encoded, plan):
     """
     options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     spent = collections.Counter()
-    for planned in plan:
+    for rows in plan:
         metadata = tf.RunMetadata()
-        feed = make_feed(graph, encoded, planned)
+        feed = make_feed(graph, encoded, rows)
         session.run(graph.train_op, feed, options=options, run_metadata=metadata)
         for device in metadata.step_stats.dev_stats:
             for node in device.node_stats:

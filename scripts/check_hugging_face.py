@@ -43,7 +43,7 @@ def make_features(config):
 
 def vectors_here(folder, config, arrays):
     """Returns the encoder's output, float32 [3, 12, H], and prints the report of the weights."""
-    held = weights_lib.open_weights(weights_lib.find_checkpoint(folder))
+    found = weights_lib.open_weights(weights_lib.find_checkpoint(folder))
     with new_session() as session:
         features = modeling_theseus.feature_placeholders()
         model = modeling_theseus.BertModel(
@@ -51,10 +51,10 @@ def vectors_here(folder, config, arrays):
         )
         variables = tf.trainable_variables()
         names = [variable.op.name for variable in variables]
-        sources = variable_names.assign_sources(names, held)
-        fit = weights_lib.match(variables, held, sources)
-        print(weights_lib.report(fit, held))
-        weights_lib.load(session, variables, held, sources)
+        sources = variable_names.assign_sources(names, found)
+        matched = weights_lib.match(variables, found, sources)
+        print(weights_lib.report(matched, found))
+        weights_lib.load(session, variables, found, sources)
         feed = modeling_theseus.feed_features(features, arrays)
         return session.run(model.get_sequence_output(), feed)
 

@@ -28,12 +28,13 @@ from theseus.inference import (
     trained_model,  # noqa: E402
 )
 from theseus.inputs import (
-    input_pipeline,  # noqa: E402
+    batches,  # noqa: E402
+    encoding,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
 from theseus.session import set_up_tensorflow  # noqa: E402
-from theseus.training import training  # noqa: E402
+from theseus.training import graph as graph_lib  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -43,24 +44,24 @@ class TimedModel(object):
 
     def __init__(self, folder, loaded):
         """Takes a StageFolder and its trained_model.TrainedModel."""
-        held = folder.definition()
+        recorded = folder.definition()
         self.name = folder.path
         session, graph, tokenizer = loaded
         self.forward = evaluation.runner(session, graph)
-        self.task = task = tasks.recorded(held)
-        self.score = metrics.score(task, training.best_evaluation(folder.state()))
+        self.task = task = tasks.recorded(recorded)
+        self.score = metrics.score(task, folder.state().best_evaluation())
         path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
         examples = reading.sample_examples(reading.read_examples(path, task), num_timed_pairs())
-        self.encoded = input_pipeline.encode_examples(
-            examples, task, tokenizer, held["max_seq_length"]
+        self.encoded = encoding.encode_examples(
+            examples, task, tokenizer, recorded["max_seq_length"]
         )
         variables = session.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-        self.num_parameters = training.count_parameters(variables)
-        self.num_layers = held["suc_layers"] or held["bert_config"]["num_hidden_layers"]
+        self.num_parameters = graph_lib.count_parameters(variables)
+        self.num_layers = recorded["suc_layers"] or recorded["bert_config"]["num_hidden_layers"]
 
-    def run(self, planned):
+    def run(self, rows):
         """Returns the seconds of one batch."""
-        arrays = self.encoded.batch(planned)
+        arrays = self.encoded.batch(rows)
         start = time.perf_counter()
         self.forward(arrays)
         return time.perf_counter() - start
@@ -77,12 +78,12 @@ def num_timed_pairs():
 def median_seconds(models):
     """Returns the median seconds per batch of each model; all see the same batches."""
     lengths = models[0].encoded.lengths
-    plan = input_pipeline.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
+    plan = batches.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
     num_batches = FLAGS.num_batches + num_warmup_batches()
     plan = (plan * num_batches)[:num_batches]
     seconds = [
-        [model.run(planned) for model in models]
-        for planned in tqdm(plan, "timing", leave=False, disable=None)
+        [model.run(rows) for model in models]
+        for rows in tqdm(plan, "timing", leave=False, disable=None)
     ]
     return np.median(seconds[num_warmup_batches() :], axis=0)
 

@@ -20,7 +20,7 @@ from theseus.errors import UserError, first_line  # noqa: E402
 from theseus.inputs import tasks  # noqa: E402
 from theseus.runs.stage_folder import StageFolder  # noqa: E402
 from theseus.session import set_up_tensorflow  # noqa: E402
-from theseus.training import summaries  # noqa: E402
+from theseus.training import curves  # noqa: E402
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
 _SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the mean of.
@@ -32,12 +32,12 @@ def read_run(path):
     Raises:
       UserError: it is no stage's folder, or has no curves.
     """
-    folder = StageFolder(path, "output")
+    folder = StageFolder(path)
     definition = folder.definition()
     if definition is None:
         raise UserError("%s: is no output folder of a stage" % path)
     try:
-        scalars = summaries.read_scalars(path)
+        scalars = curves.read_scalars(path)
     except tf.errors.OpError as error:
         raise UserError("%s: its events cannot be read: %s" % (path, first_line(error)))
     if "loss" not in scalars:
@@ -56,7 +56,7 @@ def smooth(values):
 
 def score_points(task, scalars):
     """Returns the dev score that the best is chosen by, a list of (step, float)."""
-    columns = [scalars.get(summaries.EVALUATION + name, []) for name in task.metrics]
+    columns = [scalars.get(curves.EVALUATION + name, []) for name in task.metrics]
     return [(points[0][0], np.mean([value for _, value in points])) for points in zip(*columns)]
 
 

@@ -35,10 +35,11 @@ import modeling_theseus  # noqa: E402
 import optimization_theseus  # noqa: E402
 from theseus.checkpoints import weights as weights_lib  # noqa: E402
 from theseus.inputs import (
-    input_pipeline,  # noqa: E402
+    batches,  # noqa: E402
     reading,  # noqa: E402
     tasks,  # noqa: E402
 )
+from theseus.model import layers  # noqa: E402
 from theseus.session import set_up_tensorflow  # noqa: E402
 from tokenization import FullTokenizer  # noqa: E402
 
@@ -242,9 +243,9 @@ def masked_lm_metrics(model, config, num_candidates, placeholders):
     hidden = tf.gather_nd(model.get_sequence_output(), places)
     with tf.variable_scope("cls/predictions"):
         with tf.variable_scope("transform"):
-            hidden = modeling_theseus.dense(hidden, config.hidden_size, config, "dense")
-            hidden = modeling_theseus.get_activation(config.hidden_act)(hidden)
-            hidden = modeling_theseus.layer_norm(hidden)
+            hidden = layers.dense(hidden, config.hidden_size, config, "dense")
+            hidden = layers.get_activation(config.hidden_act)(hidden)
+            hidden = layers.layer_norm(hidden)
         zeros = tf.zeros_initializer()
         bias = tf.get_variable("output_bias", [num_candidates], initializer=zeros)
     table = model.get_embedding_table()[:num_candidates]
@@ -259,7 +260,7 @@ def next_sentence_metrics(model, config, is_exchanged):
     """
     with tf.variable_scope("cls"):
         pooled = model.get_pooled_output()
-        logits = modeling_theseus.dense(pooled, 2, config, "seq_relationship")
+        logits = layers.dense(pooled, 2, config, "seq_relationship")
     return loss_and_accuracy(logits, is_exchanged)
 
 
@@ -323,9 +324,9 @@ def draw_batches(corpus, phase, epoch):
     """Returns an iterator over an epoch's batches, with a progress bar on a terminal."""
     inputs = draw_epoch(corpus, "%d %d %d" % (SEED, phase.num_layers, epoch))
     lengths = np.array([len(row.input_ids) for row in inputs])
-    plan = input_pipeline.plan_epoch(lengths, BATCH_SIZE, SEED, epoch)
-    for planned in tqdm(plan, disable=None):
-        yield pad([inputs[row] for row in planned.rows], planned.length)
+    plan = batches.plan_epoch(lengths, BATCH_SIZE, SEED, epoch)
+    for rows in tqdm(plan, disable=None):
+        yield pad([inputs[row] for row in rows], int(lengths[rows].max()))
 
 
 if __name__ == "__main__":

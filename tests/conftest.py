@@ -1,5 +1,6 @@
 """What the tests share: TensorFlow in graph mode, and a small BERT with data on disk."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -255,7 +256,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     definition.update(
         task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
     )
-    folder = StageFolder(str(root), stage.output_flag)
+    folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
         folder.claim(definition, files)
@@ -264,10 +265,10 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
         evaluation.build_graph(config, 2, modeling_theseus.encoder_modules(config, groups, path))
         opened.run(tf.global_variables_initializer())
         entry = folder.new_checkpoint("best", 7)
-        path = folder.file(entry["checkpoint"])
+        path = folder.file(entry.checkpoint)
         tf.train.Saver().save(opened, path, write_meta_graph=False, write_state=False)
         evaluations = [{"accuracy": 0.5, "global_step": 7}]
-        folder.commit(dict(folder.state(), best=entry, evaluations=evaluations))
+        folder.commit(dataclasses.replace(folder.state(), best=entry, evaluations=evaluations))
     return folder
 
 
@@ -279,8 +280,8 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, random_data):
     """A function from a format to its export, written once, of the StageFolder `export.stage`."""
-    from theseus.export import export_successor
-    from theseus.inputs import input_pipeline, reading, tasks
+    from theseus.export import exporter
+    from theseus.inputs import encoding, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
     folder = write_stage(root / "stage", "successor")
@@ -293,9 +294,9 @@ def export(tmp_path_factory, random_data):
             pytest.importorskip(package)
         path = str(root / name)
         with pytest.MonkeyPatch.context() as patch, trained_model.load(folder) as trained:
-            patch.setattr(export_successor, "_TIMED_RUNS", 1)
-            encoded = input_pipeline.encode_examples(examples, task, trained.tokenizer, 32)
-            export_successor.Exporter(folder, trained, encoded, 64).export(name, path)
+            patch.setattr(exporter, "_TIMED_RUNS", 1)
+            encoded = encoding.encode_examples(examples, task, trained.tokenizer, 32)
+            exporter.Exporter(folder, trained, encoded, 64).export(name, path)
         return path
 
     get.stage = folder

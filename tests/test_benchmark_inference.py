@@ -11,7 +11,7 @@ import pytest
 import benchmark_inference
 import tokenization
 from conftest import ROOT, run
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import batches, encoding, reading, tasks
 
 SCRIPT = os.path.join(ROOT, "scripts", "benchmark_inference.py")
 
@@ -19,7 +19,7 @@ SCRIPT = os.path.join(ROOT, "scripts", "benchmark_inference.py")
 def test_the_published_setting_is_60_and_60_tokens(random_data):
     tokenizer = tokenization.FullTokenizer(str(random_data / "bert" / "vocab.txt"))
     examples = benchmark_inference.random_pairs(tokenizer, 3, 60)
-    encoded = input_pipeline.encode_examples(examples, tasks.TASKS["lcqmc_pair"], tokenizer, 128)
+    encoded = encoding.encode_examples(examples, tasks.TASKS["lcqmc_pair"], tokenizer, 128)
     np.testing.assert_array_equal(encoded.lengths, [123] * 3)
     np.testing.assert_array_equal(encoded.lengths_a, [62] * 3)
 
@@ -90,7 +90,7 @@ def test_the_first_round_is_not_timed_and_models_take_turns(monkeypatch):
     monkeypatch.setattr(benchmark_inference, "seconds_from_text", seconds)
     models = [benchmark_inference.TimedModel(layers, None, None) for layers in (12, 2)]
     batches = [benchmark_inference.Batch(None, None)] * 2
-    encoded = types.SimpleNamespace(batch=lambda planned: None)
+    encoded = types.SimpleNamespace(batch=lambda rows: None)
     times = benchmark_inference.measure(models, batches, encoded, None)
     assert log == [12, 12, 2, 2] * 4
     np.testing.assert_array_equal(times[12], [[8, 12], [9, 13]])
@@ -99,11 +99,11 @@ def test_the_first_round_is_not_timed_and_models_take_turns(monkeypatch):
 
 def test_timed_batches_are_full_and_of_all_lengths():
     lengths = np.arange(10, 10 + 43)
-    plan = input_pipeline.plan_in_length_order(lengths, 4)
+    plan = batches.plan_in_length_order(lengths, 4)
     chosen = benchmark_inference.spaced(plan, lengths, 4, 5)
-    assert all(len(planned.rows) == 4 for planned in chosen)
-    assert sorted(planned.length for planned in chosen) == [17, 25, 33, 41, 49]
-    assert [planned.length for planned in chosen] != [17, 25, 33, 41, 49]
+    assert all(len(rows) == 4 for rows in chosen)
+    assert sorted(lengths[rows].max() for rows in chosen) == [17, 25, 33, 41, 49]
+    assert [lengths[rows].max() for rows in chosen] != [17, 25, 33, 41, 49]
     assert len(benchmark_inference.spaced(plan, lengths, 4, 30)) == 30
 
 

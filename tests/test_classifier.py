@@ -12,7 +12,7 @@ from conftest import EXPORTS, ROOT, assert_close, run, write_stage
 from theseus import classifier, machine, session
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import encoding, reading, tasks
 from theseus.session import check_precision
 
 
@@ -31,7 +31,7 @@ def test_it_says_what_the_stages_graph_says(folder, pairs):
     examples = [reading.Example(text_a, text_b, None) for text_a, text_b in pairs]
     with trained_model.load(folder) as (session, graph, tokenizer):
         task = tasks.TASKS["lcqmc_pair"]
-        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
@@ -227,7 +227,7 @@ def test_bert_s_own_tokens_in_a_text_are_text(folder):
     with trained_model.load(folder) as trained:
         task = tasks.TASKS["lcqmc_pair"]
         text = "[SEP]手[MASK][CLS]机[PAD] [sep] [ SEP ]"
-        encoded = input_pipeline.encode_examples(
+        encoded = encoding.encode_examples(
             [reading.Example(text, text, None)], task, trained.tokenizer, 128
         )
         tokens = trained.tokenizer.convert_ids_to_tokens(encoded.ids)

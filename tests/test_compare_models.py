@@ -1,5 +1,6 @@
 """The table of models: what is timed, and what it is compared with."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import compare_models
 from conftest import write_pairs, write_stage
 from theseus.inference import trained_model
-from theseus.inputs import input_pipeline, tasks
+from theseus.inputs import batches, encoding, tasks
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +27,12 @@ class FakeModel(object):
 
     def __init__(self, name, score, seconds, log=None):
         self.name, self.score, self.num_layers, self.num_parameters = name, score, 3, 1234567
-        self.encoded = input_pipeline.EncodedExamples(range(60), [3] * 20, [2] * 20, [0] * 20)
+        self.encoded = encoding.EncodedExamples(range(60), [3] * 20, [2] * 20, [0] * 20)
         self._seconds, self._log = iter(seconds), log
 
-    def run(self, planned):
+    def run(self, rows):
         if self._log is not None:
-            self._log.append((self.name, planned.rows.tolist()))
+            self._log.append((self.name, rows.tolist()))
         return next(self._seconds)
 
 
@@ -70,23 +71,23 @@ def test_a_row_is_of_the_best_checkpoints_model(tmp_path):
     folder = write_stage(tmp_path / "out", "replacing")
     evaluations = [{"accuracy": 0.75, "global_step": 7}, {"accuracy": 0.5, "global_step": 9}]
     with folder.locked():
-        folder.commit(dict(folder.state(), evaluations=evaluations))
+        folder.commit(dataclasses.replace(folder.state(), evaluations=evaluations))
     with trained_model.load(folder) as loaded:
         model = compare_models.TimedModel(folder, loaded)
         assert (model.score, model.num_layers) == (0.75, 2)
-        held = loaded.graph.logits.graph.get_collection("trainable_variables")
-        assert model.num_parameters == sum(v.shape.num_elements() for v in held)
+        variables = loaded.graph.logits.graph.get_collection("trainable_variables")
+        assert model.num_parameters == sum(v.shape.num_elements() for v in variables)
         # 2 + 8 batches of 2, of dev.
         assert len(model.encoded) == 20
-        planned = input_pipeline.plan_in_length_order(model.encoded.lengths, 2)[0]
-        assert 0 < model.run(planned) < 60
+        rows = batches.plan_in_length_order(model.encoded.lengths, 2)[0]
+        assert 0 < model.run(rows) < 60
 
 
 def test_forming_a_batch_is_not_timed(monkeypatch):
     clock = iter(range(100))
     events = []
     model = types.SimpleNamespace(
-        encoded=types.SimpleNamespace(batch=lambda planned: events.append("formed") or planned),
+        encoded=types.SimpleNamespace(batch=lambda rows: events.append("formed") or rows),
         forward=lambda arrays: events.append("run"),
     )
     monkeypatch.setattr(

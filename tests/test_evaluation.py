@@ -8,7 +8,7 @@ import pytest
 
 from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import input_pipeline, tasks
+from theseus.inputs import encoding, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -126,7 +126,7 @@ def encoded_rows(lengths):
     """Rows whose tokens are all the row's number plus 1; of label 1 are the odd ones."""
     ids = np.concatenate([np.full(length, row + 1) for row, length in enumerate(lengths)])
     labels = np.arange(len(lengths)) % 2
-    return input_pipeline.EncodedExamples(ids, lengths, lengths, labels)
+    return encoding.EncodedExamples(ids, lengths, lengths, labels)
 
 
 def of_first_token(arrays):
@@ -147,7 +147,7 @@ def test_a_single_logit_that_is_no_finite_number_is_refused(value):
         logits = of_first_token(arrays)
         return np.where(logits == 3, value, logits)
 
-    with pytest.raises(UserError, match="logits are no finite numbers"):
+    with pytest.raises(UserError, match="logits are not finite numbers"):
         evaluation.compute_logits(run, encoded_rows([9, 3, 7, 3, 5]), 2)
 
 
@@ -164,7 +164,7 @@ def test_an_evaluation_compares_each_rows_logits_with_its_own_label():
 
 
 class Encoded(object):
-    """Rows of those lengths; a batch's arrays are its row numbers and its padded length."""
+    """Rows of those lengths; a batch's arrays are its row numbers."""
 
     def __init__(self, lengths):
         self.lengths = np.array(lengths)
@@ -172,8 +172,8 @@ class Encoded(object):
     def __len__(self):
         return len(self.lengths)
 
-    def batch(self, planned):
-        return {"rows": planned.rows, "length": planned.length}
+    def batch(self, rows):
+        return {"rows": rows}
 
 
 def test_logits_are_in_the_order_of_the_rows_whatever_their_lengths():
@@ -181,23 +181,20 @@ def test_logits_are_in_the_order_of_the_rows_whatever_their_lengths():
     seen = []
 
     def run(arrays):
-        seen.append((len(arrays["rows"]), arrays["length"]))
+        seen.append(arrays["rows"].tolist())
         return np.stack([arrays["rows"], -arrays["rows"]], axis=1).astype(np.float32)
 
     expected = [[row, -row] for row in range(7)]
     assert evaluation.compute_logits(run, encoded, 3).tolist() == expected
-    assert seen == [(3, 7), (3, 12), (1, 30)]
-    del seen[:]
-    assert evaluation.compute_logits(run, encoded, 3, padded_length=40).tolist() == expected
-    assert seen == [(3, 40), (3, 40), (1, 40)]
+    assert seen == [[1, 5, 3], [6, 0, 4], [2]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_logit_that_is_no_number_is_refused_in_any_batch(value):
+def test_a_logit_that_is_not_a_number_is_refused_in_any_batch(value):
     def run(arrays):
         logits = np.zeros([len(arrays["rows"]), 2], np.float32)
         logits[arrays["rows"] == 4, 1] = value
         return logits
 
-    with pytest.raises(UserError, match="no finite numbers: its training has diverged"):
+    with pytest.raises(UserError, match="not finite numbers: its training has diverged"):
         evaluation.compute_logits(run, Encoded([9, 5, 30, 7, 12]), 2)

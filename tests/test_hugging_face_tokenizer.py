@@ -10,7 +10,7 @@ import tokenization
 from conftest import ROOT
 from theseus.errors import UserError
 from theseus.export import hugging_face_tokenizer
-from theseus.inputs import input_pipeline
+from theseus.inputs import encoding
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -126,7 +126,7 @@ def test_transformers_reads_the_same(folder, tokenizer, length):
     found = there(texts, texts[::-1], truncation=True, max_length=length)
     for number, (text_a, text_b) in enumerate(zip(texts, texts[::-1])):
         tokens = [tokenizer.tokenize(text) for text in (text_a, text_b)]
-        ids = tokenizer.convert_tokens_to_ids(input_pipeline.encode_texts(*tokens, length)[0])
+        ids = tokenizer.convert_tokens_to_ids(encoding.encode_texts(*tokens, length)[0])
         assert len(found["input_ids"][number]) == len(ids)
         if length == 15:
             assert found["input_ids"][number] == ids
@@ -143,7 +143,7 @@ def test_the_documents_way_cuts_a_pair_as_bert_does(folder, tokenizer):
             for b in range(15):
                 texts = "a " * a, "b " * b
                 tokens = [tokenizer.tokenize(text) for text in texts]
-                expected, length_a = input_pipeline.encode_texts(*tokens, length)
+                expected, length_a = encoding.encode_texts(*tokens, length)
                 found = names["encode"](*texts, length)
                 assert found.tokens == expected
                 assert sum(found.type_ids) == len(expected) - length_a

@@ -86,13 +86,13 @@ def test_another_encoding_is_named_and_then_read(text, encoding, likely):
 
 def test_utf_8_read_as_another_encoding_is_named():
     (problem,) = {line.problem for line in read("手机坏了怎么办呢\t电\n", "gbk")}
-    assert problem == "is no gbk text; the file is likely utf-8: --encoding=utf-8 reads it"
+    assert problem == "is not gbk text; the file is likely utf-8: --encoding=utf-8 reads it"
 
 
 def test_a_damaged_line_is_named_alone():
     content = CHINESE.encode("utf-8") + "手机\n".encode("utf-8")[1:] + CHINESE.encode("utf-8")
     problems = [line.problem for line in read(content)]
-    assert problems == [None, None, "is no UTF-8 text", None, None]
+    assert problems == [None, None, "is not UTF-8 text", None, None]
 
 
 def test_a_nul_is_no_text():

@@ -53,7 +53,7 @@ def test_what_differs_is_said_and_what_an_older_record_lacks_is_not():
 
 
 def test_the_record_is_beside_what_defines_a_run(tmp_path):
-    folder = StageFolder(str(tmp_path / "out"), "stage_1_outputdir")
+    folder = StageFolder(str(tmp_path / "out"))
     with folder.locked():
         folder.claim({"seed": 1}, {}, {"tensorflow": "2.21.0"})
         folder.claim({"seed": 1}, {}, {"tensorflow": "1.15.5"})  # A resume leaves it as it is.
@@ -64,5 +64,5 @@ def test_the_record_is_beside_what_defines_a_run(tmp_path):
 
 def test_a_folder_without_the_record_began_on_nothing_known(tmp_path):
     (tmp_path / "run.json").write_text('{"seed": 1}')
-    folder = StageFolder(str(tmp_path), "stage_1_outputdir")
+    folder = StageFolder(str(tmp_path))
     assert folder.definition() == {"seed": 1} and folder.began_on() == {}

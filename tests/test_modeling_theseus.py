@@ -13,9 +13,10 @@ from conftest import assert_close, assert_gradients_close
 from modeling_theseus import BertConfig, RandomKey
 from theseus.checkpoints import weights
 from theseus.errors import UserError
-from theseus.model import variable_names
+from theseus.model import layers, variable_names
 from theseus.session import new_session
 from theseus.stage import equal_groups, groups_of_sizes
+from theseus.training import graph as graph_lib
 
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]
@@ -62,7 +63,7 @@ def build_loss(reference, config, path, random_key=None):
         random_key,
     )
     labels = tf.constant(reference["features/label_ids"])
-    return logits, modeling_theseus.classification_loss(logits, labels, 3)
+    return logits, graph_lib.classification_loss(logits, labels, 3)
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu_erf", "gelu_tanh"])
@@ -220,7 +221,7 @@ def test_dropout_zeroes_its_share_scales_the_rest_and_differs_by_place_and_step(
     def mask(scope, step):
         with tf.variable_scope(scope):
             ones = tf.ones([200, 50])
-            return session.run(modeling_theseus.dropout(ones, 0.2, RandomKey(1, step)))
+            return session.run(layers.dropout(ones, 0.2, RandomKey(1, step)))
 
     first = mask("a", 0)
     assert_close(first[first != 0], np.full((first != 0).sum(), 1.25), 1e-6)
@@ -514,10 +515,10 @@ def test_every_operation_serves_an_output(session, reference, is_training):
 
 def test_the_loss_is_a_sum_over_the_whole_batch(session):
     logits = tf.constant([[0.0, 0.0], [1.0, 0.0]])
-    loss = modeling_theseus.classification_loss(logits, tf.constant([0, 0]), 4)
+    loss = graph_lib.classification_loss(logits, tf.constant([0, 0]), 4)
     expected = (np.log(2.0) + np.log1p(np.exp(-1.0))) / 4
     assert_close(session.run(loss), expected)
-    nothing = modeling_theseus.classification_loss(logits[:0], tf.constant([], tf.int32), 4)
+    nothing = graph_lib.classification_loss(logits[:0], tf.constant([], tf.int32), 4)
     assert session.run(nothing) == 0.0
 
 
@@ -655,9 +656,9 @@ def test_layer_normalization_of_tiny_values_knows_its_epsilon(session):
     row = tf.constant([[1e-4, -1e-4] * 4])
     with tf.variable_scope("x", reuse=tf.AUTO_REUSE):
         outputs = [
-            modeling_theseus.layer_norm(row),
-            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, None),
-            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
+            layers.layer_norm(row),
+            layers.add_and_norm(row, tf.zeros([1, 8]), 0.0, None),
+            layers.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
         ]
     session.run(tf.global_variables_initializer())
     for output in session.run(outputs):
@@ -669,8 +670,8 @@ def test_layer_normalizations_epsilon_is_added_to_the_variance(session):
     row = tf.constant([[1e-6, -1e-6] * 4])
     with tf.variable_scope("x", reuse=tf.AUTO_REUSE):
         outputs = [
-            modeling_theseus.layer_norm(row),
-            modeling_theseus.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
+            layers.layer_norm(row),
+            layers.add_and_norm(row, tf.zeros([1, 8]), 0.0, RandomKey(1, 0)),
         ]
     session.run(tf.global_variables_initializer())
     for output in session.run(outputs):
@@ -679,7 +680,7 @@ def test_layer_normalizations_epsilon_is_added_to_the_variance(session):
 
 def test_the_loss_of_a_number_is_the_squared_error_over_the_whole_batch(session):
     logits, labels = tf.constant([[1.0], [4.0]]), tf.constant([0.0, 2.5])
-    loss = modeling_theseus.regression_loss(logits, labels, 4)
+    loss = graph_lib.regression_loss(logits, labels, 4)
     np.testing.assert_allclose(session.run(loss), (1.0 + 1.5**2) / 4, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ import pytest
 import plot_run
 from conftest import ROOT, run, write_stage
 from theseus.inputs import tasks
-from theseus.training import summaries
+from theseus.training import curves
 
 SCRIPT = os.path.join(ROOT, "scripts", "plot_run.py")
 
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("plot_run")
     for name, stage in [("out_0", "predecessor"), ("out_1", "replacing")]:
         write_stage(path / name, stage)
-        with summaries.EventWriter(str(path / name), 0, []) as writer:
+        with curves.EventWriter(str(path / name), 0, []) as writer:
             for step in range(1, 8):
                 rates = dict(replacing_rate=0.5, modules_replaced=1) if stage[0] == "r" else {}
                 writer.add(step, dict(loss=1 / step, **rates))

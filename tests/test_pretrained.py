@@ -208,7 +208,7 @@ def test_a_folder_comes_before_a_hub_id(hub, tmp_path):
 def test_what_is_neither_folder_nor_hub_id_is_refused(hub, tmp_path, name):
     (tmp_path / "file").mkdir()
     (tmp_path / "file" / "bert").write_text("")
-    with pytest.raises(UserError, match="--bert_pretrained_model: .* is no folder"):
+    with pytest.raises(UserError, match="--bert_pretrained_model: .* is not a folder"):
         pretrained.local_folder(name)
     assert not hub.asked
 

@@ -77,7 +77,9 @@ def test_a_file_with_commas_is_refused(tmp_path):
 def test_a_file_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes("手机\t电脑\t1\n".encode("gbk"))
-    with pytest.raises(UserError, match="line 1: is no UTF-8 text; .* --encoding=gb18030 reads it"):
+    with pytest.raises(
+        UserError, match="line 1: is not UTF-8 text; .* --encoding=gb18030 reads it"
+    ):
         reading.read_examples(str(path), TASK)
     form = reading.FileForm(encoding="gb18030")
     assert reading.read_examples(str(path), TASK, form=form) == [Example("手机", "电脑", "1")]

@@ -29,8 +29,8 @@ from conftest import (
 )
 from theseus import classifier
 from theseus.checkpoints import weights
-from theseus.inputs import input_pipeline
-from theseus.training import summaries
+from theseus.inputs import encoding
+from theseus.training import curves
 
 
 def run_script(workspace, line):
@@ -137,7 +137,7 @@ def test_stage_2_without_replacing_starts_from_a_pretrained_bert(trained, monkey
 
 def test_a_finished_run_trains_nothing_and_prints_the_same_table(trained, monkeypatch, capsys):
     before = contents(trained / "out_1")
-    monkeypatch.setattr("theseus.training.training.build_graph", None)
+    monkeypatch.setattr("theseus.training.graph_lib.build_graph", None)
     capsys.readouterr()
     command("--do_train --do_eval --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
     first = (trained / "stage_1.txt").read_text()
@@ -211,9 +211,9 @@ def test_a_contradiction_of_the_run_is_refused(trained, monkeypatch, change, mes
 
 def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, tmp_path):
     encoded = []
-    encode = input_pipeline.encode_examples
+    encode = encoding.encode_examples
     monkeypatch.setattr(
-        input_pipeline,
+        encoding,
         "encode_examples",
         lambda examples, *others: encoded.append(len(examples)) or encode(examples, *others),
     )
@@ -285,7 +285,10 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
         ("--do_train --modules=1,1,2", "--suc_layers=2: --modules has 3 sizes, one for each layer"),
         ("--do_train --max_seq_length=129", "--max_seq_length=129: bert has 128 positions"),
         ("--do_train --data_dir=none", "--data_dir: there is no folder none"),
-        ("--do_train --bert_pretrained_model=none", "--bert_pretrained_model: none is no folder"),
+        (
+            "--do_train --bert_pretrained_model=none",
+            "--bert_pretrained_model: none is not a folder",
+        ),
         (
             "--do_train --init_checkpoint=none",
             "--init_checkpoint: there is no none; give a stage's",
@@ -379,7 +382,7 @@ def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatc
             held, expected = [next(folder.glob("*.data-*")) for folder in (held, expected)]
         assert held.read_bytes() == expected.read_bytes(), name
 
-    monkeypatch.setattr("theseus.training.training.build_graph", None)
+    monkeypatch.setattr("theseus.training.graph_lib.build_graph", None)
     first = capsys.readouterr().out
     command(line, trained, monkeypatch)
     assert capsys.readouterr().out == first
@@ -519,7 +522,7 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
         ("lent_3", "lent_3 has 3 layers, the successor 2; give a BERT of 2 layers, or --suc_lay"),
         ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT of"),
         ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT of the sa"),
-        ("./none", "./none is no folder"),
+        ("./none", "./none is not a folder"),
         ("lats", "'lats' is none of first, last, spread, nor a folder"),
     ],
 )
@@ -552,7 +555,7 @@ def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
     timing = read_json(trained, "out_early", "timing.json")
     trained_pairs = timing["train_examples_per_second"] * timing["train_seconds"]
     assert trained_pairs == pytest.approx(3 * 64)
-    monkeypatch.setattr("theseus.training.training.build_graph", None)
+    monkeypatch.setattr("theseus.training.graph_lib.build_graph", None)
     command(line, trained, monkeypatch)
     assert capsys.readouterr().out == first
     found = refused(line.replace("patience=2", "patience=3"), trained, monkeypatch)
@@ -573,7 +576,7 @@ def test_a_folder_from_before_these_flags_still_fits(trained, monkeypatch):
     new = ("modules", "suc_init", "early_stopping_patience", "gradient_accumulation_steps")
     before = {key: value for key, value in json.loads(held).items() if key not in new}
     assert len(before) == len(json.loads(held)) - 4
-    monkeypatch.setattr("theseus.training.training.build_graph", None)
+    monkeypatch.setattr("theseus.training.graph_lib.build_graph", None)
     try:
         path.write_text(json.dumps(before))
         command("--do_train --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
@@ -611,7 +614,7 @@ def test_a_kill_and_the_same_command_equal_no_interruption(small):
         found, expected = contents(killed / which), contents(straight / which)
         assert [p.replace("killed", "straight") for p in found] == list(expected)
         assert list(found.values()) == list(expected.values())
-    curves, expected = (summaries.read_scalars(str(path)) for path in (killed, straight))
+    curves, expected = (curves.read_scalars(str(path)) for path in (killed, straight))
     curves["examples_per_second"] = expected["examples_per_second"]
     assert curves == expected
 
@@ -629,7 +632,7 @@ def test_sigterm_saves_and_exits_with_1_and_a_line(small):
             process.terminate()
     assert process.wait() == 1
     process.stderr.close()
-    assert errors[-1] == "run_classifier.py: stopped; the same command goes on from there\n"
+    assert errors[-1] == "run_classifier.py: stopped; the same command resumes from there\n"
     assert read_json(small, "stopped", "state.json")["last"]["global_step"] >= 3
     assert not (small / "stopped" / "eval_results.json").exists()
 
@@ -653,7 +656,7 @@ def test_models_are_compared_with_the_first_one(trained):
     best = [state["best"] for state in states]
     accuracy = {row[0]: state["evaluations"][0]["accuracy"] for row, state in zip(rows, states)}
     for row, entry in zip(rows, best):
-        held = tf.train.list_variables(str(trained / row[0] / entry["checkpoint"]))
+        held = tf.train.list_variables(str(trained / row[0] / entry.checkpoint))
         assert int(row[2].replace(",", "")) == sum(int(np.prod(shape)) for _, shape in held)
         assert float(row[3]) == pytest.approx(accuracy[row[0]], abs=5e-5)
         kept = 100 * accuracy[row[0]] / accuracy["out_0"]
@@ -682,12 +685,15 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("--do_train --do_eval suc_layers = 6", "'suc_layers' is no flag; .* --suc_layers=6[?]$"),
-        ("--do_train suc_layers=6", "'suc_layers' is no flag; did you mean --suc_layers=6[?]$"),
-        ("suc_layers 6 --do_train", "'suc_layers' is no flag; did you mean --suc_layers=6[?]$"),
+        (
+            "--do_train --do_eval suc_layers = 6",
+            "'suc_layers' is not a flag; .* --suc_layers=6[?]$",
+        ),
+        ("--do_train suc_layers=6", "'suc_layers' is not a flag; did you mean --suc_layers=6[?]$"),
+        ("suc_layers 6 --do_train", "'suc_layers' is not a flag; did you mean --suc_layers=6[?]$"),
         ("--do_train suc_layers=6 seed=3", "did you mean --suc_layers=6[?]$"),
-        ("do_train suc_layers=6", "'do_train' is no flag; did you mean --do_train[?]$"),
-        ("--do_train lcqmc", "'lcqmc' is no flag; flags begin with --"),
+        ("do_train suc_layers=6", "'do_train' is not a flag; did you mean --do_train[?]$"),
+        ("--do_train lcqmc", "'lcqmc' is not a flag; flags begin with --"),
         ("", "do_train=False, do_eval=False, do_predict=False, do_export=False: give at"),
         ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
         ("--do_train --suc_layers=0", "--suc_layers=0: .* >= 1|--suc_layers=0: .*positive"),
@@ -737,7 +743,7 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
         workspace, "python run_classifier.py --do_train --do_eval suc_layers = 6 --finetune_suc"
     )
     assert (status, output) == (1, "")
-    meant = "run_classifier.py: 'suc_layers' is no flag; did you mean --suc_layers=6?\n"
+    meant = "run_classifier.py: 'suc_layers' is not a flag; did you mean --suc_layers=6?\n"
     assert errors == meant
 
 

@@ -1,5 +1,6 @@
 """What a stage's folder promises: one run, one writer, and a state that is always whole."""
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -7,8 +8,9 @@ import sys
 
 import pytest
 
-from theseus.errors import UserError
-from theseus.runs.stage_folder import StageFolder, hash_files, hash_text, move_into_place
+from theseus.errors import FolderError, UserError
+from theseus.runs import files
+from theseus.runs.stage_folder import StageFolder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUN = {"suc_layers": 6, "learning_rate": 2e-5, "weights": "ab"}
@@ -16,7 +18,7 @@ RUN = {"suc_layers": 6, "learning_rate": 2e-5, "weights": "ab"}
 
 @pytest.fixture
 def folder(tmp_path):
-    held = StageFolder(str(tmp_path / "out_1"), "stage_1_outputdir")
+    held = StageFolder(str(tmp_path / "out_1"))
     with held.locked():
         yield held
 
@@ -24,27 +26,13 @@ def folder(tmp_path):
 def write_checkpoint(folder, which, step):
     entry = folder.new_checkpoint(which, step)
     for ending in (".index", ".data-00000-of-00001"):
-        with open(folder.file(entry["checkpoint"] + ending), "w") as writer:
+        with open(folder.file(entry.checkpoint + ending), "w") as writer:
             writer.write("x")
     return entry
 
 
-def files(folder, which):
+def names(folder, which):
     return sorted(os.listdir(folder.file(which)))
-
-
-def test_a_command_that_contradicts_the_run_is_refused_with_flag_and_both_values(folder):
-    folder.refuse_contradiction(RUN, {}, {})
-    folder.claim(RUN, {"vocab.txt": "a\nb\n"})
-    folder.refuse_contradiction(dict(RUN), {}, {})
-    with pytest.raises(UserError, match="^--suc_layers: .*out_1 holds a run with 6, .* has 2;"):
-        folder.refuse_contradiction(dict(RUN, suc_layers=2), {}, {})
-    with pytest.raises(UserError, match="^--init_checkpoint: .* with ab, .* has cd; .*folder with"):
-        folder.refuse_contradiction(dict(RUN, weights="cd"), {"weights": "--init_checkpoint"}, {})
-    with pytest.raises(UserError, match="^--data_dir: .*out_1 holds a run with other weights; bri"):
-        contents = {"weights": ("--data_dir", "other weights")}
-        folder.refuse_contradiction(dict(RUN, weights="cd"), {}, contents)
-    folder.refuse_contradiction({"suc_layers": 6}, {}, {})
 
 
 def test_a_claim_keeps_the_first_run(folder):
@@ -58,35 +46,35 @@ def test_a_claim_keeps_the_first_run(folder):
 def test_two_processes_cannot_write_to_one_folder(folder):
     code = (
         "from theseus.runs.stage_folder import StageFolder\n"
-        "from theseus.errors import UserError\n"
+        "from theseus.errors import FolderError, UserError\n"
         "try:\n"
-        "    with StageFolder(%r, 'stage_1_outputdir').locked(): print('locked')\n"
+        "    with StageFolder(%r).locked(): print('locked')\n"
         "except UserError as error: print(error)\n" % folder.path
     )
 
     def other():
         return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).decode()
 
-    assert other().startswith("--stage_1_outputdir: another run is writing to")
+    assert "out_1: another run is writing to it" in other()
 
 
 def test_the_lock_is_free_once_its_holder_is_gone(tmp_path):
-    held = StageFolder(str(tmp_path / "out"), "stage_0_outputdir")
+    held = StageFolder(str(tmp_path / "out"))
     for _ in range(2):
         with held.locked():
             held.write_json("run.json", RUN)
 
 
 def test_a_command_that_wrote_nothing_leaves_nothing(tmp_path):
-    with StageFolder(str(tmp_path / "out"), "stage_0_outputdir").locked():
+    with StageFolder(str(tmp_path / "out")).locked():
         pass
     assert os.listdir(str(tmp_path)) == []
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="^--stage_0_outputdir: "):
-        with StageFolder(str(tmp_path / "out"), "stage_0_outputdir").locked():
+    with pytest.raises(UserError, match="out: cannot be made: .*; give another folder$"):
+        with StageFolder(str(tmp_path / "out")).locked():
             pass
 
 
@@ -95,13 +83,13 @@ def test_a_commit_names_the_checkpoints_and_removes_older_ones(folder):
     state = folder.state()
     assert folder.checkpoint("last") is None
     for step in (10, 20):
-        state["last"] = write_checkpoint(folder, "last", step)
+        state.last = write_checkpoint(folder, "last", step)
         folder.commit(state)
-    state["best"] = write_checkpoint(folder, "best", 20)
+    state.best = write_checkpoint(folder, "best", 20)
     folder.commit(state)
     assert folder.state() == state
     assert folder.best_checkpoint() == folder.file("best/model.ckpt-20")
-    assert files(folder, "last") == [
+    assert names(folder, "last") == [
         "model.ckpt-20.data-00000-of-00001",
         "model.ckpt-20.index",
     ]
@@ -110,14 +98,14 @@ def test_a_commit_names_the_checkpoints_and_removes_older_ones(folder):
 def test_a_checkpoint_that_was_not_committed_is_swept_away(folder):
     folder.claim(RUN, {})
     state = folder.state()
-    state["last"] = write_checkpoint(folder, "last", 1)
+    state.last = write_checkpoint(folder, "last", 1)
     folder.commit(state)
     write_checkpoint(folder, "last", 10)
     write_checkpoint(folder, "best", 10)
     os.makedirs(folder.file("last/model.ckpt-10_temp"))
-    folder.sweep()
-    assert files(folder, "best") == []
-    assert files(folder, "last") == ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index"]
+    folder.sweep(folder.state())
+    assert names(folder, "best") == []
+    assert names(folder, "last") == ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index"]
     assert folder.checkpoint("last") == folder.file("last/model.ckpt-1")
 
 
@@ -127,10 +115,10 @@ def test_a_damaged_state_is_refused_and_nothing_is_removed(folder, text):
     write_checkpoint(folder, "best", 1)
     with open(folder.file("state.json"), "w") as writer:
         writer.write(text)
-    for read in (folder.state, folder.sweep, folder.best_checkpoint):
+    for read in (folder.state, folder.best_checkpoint):
         with pytest.raises(UserError, match="state.json: is damaged"):
             read()
-    assert len(files(folder, "best")) == 2
+    assert len(names(folder, "best")) == 2
 
 
 @pytest.mark.parametrize("name", ["best/model.ckpt-1.index", "bert_model.ckpt.index", "vocab.txt"])
@@ -139,7 +127,7 @@ def test_a_folder_with_other_files_is_not_taken_over(folder, name):
     os.makedirs(os.path.dirname(folder.file(name)), exist_ok=True)
     with open(folder.file(name), "w") as writer:
         writer.write("mine")
-    with pytest.raises(UserError, match="is there, but no run of this program"):
+    with pytest.raises(FolderError, match="is there, but no run of this program; give another f"):
         folder.claim(RUN, {"vocab.txt": "a\n"})
     assert folder.definition() is None
     with open(folder.file(name)) as reader:
@@ -147,7 +135,7 @@ def test_a_folder_with_other_files_is_not_taken_over(folder, name):
 
 
 def test_an_empty_folder_of_the_users_is_taken_and_kept(tmp_path):
-    with StageFolder(str(tmp_path), "stage_0_outputdir").locked():
+    with StageFolder(str(tmp_path)).locked():
         pass
     assert os.path.isdir(str(tmp_path))
 
@@ -158,7 +146,7 @@ def test_a_folder_without_a_model_is_refused(folder):
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(folder):
-    folder.write_text("predictions.tsv", "old")
+    files.write_text(folder.file("predictions.tsv"), "old")
     with pytest.raises(RuntimeError):
         with folder.writing("predictions.tsv") as writer:
             writer.write("new")
@@ -171,7 +159,8 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(folder):
 def test_values_are_added_to_a_json_file(folder):
     folder.update_json("timing.json", train_seconds=1.0)
     folder.update_json("timing.json", eval_seconds=2.0)
-    assert folder._read_json("timing.json") == {"train_seconds": 1.0, "eval_seconds": 2.0}
+    found = files.read_object(folder.file("timing.json"))
+    assert found == {"train_seconds": 1.0, "eval_seconds": 2.0}
 
 
 def test_a_hash_is_of_what_files_hold_not_of_their_names(tmp_path):
@@ -179,7 +168,7 @@ def test_a_hash_is_of_what_files_hold_not_of_their_names(tmp_path):
         (tmp_path / name).write_text(text)
 
     def hash_of(*names):
-        return hash_files([str(tmp_path / name) for name in names])
+        return files.hash_files([str(tmp_path / name) for name in names])
 
     # The SHA-256 of "12".
     assert hash_of("a", "b") == hash_of("c")
@@ -192,16 +181,6 @@ def test_a_hash_is_of_what_files_hold_not_of_their_names(tmp_path):
 # --- What is compared, and the order of what is written ---
 
 
-def test_every_part_of_a_run_is_compared_and_one_that_the_run_lacks_too(folder):
-    folder.claim(RUN, {})
-    for key in RUN:
-        with pytest.raises(UserError, match="^--%s: " % key):
-            folder.refuse_contradiction(dict(RUN, **{key: "other"}), {}, {})
-    with pytest.raises(UserError, match="^--seed: .* with None, this command has 3;"):
-        folder.refuse_contradiction(dict(RUN, seed=3), {}, {})
-    folder.refuse_contradiction(dict(RUN, seed=None), {}, {})
-
-
 def crash_at(monkeypatch, name):
     """Ends a process, so to say, as the file of that name would get it."""
     replace = os.replace
@@ -211,7 +190,7 @@ def crash_at(monkeypatch, name):
             raise RuntimeError("cut off")
         replace(source, target)
 
-    monkeypatch.setattr("theseus.runs.stage_folder.os.replace", crash)
+    monkeypatch.setattr("theseus.runs.files.os.replace", crash)
 
 
 @pytest.mark.parametrize("name", ["bert_config.json", "vocab.txt", "run.json"])
@@ -232,7 +211,7 @@ def test_a_claim_that_is_cut_off_can_be_made_again(folder, monkeypatch, name):
 def test_nothing_that_looks_like_anothers_model_is_written_over(folder, name):
     with open(folder.file(name), "w") as writer:
         writer.write("{}")
-    with pytest.raises(UserError, match="%s is there, but no run of this program" % name):
+    with pytest.raises(UserError, match="%s: is there, but no run of this program" % name):
         folder.claim(RUN, {})
 
 
@@ -240,17 +219,17 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(tmp_path, monkeypatch):
     """The one before removed its new, empty folder between this one's opening and locking."""
     import fcntl
 
-    folder = StageFolder(str(tmp_path), "stage_0_outputdir")
+    folder = StageFolder(str(tmp_path))
     flock = fcntl.flock
     monkeypatch.setattr(
-        "theseus.runs.stage_folder.fcntl.flock",
+        "theseus.runs.lock.fcntl.flock",
         lambda *arguments: flock(*arguments) or os.remove(folder.file(".lock")),
     )
     with pytest.raises(UserError, match="another run is writing to"):
         with folder.locked():
             pass
     monkeypatch.setattr(
-        "theseus.runs.stage_folder.fcntl.flock",
+        "theseus.runs.lock.fcntl.flock",
         lambda *arguments: (
             flock(*arguments)
             or os.remove(folder.file(".lock"))
@@ -267,19 +246,20 @@ def test_a_commit_is_cut_off_before_or_after_its_state_and_never_loses_a_checkpo
 ):
     folder.claim(RUN, {})
     state = folder.state()
-    state.update(last=write_checkpoint(folder, "last", 1), best=write_checkpoint(folder, "best", 1))
+    state.last = write_checkpoint(folder, "last", 1)
+    state.best = write_checkpoint(folder, "best", 1)
     folder.commit(state)
-    new = dict(state, last=write_checkpoint(folder, "last", 2))
-    new.update(best=write_checkpoint(folder, "best", 2))
+    new = dataclasses.replace(state, last=write_checkpoint(folder, "last", 2))
+    new.best = write_checkpoint(folder, "best", 2)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         crash_at(patch, "state.json")
         folder.commit(new)
     assert folder.state() == state
     for which in ("last", "best"):
         assert os.path.exists(folder.checkpoint(which) + ".index")
-        assert len(files(folder, which)) == 4
+        assert len(names(folder, which)) == 4
     folder.commit(new)
-    assert len(files(folder, "last")) == len(files(folder, "best")) == 2
+    assert len(names(folder, "last")) == len(names(folder, "best")) == 2
     assert folder.checkpoint("best") == folder.file("best/model.ckpt-2")
 
 
@@ -287,7 +267,7 @@ def test_a_checkpoint_is_on_disk_before_the_state_that_names_it(folder, monkeypa
     folder.claim(RUN, {})
     synced = []
     fsync, replace = os.fsync, os.replace
-    module = "theseus.runs.stage_folder.os."
+    module = "theseus.runs.files.os."
 
     def record(descriptor):
         synced.append(os.path.realpath("/proc/self/fd/%d" % descriptor))
@@ -295,11 +275,11 @@ def test_a_checkpoint_is_on_disk_before_the_state_that_names_it(folder, monkeypa
 
     monkeypatch.setattr(module + "fsync", record)
     monkeypatch.setattr(module + "replace", lambda a, b: synced.append("now " + b) or replace(a, b))
-    state = dict(folder.state(), last=write_checkpoint(folder, "last", 1))
+    state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 1))
     folder.commit(state)
     (place,) = [i for i, name in enumerate(synced) if name == "now " + folder.file("state.json")]
     root = os.path.realpath(folder.path)
-    expected = {root + "/last/" + name for name in files(folder, "last")} | {root + "/last", root}
+    expected = {root + "/last/" + name for name in names(folder, "last")} | {root + "/last", root}
     assert expected <= set(synced[:place])
     # The file that takes its name is on disk itself; then the name.
     assert root + "/state.json.tmp" in synced[:place] and root in synced[place + 1 :]
@@ -307,22 +287,22 @@ def test_a_checkpoint_is_on_disk_before_the_state_that_names_it(folder, monkeypa
 
 def test_a_sweep_goes_by_the_whole_name_of_a_checkpoint_and_leaves_other_files(folder):
     folder.claim(RUN, {})
-    state = dict(folder.state(), last=write_checkpoint(folder, "last", 1))
-    folder.commit(dict(state, best=write_checkpoint(folder, "best", 1)))
+    state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 1))
+    folder.commit(dataclasses.replace(state, best=write_checkpoint(folder, "best", 1)))
     for which in ("last", "best"):
         write_checkpoint(folder, which, 10)
         with open(folder.file(which + "/notes.txt"), "w") as writer:
             writer.write("mine")
-    folder.sweep()
+    folder.sweep(folder.state())
     for which in ("last", "best"):
-        names = ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index", "notes.txt"]
-        assert files(folder, which) == names
+        expected = ["model.ckpt-1.data-00000-of-00001", "model.ckpt-1.index", "notes.txt"]
+        assert names(folder, which) == expected
 
 
 def test_last_and_best_are_two_checkpoints_named_after_their_steps(folder):
     folder.claim(RUN, {})
-    state = dict(folder.state(), last=write_checkpoint(folder, "last", 20))
-    folder.commit(dict(state, best=write_checkpoint(folder, "best", 10)))
+    state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 20))
+    folder.commit(dataclasses.replace(state, best=write_checkpoint(folder, "best", 10)))
     assert folder.checkpoint("last") == folder.file("last/model.ckpt-20")
     assert folder.checkpoint("best") == folder.best_checkpoint()
     assert folder.best_checkpoint() == folder.file("best/model.ckpt-10")
@@ -330,8 +310,10 @@ def test_last_and_best_are_two_checkpoints_named_after_their_steps(folder):
 
 def test_an_evaluation_is_of_its_step_alone(folder):
     folder.claim(RUN, {})
-    folder.commit(dict(folder.state(), evaluations=[{"global_step": 10}, {"global_step": 30}]))
-    assert [step for step in range(40) if folder.is_evaluated(step)] == [10, 30]
+    folder.commit(
+        dataclasses.replace(folder.state(), evaluations=[{"global_step": 10}, {"global_step": 30}])
+    )
+    assert [step for step in range(40) if folder.state().is_evaluated(step)] == [10, 30]
 
 
 def test_a_state_without_its_run_is_refused(folder):
@@ -343,7 +325,7 @@ def test_a_state_without_its_run_is_refused(folder):
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(folder):
-    folder.write_text("predictions.tsv", "old")
+    files.write_text(folder.file("predictions.tsv"), "old")
     with folder.writing("predictions.tsv") as writer:
         writer.write("new")
         writer.flush()
@@ -356,21 +338,21 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(folder):
 def test_a_later_value_of_a_json_file_counts_and_no_number_is_nan(folder):
     folder.update_json("timing.json", seconds=1.0, other=3)
     folder.update_json("timing.json", seconds=2.0)
-    assert folder._read_json("timing.json") == {"seconds": 2.0, "other": 3}
+    assert files.read_object(folder.file("timing.json")) == {"seconds": 2.0, "other": 3}
     with pytest.raises(ValueError):
         folder.update_json("timing.json", seconds=float("nan"))
-    assert folder._read_json("timing.json") == {"seconds": 2.0, "other": 3}
+    assert files.read_object(folder.file("timing.json")) == {"seconds": 2.0, "other": 3}
 
 
 def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
     held = []
     for name, last in [("a", b"1"), ("b", b"2")]:
         (tmp_path / name).write_bytes(b"0" * (1 << 20) + last)
-        held.append(hash_files([str(tmp_path / name)]))
+        held.append(files.hash_files([str(tmp_path / name)]))
     assert held[0] != held[1]
-    assert hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
+    assert files.hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
     with pytest.raises(UserError, match="a checkpoint has vanished"):
-        hash_files([])
+        files.hash_files([])
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -381,7 +363,7 @@ def test_an_export_takes_its_place_and_leaves_nothing_beside_it(tmp_path, is_the
         (path / "old.txt").write_text("old")
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "new.txt").write_text("new")
-    move_into_place(str(tmp_path / "new"), str(path))
+    files.move_into_place(str(tmp_path / "new"), str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
     assert [entry.name for entry in path.iterdir()] == ["new.txt"]
 
@@ -397,7 +379,7 @@ def test_an_export_that_cannot_take_its_place_has_not_destroyed_the_old_one(tmp_
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr("theseus.runs.stage_folder.os.rename", fail)
+    monkeypatch.setattr("theseus.runs.files.os.rename", fail)
     with pytest.raises(UserError, match="export: cannot be written: Input/output error"):
-        move_into_place(str(tmp_path / "new"), str(tmp_path / "export"))
+        files.move_into_place(str(tmp_path / "new"), str(tmp_path / "export"))
     assert [path.read_text() for path in tmp_path.rglob("old.txt")] == ["old"]

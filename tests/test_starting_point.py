@@ -27,7 +27,7 @@ def root(tmp_path_factory):
     write_start(path / "bert")
     for number, layer in [(0, "layer_0"), (1, "suc_layer_0")]:
         write_start(path / "source", layer)
-        folder = StageFolder(str(path / ("out_%d" % number)), "stage_%d_outputdir" % number)
+        folder = StageFolder(str(path / ("out_%d" % number)))
         with folder.locked():
             names = ("bert_config.json", "vocab.txt")
             texts = {name: (path / "source" / name).read_text(encoding="utf-8") for name in names}
@@ -38,8 +38,8 @@ def root(tmp_path_factory):
             for entry in entries.values():
                 for ending in (".index", ".data-00000-of-00001"):
                     source = str(path / "source" / "bert_model.ckpt") + ending
-                    shutil.copy(source, folder.file(entry["checkpoint"]) + ending)
-            folder.commit(dict(folder.state(), is_finished=bool(number), **entries))
+                    shutil.copy(source, folder.file(entry.checkpoint) + ending)
+            folder.commit(dataclasses.replace(folder.state(), is_finished=bool(number), **entries))
         shutil.rmtree(str(path / "source"))
     return path
 
@@ -50,20 +50,22 @@ def find(root, monkeypatch):
     monkeypatch.chdir(str(root))
 
     def get(stage, task=LCQMC, **values):
-        options = types.SimpleNamespace(
+        given = dict(
             init_checkpoint=None,
             bert_pretrained_model="bert",
             bert_is_given=False,
-            stage_0_outputdir="out_0",
             stage_1_outputdir="out_1",
-            stage_2_outputdir="out_2",
-            suc_layers=2,
             suc_init=None,
-            max_seq_length=32,
-            do_lower_case=True,
         )
-        vars(options).update(values)
-        return starting_point.find_start(options, stage, task)
+        model = dict(suc_layers=2, max_seq_length=32, do_lower_case=True)
+        for name, value in values.items():
+            (given if name in given else model)[name] = value
+        options = types.SimpleNamespace(
+            stage=stage,
+            start=types.SimpleNamespace(**given),
+            model=types.SimpleNamespace(**model),
+        )
+        return starting_point.find_start(options, task)
 
     return get
 
@@ -136,7 +138,7 @@ def open_stage(root, name, labels):
         (path / "best").symlink_to(root / "out_1" / "best")
         for file in ("bert_config.json", "vocab.txt", "state.json", "run.json"):
             (path / file).write_bytes((root / "out_1" / file).read_bytes())
-        folder = StageFolder(str(path), "init_checkpoint")
+        folder = StageFolder(str(path))
         folder.update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
 
 

@@ -52,7 +52,7 @@ TSV = tasks.TASKS["tsv"]
 
 
 @pytest.mark.parametrize(
-    "given, header, places",
+    "given, header, indices",
     [
         (Columns("1", "3", "2"), (0, 2, 1), (0, 2, 1)),
         # A label without a number is not found in a file without a header.
@@ -62,10 +62,10 @@ TSV = tasks.TASKS["tsv"]
         (Columns(None, None, "10"), TSV.header[:2] + (9,), None),
     ],
 )
-def test_columns_are_numbered_from_1_or_named(given, header, places):
+def test_columns_are_numbered_from_1_or_named(given, header, indices):
     task = tasks.with_columns(TSV, given)
     assert tuple(task.header) == header
-    assert task.places == (places and Columns(*places))
+    assert task.indices == (indices and Columns(*indices))
 
 
 def test_one_text_is_named_alone_and_two_by_their_second():
@@ -140,7 +140,7 @@ def test_labels_have_one_order_however_they_come(labels):
 @pytest.mark.parametrize("given", ["²", "٣", "①", "-1", "1.0"])
 def test_what_is_no_number_from_1_is_a_columns_name(given):
     task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns(given, None, None))
-    assert task.header.text_a == (given,) and task.places is None
+    assert task.header.text_a == (given,) and task.indices is None
 
 
 def test_a_columns_name_is_without_quotation_marks_and_case():

@@ -2,7 +2,9 @@
 
 import collections
 import contextlib
+import copy
 import functools
+import json
 import os
 import signal
 from unittest import mock
@@ -10,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import modeling_theseus
 import tokenization
@@ -17,11 +20,16 @@ from conftest import SMALL_BERT, assert_close, assert_gradients_close, needs_ten
 from theseus.checkpoints import weights
 from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import batches, encoding, reading, tasks
 from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
-from theseus.training import summaries, training
+from theseus.training import curves, initial_weights
+from theseus.training import graph as graph_lib
+from theseus.training.initial_weights import InitialWeights
+from theseus.training.settings import Reporting, Settings
+from theseus.training.steps import StepValues
+from theseus.training.trainer import Trainer
 
 TASK = tasks.TASKS["lcqmc_pair"]
 GROUPS = [[0], [1]]
@@ -38,7 +46,7 @@ def make_settings(stage=REPLACING, **changes):
         seed=1,
         replace_until=0.8,
     )
-    return training.Settings(**dict(values, **changes))
+    return Settings(**dict(values, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -51,25 +59,35 @@ def bert(random_data):
     def encode(split, count):
         path = reading.find_files(str(random_data), TASK, split)[0]
         examples = reading.read_examples(path, TASK)[:count]
-        return input_pipeline.encode_examples(examples, TASK, tokenizer, 64)
+        return encoding.encode_examples(examples, TASK, tokenizer, 64)
 
-    held = weights.CheckpointWeights(weights.find_checkpoint(str(folder)))
-    return config, held, encode("train", 40), encode("dev", 30)
+    start = weights.CheckpointWeights(weights.find_checkpoint(str(folder)))
+    return config, start, encode("train", 40), encode("dev", 30)
+
+
+@functools.lru_cache(maxsize=None)
+def built_graph(settings, config, num_steps):
+    """Returns the TrainingGraph of Settings and of a config as JSON, in a tf.Graph of its own."""
+    with tf.Graph().as_default():
+        config = modeling_theseus.BertConfig.from_dict(json.loads(config))
+        return graph_lib.build_graph(settings, config, TASK, GROUPS, num_steps)
 
 
 @contextlib.contextmanager
 def trainer_in(path, bert, settings, **reporting):
     """A Trainer in a locked folder, initialized or resumed."""
-    config, held, train_data, dev_data = bert
-    folder = StageFolder(str(path), "stage_1_outputdir")
-    _, num_steps = training.num_steps(settings, len(train_data))
-    with folder.locked(), tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, TASK, GROUPS, num_steps)
-        fit = training.match_weights(settings, held, tf.trainable_variables())
-        chosen = training.Reporting(**dict({"log_steps": 1}, **reporting))
-        trainer = training.Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
+    config, start, train_data, dev_data = bert
+    folder = StageFolder(str(path))
+    _, num_steps = settings.num_steps(len(train_data))
+    graph = built_graph(settings, config.to_json_string(), num_steps)
+    with folder.locked(), graph.loss.graph.as_default(), tf.Session() as session:
+        matched = initial_weights.match_weights(
+            settings.train_scope, start, tf.trainable_variables()
+        )
+        chosen = Reporting(**dict({"log_steps": 1}, **reporting))
+        trainer = Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
         folder.claim({"seed": settings.seed}, {})
-        trainer.initialize(held, fit)
+        trainer.initialize(InitialWeights(start, matched))
         yield trainer
 
 
@@ -89,7 +107,7 @@ def uninterrupted(bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted")
     with trainer_in(path, bert, make_settings()) as trainer:
         assert trainer.run()
-    folder = StageFolder(str(path), "stage_1_outputdir")
+    folder = StageFolder(str(path))
     return (
         folder.state(),
         values_of(folder.checkpoint("last")),
@@ -100,23 +118,23 @@ def uninterrupted(bert, tmp_path_factory):
 
 def assert_equals_no_interruption(path, uninterrupted):
     state, last, best, straight = uninterrupted
-    folder = StageFolder(str(path), "stage_1_outputdir")
+    folder = StageFolder(str(path))
     found = folder.state()
     for key in ("last", "best", "evaluations"):
-        assert found[key] == state[key]
+        assert getattr(found, key) == getattr(state, key)
     assert_same(values_of(folder.checkpoint("last")), last)
     assert_same(values_of(folder.best_checkpoint()), best)
-    curves, expected = (summaries.read_scalars(str(p)) for p in (path, straight))
-    curves["examples_per_second"] = expected["examples_per_second"]
-    assert curves == expected
+    found, expected = (curves.read_scalars(str(p)) for p in (path, straight))
+    found["examples_per_second"] = expected["examples_per_second"]
+    assert found == expected
 
 
 def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupted):
     state, last, best, _ = uninterrupted
     assert last["global_step"] == 4
-    assert [entry["global_step"] for entry in state["evaluations"]] == [2, 4]
-    top = max(entry["accuracy"] for entry in state["evaluations"])
-    assert training.best_evaluation(state)["accuracy"] == top
+    assert [entry["global_step"] for entry in state.evaluations] == [2, 4]
+    top = max(entry["accuracy"] for entry in state.evaluations)
+    assert state.best_evaluation()["accuracy"] == top
     assert any("/adam_m" in name for name in last)
     names = set(best)
     assert "bert/encoder/suc_layer_1/output/dense/kernel" in names and "output_weights" in names
@@ -130,14 +148,14 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         step_of = trainer._train_step
 
-        def train_step(planned, step):
+        def train_step(rows, step):
             if step + 1 == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return step_of(planned, step)
+            return step_of(rows, step)
 
         trainer._train_step = train_step
         assert not trainer.run()
-    assert StageFolder(str(tmp_path), "").state()["last"]["global_step"] == stop_after
+    assert StageFolder(str(tmp_path)).state().last.global_step == stop_after
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         assert trainer.run()
     assert_equals_no_interruption(tmp_path, uninterrupted)
@@ -150,10 +168,10 @@ def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
     with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=save_steps) as trainer:
         step_of = trainer._train_step
 
-        def train_step(planned, step):
+        def train_step(rows, step):
             if step == crash_at:
                 raise RuntimeError("crash")
-            return step_of(planned, step)
+            return step_of(rows, step)
 
         trainer._train_step = train_step
         with pytest.raises(RuntimeError, match="crash"):
@@ -170,18 +188,16 @@ def test_an_epochs_end_that_was_not_evaluated_is_evaluated_first(
         raise RuntimeError("crash")
 
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
-        monkeypatch.setattr(training.evaluation, "evaluate", crash)
+        monkeypatch.setattr(evaluation, "evaluate", crash)
         with pytest.raises(RuntimeError, match="crash"):
             trainer.run()
         monkeypatch.undo()
-    state = StageFolder(str(tmp_path), "").state()
-    assert state["last"]["global_step"] == 2 and not state["evaluations"]
+    state = StageFolder(str(tmp_path)).state()
+    assert state.last.global_step == 2 and not state.evaluations
 
     order = []
-    evaluate = training.evaluation.evaluate
-    monkeypatch.setattr(
-        training.evaluation, "evaluate", lambda *a: order.append("evaluate") or evaluate(*a)
-    )
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", lambda *a: order.append("evaluate") or evaluate(*a))
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         step_of = trainer._train_step
         trainer._train_step = lambda *a: order.append("step") or step_of(*a)
@@ -214,7 +230,7 @@ def test_a_finished_run_trains_nothing(bert, tmp_path, monkeypatch):
     for _ in range(2):
         with trainer_in(tmp_path, bert, make_settings()) as trainer:
             assert trainer.run()
-        monkeypatch.delattr(training.Trainer, "_train_step", raising=False)
+        monkeypatch.delattr(Trainer, "_train_step", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -229,19 +245,19 @@ def test_a_finished_run_trains_nothing(bert, tmp_path, monkeypatch):
     ],
 )
 def test_only_what_should_train_changes(bert, stage, scope, changing):
-    config, held, train_data, _ = bert
+    config, start, train_data, _ = bert
     settings = make_settings(stage, train_scope=scope)
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, TASK, GROUPS, 6)
+        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
         variables = tf.trainable_variables()
         names = [v.op.name for v in variables]
-        sources = variable_names.assign_sources(names, held)
-        weights.load(session, tf.global_variables(), held, sources)
+        sources = variable_names.assign_sources(names, start)
+        weights.load(session, tf.global_variables(), start, sources)
         before = session.run(variables)
         paths = []
-        for planned in input_pipeline.plan_epoch(train_data.lengths, 8, 1, 0):
-            feed = modeling_theseus.feed_features(graph.features, train_data.batch(planned))
-            feed[graph.labels] = train_data.labels[planned.rows]
+        for rows in batches.plan_epoch(train_data.lengths, 8, 1, 0):
+            feed = modeling_theseus.feed_features(graph.features, train_data.batch(rows))
+            feed[graph.labels] = train_data.labels[rows]
             paths.append(tuple(session.run([graph.path, graph.train_op], feed)[0]))
         after = session.run(variables)
         assert session.run(tf.train.get_global_step()) == len(paths) == 5
@@ -258,19 +274,20 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
 
 def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
     # Without dropout, whose masks depend on the padded shape.
-    config, held, train_data, dev_data = bert
+    config, start, train_data, dev_data = bert
+    train_data = copy.copy(train_data)
     config = modeling_theseus.BertConfig.from_dict(
         dict(config.to_dict(), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     )
     losses = {}
     for length in (None, 64):
-        settings = make_settings(padded_length=length)
+        train_data.padded_length = length
         path = tmp_path / str(length)
-        with trainer_in(path, (config, held, train_data, dev_data), settings) as trainer:
+        with trainer_in(path, (config, start, train_data, dev_data), make_settings()) as trainer:
             step_of, found = trainer._train_step, losses.setdefault(length, [])
 
-            def train_step(planned, step, step_of=step_of, found=found):
-                result = step_of(planned, step)
+            def train_step(rows, step, step_of=step_of, found=found):
+                result = step_of(rows, step)
                 found.append(result[0])
                 return result
 
@@ -288,7 +305,7 @@ def test_bfloat16_trains_nearly_as_float32_and_keeps_float32_weights(bert, tmp_p
             assert trainer.run()
             states[precision] = trainer.folder.state()
             kept[precision] = values_of(trainer.folder.checkpoint("last"))
-    losses = [[row["loss"] for row in states[p]["evaluations"]] for p in sorted(states)]
+    losses = [[row["loss"] for row in states[p].evaluations] for p in sorted(states)]
     assert losses[0] != losses[1]
     assert_close(*losses, share=0.01)
     for name, value in kept["bfloat16"].items():
@@ -309,8 +326,8 @@ def test_weights_that_are_no_numbers_never_become_the_best(bert, tmp_path):
     with trainer_in(tmp_path, bert, settings) as trainer:
         with pytest.raises(UserError, match="logits are no finite numbers"):
             trainer.run()
-    state = StageFolder(str(tmp_path), "").state()
-    assert state["best"] is None and not state["is_finished"]
+    state = StageFolder(str(tmp_path)).state()
+    assert state.best is None and not state.is_finished
 
 
 def test_a_damaged_last_checkpoint_is_refused_by_name(bert, tmp_path):
@@ -340,13 +357,13 @@ def test_the_best_are_the_weights_of_the_first_epoch_with_the_highest_accuracy(
     bert, tmp_path, monkeypatch
 ):
     accuracies = iter([0.5, 0.8, 0.8, 0.6])
-    evaluate = training.evaluation.evaluate
+    evaluate = evaluation.evaluate
 
     def evaluate_with_given_accuracy(*arguments):
         metrics, seconds = evaluate(*arguments)
         return dict(metrics, accuracy=next(accuracies)), seconds
 
-    monkeypatch.setattr(training.evaluation, "evaluate", evaluate_with_given_accuracy)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate_with_given_accuracy)
     with trainer_in(tmp_path, bert, make_settings(num_train_epochs=4)) as trainer:
         kept = {}
         save_last = trainer._save_last
@@ -357,8 +374,8 @@ def test_the_best_are_the_weights_of_the_first_epoch_with_the_highest_accuracy(
 
         trainer._save_last = save
         assert trainer.run()
-    folder = StageFolder(str(tmp_path), "")
-    assert folder.state()["best"]["global_step"] == 4
+    folder = StageFolder(str(tmp_path))
+    assert folder.state().best.global_step == 4
     best = values_of(folder.best_checkpoint())
     assert_same(best, {name: kept[4][name] for name in best})
 
@@ -379,16 +396,16 @@ def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     bert, tmp_path, monkeypatch, patience, epochs
 ):
     lines = []
-    monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
+    monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
     with_accuracies(monkeypatch, [0.5, 0.4, 0.6, 0.6, 0.5, 0.5])
     settings = make_settings(num_train_epochs=6, early_stopping_patience=patience)
     with trainer_in(tmp_path, bert, settings) as trainer:
         assert trainer.run()
-    state = StageFolder(str(tmp_path), "").state()
-    assert [entry["global_step"] for entry in state["evaluations"]] == list(
+    state = StageFolder(str(tmp_path)).state()
+    assert [entry["global_step"] for entry in state.evaluations] == list(
         range(2, 2 * epochs + 1, 2)
     )
-    assert state["is_finished"] and state["last"]["global_step"] == 2 * epochs
+    assert state.is_finished and state.last.global_step == 2 * epochs
     best = 2 if epochs == 2 else 6
     message = "stopping early, by --early_stopping_patience=%s: step %d is still the best"
     assert (message % (patience, best) in "\n".join(lines)) == (epochs < 6)
@@ -403,7 +420,7 @@ def test_stopping_early_leaves_the_steps_before_as_they_are(bert, tmp_path, monk
         )
         with trainer_in(tmp_path / str(patience), bert, settings) as trainer:
             assert trainer.run()
-            losses.append([e["loss"] for e in trainer.folder.state()["evaluations"]])
+            losses.append([e["loss"] for e in trainer.folder.state().evaluations])
     assert len(losses[0]) == 4 and losses[1] == losses[0][:2]
 
 
@@ -423,27 +440,27 @@ def test_a_crash_between_the_last_evaluation_and_the_early_stop_changes_nothing(
         trainer._evaluate = crash_after
         with pytest.raises(RuntimeError, match="crash"):
             trainer.run()
-    state = StageFolder(str(tmp_path), "").state()
-    monkeypatch.delattr(training.Trainer, "_train_step")
+    state = StageFolder(str(tmp_path)).state()
+    monkeypatch.delattr(Trainer, "_train_step")
     with trainer_in(tmp_path, bert, settings) as trainer:
         assert trainer.run()
-    assert StageFolder(str(tmp_path), "").state() == state
-    assert state["is_finished"] and len(state["evaluations"]) == 2
+    assert StageFolder(str(tmp_path)).state() == state
+    assert state.is_finished and len(state.evaluations) == 2
 
 
 def without_dropout(bert):
-    config, held, train_data, dev_data = bert
+    config, start, train_data, dev_data = bert
     rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     config = modeling_theseus.BertConfig.from_dict(dict(config.to_dict(), **rates))
-    return config, held, train_data, dev_data
+    return config, start, train_data, dev_data
 
 
 def losses_of(trainer):
     """Returns a list that the losses of the steps to come are put into."""
     step_of, found = trainer._train_step, []
 
-    def train_step(planned, step):
-        values = step_of(planned, step)
+    def train_step(rows, step):
+        values = step_of(rows, step)
         found.append(float(values.loss))
         return values
 
@@ -479,24 +496,25 @@ def test_accumulated_micro_batches_train_as_the_whole_batch(bert, tmp_path):
 
 
 def test_accumulated_gradients_are_the_whole_batchs(bert):
-    config, held, train_data, _ = without_dropout(bert)
-    planned = input_pipeline.plan_epoch(train_data.lengths, 32, 1, 0)[0]
+    config, start, train_data, _ = without_dropout(bert)
+    rows = batches.plan_epoch(train_data.lengths, 32, 1, 0)[0]
     found = []
     for parts in (None, 5):
         settings = make_settings(gradient_accumulation_steps=parts)
         with tf.Graph().as_default(), tf.Session() as session:
-            graph = training.build_graph(settings, config, TASK, GROUPS, 6)
-            sources = training.match_weights(settings, held, tf.trainable_variables()).sources
+            graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
+            variables = tf.trainable_variables()
+            sources = initial_weights.match_weights("all", start, variables).sources
             gradients = [tf.convert_to_tensor(g) for g in tf.gradients(graph.loss, graph.trained)]
-            weights.load(session, tf.global_variables(), held, sources)
+            weights.load(session, tf.global_variables(), start, sources)
             session.run(tf.local_variables_initializer())
-            cut = input_pipeline.cut_batch(planned, parts or 1, train_data.lengths)
+            cut = batches.cut_batch(rows, parts or 1)
             for number, part in enumerate(cut):
                 feed = modeling_theseus.feed_features(graph.features, train_data.batch(part))
-                feed[graph.labels] = train_data.labels[part.rows]
+                feed[graph.labels] = train_data.labels[part]
                 if parts:
                     feed[graph.micro_batch] = number
-                    feed[graph.batch_size] = len(planned.rows)
+                    feed[graph.batch_size] = len(rows)
                     session.run(graph.accumulate_op, feed)
                 else:
                     found.append(session.run(gradients, feed))
@@ -507,15 +525,16 @@ def test_accumulated_gradients_are_the_whole_batchs(bert):
 
 
 def test_micro_batches_share_the_path_and_not_the_dropout(bert):
-    config, held, train_data, _ = bert
+    config, start, train_data, _ = bert
     settings = make_settings(gradient_accumulation_steps=2)
-    planned = input_pipeline.plan_epoch(train_data.lengths, 8, 1, 0)[0]
+    rows = batches.plan_epoch(train_data.lengths, 8, 1, 0)[0]
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, TASK, GROUPS, 6)
-        sources = training.match_weights(settings, held, tf.trainable_variables()).sources
-        weights.load(session, tf.global_variables(), held, sources)
-        feed = modeling_theseus.feed_features(graph.features, train_data.batch(planned))
-        feed[graph.labels] = train_data.labels[planned.rows]
+        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
+        variables = tf.trainable_variables()
+        sources = initial_weights.match_weights("all", start, variables).sources
+        weights.load(session, tf.global_variables(), start, sources)
+        feed = modeling_theseus.feed_features(graph.features, train_data.batch(rows))
+        feed[graph.labels] = train_data.labels[rows]
         feed[graph.batch_size] = 16
         paths, losses = [], []
         for number in (0, 1, 0):
@@ -532,7 +551,7 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
     with trainer_in(tmp_path / "straight", bert, settings) as trainer:
         assert trainer.run()
     with trainer_in(tmp_path / "crash", bert, settings, save_checkpoints_steps=1) as trainer:
-        feed_of, parts = trainer._feed, []
+        feed_of, parts = trainer.step_runner.feed, []
 
         def crash_in_third_step(*arguments):
             parts.append(arguments)
@@ -540,13 +559,13 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
                 raise RuntimeError("crash")
             return feed_of(*arguments)
 
-        trainer._feed = crash_in_third_step
+        trainer.step_runner.feed = crash_in_third_step
         with pytest.raises(RuntimeError, match="crash"):
             trainer.run()
-        assert trainer.folder.state()["last"]["global_step"] == 2
+        assert trainer.folder.state().last.global_step == 2
     with trainer_in(tmp_path / "crash", bert, settings) as trainer:
         assert trainer.run()
-    straight = StageFolder(str(tmp_path / "straight"), "")
+    straight = StageFolder(str(tmp_path / "straight"))
     state, last = straight.state(), values_of(straight.checkpoint("last"))
     best = values_of(straight.best_checkpoint())
     assert_equals_no_interruption(tmp_path / "crash", (state, last, best, tmp_path / "straight"))
@@ -564,7 +583,7 @@ def test_a_successor_of_any_number_of_layers_trains_alone():
 
 def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
+    monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
     settings = make_settings(replace_until=None, replace_rate_prob=1.0)
     with trainer_in(tmp_path, bert, settings) as trainer:
         trainer.run()
@@ -575,7 +594,7 @@ def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
 
 def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr(training.logging, "info", lambda form, *values: lines.append(form % values))
+    monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
     with trainer_in(tmp_path, bert, make_settings(SUCCESSOR)) as trainer:
         trainer.run()
     steps = [line for line in lines if "examples/s" in line]
@@ -583,39 +602,39 @@ def test_the_log_of_a_stage_that_replaces_nothing_does_not_speak_of_it(bert, tmp
 
 
 @pytest.fixture(scope="module")
-def curves(uninterrupted):
+def scalars(uninterrupted):
     """The scalars of the uninterrupted stage 1, by name."""
-    return summaries.read_scalars(uninterrupted[3])
+    return curves.read_scalars(uninterrupted[3])
 
 
 def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert, tmp_path):
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
-        step_of, found = trainer._train_step, []
+        step_of, values = trainer._train_step, []
 
-        def train_step(planned, step):
-            found.append(step_of(planned, step))
-            return found[-1]
+        def train_step(rows, step):
+            values.append(step_of(rows, step))
+            return values[-1]
 
         trainer._train_step = train_step
         assert trainer.run()
-    curves = summaries.read_scalars(str(tmp_path))
-    assert curves["loss"] == [(n + 1, values.loss) for n, values in enumerate(found)]
-    replaced = [(n + 1, values.path.sum()) for n, values in enumerate(found)]
-    assert curves["modules_replaced"] == replaced
-    evaluations = StageFolder(str(tmp_path), "").state()["evaluations"]
+    found = curves.read_scalars(str(tmp_path))
+    assert found["loss"] == [(n + 1, step.loss) for n, step in enumerate(values)]
+    replaced = [(n + 1, step.path.sum()) for n, step in enumerate(values)]
+    assert found["modules_replaced"] == replaced
+    evaluations = StageFolder(str(tmp_path)).state().evaluations
     names = set(evaluations[0]) - {"global_step", "num_examples"}
-    assert names == {name[4:] for name in curves if name.startswith("dev/")}
+    assert names == {name[4:] for name in found if name.startswith("dev/")}
     for name in names:
         expected = [(row["global_step"], np.float32(row[name])) for row in evaluations]
-        assert curves["dev/" + name] == expected
+        assert found["dev/" + name] == expected
 
 
-def test_the_curves_of_the_rates_are_those_of_the_update_done(curves):
+def test_the_curves_of_the_rates_are_those_of_the_update_done(scalars):
     """4 steps, 2 of them warm-up: t of the formulas is the number of steps done before."""
-    steps, rates = zip(*curves["learning_rate"])
+    steps, rates = zip(*scalars["learning_rate"])
     assert steps == (1, 2, 3, 4)
     assert_close(rates, [0, 0.5e-3, 0.5e-3, 0.25e-3], 1e-6)
-    steps, rates = zip(*curves["replacing_rate"])
+    steps, rates = zip(*scalars["replacing_rate"])
     slope = 0.5 / (0.8 * 4)
     assert steps == (1, 2, 3, 4)
     assert_close(rates, [0.5, 0.5 + slope, 0.5 + 2 * slope, 0.5 + 3 * slope], 1e-6)
@@ -624,7 +643,7 @@ def test_the_curves_of_the_rates_are_those_of_the_update_done(curves):
 def test_the_curve_of_the_speed_has_a_point_for_each_line_of_the_log(bert, tmp_path):
     with trainer_in(tmp_path, bert, make_settings(), log_steps=3) as trainer:
         trainer.run()
-    points = summaries.read_scalars(str(tmp_path))["examples_per_second"]
+    points = curves.read_scalars(str(tmp_path))["examples_per_second"]
     assert [step for step, _ in points] == [3, 4]
     assert all(0 < speed < 1e6 for _, speed in points)
 
@@ -632,12 +651,12 @@ def test_the_curve_of_the_speed_has_a_point_for_each_line_of_the_log(bert, tmp_p
 def test_a_stage_that_replaces_nothing_has_no_curves_of_it(bert, tmp_path):
     with trainer_in(tmp_path, bert, make_settings(SUCCESSOR)) as trainer:
         trainer.run()
-    curves = summaries.read_scalars(str(tmp_path))
-    assert len(curves["gradient_norm"]) == 4
-    assert not [name for name in curves if "repla" in name]
+    found = curves.read_scalars(str(tmp_path))
+    assert len(found["gradient_norm"]) == 4
+    assert not [name for name in found if "repla" in name]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_the_run_in_one_line(bert, tmp_path):
     settings = make_settings(learning_rate=1e30, warmup_proportion=0.0)
     with trainer_in(tmp_path, bert, settings) as trainer:
         with pytest.raises(UserError, match="the loss is .* in step [234]; lower --learning_rate"):
@@ -656,31 +675,31 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(bert, tmp_path):
 def test_the_replacing_rate_of_each_scheduler(session, changes, expected):
     settings = make_settings(**changes)
     step = tf.placeholder(tf.int64, [])
-    rate = training.replacing_rate(settings, step, 100)
+    rate = graph_lib.replacing_rate(settings, step, 100)
     found = [session.run(rate, {step: t}) for t in (0, 40, 80)]
     assert_close(found, expected, 1e-6)
 
 
 def test_steps_of_whole_and_of_broken_epochs():
-    assert training.num_steps(make_settings(num_train_epochs=3), 65) == (3, 9)
-    assert training.num_steps(make_settings(num_train_epochs=0.5), 320) == (10, 5)
-    assert training.num_steps(make_settings(num_train_epochs=0.01), 32) == (1, 1)
+    assert make_settings(num_train_epochs=3).num_steps(65) == (3, 9)
+    assert make_settings(num_train_epochs=0.5).num_steps(320) == (10, 5)
+    assert make_settings(num_train_epochs=0.01).num_steps(32) == (1, 1)
 
 
 def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
-    config, held, _, _ = bert
+    config, start, _, _ = bert
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        training.build_graph(settings, config, TASK, GROUPS, 4)
+        graph_lib.build_graph(settings, config, TASK, GROUPS, 4)
         with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
-            training.match_weights(settings, held, tf.trainable_variables())
+            initial_weights.match_weights(settings.train_scope, start, tf.trainable_variables())
 
 
 def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
     """Weights of two labels for a task of three, and two other labels."""
-    config, held, _, _ = bert
-    shapes = dict(held.shapes, output_weights=[2, 16], output_bias=[2])
-    source = mock.MagicMock(wraps=held, shapes=shapes, prefix="two_labels")
+    config, start, _, _ = bert
+    shapes = dict(start.shapes, output_weights=[2, 16], output_bias=[2])
+    source = mock.MagicMock(wraps=start, shapes=shapes, prefix="two_labels")
     source.__contains__.side_effect = shapes.__contains__
     source.__iter__.side_effect = lambda: iter(sorted(shapes))
     head = {"output_weights", "output_bias"}
@@ -691,13 +710,13 @@ def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
     ]:
         caplog.clear()
         with tf.Graph().as_default():
-            training.build_graph(make_settings(), config, tasks.TASKS[task], GROUPS, 4)
+            graph_lib.build_graph(make_settings(), config, tasks.TASKS[task], GROUPS, 4)
             variables = tf.trainable_variables()
-            fit = training.match_weights(
-                make_settings(), source, variables, takes_classifier=is_wanted
+            matched = initial_weights.match_weights(
+                "all", source, variables, takes_classifier=is_wanted
             )
-        assert head.intersection(fit.sources) == (head if is_taken else set())
-        assert head.intersection(fit.missing) == (set() if is_taken else head)
+        assert head.intersection(matched.sources) == (head if is_taken else set())
+        assert head.intersection(matched.missing) == (set() if is_taken else head)
         said = "two_labels: its classifier has 2 outputs, the task needs 3; a new one is trained"
         assert (said in caplog.text) == (task == "mnli")
 
@@ -706,8 +725,8 @@ def test_the_log_says_what_trains_and_what_is_frozen(bert):
     config, _, _, _ = bert
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        graph = training.build_graph(settings, config, TASK, GROUPS, 4)
-        line = training.describe_variables(graph.trained, tf.trainable_variables())
+        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 4)
+        line = graph_lib.describe_variables(graph.trained, tf.trainable_variables())
     # A layer: 4 (16 * 16 + 16) + 2 (16 * 32) + 32 + 16 + 4 * 16.
     layer = 4 * 272 + 2 * 512 + 48 + 64
     assert line.startswith("training 32 of 73 variables, %s of " % "{:,}".format(2 * layer))
@@ -724,7 +743,7 @@ Probe = collections.namedtuple("Probe", "graph session step variables feed label
 @contextlib.contextmanager
 def probe_of(bert, seed, attention_dropout):
     """A stage 1's graph of one module with weights, its step variable, and five rows' feed."""
-    config, held, train_data, _ = bert
+    config, start, train_data, _ = bert
     # The encoder's dropout alone, so that its masks are what a loss depends on.
     rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=attention_dropout)
     config = modeling_theseus.BertConfig.from_dict(
@@ -732,14 +751,15 @@ def probe_of(bert, seed, attention_dropout):
     )
     settings = make_settings(seed=seed, replace_rate_prob=0.0, replace_until=0.5)
     rows = np.arange(5)
-    planned = input_pipeline.PlannedBatch(rows, int(train_data.lengths[rows].max()))
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = training.build_graph(settings, config, TASK, [[0]], SCHEDULE_STEPS)
-        fit = training.match_weights(settings, held, tf.trainable_variables())
-        weights.load(session, tf.global_variables(), held, fit.sources)
+        graph = graph_lib.build_graph(settings, config, TASK, [[0]], SCHEDULE_STEPS)
+        matched = initial_weights.match_weights(
+            settings.train_scope, start, tf.trainable_variables()
+        )
+        weights.load(session, tf.global_variables(), start, matched.sources)
         feed = {graph.labels: train_data.labels[rows]}
         for features in (graph.features, graph.evaluation.features):
-            feed.update(modeling_theseus.feed_features(features, train_data.batch(planned)))
+            feed.update(modeling_theseus.feed_features(features, train_data.batch(rows)))
         variables = {v.op.name: v for v in tf.trainable_variables()}
         step = tf.train.get_global_step()
         yield Probe(graph, session, step, variables, feed, train_data.labels[rows])
@@ -822,14 +842,14 @@ def test_the_loss_is_the_mean_over_the_rows_that_a_batch_has(probes):
     """5 rows, where a whole batch has 32; the cross entropy is worked out by numpy."""
     probe = probes(1, 0.0)
     logits = probe.session.run(probe.graph.evaluation.logits, probe.feed).astype(np.float64)
-    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    expected = -np.log(chances[np.arange(5), probe.labels]).mean()
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = -np.log(probabilities[np.arange(5), probe.labels]).mean()
     loss, _ = values_on(probe, [True], [0])[0]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 Recorded = collections.namedtuple("Recorded", "trainer batches evaluated state")
-STEP_VALUES = training.StepValues(
+STEP_VALUES = StepValues(
     loss=0.5, replacing_rate=1.0, path=np.array([True, True]), learning_rate=0.0, gradient_norm=1.0
 )
 
@@ -837,11 +857,11 @@ STEP_VALUES = training.StepValues(
 @pytest.fixture(scope="module")
 def recorded(bert, tmp_path_factory):
     """A run of 3 epochs of which steps and evaluations compute nothing: what they were given."""
-    batches, evaluated = [], []
+    trained, evaluated = [], []
     values = iter([(0.8, 0.9), (0.5, 0.3), (0.6, 0.2)])
 
-    def run_step(planned):
-        batches.append(planned)
+    def run_step(rows):
+        trained.append(rows)
         return STEP_VALUES
 
     def evaluate(task, run, encoded, *_):
@@ -851,32 +871,32 @@ def recorded(bert, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("recorded")
     with trainer_in(path, bert, make_settings(num_train_epochs=3)) as trainer:
-        trainer._run_step = run_step
-        trainer._save = trainer.folder.new_checkpoint
+        trainer.step_runner.run = run_step
+        trainer._checkpoints.save = trainer.folder.new_checkpoint
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(evaluation, "evaluate", evaluate)
             assert trainer.run()
-        yield Recorded(trainer, batches, evaluated, trainer.folder.state())
+        yield Recorded(trainer, trained, evaluated, trainer.folder.state())
 
 
 def test_each_epoch_is_all_rows_in_an_order_of_its_own(bert, recorded):
     lengths = bert[2].lengths
-    rows = [np.concatenate([b.rows for b in recorded.batches[n : n + 2]]) for n in (0, 2, 4)]
+    rows = [np.concatenate(recorded.batches[n : n + 2]) for n in (0, 2, 4)]
     for epoch, found in enumerate(rows):
         assert sorted(found) == list(range(40))
-        planned = input_pipeline.plan_epoch(lengths, 32, 1, epoch)
-        np.testing.assert_array_equal(found, np.concatenate([b.rows for b in planned]))
+        plan = batches.plan_epoch(lengths, 32, 1, epoch)
+        np.testing.assert_array_equal(found, np.concatenate(plan))
     assert len({tuple(found) for found in rows}) == 3
 
 
-def test_what_is_fed_are_the_planned_rows_and_their_labels(bert, recorded):
+def test_what_is_fed_are_the_rows_rows_and_their_labels(bert, recorded):
     train_data, trainer = bert[2], recorded.trainer
-    planned = recorded.batches[0]
-    feed = trainer._feed(planned, 0, len(planned.rows))
+    rows = recorded.batches[0]
+    feed = trainer.step_runner.feed(rows, 0, len(rows))
     labels = feed[trainer.graph.labels]
-    np.testing.assert_array_equal(labels, train_data.labels[planned.rows])
+    np.testing.assert_array_equal(labels, train_data.labels[rows])
     assert (labels != train_data.labels[: len(labels)]).any()
-    expected = train_data.batch(planned)
+    expected = train_data.batch(rows)
     for name, placeholder in trainer.graph.features.items():
         np.testing.assert_array_equal(feed[placeholder], expected[name])
 
@@ -884,9 +904,9 @@ def test_what_is_fed_are_the_planned_rows_and_their_labels(bert, recorded):
 def test_the_best_is_that_of_the_highest_score_on_dev_of_all_epochs(bert, recorded):
     """Neither that of the lowest loss, nor one that is better than the one before it."""
     assert all(encoded is bert[3] for encoded in recorded.evaluated)
-    assert [entry["accuracy"] for entry in recorded.state["evaluations"]] == [0.8, 0.5, 0.6]
-    assert recorded.state["best"]["global_step"] == 2
-    assert recorded.state["last"]["global_step"] == 6
+    assert [entry["accuracy"] for entry in recorded.state.evaluations] == [0.8, 0.5, 0.6]
+    assert recorded.state.best.global_step == 2
+    assert recorded.state.last.global_step == 6
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])

@@ -3,7 +3,7 @@
 import pytest
 
 import tokenization
-from theseus.inputs import input_pipeline, tasks, unknown_words
+from theseus.inputs import encoding, tasks, unknown_words
 from theseus.inputs.reading import Example
 
 
@@ -19,7 +19,7 @@ def counted(tokenizer, *parts):
     unknown = unknown_words.UnknownWords(tokenizer)
     for texts in parts:
         rows = [Example(text_a, text_b, None) for text_a, text_b in texts]
-        encoded = input_pipeline.encode_examples(rows, tasks.TASKS["lcqmc_pair"], tokenizer, 64)
+        encoded = encoding.encode_examples(rows, tasks.TASKS["lcqmc_pair"], tokenizer, 64)
         unknown.add(encoded, lambda examples=rows: examples)
     return unknown.warning("a.tsv")
 
@@ -53,6 +53,6 @@ def test_the_warning_is_one_short_line_of_what_can_be_seen(tokenizer):
 def test_examples_are_not_asked_for_where_few_are_unknown(tokenizer):
     unknown = unknown_words.UnknownWords(tokenizer)
     rows = [Example("the", "手机", None)]
-    encoded = input_pipeline.encode_examples(rows, tasks.TASKS["lcqmc_pair"], tokenizer, 64)
+    encoded = encoding.encode_examples(rows, tasks.TASKS["lcqmc_pair"], tokenizer, 64)
     unknown.add(encoded, None)
     assert unknown.warning("a.tsv") is None

@@ -7,9 +7,9 @@ import tensorflow.compat.v1 as tf
 
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.export import exported
+from theseus.export import read_back
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import encoding, reading, tasks
 from theseus.session import session_config
 
 
@@ -37,16 +37,16 @@ class Classifier(object):
         graph = tf.Graph()
         self._session = tf.Session(graph=graph, config=session_config(rewrites=True))
         with graph.as_default():
-            if exported.is_export(path):
+            if read_back.is_export(path):
                 self._load_export(path, precision)
             else:
                 self._load_stage(path, precision)
 
     def _load_stage(self, path, precision):
         folder = trained_model.trained_folder(path, "a stage's output folder, or an export's")
-        held = folder.definition()
-        self._task = tasks.recorded(held)
-        self._max_seq_length = held["max_seq_length"]
+        recorded = folder.definition()
+        self._task = tasks.recorded(recorded)
+        self._max_seq_length = recorded["max_seq_length"]
         trained = trained_model.load_into(self._session, folder, precision)
         self._tokenizer = trained.tokenizer
         self._run = evaluation.runner(trained.session, trained.graph)
@@ -54,7 +54,7 @@ class Classifier(object):
     def _load_export(self, path, precision):
         if precision is not None:
             raise UserError("%s: is an export, which has its own precision; give none" % path)
-        export = exported.load(path, self._session)
+        export = read_back.load(path, self._session)
         self._task = export.task
         self._max_seq_length = export.max_seq_length
         self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.do_lower_case)
@@ -80,9 +80,7 @@ class Classifier(object):
         rows = self._examples(pairs)
         if not rows:
             return []
-        encoded = input_pipeline.encode_examples(
-            rows, self._task, self._tokenizer, self._max_seq_length
-        )
+        encoded = encoding.encode_examples(rows, self._task, self._tokenizer, self._max_seq_length)
         logits = evaluation.compute_logits(self._run, encoded, batch_size)
         if self._task.is_regression:
             return [(float(score), []) for score in logits[:, 0]]

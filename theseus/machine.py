@@ -32,14 +32,14 @@ def _processor(*names):
 
 def describe():
     """Returns what this process computes with, a dict of JSON values by name."""
-    held = processor_features()
+    found = processor_features()
     return {
         "program": " ".join(filter(None, [theseus.__version__, _commit()])),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "processor": next(iter(_processor("model name")), platform.machine()),
-        "processor_features": [name for name in _FEATURES if name in held],
+        "processor_features": [name for name in _FEATURES if name in found],
         "num_processors": _num_processors(),
     }
 

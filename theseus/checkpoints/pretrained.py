@@ -13,7 +13,7 @@ import re
 
 import tokenization
 from modeling_theseus import BertConfig
-from theseus.checkpoints import hugging_face_weights
+from theseus.checkpoints import hugging_face
 from theseus.errors import UserError, first_line
 
 Model = collections.namedtuple("Model", "config vocab_file")
@@ -41,12 +41,12 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     if os.path.isdir(name):
         return name
     if os.path.exists(name) or not _HUB_ID.match(name):
-        raise UserError("--%s: %s is no folder" % (flag, name))
+        raise UserError("--%s: %s is not a folder" % (flag, name))
     folder = _download(name, _SMALL_FILES, flag)
     read_config(folder)  # Another architecture is refused before its weights come.
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns, flag)
-        if hugging_face_weights.find_weights(folder):
+        if hugging_face.find_weights(folder):
             break
     return folder
 
@@ -54,7 +54,7 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
 def _download(hub_id, patterns, flag):
     """Fetches the files of a hub's model that match, and returns their folder."""
     absent = "--%s: there is no folder %s, and the hub" % (flag, hub_id)
-    hub = hugging_face_weights.import_optional("huggingface_hub", absent)
+    hub = hugging_face.import_optional("huggingface_hub", absent)
     try:
         return hub.snapshot_download(hub_id, allow_patterns=patterns)
     except Exception as error:  # What it raises differs between versions, and httpx's come through.
@@ -185,10 +185,10 @@ def _read_object(path):
     """Returns the dict of a JSON file; an empty one where there is none, or another value."""
     try:
         with io.open(path, encoding="utf-8") as reader:
-            held = json.load(reader)
+            values = json.load(reader)
     except (OSError, ValueError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _first_existing(folder, names):
@@ -199,7 +199,7 @@ def _first_existing(folder, names):
 def read_model(folder, max_seq_length):
     """Reads the Model that a pretrained BERT's or a stage's folder holds."""
     if not os.path.isdir(folder):
-        raise UserError("--bert_pretrained_model: %s is no folder" % folder)
+        raise UserError("--bert_pretrained_model: %s is not a folder" % folder)
     config = read_config(folder)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(
@@ -219,7 +219,7 @@ def read_tokenizer(vocab_file, do_lower_case):
 
 
 def make_tokenizer(model, do_lower_case):
-    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not fit."""
+    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not match."""
     tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
     if max(tokenizer.inv_vocab) >= model.config.vocab_size:
         raise UserError(

@@ -7,11 +7,11 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from theseus.checkpoints import hugging_face_weights
+from theseus.checkpoints import hugging_face
 from theseus.errors import UserError, first_line
 
 Match = collections.namedtuple("Match", "sources missing unused")
-"""How weights fit a graph.
+"""How weights and a graph match.
 
 Fields:
   sources: OrderedDict from variable name to the name of the weight that fills it.
@@ -64,8 +64,8 @@ def open_weights(prefix):
     Raises:
       UserError: it cannot be read.
     """
-    if hugging_face_weights.is_weights(prefix):
-        return hugging_face_weights.HuggingFaceWeights(prefix)
+    if hugging_face.is_weights(prefix):
+        return hugging_face.HuggingFaceWeights(prefix)
     return CheckpointWeights(prefix)
 
 
@@ -82,9 +82,9 @@ def find_checkpoint(path):
     if os.path.isfile(path + ".index"):
         return path
     indexes = sorted(glob.glob(os.path.join(glob.escape(path), "bert_model.ckpt*.index")))
-    hugging_face = hugging_face_weights.find_weights(path)
-    if not indexes and hugging_face:
-        return hugging_face
+    of_hugging_face = hugging_face.find_weights(path)
+    if not indexes and of_hugging_face:
+        return of_hugging_face
     if len(indexes) != 1:
         found = "%d checkpoints" % len(indexes) if indexes else "none"
         raise UserError(
@@ -100,8 +100,8 @@ def checkpoint_files(prefix):
     Args:
       prefix: as from `find_checkpoint`.
     """
-    if hugging_face_weights.is_weights(prefix):
-        return hugging_face_weights.weight_files(prefix)
+    if hugging_face.is_weights(prefix):
+        return hugging_face.weight_files(prefix)
     names = glob.escape(prefix)
     return sorted(glob.glob(names + ".index")) + sorted(glob.glob(names + ".data-*"))
 
@@ -139,15 +139,15 @@ def match(variables, weights, sources):
     )
 
 
-def report(fit, weights):
+def report(matched, weights):
     """Returns a short table, str, of what was filled, what was not and what is left over."""
-    parts = collections.Counter(_part(name) for name in fit.unused)
+    parts = collections.Counter(_part(name) for name in matched.unused)
     unused = ", ".join("%s (%d)" % item for item in sorted(parts.items()))
     return "\n".join(
         [
             "weights from %s" % weights.prefix,
-            "  filled           %d variables" % len(fit.sources),
-            "  start at random  %s" % (", ".join(fit.missing) or "none"),
+            "  filled           %d variables" % len(matched.sources),
+            "  start at random  %s" % (", ".join(matched.missing) or "none"),
             "  not used         %s" % (unused or "none"),
         ]
     )

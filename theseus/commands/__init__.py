@@ -1,1 +1,1 @@
-"""The command line's verbs."""
+"""The command line's actions."""

@@ -9,10 +9,11 @@ import tokenization
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.errors import UserError
+from theseus.errors import FolderError, UserError, naming
 from theseus.inputs import tasks
 from theseus.model import variable_names
-from theseus.runs.stage_folder import StageFolder, hash_files, hash_text
+from theseus.runs.files import hash_files, hash_text
+from theseus.runs.stage_folder import StageFolder
 
 Start = collections.namedtuple(
     "Start",
@@ -36,39 +37,38 @@ Fields:
 _LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 
-def find_start(options, stage, task):
+def find_start(options, task):
     """Finds what a command's training starts from.
 
     Args:
-      options: the command's flags, see commands.stages.Command.
-      stage: a stage.Stage.
+      options: Options.
       task: the command's tasks.Task.
 
     Returns:
       A Start; a stage's folder brings the BERT that it was trained with.
 
     Raises:
-      UserError: it is missing, damaged, or does not fit the command.
+      UserError: it is missing, damaged, or does not match the command.
     """
-    source = _starting_stage(options, stage)
+    source, flag = _starting_stage(options)
     if source is None:
         start = _plain_start(options)
     else:
-        start = _stage_start(source, options, stage, task)
-    return _start_successor(start, options) if stage.has_successor else start
+        with naming(flag):
+            start = _stage_start(source, options, task)
+    return _start_successor(start, options) if options.stage.has_successor else start
 
 
-def _stage_start(source, options, stage, task):
+def _stage_start(source, options, task):
     """Returns the Start from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
-    if not source.state()["is_finished"]:
+    if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
-    held = source.definition()["suc_layers"]
-    if stage is stages.SUCCESSOR and held not in (None, options.suc_layers):
-        raise UserError(
+    recorded, given = source.definition()["suc_layers"], options.model.suc_layers
+    if options.stage is stages.SUCCESSOR and recorded not in (None, given):
+        raise FolderError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
-            "--suc_layers=%d, or another folder with --%s"
-            % (source.path, held, options.suc_layers, held, source.flag)
+            "--suc_layers=%d, or" % (source.path, recorded, given, recorded)
         )
     model = read_trained_model(source, options)
     return Start(
@@ -81,14 +81,14 @@ def _stage_start(source, options, stage, task):
 
 def _case_of_stage(source, options):
     """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
-    held, given = source.definition()["do_lower_case"], options.do_lower_case
-    if given in (None, held):
-        return held
+    recorded, given = source.definition()["do_lower_case"], options.model.do_lower_case
+    if given in (None, recorded):
+        return recorded
     logging.warning(
         "--do_lower_case=%s: %s was trained with %s",
         str(given).lower(),
         source.path,
-        str(held).lower(),
+        str(recorded).lower(),
     )
     return given
 
@@ -99,11 +99,11 @@ def _has_same_labels(source, task):
     Raises:
       UserError: they are the same labels in another order.
     """
-    held = tasks.recorded(source.definition()).labels
-    if held == task.labels:
+    recorded = tasks.recorded(source.definition()).labels
+    if recorded == task.labels:
         return True
-    trained, given = (",".join(labels) or "numbers" for labels in (held, task.labels))
-    if sorted(held) == sorted(task.labels):
+    trained, given = (",".join(labels) or "numbers" for labels in (recorded, task.labels))
+    if sorted(recorded) == sorted(task.labels):
         raise UserError(
             "--labels: %s was trained on %s, this command has %s; give the same order"
             % (source.path, trained, given)
@@ -119,26 +119,27 @@ def _has_same_labels(source, task):
 
 def _plain_start(options):
     """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
-    folder = options.init_checkpoint
+    given = options.start
+    folder = given.init_checkpoint
     if not folder or not os.path.isdir(folder):
-        folder = pretrained.local_folder(options.bert_pretrained_model)
-    model = pretrained.read_model(folder, options.max_seq_length)
-    case = pretrained.find_case(folder, options.do_lower_case)
+        folder = pretrained.local_folder(given.bert_pretrained_model)
+    model = pretrained.read_model(folder, options.model.max_seq_length)
+    case = pretrained.find_case(folder, options.model.do_lower_case)
     what = "lowered, and accents are stripped" if case.is_lowered else "kept"
     logging.info("the case is %s: %s", what, case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
-    prefix = weights_lib.find_checkpoint(options.init_checkpoint or folder)
+    prefix = weights_lib.find_checkpoint(given.init_checkpoint or folder)
     return Start(model, weights_lib.open_weights(prefix), case.is_lowered)
 
 
 def _start_successor(start, options):
     """Returns the Start with what --suc_init says of the successor's layers."""
-    how, num_layers = options.suc_init, options.suc_layers
+    how, num_layers = options.start.suc_init, options.model.suc_layers
     if variable_names.holds_successor(start.weights):
         if how:
-            held = start.weights.prefix
-            logging.info("--suc_init is not used: %s holds a successor's layers", held)
+            prefix = start.weights.prefix
+            logging.info("--suc_init is not used: %s holds a successor's layers", prefix)
         return start
     if how in (None,) + variable_names.SUCCESSOR_STARTS:
         depth = start.model.config.num_hidden_layers
@@ -153,11 +154,11 @@ def _read_small_bert(name, config, num_layers):
     """Opens the weights of a BERT that can lend its layers to a successor of such a config."""
     folder = pretrained.local_folder(name, flag="suc_init")
     found = pretrained.read_config(folder)
-    held = found.num_hidden_layers
-    if held != num_layers:
+    depth = found.num_hidden_layers
+    if depth != num_layers:
         raise UserError(
             "--suc_init: %s has %d layers, the successor %d; give a BERT of %d layers, or "
-            "--suc_layers=%d" % (name, held, num_layers, num_layers, held)
+            "--suc_layers=%d" % (name, depth, num_layers, num_layers, depth)
         )
     for key in _LAYER_SHAPE:
         theirs, ours = getattr(found, key), getattr(config, key)
@@ -169,27 +170,29 @@ def _read_small_bert(name, config, num_layers):
     return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
 
 
-def _starting_stage(options, stage):
-    """Returns the StageFolder that training starts from; None: it is a plain checkpoint."""
-    if options.init_checkpoint:
-        folder = StageFolder(options.init_checkpoint, "init_checkpoint")
-        return folder if folder.definition() else None
-    if stage.start_flag:
-        return StageFolder(getattr(options, stage.start_flag), stage.start_flag)
-    return None
+def _starting_stage(options):
+    """Returns the StageFolder that training starts from, and its flag; None: a plain checkpoint."""
+    given = options.start
+    if given.init_checkpoint:
+        folder = StageFolder(given.init_checkpoint)
+        return folder if folder.definition() else None, "init_checkpoint"
+    if options.stage.start_flag:
+        return StageFolder(getattr(given, options.stage.start_flag)), options.stage.start_flag
+    return None, None
 
 
 def read_trained_model(folder, options):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
-    model = pretrained.read_model(folder.path, options.max_seq_length)
-    if options.bert_is_given:
-        bert = pretrained.local_folder(options.bert_pretrained_model, needs_weights=False)
-        named = pretrained.read_model(bert, options.max_seq_length)
+    given, length = options.start, options.model.max_seq_length
+    model = pretrained.read_model(folder.path, length)
+    if given.bert_is_given:
+        bert = pretrained.local_folder(given.bert_pretrained_model, needs_weights=False)
+        named = pretrained.read_model(bert, length)
         same_vocab = hash_vocab(named) == hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
                 "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
-                % (folder.path, options.bert_pretrained_model)
+                % (folder.path, given.bert_pretrained_model)
             )
     return model
 

@@ -13,7 +13,7 @@ import unicodedata
 
 import tokenization
 from theseus.errors import UserError
-from theseus.inputs import input_pipeline
+from theseus.inputs import encoding
 
 _UNKNOWN, _FIRST, _SEPARATOR = "[UNK]", "[CLS]", "[SEP]"
 _SIGMA = "\u03a3"
@@ -119,7 +119,7 @@ def _cut_otherwise(tokenizer, pairs, encoded, max_seq_length):
     cut_otherwise = []
     for (text_a, text_b), found in zip(pairs, encoded):
         tokens = [None if text is None else tokenizer.tokenize(text) for text in (text_a, text_b)]
-        expected = input_pipeline.encode_texts(tokens[0], tokens[1], max_seq_length)
+        expected = encoding.encode_texts(tokens[0], tokens[1], max_seq_length)
         if found == _ids(tokenizer, expected):
             continue
         if found != _ids(tokenizer, _cut_there(tokens[0], tokens[1], max_seq_length)):
@@ -132,14 +132,14 @@ def _cut_otherwise(tokenizer, pairs, encoded, max_seq_length):
 
 
 def _ids(tokenizer, encoded):
-    """Returns (ids, segment ids) of what input_pipeline.encode_texts returns."""
+    """Returns (ids, segment ids) of what encoding.encode_texts returns."""
     tokens, length_a = encoded
     ids = tokenizer.convert_tokens_to_ids(tokens)
     return ids, [0] * length_a + [1] * (len(ids) - length_a)
 
 
 def _cut_there(tokens_a, tokens_b, max_seq_length):
-    """Returns a pair as transformers cuts it, as input_pipeline.encode_texts returns it.
+    """Returns a pair as transformers cuts it, as encoding.encode_texts returns it.
 
     Where both texts lose tokens and the room is odd, its longer text has one token more than the
     other; in BERT that is always the first one.
@@ -149,7 +149,7 @@ def _cut_there(tokens_a, tokens_b, max_seq_length):
     room = max_seq_length - 3
     if tokens_b is not None and room // 2 < len(tokens_a) <= len(tokens_b):
         tokens_a, tokens_b = tokens_a[: room // 2], tokens_b[: room - room // 2]
-    return input_pipeline.encode_texts(tokens_a, tokens_b, max_seq_length)
+    return encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
 
 
 def _readers(path, max_seq_length):

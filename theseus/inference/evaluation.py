@@ -12,7 +12,7 @@ from tqdm import tqdm
 import modeling_theseus
 from theseus.errors import UserError
 from theseus.inference import metrics
-from theseus.inputs import input_pipeline
+from theseus.inputs import batches
 
 EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits variables")
 """A BERT with its classifier, without dropout.
@@ -24,7 +24,7 @@ Fields:
 """
 
 
-def build_graph(config, num_outputs, modules=None, compute_type=tf.float32):
+def build_graph(config, num_outputs, modules=None, precision="float32"):
     """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits."""
     features = modeling_theseus.feature_placeholders()
     variables = []
@@ -35,14 +35,14 @@ def build_graph(config, num_outputs, modules=None, compute_type=tf.float32):
 
     with tf.variable_scope("", custom_getter=noting):
         logits = modeling_theseus.classifier_logits(
-            features, config, num_outputs, modules, compute_type=compute_type
+            features, config, num_outputs, modules, precision=precision
         )
     return EvaluationGraph(features, logits, variables)
 
 
 def progress_bar(description, num_examples):
     """Returns a bar on a terminal that counts examples, for `compute_logits`."""
-    return tqdm(None, description, num_examples, leave=False, unit="pair", disable=None)
+    return tqdm(None, description, num_examples, leave=False, unit="example", disable=None)
 
 
 def runner(session, graph):
@@ -52,49 +52,48 @@ def runner(session, graph):
     )
 
 
-def compute_logits(run, encoded, batch_size, padded_length=None, bar=None):
+def compute_logits(run, encoded, batch_size, bar=None):
     """Runs a classifier over all rows.
 
     Args:
       run: function from a batch's arrays, as from EncodedExamples.batch, to logits, float32
         [B, num_outputs], such as `runner` returns.
-      encoded: input_pipeline.EncodedExamples, of one row or more.
+      encoded: encoding.EncodedExamples, of one row or more.
       batch_size: int.
-      padded_length: int, the length of each batch; None: that of its longest row.
       bar: a `progress_bar`; None: there is none.
 
     Returns:
       float32 [rows, num_outputs], in the order of the rows.
 
     Raises:
-      UserError: a logit is infinite or no number.
+      UserError: a logit is infinite or not a number.
     """
-    plan = input_pipeline.plan_in_length_order(encoded.lengths, batch_size, padded_length)
+    plan = batches.plan_in_length_order(encoded.lengths, batch_size)
     parts = []
-    for planned in plan:
-        parts.append(run(encoded.batch(planned)))
+    for rows in plan:
+        parts.append(run(encoded.batch(rows)))
         if bar is not None:
-            bar.update(len(planned.rows))
+            bar.update(len(rows))
     logits = np.empty([len(encoded), parts[0].shape[1]], np.float32)
-    logits[np.concatenate([planned.rows for planned in plan])] = np.concatenate(parts)
+    logits[np.concatenate(plan)] = np.concatenate(parts)
     if not np.isfinite(logits).all():
-        raise UserError("the model's logits are no finite numbers: its training has diverged")
+        raise UserError("the model's logits are not finite numbers: its training has diverged")
     return logits
 
 
-def evaluate(task, run, encoded, batch_size, padded_length=None):
+def evaluate(task, run, encoded, batch_size):
     """Computes a tasks.Task's metrics over dev, whose examples are encoded already.
 
     Args:
       task: a tasks.Task.
-      run, encoded, batch_size, padded_length: see `compute_logits`.
+      run, encoded, batch_size: see `compute_logits`.
 
     Returns:
       (dict as from metrics.compute, seconds that it took).
     """
     start = time.perf_counter()
     with progress_bar("dev", len(encoded)) as bar:
-        logits = compute_logits(run, encoded, batch_size, padded_length, bar)
+        logits = compute_logits(run, encoded, batch_size, bar)
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 
@@ -149,6 +148,6 @@ def _predicted_cells(task, logits, threshold):
     """Returns a list of str for each row."""
     if task.is_regression:
         return [["%.8f" % score] for score in logits[:, 0]]
-    labels = [task.labels[place] for place in metrics.predicted_ids(logits, threshold)]
-    chances = metrics.probabilities(logits)
-    return [[label] + ["%.8f" % p for p in row] for label, row in zip(labels, chances)]
+    labels = [task.labels[label_id] for label_id in metrics.predicted_ids(logits, threshold)]
+    rows = metrics.probabilities(logits)
+    return [[label] + ["%.8f" % p for p in row] for label, row in zip(labels, rows)]

@@ -1,6 +1,6 @@
 """What a task is measured by: numbers from logits and labels, by scikit-learn and scipy.
 
-Everything here is plain Python on arrays. `labels` are as from input_pipeline.encode_labels:
+Everything here is plain Python on arrays. `labels` are as from encoding.encode_labels:
 ids, or for regression numbers.
 """
 
@@ -24,7 +24,7 @@ def probabilities(logits):
 
 
 def predicted_ids(logits, threshold=None):
-    """Returns the predicted labels, int [rows]: the places of the largest logits.
+    """Returns the predicted labels, int [rows]: the label ids of the largest logits.
 
     Args:
       logits: float [rows, labels].
@@ -82,13 +82,13 @@ def _matthews(labels, predicted):
     return float(sklearn.metrics.matthews_corrcoef(labels, predicted))
 
 
-def _auc(chances, labels):
+def _auc(scores, labels):
     """Returns the area under the ROC curve; None where a label does not occur."""
-    if len(np.unique(labels)) < chances.shape[1]:
+    if len(np.unique(labels)) < scores.shape[1]:
         return None
-    if chances.shape[1] == 2:
-        return float(sklearn.metrics.roc_auc_score(labels, chances[:, 1]))
-    return float(sklearn.metrics.roc_auc_score(labels, chances, multi_class="ovr"))
+    if scores.shape[1] == 2:
+        return float(sklearn.metrics.roc_auc_score(labels, scores[:, 1]))
+    return float(sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr"))
 
 
 def _of_regression(predicted, labels):
@@ -146,12 +146,12 @@ def best_threshold(logits, labels):
     """
     if not np.any(labels == 1):
         return None
-    chances = probabilities(logits)[:, 1]
-    precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, chances)
+    of_second = probabilities(logits)[:, 1]
+    precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, of_second)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
     best = int(f1[:-1].argmax())
     # Half-way to the next probability below, so that a rounded threshold means the same.
-    below = chances[chances < thresholds[best]].max(initial=0.0)
+    below = of_second[of_second < thresholds[best]].max(initial=0.0)
     return collections.OrderedDict(
         threshold=float((thresholds[best] + below) / 2),
         f1=float(f1[best]),

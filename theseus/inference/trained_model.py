@@ -3,8 +3,6 @@
 import collections
 import contextlib
 
-import tensorflow.compat.v1 as tf
-
 import modeling_theseus
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
@@ -12,6 +10,7 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import tasks
+from theseus.model.layers import kernels_kept_in
 from theseus.runs.stage_folder import StageFolder
 from theseus.session import check_precision, new_session
 
@@ -43,30 +42,30 @@ def load(folder, precision=None):
 def load_into(session, folder, precision):
     """Builds the TrainedModel of a StageFolder in the default graph, the session's."""
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
-    held = folder.definition()
-    model = pretrained.read_model(folder.path, held["max_seq_length"])
+    recorded = folder.definition()
+    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     modules = evaluated_modules(folder, model.config)
-    num_outputs = tasks.recorded(held).num_outputs
-    precision = precision or held["precision"]
+    num_outputs = tasks.recorded(recorded).num_outputs
+    precision = precision or recorded["precision"]
     check_precision(precision)
-    compute_type = tf.as_dtype(precision)
-    with modeling_theseus.kernels_kept_as(compute_type):
-        graph = evaluation.build_graph(model.config, num_outputs, modules, compute_type)
+    with kernels_kept_in(precision):
+        graph = evaluation.build_graph(model.config, num_outputs, modules, precision)
     weights_lib.load(session, graph.variables, weights)
-    return TrainedModel(session, graph, pretrained.make_tokenizer(model, held["do_lower_case"]))
+    tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
+    return TrainedModel(session, graph, tokenizer)
 
 
 def evaluated_modules(folder, config):
     """Returns the modules of the encoder that a StageFolder's stage is evaluated with."""
-    held = folder.definition()
-    stage = stages.of_name(held["stage"])
-    groups = stage.groups(config.num_hidden_layers, held["suc_layers"], held.get("modules"))
+    recorded = folder.definition()
+    stage = stages.of_name(recorded["stage"])
+    groups = stage.groups(config.num_hidden_layers, recorded["suc_layers"], recorded.get("modules"))
     return modeling_theseus.encoder_modules(config, groups, stage.evaluated_path(groups))
 
 
 def trained_folder(path, expected="a stage's output folder"):
     """Returns the StageFolder at `path`; UserError, with what is `expected`, where it is none."""
-    folder = StageFolder(path, "stage_2_outputdir")
-    if not folder.definition() or not folder.state()["best"]:
+    folder = StageFolder(path)
+    if not folder.definition() or not folder.state().best:
         raise UserError("%s: holds no trained model; give %s" % (path, expected))
     return folder

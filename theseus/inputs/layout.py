@@ -18,7 +18,7 @@ Layout = collections.namedtuple("Layout", "columns header width doubt")
 """How the rows of a file are laid out.
 
 Fields:
-  columns: tasks.Columns of int, each the place of a column; text_b and label may be None.
+  columns: tasks.Columns of int, each the index of a column; text_b and label may be None.
   header: the first Row where it is a header, or None.
   width: int, how many columns each row has.
   doubt: str, which way the first row was taken where that cannot be told for certain, or None.
@@ -85,8 +85,8 @@ def find_layout(rows, task, labels_required, header="auto"):
     columns = (by_name if is_header else None) or by_place
     if columns is None or (labels_required and columns.label is None):
         raise _wrong_first_row(first, task, labels_required, header)
-    places = [place for place in columns if place is not None]
-    if len(set(places)) < len(places):
+    indices = [index for index in columns if index is not None]
+    if len(set(indices)) < len(indices):
         raise UserError("one column is taken for two of %s" % ", ".join(task.column_names(True)))
     return Layout(columns, first if is_header else None, len(first.cells), doubt)
 
@@ -99,9 +99,9 @@ def names(row):
 def describe(found):
     """Returns in words which columns a Layout with a header takes, str."""
     return ", ".join(
-        "%s is column %d, %s" % (name, place + 1, found.header.cells[place].strip())
-        for name, place in found.columns._asdict().items()
-        if place is not None
+        "%s is column %d, %s" % (name, index + 1, found.header.cells[index].strip())
+        for name, index in found.columns._asdict().items()
+        if index is not None
     )
 
 
@@ -125,15 +125,15 @@ def _columns_by_name(cells, task):
     if isinstance(task.header.label, tuple) and columns.label in columns[: task.num_texts]:
         columns = columns._replace(label=None)
     are_named = [
-        isinstance(column, tuple) and place is not None
-        for column, place in zip(task.header, columns)
+        isinstance(column, tuple) and index is not None
+        for column, index in zip(task.header, columns)
     ]
     is_complete = None not in columns[: task.num_texts]
     return columns if is_complete and any(are_named) else None
 
 
 def _place(column, found):
-    """Returns the place, int or None, of one of Task.header's columns among names found."""
+    """Returns the index, int or None, of one of Task.header's columns among names found."""
     if not isinstance(column, tuple):
         return column if column is None or column < len(found) else None
     name = next((name for name in column if name in found), None)
@@ -144,10 +144,10 @@ def _place(column, found):
 
 def _columns_by_place(cells, task):
     """Returns the Columns of a file without names in a header; None where they do not fit."""
-    if not task.places or max(task.places[: task.num_texts]) >= len(cells):
+    if not task.indices or max(task.indices[: task.num_texts]) >= len(cells):
         return None
-    label = task.places.label
-    return task.places._replace(label=label if label is not None and label < len(cells) else None)
+    label = task.indices.label
+    return task.indices._replace(label=label if label is not None and label < len(cells) else None)
 
 
 def _wrong_first_row(first, task, with_label, header):
@@ -159,7 +159,7 @@ def _wrong_first_row(first, task, with_label, header):
                 % (column + 1, name, count(first.cells))
             )
     expected = ", ".join(task.column_names(with_label))
-    if task.places:
+    if task.indices:
         expected, found = "%s, separated by tabs" % expected, count(first.cells)
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
@@ -214,28 +214,28 @@ def _describe_doubt(cells, is_header):
 
 def _compare(first, rest, columns, task):
     """Returns (whether the first row is a header, whether that is sure), by the rows below."""
-    places = columns[: task.num_texts]
-    likeness = _row_likeness(first, places)
+    indices = columns[: task.num_texts]
+    likeness = _row_likeness(first, indices)
     if likeness == 2:  # Where files were put together, it may come again.
         rest = [cells for cells in rest if cells != first]
-    if any(first[place] == cells[place] for cells in rest for place in places):
+    if any(first[index] == cells[index] for cells in rest for index in indices):
         likeness = 0  # A name is not among the texts.
     if columns.label is None:
-        return _compare_texts(likeness, first, rest, places)
+        return _compare_texts(likeness, first, rest, indices)
     label = tasks.clean_label(first[columns.label])
     others = collections.Counter(tasks.clean_label(cells[columns.label]) for cells in rest)
     if _is_label_here(label, others, task):
         return False, likeness < 2
-    is_usual = _are_like_names(first, rest, places, likeness)
+    is_usual = _are_like_names(first, rest, indices, likeness)
     return _compare_labels(likeness, label, others, task, is_usual)
 
 
-def _compare_texts(likeness, first, rest, places):
+def _compare_texts(likeness, first, rest, indices):
     """Returns what `_compare` does, of a file without labels."""
-    if likeness == 0 or _are_like_names(first, rest, places, likeness):
+    if likeness == 0 or _are_like_names(first, rest, indices, likeness):
         return False, True
     # One word for each of two texts is what names are; longer ones are as often a row.
-    are_words = len(places) == 2 and all(_WORD.match(first[place]) for place in places)
+    are_words = len(indices) == 2 and all(_WORD.match(first[index]) for index in indices)
     return bool(rest) and (likeness == 2 or are_words), False
 
 
@@ -267,33 +267,33 @@ def _is_label_here(label, others, task):
     return label in others if task.labels is None else is_label(label, task)
 
 
-def _are_like_names(first, rest, places, likeness):
+def _are_like_names(first, rest, indices, likeness):
     """Returns whether more than a few of the rows read as much like names, a bool.
 
     Args:
       first: list of str, the first row's cells.
       rest: list of such, of the other rows.
-      places: the texts' places.
+      indices: the texts' indices.
       likeness: int, of the first row.
     """
 
     def has_spaces(cells):
-        return not any(_WITHOUT_SPACES.search(cells[place]) for place in places)
+        return not any(_WITHOUT_SPACES.search(cells[index]) for index in indices)
 
     alike = sum(
         1
         for cells in rest
-        if has_spaces(cells) == has_spaces(first) and _row_likeness(cells, places) >= likeness
+        if has_spaces(cells) == has_spaces(first) and _row_likeness(cells, indices) >= likeness
     )
     return alike > _MOST_LIKE_NAMES * len(rest)
 
 
-def _row_likeness(cells, places):
+def _row_likeness(cells, indices):
     """Returns how much a row's texts read like names, as `_likeness`: the least of them.
 
     Where each may be a name, one that is makes them all so.
     """
-    found = [_likeness(cells[place]) for place in places]
+    found = [_likeness(cells[index]) for index in indices]
     return max(found) if min(found) > 0 else 0
 
 

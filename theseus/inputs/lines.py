@@ -120,7 +120,7 @@ def _number(texts, encoding, say):
 
 
 def _describe(text, encoding, likely):
-    problem = "is no %s text" % _shown(encoding)
+    problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
         problem = "holds a NUL, which no text does"
     if likely:
@@ -152,7 +152,7 @@ def _likely_encoding(head, lines, encoding):
     if any(map(_NOT_ASCII.search, head)):
         return ""  # The file is what it was read as; the line is damaged.
     wrong = _undecoded(filter(_UNDECODED.search, lines), encoding)
-    scores = [_score(wrong, place) for place in range(len(_LEGACY))]
+    scores = [_score(wrong, index) for index in range(len(_LEGACY))]
     best = max(scores)
     return _LEGACY[scores.index(best)][0] if best > -math.inf else ""
 
@@ -174,12 +174,12 @@ def _likely_wide_encoding(content):
     return ""
 
 
-def _score(content, place):
+def _score(content, index):
     """Returns how likely bytes are in an encoding of `_LEGACY`, a logarithm; -inf where not."""
-    codec, charset, first, last, count = _LEGACY[place]
+    codec, charset, first, last, count = _LEGACY[index]
     characters = "".join(_NOT_ASCII.findall(content.decode(codec, "replace")))
     usual = sum(1 for c in characters if first <= c.encode(charset, "replace")[0] <= last)
     if usual < len(characters) / 2 or characters.count("\ufffd") > len(characters) / 100:
         return -math.inf
     rare = len(characters) - usual
-    return -usual * math.log(count) - rare * math.log(_CHARACTERS) - place * _PRIOR
+    return -usual * math.log(count) - rare * math.log(_CHARACTERS) - index * _PRIOR

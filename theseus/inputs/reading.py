@@ -58,7 +58,7 @@ class FileForm(object):
         Args:
           header: str, see layout.find_layout.
           encoding: str; None: UTF-8.
-          skip_bad_lines: bool, whether a line that is no example is left out, and said, where
+          skip_bad_lines: bool, whether a line that is not an example is left out, and said, where
             it would otherwise be an error.
         """
         self.header = header
@@ -66,7 +66,7 @@ class FileForm(object):
         self.skip_bad_lines = skip_bad_lines
         self._said = set()
         self._decided, self._headers = {}, []
-        self._copies = {}
+        self._copies, self._contents = {}, {}
 
     def say(self, path, message, level=logging.WARNING):
         """Logs a line about a file, the first time that it is to be said."""
@@ -95,6 +95,17 @@ class FileForm(object):
         if found.header:
             self._headers.append(layout.names(found.header))
 
+    def content(self, path):
+        """Returns what a small file holds, bytes; `open` gives the same from then on.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        if path not in self._contents:
+            with self.open(path) as stream:
+                self._contents[path] = _read_all(path, stream)
+        return self._contents[path]
+
     def open(self, path):
         """Returns a file, opened to be read as bytes from its start, again and again.
 
@@ -104,6 +115,8 @@ class FileForm(object):
           UserError: it cannot be read.
         """
         try:
+            if path in self._contents:
+                return io.BytesIO(self._contents[path])
             if path not in self._copies:
                 stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
                 if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -114,6 +127,13 @@ class FileForm(object):
             return copy
         except OSError as error:
             raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
+
+
+def _read_all(path, stream):
+    try:
+        return stream.read()
+    except OSError as error:
+        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
 def _copy(stream):
@@ -186,7 +206,7 @@ def iterate_examples(path, task, labels_required=True, form=None):
 
 
 class _BadLine(Exception):
-    """A line that is no example; the message says why."""
+    """A line that is not an example; the message says why."""
 
 
 class _Pass(object):
@@ -334,7 +354,7 @@ class _Pass(object):
     # --- Lines that are left out ---
 
     def _leave_out(self, number, why):
-        """Notes a line that is no example; raises UserError where none may be left out."""
+        """Notes a line that is not an example; raises UserError where none may be left out."""
         if not self.form.skip_bad_lines:
             raise UserError("%s, line %d: %s" % (name_of(self.path), number, why))
         self._left_out.append((number, why))

@@ -13,7 +13,7 @@ import re
 import unicodedata
 
 Columns = collections.namedtuple("Columns", "text_a text_b label")
-"""Something about each of the columns that count: its names in a header, or its place."""
+"""Something about each of the columns that count: its names in a header, or its index."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Task:
     Attributes:
       name: str.
       labels: tuple of str, in the order of their ids; empty where the label is a number, for
-        regression; None where the training data tell, see input_pipeline.complete_task.
+        regression; None where the training data tell, see reading.complete_task.
       header: Columns of tuples of str, the names that a column may bear in a header, as
-        `clean_name` gives them, the one that is preferred first; or of int, its place from 0.
+        `clean_name` gives them, the one that is preferred first; or of int, its index from 0.
         `text_b` is None where there is one text.
-      places: Columns of int, for files without a header; None: they must have one.
+      indices: Columns of int, for files without a header; None: they must have one.
       metrics: tuple of str, keys of what metrics.compute returns. Their mean is the score
         that the best checkpoint is chosen by.
       dev_files, test_files: tuples of str, names of files without their endings. The first
@@ -37,7 +37,7 @@ class Task:
     name: str
     labels: tuple
     header: Columns
-    places: Columns = None
+    indices: Columns = None
     metrics: tuple = ("accuracy",)
     dev_files: tuple = ("dev",)
     test_files: tuple = ("test",)
@@ -95,20 +95,20 @@ _USUAL = _columns(
 )
 _OF_ONE = ("text", "sentence", "review", "content", "文本", "句子", "评论")
 USUAL_NAMES = _USUAL._replace(text_a=_USUAL.text_a + _OF_ONE)
-"""Columns of tuples of str, by which a header is known where the columns' places are."""
+"""Columns of tuples of str, by which a header is known where the columns' indices are."""
 
 _SENTENCES = _columns("sentence1", "sentence2", "label")
 _ENTAILMENT = ("entailment", "not_entailment")
 
 _TASKS = [
-    Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, places=Columns(0, 1, 2)),
+    Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, indices=Columns(0, 1, 2)),
     # Columns and labels from a file's header and content, or from flags.
     Task("tsv", labels=None, header=USUAL_NAMES),
     Task(
         "cola",
         labels=("0", "1"),
         header=_columns("sentence", None, "label"),
-        places=Columns(3, None, 1),
+        indices=Columns(3, None, 1),
         metrics=("matthews",),
     ),
     Task("sst-2", labels=("0", "1"), header=_columns("sentence", None, "label")),
@@ -166,7 +166,7 @@ def with_columns(task, given):
         return dataclasses.replace(task, header=header)
     # A label without a number cannot be found there: such a file holds texts alone.
     label = None if isinstance(header.label, tuple) else header.label
-    return dataclasses.replace(task, header=header, places=header._replace(label=label))
+    return dataclasses.replace(task, header=header, indices=header._replace(label=label))
 
 
 def of_one_text(task):

@@ -25,7 +25,7 @@ class UnknownWords(object):
         """Counts those of a part.
 
         Args:
-          encoded: input_pipeline.EncodedExamples.
+          encoded: encoding.EncodedExamples.
           find_examples: function without arguments that returns the same as a list of Examples;
             it is called where there are many.
         """

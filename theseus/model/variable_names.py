@@ -138,5 +138,5 @@ def deeper_successor_layer(variable_names, source_names):
     """
     if not holds_successor(variable_names):
         return None
-    held = set(variable_names)
-    return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in held), None)
+    known = set(variable_names)
+    return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in known), None)

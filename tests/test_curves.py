@@ -8,7 +8,7 @@ import time
 import pytest
 import tensorflow.compat.v1 as tf
 
-from theseus.training import summaries
+from theseus.training import curves
 
 
 def event_files(path):
@@ -27,7 +27,7 @@ def raw_scalars(path):
 
 def write(path, steps, begin=0, evaluated=(), evaluations=()):
     """Writes a loss of step / 2 at each step, and an accuracy at each of `evaluations`."""
-    with summaries.EventWriter(str(path), begin, evaluated) as writer:
+    with curves.EventWriter(str(path), begin, evaluated) as writer:
         for step in steps:
             writer.add(step, {"loss": step / 2})
             if step in evaluations:
@@ -39,7 +39,7 @@ def losses(*steps):
 
 
 def test_each_step_can_be_read_at_once_and_by_readers_of_tensorflow(tmp_path):
-    with summaries.EventWriter(str(tmp_path), 0, []) as writer:
+    with curves.EventWriter(str(tmp_path), 0, []) as writer:
         for step in (1, 2):
             writer.add(step, {"loss": step / 2, "rate": 0.25})
             assert raw_scalars(tmp_path)["loss"] == losses(1, 2)[:step]
@@ -48,7 +48,7 @@ def test_each_step_can_be_read_at_once_and_by_readers_of_tensorflow(tmp_path):
     assert header.file_version == "brain.Event:2"
     assert [value.tag for value in first.summary.value] == ["loss", "rate"]
     assert time.time() - 60 < first.wall_time <= time.time()
-    assert summaries.read_scalars(str(tmp_path)) == raw_scalars(tmp_path)
+    assert curves.read_scalars(str(tmp_path)) == raw_scalars(tmp_path)
 
 
 def test_a_resumed_run_drops_the_steps_that_it_takes_again(tmp_path):
@@ -68,7 +68,7 @@ def test_an_evaluation_that_the_state_does_not_know_is_dropped(tmp_path):
 
 
 def test_each_run_gives_the_file_a_later_name_even_if_the_clock_stands(tmp_path, monkeypatch):
-    monkeypatch.setattr(summaries.time, "time", lambda: 1.7e9)
+    monkeypatch.setattr(curves.time, "time", lambda: 1.7e9)
     for number in range(3):
         write(tmp_path, [number + 1], begin=number)
         assert event_files(tmp_path) == ["events.out.tfevents.170000000%d" % number]
@@ -85,7 +85,7 @@ def test_a_record_cut_off_anywhere_is_the_end_and_no_error(tmp_path):
     assert len(content) > two_steps + 16
     for size in range(two_steps, len(content)):
         (tmp_path / name).write_bytes(content[:size])
-        assert summaries.read_scalars(str(tmp_path)) == {"loss": losses(1, 2)}
+        assert curves.read_scalars(str(tmp_path)) == {"loss": losses(1, 2)}
     write(tmp_path, [3], begin=2)
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3)}
 
@@ -107,12 +107,12 @@ def test_a_cut_while_the_file_is_replaced_loses_and_doubles_nothing(tmp_path, mo
     write(tmp_path, [1, 2, 3])
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         if place == "write":
-            patch.setattr(summaries.EventWriter, "_write", crash)
+            patch.setattr(curves.EventWriter, "_write", crash)
         else:
-            patch.setattr(summaries.os, place, crash)
+            patch.setattr(curves.os, place, crash)
         write(tmp_path, [3], begin=2)
     kept = losses(1, 2) if place == "remove" else losses(1, 2, 3)
-    assert summaries.read_scalars(str(tmp_path)) == {"loss": kept}
+    assert curves.read_scalars(str(tmp_path)) == {"loss": kept}
     write(tmp_path, [3, 4], begin=2)
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4)}
     assert len(os.listdir(str(tmp_path))) == 1
@@ -124,7 +124,7 @@ def test_event_files_of_other_programs_stay(tmp_path):
     write(tmp_path, [1])
     write(tmp_path, [2], begin=1)
     assert other.read_bytes() == b"other"
-    assert summaries.read_scalars(str(tmp_path)) == {"loss": losses(1, 2)}
+    assert curves.read_scalars(str(tmp_path)) == {"loss": losses(1, 2)}
 
 
 @contextlib.contextmanager
@@ -140,8 +140,8 @@ def largest_file(size):
 
 def test_an_error_of_writing_warns_in_one_line_and_raises_nothing(tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(summaries.logging, "warning", lambda form, *v: warnings.append(form % v))
-    with summaries.EventWriter(str(tmp_path), 0, []) as writer:
+    monkeypatch.setattr(curves.logging, "warning", lambda form, *v: warnings.append(form % v))
+    with curves.EventWriter(str(tmp_path), 0, []) as writer:
         writer.add(1, {"loss": 0.5})
         with largest_file(os.path.getsize(writer._path) + 10):
             for step in (2, 3):
@@ -150,14 +150,14 @@ def test_an_error_of_writing_warns_in_one_line_and_raises_nothing(tmp_path, monk
     path = str(tmp_path / event_files(tmp_path)[0])
     assert line.startswith(path + ": no more curves are written, the training goes on: ")
     assert "\n" not in line and "File too large" in line
-    assert summaries.read_scalars(str(tmp_path)) == {"loss": losses(1)}
+    assert curves.read_scalars(str(tmp_path)) == {"loss": losses(1)}
     write(tmp_path, [2], begin=1)
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2)}
 
 
 def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(summaries.logging, "warning", lambda form, *v: warnings.append(form % v))
+    monkeypatch.setattr(curves.logging, "warning", lambda form, *v: warnings.append(form % v))
     write(tmp_path, range(1, 6))
     with largest_file(100):
         write(tmp_path, [4], begin=3)
@@ -167,7 +167,7 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, mo
 
 def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(summaries.logging, "warning", lambda form, *v: warnings.append(form % v))
+    monkeypatch.setattr(curves.logging, "warning", lambda form, *v: warnings.append(form % v))
     write(tmp_path / "missing", [1, 2])
     (line,) = warnings
     assert "missing/events.tmp: no more curves are written" in line and "\n" not in line
@@ -175,8 +175,8 @@ def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
 
 def test_what_was_written_is_on_disk_before_a_checkpoint_names_its_step(tmp_path, monkeypatch):
     synced = []
-    with summaries.EventWriter(str(tmp_path), 0, []) as writer:
-        monkeypatch.setattr(summaries, "sync", synced.extend)
+    with curves.EventWriter(str(tmp_path), 0, []) as writer:
+        monkeypatch.setattr(curves, "sync", synced.extend)
         writer.add(1, {"loss": 0.5})
         assert not synced
         writer.sync()
@@ -193,11 +193,11 @@ def test_the_new_file_is_on_disk_and_named_before_the_old_one_goes(tmp_path, mon
         assert os.path.basename(path) == old
         names = event_files(tmp_path)
         assert len(names) == 2 and seen[-1] == str(tmp_path)
-        assert summaries.read_scalars(str(tmp_path)) == {"loss": losses(1)}
+        assert curves.read_scalars(str(tmp_path)) == {"loss": losses(1)}
         remove(path)
 
-    monkeypatch.setattr(summaries, "sync", seen.extend)
-    monkeypatch.setattr(summaries.os, "remove", watched)
+    monkeypatch.setattr(curves, "sync", seen.extend)
+    monkeypatch.setattr(curves.os, "remove", watched)
     write(tmp_path, [], begin=1)
     assert os.path.basename(seen[0]) == "events.tmp"
     assert event_files(tmp_path) != [old]

@@ -33,9 +33,10 @@ from conftest import (
 )
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
-from theseus.export import export_successor, hugging_face_tokenizer
+from theseus.export import exporter, formats, hugging_face_tokenizer
 from theseus.inference import metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import encoding, reading, tasks
+from theseus.runs.state import Checkpoint
 from theseus.session import new_session
 from theseus.stage import of_name
 
@@ -45,8 +46,8 @@ STAGE_FLAGS = {"predecessor": "--finetune_pre", "replacing": "", "successor": "-
 
 @pytest.fixture(autouse=True)
 def few_timed_batches(monkeypatch):
-    monkeypatch.setattr(export_successor, "_TIMED_RUNS", 1)
-    monkeypatch.setattr(export_successor, "_TIMED_BATCHES", 1)
+    monkeypatch.setattr(exporter, "_TIMED_RUNS", 1)
+    monkeypatch.setattr(exporter, "_TIMED_BATCHES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,9 @@ def expected(folder, data):
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(data / "dev.txt"), task)[:20]
     with trained_model.load(folder) as (session, graph, tokenizer):
-        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
-        arrays = encoded.batch(input_pipeline.PlannedBatch(rows, int(encoded.lengths.max())))
+        arrays = encoded.batch(rows)
         feed = modeling_theseus.feed_features(graph.features, arrays)
         return arrays, session.run(graph.logits, feed)
 
@@ -444,8 +445,8 @@ def test_complete_exports_are_said_where_a_later_one_fails(
     def fail(plain, path):
         raise OSError("no space left")
 
-    failing = export_successor.FORMATS["saved_model"]._replace(write=fail)
-    monkeypatch.setitem(export_successor.FORMATS, "saved_model", failing)
+    failing = formats.FORMATS["saved_model"]._replace(write=fail)
+    monkeypatch.setitem(formats.FORMATS, "saved_model", failing)
     line = export_line(stages("predecessor"), random_data, "bert,saved_model")
     found = refused(line, random_data, monkeypatch)
     assert "saved_model: cannot be written: no space left" in found
@@ -482,14 +483,14 @@ def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tm
     line = export_line(stages(), random_data, "bert", "--export_dir=target")
     command(line, tmp_path, monkeypatch)
     before = contents(tmp_path)
-    write_right = export_successor.FORMATS["bert"].write
+    write_right = formats.FORMATS["bert"].write
 
     def write_wrong(plain, path):
         bias = plain.weights["output_bias"] + np.float32([0, 2e-4])
         write_right(plain._replace(weights=dict(plain.weights, output_bias=bias)), path)
 
-    wrong = export_successor.FORMATS["bert"]._replace(write=write_wrong)
-    monkeypatch.setitem(export_successor.FORMATS, "bert", wrong)
+    wrong = formats.FORMATS["bert"]._replace(write=write_wrong)
+    monkeypatch.setitem(formats.FORMATS, "bert", wrong)
     message = "target: its logits differ from the graph's by up to 0.0002, more than 0.0001; it is"
     assert message in refused(line, tmp_path, monkeypatch)
     assert contents(tmp_path) == before
@@ -497,13 +498,13 @@ def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tm
 
 def read_wrong(monkeypatch, name, change):
     """Makes a format's reader give other logits than the model: change(logits)."""
-    form = export_successor.FORMATS[name]
+    form = formats.FORMATS[name]
 
     def read(path, session):
         run = form.read(path, session)
         return lambda arrays: change(run(arrays))
 
-    monkeypatch.setitem(export_successor.FORMATS, name, form._replace(read=read))
+    monkeypatch.setitem(formats.FORMATS, name, form._replace(read=read))
 
 
 @needs_tensorflow_2
@@ -551,16 +552,16 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(export_successor.tf, "__version__", "2.21.0")
+    monkeypatch.setattr(formats.tf, "__version__", "2.21.0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    export_successor.refuse_missing_packages(["bert", "saved_model"])
+    formats.refuse_missing_packages(["bert", "saved_model"])
     with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx; pip ins"):
-        export_successor.refuse_missing_packages(["bert", "onnx"])
+        formats.refuse_missing_packages(["bert", "onnx"])
 
 
 def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
     line = export_line(stages(), random_data, "bert")
-    monkeypatch.setattr(export_successor.tf, "__version__", "1.15.5")
+    monkeypatch.setattr(formats.tf, "__version__", "1.15.5")
     assert "--do_export: needs TensorFlow 2.21, this is 1.15.5" in refused(
         line, random_data, monkeypatch
     )
@@ -590,17 +591,17 @@ def described_as(labels, **definition):
     task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["tsv"]), labels=labels)
     held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **definition)
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
-    return export_successor.PlainClassifier(config, {}, task, None, held, {"global_step": 7})
+    return formats.PlainClassifier(config, {}, task, None, held, Checkpoint("best/model.ckpt-7", 7))
 
 
 def test_labels_keep_the_order_of_their_ids():
     plain = described_as(("neutral", "bad", "good"))
-    config = export_successor._hugging_face_config(plain)
+    config = formats._hugging_face_config(plain)
     assert config["id2label"] == {"0": "neutral", "1": "bad", "2": "good"}
     assert config["label2id"] == {"neutral": 0, "bad": 1, "good": 2}
-    row = export_successor.Row("a", 0.5, 0.75, 0.25, 1.0, [])
-    exporter = types.SimpleNamespace(_plain=plain)
-    described = export_successor.Exporter._describe(exporter, "bert", row)
+    row = exporter.Row("a", 0.5, 0.75, 0.25, 1.0, [])
+    holder = types.SimpleNamespace(_plain=plain)
+    described = exporter.Exporter._describe(holder, "bert", row)
     assert described["labels"] == ["neutral", "bad", "good"]
     assert (described["task_name"], described["num_texts"]) == ("tsv", 1)
     assert (described["max_seq_length"], described["do_lower_case"]) == (48, False)
@@ -623,7 +624,7 @@ def bert_vocab(tmp_path):
 
 
 def test_an_export_is_known_by_its_format_and_the_whole_definition_of_its_run():
-    identity = export_successor._identity
+    identity = exporter._identity
     held = {"seed": 1, "stage": "successor"}
     assert identity("bert", held) == identity("bert", dict(reversed(list(held.items()))))
     assert identity("bert", held) != identity("onnx", held)
@@ -640,29 +641,30 @@ def with_last(stages):
         for name in best:
             tf.get_variable(name, initializer=best[name] + np.float32(1))
         session.run(tf.global_variables_initializer())
-        path = folder.file(entry["checkpoint"])
+        path = folder.file(entry.checkpoint)
         tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
-        folder.commit(dict(folder.state(), last=entry))
+        folder.commit(dataclasses.replace(folder.state(), last=entry))
     return folder
 
 
 def test_the_best_checkpoint_is_exported_under_plain_names(with_last):
-    plain = export_successor.read_plain_classifier(with_last)
+    with trained_model.load(with_last) as trained:
+        plain = formats.plain_classifier(with_last, trained)
     best = CheckpointWeights(with_last.best_checkpoint())
     assert len(plain.weights) == len(best) and plain.config.num_hidden_layers == 2
     for name in best:
         there = name.replace("/suc_layer_", "/layer_")
         np.testing.assert_array_equal(plain.weights[there], best[name], err_msg=name)
-    assert plain.best["global_step"] == 7
+    assert plain.best.global_step == 7
 
 
 def test_pairs_from_all_of_dev_are_compared_and_timed():
     count = 200
-    data = input_pipeline.EncodedExamples(
+    data = encoding.EncodedExamples(
         np.repeat(np.arange(count), 3), [3] * count, [2] * count, [0] * count
     )
-    exporter = types.SimpleNamespace(_dev_data=data)
-    batches = export_successor.Exporter._batches(exporter, 10)
+    holder = types.SimpleNamespace(_dev_data=data)
+    batches = exporter.Exporter._batches(holder, 10)
     rows = np.concatenate([arrays["input_ids"][:, 0] for arrays in batches])
     assert len(set(rows)) == 64 and [len(arrays["input_ids"]) for arrays in batches] == [10] * 6 + [
         4

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling_theseus
-from theseus.checkpoints import hugging_face_weights, pretrained
+from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.inference import evaluation
@@ -45,12 +45,12 @@ def read_description(path):
     path = os.path.join(path, DESCRIPTION)
     try:
         with io.open(path, encoding="utf-8") as reader:
-            held = json.load(reader)
+            recorded = json.load(reader)
     except (OSError, ValueError) as error:
         raise UserError("%s: cannot be read: %s" % (path, first_line(error)))
-    if not isinstance(held, dict):
+    if not isinstance(recorded, dict):
         raise UserError("%s: is damaged: holds no JSON object" % path)
-    return held
+    return recorded
 
 
 def load(path, session):
@@ -59,10 +59,10 @@ def load(path, session):
     Raises:
       UserError: a file is missing or damaged, or a package is not installed.
     """
-    held = read_description(path)
+    recorded = read_description(path)
     try:
-        task, read = tasks.recorded(held), READERS[held["format"]]
-        max_seq_length, do_lower_case = int(held["max_seq_length"]), held["do_lower_case"]
+        task, read = tasks.recorded(recorded), READERS[recorded["format"]]
+        max_seq_length, do_lower_case = int(recorded["max_seq_length"]), recorded["do_lower_case"]
     except (KeyError, TypeError, ValueError) as error:
         place = os.path.join(path, DESCRIPTION)
         raise UserError("%s: is damaged, or of another version: %r" % (place, error))
@@ -111,9 +111,7 @@ def _read_saved_model(path, session):
 
 def _read_onnx(path, _):
     path = os.path.join(path, "model.onnx")
-    onnxruntime = hugging_face_weights.import_optional(
-        "onnxruntime", path, "pip install onnxruntime"
-    )
+    onnxruntime = hugging_face.import_optional("onnxruntime", path, "pip install onnxruntime")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.

@@ -11,9 +11,9 @@ import pytest
 from conftest import EXPORTS, write_pairs
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.export import exported
+from theseus.export import read_back
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import encoding, reading, tasks
 from theseus.session import new_session
 
 ARRAYS = {
@@ -25,7 +25,7 @@ ARRAYS = {
 
 def load(path):
     with new_session() as session:
-        return exported.load(str(path), session)
+        return read_back.load(str(path), session)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -33,7 +33,7 @@ def test_a_model_gives_the_stages_logits(export, name):
     with trained_model.load(export.stage) as (session, graph, _):
         expected = evaluation.runner(session, graph)(ARRAYS)
     with new_session() as session:
-        read = exported.load(export(name), session)
+        read = read_back.load(export(name), session)
         found = read.run(ARRAYS)
     assert (read.task.name, read.max_seq_length, read.do_lower_case) == ("lcqmc_pair", 32, True)
     np.testing.assert_allclose(found, expected, atol=0.2 if name == "onnx_int8" else 2e-5)
@@ -59,8 +59,7 @@ def in_batches(run, encoded, order, size):
     logits = {}
     for first in range(0, len(order), size):
         rows = order[first : first + size]
-        length = int(encoded.lengths[rows].max())
-        found = run(encoded.batch(input_pipeline.PlannedBatch(rows, length)))
+        found = run(encoded.batch(rows))
         logits.update(zip(rows, found))
     return metrics.probabilities(np.array([logits[row] for row in range(len(order))]))
 
@@ -71,9 +70,9 @@ def test_an_answer_does_not_depend_on_its_batch(export, tmp_path, name):
     write_pairs(tmp_path / "pairs.txt", 192, seed=5)
     examples = reading.read_examples(str(tmp_path / "pairs.txt"), task)
     with new_session() as session:
-        read = exported.load(export(name), session)
+        read = read_back.load(export(name), session)
         tokenizer = pretrained.read_tokenizer(read.vocab_file, read.do_lower_case)
-        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
         alone = in_batches(read.run, encoded, rows, 1)
         for order in (rows, np.random.RandomState(0).permutation(rows)):
@@ -131,7 +130,7 @@ def test_what_is_missing_or_damaged_is_one_line(copied, name, file, content, mes
 def test_a_description_that_does_not_fit_is_refused(copied, change, message):
     path = copied("bert")
     place = os.path.join(path, "export.json")
-    held = exported.read_description(path)
+    held = read_back.read_description(path)
     with open(place, "w") as writer:
         json.dump(dict(held, **change), writer)
     with pytest.raises(UserError, match=message):

@@ -20,7 +20,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from theseus.errors import first_line
-from theseus.runs.stage_folder import sync
+from theseus.runs.files import sync
 
 EVALUATION = "dev/"
 """What the names of an evaluation's scalars begin with."""

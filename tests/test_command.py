@@ -1,6 +1,7 @@
-"""What defines a run and a cache, what a stage's flags become, and which model a verb uses."""
+"""What defines a run and a cache, what the flags become, and which model an action uses."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -23,14 +24,19 @@ from conftest import (
     write_weights,
 )
 from theseus.checkpoints import pretrained, weights
-from theseus.commands import stages, starting_point
+from theseus.commands import command as command_lib
+from theseus.commands import evaluate, predict, starting_point, train
+from theseus.commands.context import Context
+from theseus.commands.definition import run_definition
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import input_pipeline, reading, tasks
+from theseus.inputs import encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
+from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
-from theseus.training import training
+from theseus.training.settings import Reporting, Settings
 
+EVALUATION = metrics.compute(tasks.TASKS["lcqmc_pair"], np.eye(2), np.array([0, 1]))
 HEADER = "sentence1\tsentence2\tscore\n"
 
 
@@ -69,23 +75,23 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def make_command(root, monkeypatch):
-    """A function from a command line to the stages.Command that it would run, in `root`."""
+    """A function from a command line to the Context of its command, in `root`."""
 
     def make(line):
         made = []
         with monkeypatch.context() as patch:
-            patch.setattr(stages.Command, "run", lambda self: made.append(self))
+            patch.setattr(command_lib, "run", made.append)
             command(line, root, patch)
         monkeypatch.chdir(str(root))
-        return made[0]
+        return Context(made[0])
 
     return make
 
 
 def define(made):
-    """Returns a Command's definition of its run."""
-    start = starting_point.find_start(made.options, made.stage, made.task)
-    return made._run_definition(made._settings(), start)
+    """Returns what defines the run of a Context."""
+    start = starting_point.find_start(made.options, made.task)
+    return run_definition(made, train.make_settings(made.options), start)
 
 
 BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
@@ -138,6 +144,7 @@ OTHERS = {
     "eval_files": "data/test.tsv --do_eval",
     "predict_file": "data/test.tsv --do_predict",
     "cache_dir": "a",
+    "version": "false",
     "do_train": "true",
     "do_eval": "true",
     "do_predict": "true",
@@ -212,13 +219,14 @@ def test_the_flags_reach_the_training(make_command):
     line += "--early_stopping_patience=4 --gradient_accumulation_steps=2 --eval_batch_size=6 "
     line += "--log_steps=7 --save_checkpoints_steps=8 --save_checkpoints_secs=9"
     made = make_command(line)
-    assert made._settings() == training.Settings(
-        REPLACING, "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 32, 0.75, None, None, 11, 4, 2
+    assert train.make_settings(made.options) == Settings(
+        REPLACING, "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 0.75, None, None, 11, 4, 2
     )
-    assert made._reporting() == training.Reporting(6, 7, 8, 9.0)
-    settings = make_command(BASE + LINEAR + "--replace_until=0.5")._settings()
+    assert define(made)["padded_length"] == 32
+    assert train.make_reporting(made.options) == Reporting(6, 7, 8, 9.0)
+    settings = train.make_settings(make_command(BASE + LINEAR + "--replace_until=0.5").options)
     assert (settings.replace_rate_prob, settings.replace_until) == (0.3, 0.5)
-    settings = make_command(BASE + LINEAR + "--replace_linear_k=0.5")._settings()
+    settings = train.make_settings(make_command(BASE + LINEAR + "--replace_linear_k=0.5").options)
     assert (settings.replace_rate_prob, settings.replace_linear_k) == (0.3, 0.5)
 
 
@@ -232,11 +240,11 @@ def test_the_flags_reach_the_training(make_command):
 )
 def test_each_stage_has_its_scope_and_its_folder(make_command, flag, stage, scope, folder):
     made = make_command(BASE + flag)
-    settings = made._settings()
+    settings = train.make_settings(made.options)
     assert (settings.stage, settings.train_scope) == (stage, scope)
-    assert (settings.precision, settings.padded_length) == ("float32", None)
+    assert settings.precision == "float32" and not made.options.data.pad_to_max_length
     assert settings.gradient_accumulation_steps is None
-    assert (made.folder.path, made.folder.flag) == (folder, "stage_%s_outputdir" % folder[-1])
+    assert made.folder.path == folder
 
 
 # --- The cache ---
@@ -247,17 +255,17 @@ def cache_path(make_command, monkeypatch):
     """A function from a command line to the file that keeps its encoded training data."""
 
     def get(line):
-        paths, nothing = [], input_pipeline.EncodedExamples([], [], [], [])
+        paths, nothing = [], encoding.EncodedExamples([], [], [], [])
 
         def through_cache(path, _):
             paths.append(path)
             return nothing
 
-        monkeypatch.setattr(input_pipeline, "through_cache", through_cache)
+        monkeypatch.setattr(encoding, "through_cache", through_cache)
         made = make_command(BASE + line)
-        start = starting_point.find_start(made.options, made.stage, made.task)
+        start = starting_point.find_start(made.options, made.task)
         tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
-        made._train_data(tokenizer, define(made))
+        made.data.encode_train(tokenizer, define(made))
         return paths[0]
 
     return get
@@ -293,14 +301,14 @@ def test_runs_that_encode_the_same_share_a_cache(cache_path):
 
 
 def test_without_a_cache_the_sample_is_encoded(make_command, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "through_cache", None)
+    monkeypatch.setattr(encoding, "through_cache", None)
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
-    start = starting_point.find_start(made.options, made.stage, made.task)
+    start = starting_point.find_start(made.options, made.task)
     tokenizer = pretrained.make_tokenizer(start.model, True)
-    assert len(made._train_data(tokenizer, None)) == 7
+    assert len(made.data.encode_train(tokenizer, None)) == 7
 
 
-# --- The verbs ---
+# --- The actions ---
 
 USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
 
@@ -308,30 +316,29 @@ USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
 @pytest.fixture(scope="module")
 def with_last(root):
     """out_2 with a last checkpoint too, of other weights than its best."""
-    folder = StageFolder(str(root / "out_2"), "stage_2_outputdir")
+    folder = StageFolder(str(root / "out_2"))
     best = weights.CheckpointWeights(folder.best_checkpoint())
     with folder.locked(), new_session() as session:
         entry = folder.new_checkpoint("last", 9)
         for name in best:
             tf.get_variable(name, initializer=best[name] * np.float32(1.5))
         session.run(tf.global_variables_initializer())
-        path = folder.file(entry["checkpoint"])
+        path = folder.file(entry.checkpoint)
         tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
         evaluations = [{"accuracy": 0.75, "global_step": 7}, {"accuracy": 0.5, "global_step": 9}]
-        folder.commit(dict(folder.state(), last=entry, evaluations=evaluations))
+        folder.commit(dataclasses.replace(folder.state(), last=entry, evaluations=evaluations))
     return folder
 
 
 def logits_of(prefix, root):
-    """Returns the logits over dev of a successor's checkpoint, computed beside the verbs."""
-    folder = StageFolder(str(root / "out_2"), "stage_2_outputdir")
+    """Returns the logits over dev of a successor's checkpoint, computed beside the actions."""
+    folder = StageFolder(str(root / "out_2"))
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(root / "data" / "dev.tsv"), task)
     with trained_model.load(folder) as (session, graph, tokenizer):
         variables = tf.trainable_variables()
-        held = weights.CheckpointWeights(prefix)
-        weights.load(session, variables, held, {v.op.name: v.op.name for v in variables})
-        encoded = input_pipeline.encode_examples(examples, task, tokenizer, 32)
+        weights.load(session, variables, weights.CheckpointWeights(prefix))
+        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         run = evaluation.runner(session, graph)
         return evaluation.compute_logits(run, encoded, 64), encoded.labels
 
@@ -339,14 +346,14 @@ def logits_of(prefix, root):
 def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, monkeypatch, capsys):
     best, labels = logits_of(with_last.best_checkpoint(), root)
     last, _ = logits_of(with_last.checkpoint("last"), root)
-    chances = metrics.probabilities(best)[:, 1]
-    assert np.abs(chances - metrics.probabilities(last)[:, 1]).max() > 1e-3
+    probabilities = metrics.probabilities(best)[:, 1]
+    assert np.abs(probabilities - metrics.probabilities(last)[:, 1]).max() > 1e-3
     seen = []
     compute_logits = evaluation.compute_logits
     monkeypatch.setattr(
         evaluation,
         "compute_logits",
-        lambda *given: seen.append(given[2:4]) or compute_logits(*given),
+        lambda *given: seen.append((given[2], given[1].padded_length)) or compute_logits(*given),
     )
     line = "--do_eval --do_predict --predict_file=data/dev.tsv --eval_files=data/test.tsv "
     line += "--threshold=0 --pad_to_max_length --eval_batch_size=4 --predict_batch_size=5 "
@@ -366,7 +373,7 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
         rows = list(csv.DictReader(reader, delimiter="\t"))
     assert [row["predicted_label"] for row in rows] == ["1"] * 6
     found = [float(row["probability_1"]) for row in rows]
-    np.testing.assert_allclose(found, chances, rtol=1e-4)
+    np.testing.assert_allclose(found, probabilities, rtol=1e-4)
 
     timing = read_json(root, "out_2", "timing.json")
     assert timing["eval_examples_per_second"] * timing["eval_seconds"] == pytest.approx(6 + 5)
@@ -376,12 +383,13 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command, split):
     made = make_command("--do_eval --eval_split=%s " % split + USED)
-    (found,) = made._find_eval_sets()
+    (found,) = evaluate.prepare(made)
     assert (found.name, found.path) == (split, "data/%s.tsv" % split)
-    assert found.num_examples == {"dev": 6, "test": 5}[split]
+    assert len(found.examples) == {"dev": 6, "test": 5}[split]
     values = metrics.compute(made.task, np.eye(2), np.array([0, 1]))
     values["best_threshold"] = metrics.best_threshold(np.eye(2), np.array([0, 1]))
-    said = "\n".join(made._describe_results([(split, values)]))
+    is_dev = made.options.inference.eval_split == "dev"
+    said = "\n".join(evaluate.describe_results(made.task, [(split, values)], is_dev))
     assert ("--threshold=" in said) == (split == "dev")
 
 
@@ -401,7 +409,7 @@ def test_the_first_of_several_test_files_is_predicted(root, make_command):
     for name in ("test_matched", "test_mismatched"):
         text = "sentence1\tsentence2\n手机\t电脑\n"
         (root / "two" / (name + ".tsv")).write_text(text, encoding="utf-8")
-    assert make_command(line)._find_predict_set().path == "two/test_matched.tsv"
+    assert predict.prepare(make_command(line)).path == "two/test_matched.tsv"
 
 
 def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):
@@ -414,19 +422,19 @@ def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):
         "--do_export --export_format=bert": True,
     }
     for line, expected in writes.items():
-        assert make_command(line + " --data_dir=data")._writes() == expected, line
+        assert command_lib.writes(make_command(line + " --data_dir=data").options) == expected, line
 
 
-def test_speed_is_of_the_steps_that_were_taken(make_command, root):
-    made = make_command(BASE + "--num_train_epochs=9 --train_batch_size=5 --finetune_suc")
-    made.folder = StageFolder(str(root / "timed"), "stage_2_outputdir")
-    with made.folder.locked():
-        made.folder.claim({}, {})
-        last = {"checkpoint": "last/model.ckpt-6", "global_step": 6}
-        made.folder.write_json(
-            "state.json", dict(made.folder.state(), last=last, train_seconds=4.0)
-        )
-        # 13 examples in 3 steps an epoch: 2 epochs in 4 seconds.
-        made._write_training_time(13, 3)
+def test_speed_is_of_the_steps_that_were_taken(root, monkeypatch):
+    """A run of 9 epochs that stopped early, after 2: 13 examples in 3 steps an epoch."""
+    line = BASE + "--data_dir=data_other_train --num_train_epochs=9 --train_batch_size=5 "
+    line += "--stage_1_outputdir=timed"
+    made = []
+    monkeypatch.setattr(train, "_train", lambda context, *_: made.append(context))
+    state = State(last=Checkpoint("last/model.ckpt-6", 6), train_seconds=4.0)
+    state.best, state.evaluations = state.last, [dict(EVALUATION, global_step=6)]
+    monkeypatch.setattr(StageFolder, "state", lambda self: state)
+    command(line, root, monkeypatch)
+    assert made[0].folder.path == "timed"
     timing = read_json(root, "timed", "timing.json")
     assert timing == {"train_seconds": 4.0, "train_examples_per_second": 6.5}

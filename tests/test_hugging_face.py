@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 from conftest import assert_close, hugging_face_arrays, hugging_face_names
-from theseus.checkpoints import hugging_face_weights, pretrained, weights
+from theseus.checkpoints import hugging_face, pretrained, weights
 from theseus.errors import UserError
 from theseus.model import variable_names
 from theseus.stage import equal_groups
@@ -79,8 +79,8 @@ def values(session):
 def test_every_name_of_a_classifier_goes_both_ways():
     for theirs, ours in hugging_face_names(12):
         is_transposed = ours.endswith("/kernel")
-        assert hugging_face_weights.to_hugging_face(ours) == (theirs, is_transposed)
-        assert hugging_face_weights.from_hugging_face(theirs) == (ours, is_transposed)
+        assert hugging_face.to_hugging_face(ours) == (theirs, is_transposed)
+        assert hugging_face.from_hugging_face(theirs) == (ours, is_transposed)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_name_of_a_classifier_goes_both_ways():
     ],
 )
 def test_old_names_bare_models_and_heads_are_known(theirs, ours):
-    assert hugging_face_weights.from_hugging_face(theirs)[0] == ours
+    assert hugging_face.from_hugging_face(theirs)[0] == ours
 
 
 # --- Values ---
@@ -288,7 +288,7 @@ def test_a_square_kernel_is_transposed_and_a_table_is_not(tmp_path):
         "bert.embeddings.token_type_ids": np.zeros([1, 3], np.float32),
     }
     safetensors_numpy.save_file(theirs, str(tmp_path / "model.safetensors"))
-    found = hugging_face_weights.HuggingFaceWeights(str(tmp_path / "model.safetensors"))
+    found = hugging_face.HuggingFaceWeights(str(tmp_path / "model.safetensors"))
     kernel = "bert/encoder/layer_11/attention/self/query/kernel"
     assert list(found) == [
         "bert/embeddings/word_embeddings",
@@ -307,18 +307,16 @@ def test_a_square_kernel_is_transposed_and_a_table_is_not(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    "there", [hugging_face_weights.SAFETENSORS_FILES, hugging_face_weights.TORCH_FILES]
-)
+@pytest.mark.parametrize("there", [hugging_face.SAFETENSORS_FILES, hugging_face.TORCH_FILES])
 def test_a_file_comes_before_its_index_and_safetensors_before_torch(tmp_path, there):
-    names = hugging_face_weights.SAFETENSORS_FILES + hugging_face_weights.TORCH_FILES
+    names = hugging_face.SAFETENSORS_FILES + hugging_face.TORCH_FILES
     for name in reversed(names[names.index(there[0]) :]):
         (tmp_path / name).write_text("")
-        assert hugging_face_weights.find_weights(str(tmp_path)) == str(tmp_path / name)
+        assert hugging_face.find_weights(str(tmp_path)) == str(tmp_path / name)
 
 
 def test_the_files_of_shards_are_each_once_in_a_fixed_order(tmp_path):
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"a": "2", "b": "1", "c": "2", "d": "1"}}))
-    found = hugging_face_weights.weight_files(str(path))
+    found = hugging_face.weight_files(str(path))
     assert found == [str(tmp_path / "1"), str(tmp_path / "2")]

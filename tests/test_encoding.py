@@ -1,0 +1,180 @@
+"""BERT's form of texts, their padded batches, and the cache."""
+
+import numpy as np
+import pytest
+
+from theseus.inputs import encoding, tasks
+from theseus.inputs.reading import Example
+
+TASK = tasks.TASKS["lcqmc_pair"]
+
+
+class CharacterTokenizer(object):
+    """One token a character; its id is its code point."""
+
+    def tokenize(self, text):
+        return list(text)
+
+    def convert_tokens_to_ids(self, tokens):
+        special = {"[CLS]": 1, "[SEP]": 2}
+        return [special.get(token) or ord(token) for token in tokens]
+
+
+def test_a_pair_in_berts_form():
+    tokens, length_a = encoding.encode_texts(list("ab"), list("c"), 10)
+    assert (tokens, length_a) == (["[CLS]", "a", "b", "[SEP]", "c", "[SEP]"], 4)
+
+
+def bert_truncate(tokens_a, tokens_b, max_length):
+    """google-research/bert's _truncate_seq_pair in its own words: pop from the longer one."""
+    tokens_a, tokens_b = list(tokens_a), list(tokens_b)
+    while len(tokens_a) + len(tokens_b) > max_length:
+        (tokens_a if len(tokens_a) > len(tokens_b) else tokens_b).pop()
+    return tokens_a, tokens_b
+
+
+@pytest.mark.parametrize(
+    "length_a, length_b", [(20, 3), (3, 20), (9, 9), (10, 9), (0, 30), (30, 0)]
+)
+def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
+    tokens_a, tokens_b = list("a" * length_a), list("b" * length_b)
+    found, first = encoding.encode_texts(tokens_a, tokens_b, 13)
+    kept_a, kept_b = bert_truncate(tokens_a, tokens_b, 10)
+    assert found == ["[CLS]"] + kept_a + ["[SEP]"] + kept_b + ["[SEP]"]
+    assert first == len(kept_a) + 2
+
+
+def test_a_batch_is_padded_ids_mask_and_segments():
+    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
+    encoded = encoding.encode_examples(examples, TASK, CharacterTokenizer(), 20)
+    assert encoded.lengths.tolist() == [8, 5] and encoded.labels.tolist() == [1, -1]
+    encoded.padded_length = 9
+    arrays = encoded.batch(np.array([1, 0]))
+    assert arrays["input_ids"].tolist() == [
+        [1, ord("f"), 2, ord("g"), 2, 0, 0, 0, 0],
+        [1] + [ord(c) for c in "abc"] + [2] + [ord(c) for c in "de"] + [2, 0],
+    ]
+    assert arrays["input_mask"].tolist() == [[1] * 5 + [0] * 4, [1] * 8 + [0]]
+    assert arrays["segment_ids"].tolist() == [
+        [0, 0, 0, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 1, 0],
+    ]
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.int32)}
+
+
+def test_what_was_encoded_is_kept_and_found_again(tmp_path):
+    path = str(tmp_path / "cache" / "ab.npz")
+    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
+
+    def encode():
+        return encoding.encode_examples(examples, TASK, CharacterTokenizer(), 20)
+
+    def refuse():
+        raise AssertionError("encoded again")
+
+    first = encoding.through_cache(path, encode)
+    again = encoding.through_cache(path, refuse)
+    assert again.labels.tolist() == first.labels.tolist() == [1, -1]
+    for name, array in first.batch(np.array([1, 0])).items():
+        np.testing.assert_array_equal(again.batch(np.array([1, 0]))[name], array)
+    assert (tmp_path / "cache").exists() and len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_batch_is_as_long_as_its_longest_row_or_as_all_are_padded_to():
+    encoded = encoding.EncodedExamples(range(12), [3, 5, 4], [2, 3, 2], [0, 1, 0])
+    assert encoded.batch(np.array([0, 2]))["input_ids"].shape == (2, 4)
+    assert encoded.batch_length(np.array([1])) == 5
+    encoded.padded_length = 9
+    arrays = encoded.batch(np.array([0, 2]))
+    assert arrays["input_ids"].shape == (2, 9) and encoded.batch_length(np.array([1])) == 9
+    assert arrays["input_mask"].sum(axis=1).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
+def test_a_damaged_cache_is_made_anew(tmp_path, content):
+    path = tmp_path / "ab.npz"
+    path.write_bytes(content)
+    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
+    assert encoding.through_cache(str(path), lambda: encoded) is encoded
+    assert encoding.through_cache(str(path), None).ids.tolist() == [7, 8]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_text("")
+    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
+    path = str(tmp_path / "file" / "ab.npz")
+    assert encoding.through_cache(path, lambda: encoded) is encoded
+
+
+# --- What each line is there for ---
+
+
+@pytest.mark.parametrize(
+    "length_a, length_b, kept", [(9, 9, (6, 5)), (20, 6, (6, 5)), (3, 9, (3, 8))]
+)
+def test_of_two_texts_of_one_length_the_second_is_cut_first(length_a, length_b, kept):
+    found, first = encoding.encode_texts(list("a" * length_a), list("b" * length_b), 14)
+    assert (found.count("a"), found.count("b")) == kept and first == kept[0] + 2
+    tokens = bert_truncate("a" * length_a, "b" * length_b, 11)
+    assert kept == tuple(map(len, tokens))
+
+
+@pytest.mark.parametrize("length, kept", [(7, 7), (8, 8), (9, 8)])
+def test_a_single_text_is_one_segment_cut_at_its_end(length, kept):
+    examples = [Example("abcdefghi"[:length], None, "1")]
+    encoded = encoding.encode_examples(examples, TASK, CharacterTokenizer(), 10)
+    expected = [1] + [ord(c) for c in "abcdefghi"[:kept]] + [2]
+    assert encoded.ids.tolist() == expected
+    assert encoded.lengths.tolist() == encoded.lengths_a.tolist() == [kept + 2]
+    arrays = encoded.batch(np.array([0]))
+    assert not arrays["segment_ids"].any()
+
+
+def test_a_number_that_is_not_known_is_nan():
+    task = tasks.TASKS["sts-b"]
+    found = encoding.encode_labels([Example("a", "b", "2.5"), Example("a", "b", None)], task)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.float32([2.5, np.nan]))
+
+
+def test_labels_are_their_ids_in_the_task():
+    task = tasks.TASKS["mnli"]
+    examples = [Example("a", "b", label) for label in task.labels[::-1] + (None,)]
+    assert encoding.encode_labels(examples, task).tolist() == [2, 1, 0, -1]
+
+
+def test_a_cache_takes_its_name_when_it_is_whole(tmp_path, monkeypatch):
+    path = str(tmp_path / "ab.npz")
+    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
+    savez = np.savez
+
+    def watched(file, **arrays):
+        assert not (tmp_path / "ab.npz").exists()
+        savez(file, **arrays)
+        assert not (tmp_path / "ab.npz").exists()
+
+    monkeypatch.setattr(encoding.np, "savez", watched)
+    encoding.through_cache(path, lambda: encoded)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ab.npz"]
+
+
+@pytest.mark.parametrize("absent", ["ids", "labels"])
+def test_a_cache_of_another_form_is_made_anew(tmp_path, absent):
+    path = str(tmp_path / "ab.npz")
+    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
+    arrays = dict(ids=[1], lengths=[1], lengths_a=[1], labels=[0])
+    del arrays[absent]
+    np.savez(path, **arrays)
+    assert encoding.through_cache(path, lambda: encoded) is encoded
+    assert encoding.through_cache(path, None).ids.tolist() == [7, 8]
+
+
+def test_a_number_is_kept_as_it_was(tmp_path):
+    path = str(tmp_path / "ab.npz")
+    encoded = encoding.EncodedExamples([7, 8, 9], [2, 1], [1, 1], np.float32([0.1, np.nan]))
+    encoding.through_cache(path, lambda: encoded)
+    found = encoding.through_cache(path, None)
+    for name in ("ids", "lengths", "lengths_a", "labels"):
+        held, expected = getattr(found, name), getattr(encoded, name)
+        assert held.dtype == expected.dtype
+        np.testing.assert_array_equal(held, expected)

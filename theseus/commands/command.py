@@ -1,0 +1,45 @@
+"""A command: what may be missing is looked for first, then its actions are carried out."""
+
+import contextlib
+
+import tensorflow.compat.v1 as tf
+
+from theseus.commands import evaluate, export, predict, train
+from theseus.commands.context import Context
+from theseus.errors import UserError, first_line, naming
+from theseus.inputs import reading
+
+_ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
+"""Each has prepare(context), run(context, what prepare returned) and a MEMORY_REMEDY."""
+
+
+def run(options):
+    """Carries out the actions of an Options, in their order.
+
+    Raises:
+      UserError: a mistake of the user's, in one line.
+    """
+    with Context(options) as context, naming(context.stage.output_flag):
+        # Before a training that may take hours.
+        prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in options.actions]
+        if "train" not in options.actions:
+            context.folder.best_checkpoint()
+        with context.folder.locked() if writes(options) else contextlib.nullcontext():
+            for action, found in prepared:
+                with _in_memory(action.MEMORY_REMEDY):
+                    action.run(context, found)
+
+
+def writes(options):
+    """Returns whether a command writes to the folder: all but predicting from a pipe do."""
+    is_pipe = options.inference.predict_file == reading.STANDARD_INPUT
+    return not (is_pipe and options.actions == ("predict",))
+
+
+@contextlib.contextmanager
+def _in_memory(remedy):
+    """Makes a UserError, which says what to give, of an error for want of memory."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError("out of memory; give %s (%s)" % (remedy, first_line(error)))

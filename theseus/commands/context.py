@@ -1,0 +1,89 @@
+"""What the actions of one command share: its options, folder, task, data and trained model."""
+
+import contextlib
+import dataclasses
+
+from theseus.commands import starting_point
+from theseus.commands.data import Data
+from theseus.commands.definition import model_definition, refuse_contradiction
+from theseus.errors import naming
+from theseus.inference import trained_model
+from theseus.inputs import reading, tasks
+from theseus.runs.stage_folder import StageFolder
+
+
+class Context(object):
+    """One command on one stage; a context manager, at whose end its models are closed.
+
+    Attributes:
+      options: Options.
+      stage: a Stage.
+      folder: the StageFolder.
+      task: the tasks.Task; what it leaves open is the folder's, or the training data's.
+      data: Data.
+    """
+
+    def __init__(self, options):
+        """Finds the folder and the task."""
+        data = options.data
+        form = reading.FileForm(data.header, data.encoding, data.skip_bad_lines)
+        self.stage = options.stage
+        self.folder = StageFolder(options.output_dir)
+        with naming(self.stage.output_flag):
+            self.options = self._with_recorded_case(options)
+            self.task = self._find_task(form)
+        self.data = Data(data, options.model.max_seq_length, self.task, form)
+        self._models, self._open = {}, contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return self._open.__exit__(*exception)
+
+    def _with_recorded_case(self, options):
+        """Returns Options in which --do_lower_case, where it is not given, is the folder's."""
+        recorded = self.folder.definition()
+        if options.model.do_lower_case is not None or not recorded:
+            return options
+        case = recorded.get("do_lower_case")
+        return dataclasses.replace(
+            options, model=dataclasses.replace(options.model, do_lower_case=case)
+        )
+
+    def _find_task(self, form):
+        options = self.options.data
+        task = tasks.TASKS[options.task_name]
+        if not task.takes_columns:
+            return task
+        task = tasks.with_columns(task, self.columns())
+        if options.labels:
+            task = dataclasses.replace(task, labels=tuple(map(tasks.clean_label, options.labels)))
+        recorded = self.folder.definition()
+        if recorded and recorded["task_name"] == task.name:
+            return tasks.recorded(recorded, task)
+        train_file = reading.find_files(options.data_dir, task, "train")[0]
+        return reading.complete_task(task, train_file, form)
+
+    def columns(self):
+        """Returns the columns that the command names, tasks.Columns of str or None."""
+        options = self.options.data
+        return tasks.Columns(options.text_a_column, options.text_b_column, options.label_column)
+
+    def trained_model(self, precision=None):
+        """Returns the TrainedModel of the folder's best checkpoint, loaded once in a precision.
+
+        Args:
+          precision: str; None: as the command says, or else that of the training.
+
+        Raises:
+          UserError: the command contradicts it, or it is damaged.
+        """
+        recorded = self.folder.definition()
+        precision = precision or self.options.model.precision or recorded["precision"]
+        if precision not in self._models:
+            refuse_contradiction(self.folder, model_definition(self))
+            starting_point.read_trained_model(self.folder, self.options)
+            loading = trained_model.load(self.folder, precision)
+            self._models[precision] = self._open.enter_context(loading)
+        return self._models[precision]

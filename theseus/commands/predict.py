@@ -1,0 +1,68 @@
+"""--do_predict: the best checkpoint's predictions for a file, or for standard input."""
+
+import collections
+import io
+import sys
+import time
+
+from theseus.commands.data import warn_of_unknown
+from theseus.commands.evaluate import refuse_threshold
+from theseus.inference import evaluation
+from theseus.inputs import batches, reading
+from theseus.inputs.unknown_words import UnknownWords
+
+MEMORY_REMEDY = "a smaller --predict_batch_size"
+
+Input = collections.namedtuple("Input", "path num_examples")
+"""A file of examples, labelled or not, and how many it holds."""
+
+
+def prepare(context):
+    """Returns the Input, which was read to its end: it may be larger than the memory."""
+    refuse_threshold(context)
+    path = context.options.inference.predict_file or context.data.paths("test")[0]
+    return Input(path, sum(1 for _ in _examples(context, path)))
+
+
+def _examples(context, path):
+    data = context.data
+    return reading.iterate_examples(path, data.task, labels_required=False, form=data.form)
+
+
+def run(context, given):
+    """Writes the predictions in the order of the Input's lines.
+
+    Those of a file go to predictions.tsv, those of standard input to standard output.
+    """
+    folder, options = context.folder, context.options.inference
+    trained = context.trained_model()
+    start = time.perf_counter()
+    with _writer(folder, given) as writer:
+        pools = _classify(context, trained, given)
+        count = evaluation.write_predictions(writer, context.task, pools, options.threshold)
+    seconds = time.perf_counter() - start
+    if given.path != reading.STANDARD_INPUT:
+        speed = count / seconds
+        folder.update_json(
+            "timing.json", predict_seconds=seconds, predict_examples_per_second=speed
+        )
+        print("%d predictions in %s" % (count, folder.file("predictions.tsv")), flush=True)
+
+
+def _writer(folder, given):
+    if given.path == reading.STANDARD_INPUT:
+        return io.open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", closefd=False)
+    return folder.writing("predictions.tsv")
+
+
+def _classify(context, trained, given):
+    """Yields (Examples, logits) of one pool of an Input after another."""
+    batch_size = context.options.inference.predict_batch_size
+    run_model = evaluation.runner(trained.session, trained.graph)
+    unknown = UnknownWords(trained.tokenizer)
+    with evaluation.progress_bar("predict", given.num_examples) as bar:
+        for pool in batches.cut_into_pools(_examples(context, given.path), batch_size):
+            encoded = context.data.encode(pool, trained.tokenizer)
+            unknown.add(encoded, lambda examples=pool: examples)
+            yield pool, evaluation.compute_logits(run_model, encoded, batch_size, bar)
+    warn_of_unknown(unknown, given.path)

@@ -1,0 +1,137 @@
+"""--do_train: trains a stage from wherever its folder stands, and prints all evaluations."""
+
+from absl import logging
+
+import tokenization
+from theseus import machine
+from theseus.checkpoints import pretrained
+from theseus.commands import starting_point
+from theseus.commands.definition import refuse_contradiction, run_definition
+from theseus.errors import UserError
+from theseus.inference import metrics
+from theseus.session import check_precision, new_session
+from theseus.training import graph as graph_lib
+from theseus.training import initial_weights
+from theseus.training.settings import Reporting, Settings
+from theseus.training.trainer import Trainer
+
+MEMORY_REMEDY = (
+    "a larger --gradient_accumulation_steps, or a smaller --train_batch_size, --max_seq_length or "
+    "--eval_batch_size"
+)
+
+
+def prepare(context):
+    """Returns the starting_point.Start; UserError where the training cannot begin."""
+    check_precision(context.options.model.precision)
+    return starting_point.find_start(context.options, context.task)
+
+
+def run(context, start):
+    """Trains to the end, and prints the dev metrics of each epoch."""
+    settings = make_settings(context.options)
+    definition = run_definition(context, settings, start)
+    refuse_contradiction(context.folder, definition)
+    tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+    train_data = context.data.encode_train(tokenizer, definition)
+    steps_per_epoch, num_steps = settings.num_steps(len(train_data))
+    if not context.folder.state().is_finished:
+        _say_what_is_trained(context, num_steps, len(train_data))
+        dev_data = context.data.encode_file(context.data.dev(), tokenizer)
+        _train(context, start, settings, definition, (train_data, dev_data))
+    state = context.folder.state()
+    # Of the steps taken, which may be fewer than --num_train_epochs asks for.
+    examples = len(train_data) * state.last.global_step / steps_per_epoch
+    write_training_time(context.folder, state.train_seconds, examples)
+    print(evaluations_table(state, steps_per_epoch), flush=True)
+
+
+def make_settings(options):
+    """Returns the Settings of a command; what its stage has no use for is None."""
+    given, replaces = options.training, options.stage.replaces
+    accumulation = given.gradient_accumulation_steps
+    return Settings(
+        stage=options.stage,
+        train_scope=given.train_scope or options.stage.default_scope,
+        learning_rate=given.learning_rate,
+        num_train_epochs=given.num_train_epochs,
+        warmup_proportion=given.warmup_proportion,
+        train_batch_size=given.train_batch_size,
+        seed=given.seed,
+        precision=options.model.precision or "float32",
+        replace_rate_prob=given.replace_rate_prob if replaces else None,
+        replace_linear_k=given.replace_linear_k if replaces else None,
+        replace_until=given.replace_until if replaces else None,
+        steps_for_replacing=given.steps_for_replacing if replaces else None,
+        early_stopping_patience=given.early_stopping_patience,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+    )
+
+
+def make_reporting(options):
+    """Returns the Reporting of a command."""
+    given = options.training
+    return Reporting(
+        eval_batch_size=options.inference.eval_batch_size,
+        log_steps=given.log_steps,
+        save_checkpoints_steps=given.save_checkpoints_steps,
+        save_checkpoints_secs=given.save_checkpoints_secs,
+    )
+
+
+def _say_what_is_trained(context, num_steps, num_examples):
+    stage, folder = context.stage, context.folder
+    place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
+    logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
+    changed = machine.describe_change(folder.began_on(), machine.describe())
+    if changed:
+        message = "%s began elsewhere (here: %s); from here on its bits may be others"
+        logging.info(message, folder.path, changed)
+    if context.task.takes_columns:
+        logging.info("the labels are %s", ", ".join(context.task.labels))
+
+
+def _train(context, start, settings, definition, data):
+    """Builds the graph, claims the folder once the weights match, and trains.
+
+    Args:
+      context: a Context.
+      start: a starting_point.Start.
+      settings: Settings.
+      definition: dict, what defines the run.
+      data: the EncodedExamples of train and of dev.
+    """
+    config, model = start.model.config, context.options.model
+    groups = context.stage.groups(config.num_hidden_layers, model.suc_layers, model.modules)
+    _, num_steps = settings.num_steps(len(data[0]))
+    with new_session(graph_lib.gains_by_rewrites(config)) as session:
+        graph = graph_lib.build_graph(settings, config, context.task, groups, num_steps)
+        initial = initial_weights.match_start(settings.train_scope, start, graph.variables)
+        context.folder.claim(definition, _model_files(start.model), machine.describe())
+        reporting = make_reporting(context.options)
+        trainer = Trainer(settings, reporting, graph, *data, context.folder, session)
+        trainer.initialize(initial)
+        if not trainer.run():
+            raise UserError("stopped; the same command resumes it")
+
+
+def _model_files(model):
+    vocab = tokenization.read_vocab(model.vocab_file)
+    return {"bert_config.json": model.config.to_json_string(), "vocab.txt": vocab}
+
+
+def write_training_time(folder, seconds, examples):
+    """Writes how long the steps of a StageFolder's training took, and how fast they were."""
+    folder.update_json(
+        "timing.json", train_seconds=seconds, train_examples_per_second=examples / seconds
+    )
+
+
+def evaluations_table(state, steps_per_epoch):
+    """Returns the dev metrics of each epoch in a State as a table, str, the best one marked."""
+    rows = []
+    for entry in state.evaluations:
+        step = entry["global_step"]
+        mark = "  best" if step == state.best.global_step else ""
+        rows.append(("epoch %.4g, step %d%s" % (step / steps_per_epoch, step, mark), entry))
+    return metrics.format_table(rows)

@@ -1,0 +1,261 @@
+"""Exports a stage's model, and checks each export: its logits, its score, its size and its speed.
+
+A folder is complete, or it is not there: an export is written and checked beside its name.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tqdm import tqdm
+
+from theseus.errors import UserError
+from theseus.export import formats, read_back
+from theseus.inference import evaluation, metrics
+from theseus.runs.files import hash_text, move_into_place
+from theseus.session import new_session
+
+LARGEST_DIFFERENCE = 1e-4
+"""How far an export's logits may be from the graph's; those in 8 bits are not compared so."""
+
+NUM_CHECKED_EXAMPLES = 64
+TIMED_BATCH_SIZES = (10, 1)
+# For each batch size: timed runs of a median, at least, and different batches, at most.
+_TIMED_RUNS, _TIMED_BATCHES = 30, 5
+
+Row = collections.namedtuple("Row", "name difference agreement score megabytes seconds")
+"""A line of the table: an export, or the graph that the others are compared with.
+
+Fields:
+  name: str.
+  difference: float, the largest of a logit; megabytes: float; None where they do not apply.
+  agreement: float, the share of dev that gets the graph's label; None where it does not apply.
+  score: float, on all of dev, see metrics.score.
+  seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
+"""
+
+
+class Exporter(object):
+    """Exports one stage's model, and compares each export with the stage's own graph."""
+
+    def __init__(self, folder, trained, dev_data, batch_size, dev_pairs=()):
+        """Runs the graph over the pairs that the exports are compared on.
+
+        Args:
+          folder: a StageFolder.
+          trained: its trained_model.TrainedModel.
+          dev_data: labelled encoding.EncodedExamples.
+          batch_size: int, pairs in a batch where all of dev is evaluated.
+          dev_pairs: list of reading.Example of dev, by whose texts an export's own tokenizer is
+            checked.
+        """
+        self._plain = formats.plain_classifier(folder, trained)
+        self._dev_data = dev_data
+        self._graph = evaluation.runner(trained.session, trained.graph)
+        self._batch_size = batch_size
+        longest = sorted(dev_pairs, key=_num_characters)[-NUM_CHECKED_EXAMPLES:]
+        self._checked_texts = [(pair.text_a, pair.text_b) for pair in longest]
+        self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
+        self._checked = self._batches(TIMED_BATCH_SIZES[0])
+        self._logits = _all_logits(self._graph, self._checked)
+        self._dev_logits = self._all_of_dev(self._graph)
+        score = self._score(self._dev_logits)
+        self.graph_row = Row("the graph", None, None, score, None, self._seconds(self._graph))
+
+    def _batches(self, batch_size):
+        """Returns the arrays of some pairs, spread over dev, in batches of mixed lengths."""
+        count = min(NUM_CHECKED_EXAMPLES, len(self._dev_data))
+        rows = np.linspace(0, len(self._dev_data) - 1, count).astype(np.int64)
+        parts = [rows[first : first + batch_size] for first in range(0, count, batch_size)]
+        return [self._dev_data.batch(part) for part in parts]
+
+    def export(self, name, path):
+        """Writes one export, checks it, and moves it to `path` when it is complete.
+
+        Args:
+          name: str, one of `formats.FORMATS`.
+          path: the folder; what it holds is replaced, see `refuse_foreign`.
+
+        Returns:
+          A Row.
+
+        Raises:
+          UserError: `path` cannot be written; or the export differs from the graph, and is
+            left out.
+        """
+        with _temporary_folder(path) as temporary:
+            try:
+                formats.FORMATS[name].write(self._plain, temporary)
+                shutil.copyfile(self._plain.vocab_file, os.path.join(temporary, "vocab.txt"))
+            except (OSError, tf.errors.OpError) as error:
+                raise UserError("--export_dir: %s: cannot be written: %s" % (path, error))
+            row = self._check(name, path, temporary)
+            formats.write_json(temporary, read_back.DESCRIPTION, self._describe(name, row))
+            move_into_place(temporary, path)
+        return row
+
+    def _check(self, name, path, temporary):
+        """Returns the Row of an export in `temporary`; UserError where it is too far off."""
+        with new_session(rewrites=True) as session:
+            run = _refuse_not_finite(formats.FORMATS[name].read(temporary, session), path)
+            difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
+            is_float = name != "onnx_int8"
+            if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
+                raise UserError(
+                    "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
+                    "left out" % (path, difference, LARGEST_DIFFERENCE)
+                )
+            if name == "huggingface":
+                formats.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
+            logits = self._all_of_dev(run)
+            agreement, score = self._agreement(logits), self._score(logits)
+            size, seconds = _megabytes(temporary), self._seconds(run)
+            return Row(path, difference, agreement, score, size, seconds)
+
+    def _all_of_dev(self, run):
+        """Returns the logits of a model, as read_back.READERS give it."""
+        with evaluation.progress_bar("dev", len(self._dev_data)) as bar:
+            return evaluation.compute_logits(run, self._dev_data, self._batch_size, bar=bar)
+
+    def _score(self, logits):
+        task = self._plain.task
+        return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels))
+
+    def _agreement(self, logits):
+        """Returns the share of dev that gets the graph's label; None for regression."""
+        if self._plain.task.is_regression:
+            return None
+        return float(np.mean(logits.argmax(axis=1) == self._dev_logits.argmax(axis=1)))
+
+    def _seconds(self, run):
+        return [_median_seconds(run, batches) for batches in self._timed]
+
+    def _describe(self, name, row):
+        """Returns the content of export.json, a dict."""
+        recorded = self._plain.definition
+        task = self._plain.task
+        description = dict(_identity(name, recorded), labels=list(task.labels))
+        description["num_texts"] = task.num_texts
+        for key in ("task_name", "max_seq_length", "do_lower_case"):
+            description[key] = recorded[key]
+        description["global_step"] = self._plain.best.global_step
+        description["largest_difference"] = row.difference
+        description["agreement"] = row.agreement
+        description["dev_score"] = row.score
+        return description
+
+
+def _num_characters(example):
+    return len(example.text_a) + len(example.text_b or "")
+
+
+def _refuse_not_finite(run, path):
+    """Returns the model of an export to `path`, which raises UserError for such logits."""
+
+    def checked(arrays):
+        logits = run(arrays)
+        if not np.isfinite(logits).all():
+            raise UserError("%s: its logits are not finite numbers; it is left out" % path)
+        return logits
+
+    return checked
+
+
+def _all_logits(run, batches):
+    return np.concatenate([run(arrays) for arrays in batches])
+
+
+def _median_seconds(run, batches):
+    """Returns the median seconds per batch, after one round that may still compile."""
+    for arrays in batches:
+        run(arrays)
+    seconds = []
+    with tqdm(None, "timing", _TIMED_RUNS, leave=False, disable=None) as bar:
+        while len(seconds) < _TIMED_RUNS:
+            for arrays in batches:
+                start = time.perf_counter()
+                run(arrays)
+                seconds.append(time.perf_counter() - start)
+                bar.update()
+    return float(np.median(seconds))
+
+
+def format_rows(rows, task):
+    """Returns the Rows of a tasks.Task as a table, str; the first one is the graph's."""
+    width = max(len(row.name) for row in rows)
+    score_name = "dev " + task.score_name
+    lines = [
+        "%-*s  difference  same label  %s      MB  seconds per batch of %d   of %d"
+        % ((width, "", score_name) + TIMED_BATCH_SIZES)
+    ]
+    for row in rows:
+        cells = [
+            "%12s" % _cell("%.1e", row.difference),
+            "%12s" % _cell("%.4f", row.agreement),
+            "  %*.4f" % (len(score_name), row.score),
+            "%8s" % _cell("%.1f", row.megabytes),
+            "%25.4f%8.4f" % tuple(row.seconds),
+        ]
+        lines.append("%-*s" % (width, row.name) + "".join(cells))
+    return "\n".join(lines)
+
+
+def _cell(form, value):
+    return "-" if value is None else form % value
+
+
+# --- The folder ---
+
+
+def refuse_foreign(folder, paths):
+    """Raises UserError where anything but an export of the same run would be replaced.
+
+    Args:
+      folder: the StageFolder of the run.
+      paths: dict from the name of a format to the folder that is to be written.
+    """
+    for name, path in paths.items():
+        is_free = not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
+        if not is_free and not _holds(path, _identity(name, folder.definition())):
+            raise UserError(
+                "--export_dir: %s is there, and is no export of this run as %s; give another "
+                "folder, or remove it" % (path, name)
+            )
+
+
+def _identity(name, definition):
+    """Returns the part of export.json by which an export is known again, a dict."""
+    return {"format": name, "run": hash_text(json.dumps(definition, sort_keys=True))}
+
+
+def _holds(path, identity):
+    try:
+        recorded = read_back.read_description(path)
+    except UserError:
+        return False
+    return all(recorded.get(key) == identity[key] for key in identity)
+
+
+@contextlib.contextmanager
+def _temporary_folder(path):
+    """A new folder beside `path`, which is gone at the end, whether it was moved or not."""
+    temporary = os.path.realpath(path) + ".unfinished_export"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # A command that was killed left it.
+        os.makedirs(temporary)
+    except OSError as error:
+        raise UserError("--export_dir: %s: cannot be made: %s" % (temporary, error.strerror))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _megabytes(path):
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(map(os.path.getsize, files)) / 1e6

@@ -1,0 +1,342 @@
+"""A stage's evaluated model, alone, in the formats of other programs.
+
+bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
+huggingface   config.json, model.safetensors and tokenizer.json, for transformers
+saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
+onnx          model.onnx, for ONNX runtimes; onnx_int8 after int8 quantization, see there
+
+Each folder has vocab.txt and export.json too: what a caller must know beside the model. The
+model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
+config, nothing of the optimizer. What another program runs gives `logits`, float32 [B, L];
+`probabilities`, float32 [B, L]; and `label`, int32 [B], the label's place in export.json's
+`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`. For regression it
+gives `logits`, float32 [B, 1], and `score`, float32 [B].
+
+A format's packages are imported where they are used: the program runs without them.
+"""
+
+import collections
+import contextlib
+import copy
+import importlib.util
+import io
+import json
+import logging as python_logging
+import os
+import shutil
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import modeling_theseus
+from theseus.checkpoints import hugging_face, pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.export import hugging_face_tokenizer, quantization, read_back
+from theseus.inference import evaluation
+from theseus.inputs import tasks
+from theseus.model import variable_names
+from theseus.session import new_session
+
+# A version that runtimes have known for years; 13 is the first with all that the graph needs.
+_ONNX_OPSET = 17
+
+PlainClassifier = collections.namedtuple(
+    "PlainClassifier", "config weights task vocab_file definition best"
+)
+"""A stage's evaluated model as a plain BERT with a classifier.
+
+Fields:
+  config: modeling_theseus.BertConfig, of the model's own number of layers.
+  weights: OrderedDict from name, as in google-research/bert, to float32 array.
+  task: the tasks.Task that it was trained on.
+  vocab_file: path of vocab.txt.
+  definition: dict, what defines the run, as from StageFolder.definition.
+  best: the state.Checkpoint that the weights come from.
+"""
+
+Format = collections.namedtuple("Format", "packages write read")
+"""How a format is written, and read back to be checked.
+
+Fields:
+  packages: names of the packages that it needs.
+  write: function (PlainClassifier, path of a folder).
+  read: see read_back.READERS.
+"""
+
+
+# --- The model ---
+
+
+def plain_classifier(folder, trained):
+    """Returns the PlainClassifier of a StageFolder.
+
+    Args:
+      folder: the StageFolder.
+      trained: its TrainedModel, in float32.
+    """
+    recorded = folder.definition()
+    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
+    config = copy.copy(model.config)
+    config.num_hidden_layers = recorded["suc_layers"] or config.num_hidden_layers
+    variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
+    names = [variable_names.plain_name(variable.op.name) for variable in variables]
+    weights = collections.OrderedDict(zip(names, trained.session.run(variables)))
+    task, best = tasks.recorded(recorded), folder.state().best
+    return PlainClassifier(config, weights, task, model.vocab_file, recorded, best)
+
+
+@contextlib.contextmanager
+def plain_session(config, weights):
+    """Yields (session, EvaluationGraph) of a plain BERT, in formulas that any runtime knows.
+
+    Args:
+      config: modeling_theseus.BertConfig.
+      weights: mapping from variable name to array.
+    """
+    with new_session(rewrites=True) as session:
+        graph = evaluation.build_graph(config, len(weights["output_bias"]))
+        weights_lib.load(session, graph.variables, weights)
+        yield session, graph
+
+
+# --- bert ---
+
+
+def _write_bert(plain, path):
+    config = plain.config.to_dict()
+    if config["hidden_act"] == "gelu_tanh":
+        config["hidden_act"] = "gelu"  # Which in google-research/bert is this form.
+    elif config["hidden_act"] == "gelu_erf":
+        logging.warning(
+            "bert: hidden_act is gelu_erf, which this program reads and google-research/bert "
+            "refuses; its gelu is the tanh form"
+        )
+    write_json(path, "bert_config.json", config)
+    with plain_session(plain.config, plain.weights) as (session, graph):
+        saver = tf.train.Saver(graph.variables)
+        prefix = os.path.join(path, "bert_model.ckpt")
+        saver.save(session, prefix, write_meta_graph=False, write_state=False)
+
+
+# --- huggingface ---
+
+_HUGGING_FACE_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}
+
+
+def _write_hugging_face(plain, path):
+    import safetensors.numpy
+
+    arrays = {}
+    for name, array in plain.weights.items():
+        there, is_transposed = hugging_face.to_hugging_face(name)
+        # safetensors writes an array's memory: one that is only viewed transposed comes out wrong.
+        arrays[there] = np.ascontiguousarray(array.T if is_transposed else array)
+    file = os.path.join(path, "model.safetensors")
+    safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
+    write_json(path, "config.json", _hugging_face_config(plain))
+    shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
+    tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]
+    # In lines it would be longer than a small model.
+    _write_text(
+        path, "tokenizer.json", json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer))
+    )
+    config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
+    write_json(path, "tokenizer_config.json", config)
+
+
+def _hugging_face_config(plain):
+    config = plain.config.to_dict()
+    activation = config["hidden_act"]
+    labels = plain.task.labels or ("LABEL_0",)  # By which transformers calls a number.
+    config.update(
+        architectures=["BertForSequenceClassification"],
+        model_type="bert",
+        hidden_act=_HUGGING_FACE_ACTIVATIONS.get(activation, activation),
+        id2label={str(index): label for index, label in enumerate(labels)},
+        label2id={label: index for index, label in enumerate(labels)},
+        layer_norm_eps=modeling_theseus.LAYER_NORM_EPSILON,
+        pad_token_id=0,
+    )
+    if plain.task.is_regression:
+        config["problem_type"] = "regression"
+    return config
+
+
+def _tokenizer(plain):
+    return pretrained.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+
+
+def check_hugging_face_tokens(plain, path, pairs):
+    """Compares the tokens of an export with the program's; says what transformers cuts otherwise.
+
+    Args:
+      plain: the PlainClassifier.
+      path: folder of the export.
+      pairs: list of (text, text), or of (text, None), of dev.
+
+    Raises:
+      UserError: they are others.
+    """
+    length = plain.definition["max_seq_length"]
+    checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
+    if checked is None:
+        logging.info(
+            "huggingface: neither transformers nor tokenizers is installed: its tokens are not "
+            "checked"
+        )
+        return
+    count, cut_otherwise = checked
+    logging.info("huggingface: the tokens of %d texts or pairs were compared", count)
+    if cut_otherwise:
+        logging.warning(
+            "huggingface: where both texts of a pair are cut to an even --max_seq_length, "
+            "transformers keeps one token more of the second and one fewer of the first, if the "
+            "first is not the longer one: %d of the %d, such as %s",
+            len(cut_otherwise),
+            count,
+            ascii(cut_otherwise[-1]),
+        )
+
+
+def _read_hugging_face(path, session):
+    """Reads the model by transformers, where that is installed."""
+    if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
+        logging.info(
+            "huggingface: torch and transformers are not installed: its weights are read back "
+            "and checked by this program's graph only"
+        )
+        return read_back.READERS["huggingface"](path, session)
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+
+    def run(arrays):
+        names = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
+        tensors = {names.get(name, name): torch.tensor(array) for name, array in arrays.items()}
+        with torch.no_grad():
+            return model(**tensors).logits.numpy()
+
+    return run
+
+
+# --- saved_model ---
+
+
+def _outputs(graph, task):
+    """Adds what an EvaluationGraph gives to another program; returns the tensors by name."""
+    if task.is_regression:
+        return collections.OrderedDict(
+            logits=tf.identity(graph.logits, "logits"), score=tf.squeeze(graph.logits, 1, "score")
+        )
+    return collections.OrderedDict(
+        logits=tf.identity(graph.logits, "logits"),
+        probabilities=tf.nn.softmax(graph.logits, name="probabilities"),
+        label=tf.argmax(graph.logits, axis=-1, output_type=tf.int32, name="label"),
+    )
+
+
+def _write_saved_model(plain, path):
+    with plain_session(plain.config, plain.weights) as (session, graph):
+        signature = tf.saved_model.predict_signature_def(
+            graph.features, _outputs(graph, plain.task)
+        )
+        builder = tf.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(
+            session,
+            [tf.saved_model.SERVING],
+            signature_def_map={tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
+            # So that an older TensorFlow reads attributes that it need not know.
+            strip_default_attrs=True,
+        )
+        builder.save()
+
+
+# --- onnx ---
+
+
+def _write_onnx(plain, path):
+    import onnx
+    import tf2onnx
+
+    python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
+    with plain_session(plain.config, plain.weights) as (session, graph):
+        inputs = {tensor.name: name for name, tensor in graph.features.items()}
+        outputs = collections.OrderedDict(
+            (t.name, name) for name, t in _outputs(graph, plain.task).items()
+        )
+        frozen = tf.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), list(outputs.values())
+        )
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen,
+        name="classifier",
+        input_names=list(inputs),
+        output_names=list(outputs),
+        tensors_to_rename=dict(inputs, **outputs),
+        opset=_ONNX_OPSET,
+    )
+    _name_axes(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, os.path.join(path, "model.onnx"))
+
+
+def _name_axes(model):
+    """Calls the free axes of an ONNX model's inputs and outputs batch and length."""
+    for tensor in list(model.graph.input) + list(model.graph.output):
+        for axis, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "length")):
+            if not axis.dim_value:
+                axis.dim_param = name
+
+
+def _write_onnx_int8(plain, path):
+    import onnx
+
+    _write_onnx(plain, path)
+    file = os.path.join(path, "model.onnx")
+    model = onnx.load(file)
+    quantization.quantize(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, file)
+
+
+_ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
+FORMATS = {
+    "bert": Format((), _write_bert, read_back.READERS["bert"]),
+    "huggingface": Format(("safetensors",), _write_hugging_face, _read_hugging_face),
+    "saved_model": Format((), _write_saved_model, read_back.READERS["saved_model"]),
+    "onnx": Format(_ONNX_PACKAGES, _write_onnx, read_back.READERS["onnx"]),
+    "onnx_int8": Format(_ONNX_PACKAGES, _write_onnx_int8, read_back.READERS["onnx_int8"]),
+}
+
+
+def refuse_missing_packages(names):
+    """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
+    if tf.__version__.startswith("1."):
+        raise UserError(
+            "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
+            "folder there" % tf.__version__
+        )
+    needed = [(name, package) for name in names for package in FORMATS[name].packages]
+    for name, package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                "--export_format: %s needs the package %s; pip install -r requirements-export.txt"
+                % (name, package)
+            )
+
+
+# --- Files ---
+
+
+def write_json(path, name, value):
+    _write_text(path, name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def _write_text(path, name, text):
+    """Writes a file of one folder, with a line's end after its text."""
+    with io.open(os.path.join(path, name), "w", encoding="utf-8", newline="\n") as writer:
+        writer.write(text + "\n")

@@ -1,0 +1,75 @@
+"""Which rows are a batch: the plan of an epoch's training, and of a pass of evaluation.
+
+A plan depends on the lengths, the seed and the epoch alone, so any step of a run is
+reached without replaying the ones before it. A batch is its row numbers, int64 [B].
+"""
+
+import itertools
+
+import numpy as np
+
+# Pools are sorted by length inside. The larger, the less padding; the smaller, the
+# nearer to a plain shuffle.
+BATCHES_PER_POOL = 50
+
+
+def cut_into_pools(examples, batch_size):
+    """Yields lists of `BATCHES_PER_POOL` batches of Examples, in their order.
+
+    So a file of any length is encoded, and grouped by length, in bounded memory.
+
+    Args:
+      examples: iterable of Example.
+      batch_size: int.
+    """
+    examples = iter(examples)
+    while True:
+        pool = list(itertools.islice(examples, BATCHES_PER_POOL * batch_size))
+        if not pool:
+            return
+        yield pool
+
+
+def plan_epoch(lengths, batch_size, seed, epoch):
+    """Plans an epoch of training: each row once, rows of like length together.
+
+    The rows are shuffled and cut into pools of `BATCHES_PER_POOL` batches; each pool is
+    sorted by length and cut into batches; the batches are shuffled.
+
+    Args:
+      lengths: int64 [rows], the tokens of each row.
+      batch_size: int.
+      seed: int in [0, 2**31).
+      epoch: int, from 0.
+
+    Returns:
+      List of ceil(rows / batch_size) batches; one of them may be smaller.
+    """
+    random = np.random.RandomState([seed, epoch])
+    shuffled = random.permutation(len(lengths))
+    pool_size = BATCHES_PER_POOL * batch_size
+    batches = []
+    for first in range(0, len(lengths), pool_size):
+        pool = shuffled[first : first + pool_size]
+        batches += _cut(pool[np.argsort(lengths[pool], kind="stable")], batch_size)
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def plan_in_length_order(lengths, batch_size):
+    """Plans one pass for evaluation: each row once, from the shortest to the longest.
+
+    Args and Returns as for `plan_epoch`; the last batch may be smaller.
+    """
+    return _cut(np.argsort(lengths, kind="stable"), batch_size)
+
+
+def cut_batch(rows, count):
+    """Cuts a batch into `count` micro-batches of about equal size; fewer where it has fewer rows.
+
+    Each of them is padded by itself.
+    """
+    return np.array_split(rows, min(count, len(rows)))
+
+
+def _cut(rows, batch_size):
+    return [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]

@@ -1,0 +1,142 @@
+"""Examples as token ids, padded batch by batch; and the cache that keeps them."""
+
+import contextlib
+import os
+import zipfile
+
+import numpy as np
+from tqdm import tqdm
+
+
+def encode_texts(tokens_a, tokens_b, max_seq_length):
+    """Puts texts into BERT's form: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
+
+    Source: google-research/bert, run_classifier.convert_single_example and
+    _truncate_seq_pair: the longer text loses its last tokens, b where they are equal.
+
+    Args:
+      tokens_a: list of str.
+      tokens_b: list of str; None: there is no second text.
+      max_seq_length: int, at least 3.
+
+    Returns:
+      (tokens, length_a): the list of str, and how many of them are of the first segment.
+    """
+    if tokens_b is None:
+        tokens = ["[CLS]"] + tokens_a[: max_seq_length - 2] + ["[SEP]"]
+        return tokens, len(tokens)
+    length_a, length_b = len(tokens_a), len(tokens_b)
+    while length_a + length_b > max_seq_length - 3:
+        if length_a > length_b:
+            length_a -= 1
+        else:
+            length_b -= 1
+    first = ["[CLS]"] + tokens_a[:length_a] + ["[SEP]"]
+    return first + tokens_b[:length_b] + ["[SEP]"], len(first)
+
+
+def encode_examples(examples, task, tokenizer, max_seq_length):
+    """Returns Examples as EncodedExamples.
+
+    Args:
+      examples: list of Example.
+      task: a tasks.Task.
+      tokenizer: a tokenization.FullTokenizer.
+      max_seq_length: int, see `encode_texts`.
+
+    Raises:
+      KeyError: the vocabulary lacks one of BERT's own tokens.
+    """
+    ids, lengths, lengths_a = [], [], []
+    # The bar comes after a second: what is encoded within one batch shows none.
+    for example in tqdm(examples, "encoding", leave=False, unit="example", delay=1, disable=None):
+        tokens_a = tokenizer.tokenize(example.text_a)
+        tokens_b = None if example.text_b is None else tokenizer.tokenize(example.text_b)
+        tokens, length_a = encode_texts(tokens_a, tokens_b, max_seq_length)
+        ids.extend(tokenizer.convert_tokens_to_ids(tokens))
+        lengths.append(len(tokens))
+        lengths_a.append(length_a)
+    return EncodedExamples(ids, lengths, lengths_a, encode_labels(examples, task))
+
+
+def encode_labels(examples, task):
+    """Returns the labels of Examples as the graph takes them.
+
+    Returns:
+      int32 [rows], the label ids, -1 where the label is not known; for regression float32
+      [rows], NaN where it is not.
+    """
+    if task.is_regression:
+        values = [example.label or np.nan for example in examples]
+        return np.array(values, np.float32)
+    ids = {label: number for number, label in enumerate(task.labels)}
+    return np.array([ids.get(example.label, -1) for example in examples], np.int32)
+
+
+class EncodedExamples(object):
+    """Examples as token ids, one after the other in one array.
+
+    Attributes:
+      ids: int32 [tokens of all rows].
+      lengths: int64 [rows], the tokens of each row.
+      lengths_a: int64 [rows], how many of them are of the first segment.
+      labels: int32 or float32 [rows], as from `encode_labels`.
+      padded_length: int, the length of each batch; None: that of its longest row.
+    """
+
+    def __init__(self, ids, lengths, lengths_a, labels, padded_length=None):
+        self.ids = np.array(ids, np.int32)
+        self.lengths = np.array(lengths, np.int64)
+        self.lengths_a = np.array(lengths_a, np.int64)
+        self.labels = np.asarray(labels)
+        self.padded_length = padded_length
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def batch_length(self, rows):
+        """Returns the length T, int, to which a batch of these rows is padded."""
+        return self.padded_length or int(self.lengths[rows].max())
+
+    def batch(self, rows):
+        """Returns the padded arrays of a batch, by name.
+
+        Args:
+          rows: int64 [B], the numbers of its rows.
+
+        Returns:
+          dict: input_ids, input_mask and segment_ids, each int32 [B, T].
+        """
+        columns = np.arange(self.batch_length(rows))[np.newaxis, :]
+        is_token = columns < self.lengths[rows, np.newaxis]
+        indices = np.where(is_token, self._starts[rows, np.newaxis] + columns, 0)
+        is_second = is_token & (columns >= self.lengths_a[rows, np.newaxis])
+        return {
+            "input_ids": np.where(is_token, self.ids[indices], 0).astype(np.int32),
+            "input_mask": is_token.astype(np.int32),
+            "segment_ids": is_second.astype(np.int32),
+        }
+
+
+def through_cache(path, encode):
+    """Returns the EncodedExamples that a file keeps, or else those of `encode`, then kept.
+
+    A file that cannot be read or written is done without.
+
+    Args:
+      path: str, named after the content of what is encoded.
+      encode: function without arguments that returns EncodedExamples.
+    """
+    names = ("ids", "lengths", "lengths_a", "labels")
+    try:
+        with np.load(path) as arrays:
+            return EncodedExamples(*[arrays[name] for name in names])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        encoded = encode()
+    temporary = "%s.%d.npz" % (path, os.getpid())
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        np.savez(temporary, **{name: getattr(encoded, name) for name in names})
+        os.replace(temporary, path)
+    return encoded

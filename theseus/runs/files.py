@@ -1,0 +1,142 @@
+"""Files that are whole or not there: written in one step, forced to disk, known by their hash."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+
+from theseus.errors import UserError
+
+
+def hash_files(paths):
+    """Returns the SHA-256, in hex, of what files hold, one after the other.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    if not paths:
+        raise UserError("a checkpoint has vanished while it was to be read; try again")
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with io.open(path, "rb") as reader:
+                for block in iter(lambda: reader.read(1 << 20), b""):
+                    digest.update(block)
+        except OSError as error:
+            raise UserError("%s: cannot be read: %s" % (path, error.strerror))
+    return digest.hexdigest()
+
+
+def hash_bytes(content):
+    """Returns the SHA-256, in hex, of bytes: that of a file which holds them."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_text(text):
+    """Returns the SHA-256, in hex, of a str in UTF-8: that of a file which holds it."""
+    return hash_bytes(text.encode("utf-8"))
+
+
+def read_text(path):
+    """Returns what a UTF-8 file holds, a str; UserError where it cannot be read."""
+    try:
+        with io.open(path, encoding="utf-8", newline="\n") as reader:
+            return reader.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("%s: cannot be read: %s" % (path, first_reason(error)))
+
+
+def read_object(path):
+    """Returns the dict that a JSON file holds; None where there is no such file.
+
+    Raises:
+      UserError: it cannot be read, or holds something else.
+    """
+    if not os.path.exists(path):
+        return None
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError("%s: is damaged: %s" % (path, error))
+    if not isinstance(value, dict):
+        raise UserError("%s: is damaged: holds no JSON object" % path)
+    return value
+
+
+def first_reason(error):
+    """Returns what is said of an OSError without its number and path, else the whole message."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Opens a UTF-8 file that takes its name when the block ends without an error."""
+    temporary = path + ".tmp"
+    try:
+        with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
+            yield writer
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.replace(temporary, path)
+        sync([os.path.dirname(path) or "."])
+    except OSError as error:
+        raise UserError("%s: cannot be written: %s" % (path, error.strerror))
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+
+
+def write_text(path, text):
+    """Writes a UTF-8 file in one step: readers see the old one or the new one."""
+    with writing(path) as writer:
+        writer.write(text)
+
+
+def write_json(path, value):
+    """Writes a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def move_into_place(new, path):
+    """Gives a complete export its name; one that bore it before is removed then.
+
+    Args:
+      new: path of the export's folder.
+      path: its name, on the same file system.
+
+    Raises:
+      UserError: it cannot be moved.
+    """
+    path = os.path.realpath(path)
+    old = path + ".replaced_export"
+    try:
+        for folder, _, names in os.walk(new):
+            sync([os.path.join(folder, name) for name in names] + [folder])
+        if os.path.exists(path):
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(path, old)
+        os.rename(new, path)
+        sync([os.path.dirname(path)])
+    except OSError as error:
+        raise UserError("%s: cannot be written: %s" % (path, error.strerror))
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(path):
+    """Removes a file, or a folder with what it holds."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
+
+
+def sync(paths):
+    """Waits until files, or a folder's entries, are on disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

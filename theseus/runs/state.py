@@ -1,0 +1,61 @@
+"""How far a run has come, as state.json has it; without TensorFlow."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of a stage's folder.
+
+    Attributes:
+      checkpoint: str, its prefix, relative to the folder.
+      global_step: int, the steps done.
+    """
+
+    checkpoint: str
+    global_step: int
+
+
+@dataclasses.dataclass
+class State:
+    """How far a run has come; by default one that has not begun.
+
+    Attributes:
+      last: the Checkpoint that training resumes from, or None.
+      best: the Checkpoint that is evaluated, or None.
+      evaluations: list of dicts of dev metrics, each with its global_step.
+      train_seconds: float, spent in steps.
+      is_finished: bool.
+    """
+
+    last: Checkpoint = None
+    best: Checkpoint = None
+    evaluations: list = dataclasses.field(default_factory=list)
+    train_seconds: float = 0.0
+    is_finished: bool = False
+
+    @classmethod
+    def from_json(cls, values):
+        """Builds a State from what `to_json` returned; TypeError where it is something else."""
+        values = dict(values)
+        for which in ("last", "best"):
+            if values[which] is not None:
+                values[which] = Checkpoint(**values[which])
+        return cls(**values)
+
+    def to_json(self):
+        """Returns the state as a dict of JSON values."""
+        return dataclasses.asdict(self)
+
+    def is_evaluated(self, global_step):
+        """Returns whether there is an evaluation of that step."""
+        return any(entry["global_step"] == global_step for entry in self.evaluations)
+
+    def best_evaluation(self):
+        """Returns the dev metrics of the best checkpoint, a dict; None where there is none."""
+        step = self.best and self.best.global_step
+        return next((e for e in self.evaluations if e["global_step"] == step), None)
+
+    def stale_evaluations(self):
+        """Returns how many evaluations came after the best one, int."""
+        return sum(entry["global_step"] > self.best.global_step for entry in self.evaluations)

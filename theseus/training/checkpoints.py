@@ -1,0 +1,49 @@
+"""The checkpoints of a training: the last, with the optimizer's state, and the best, without."""
+
+import tensorflow.compat.v1 as tf
+
+from theseus.errors import FolderError, UserError, first_line
+
+
+class Checkpoints(object):
+    """Saves and restores the variables of a session in a StageFolder."""
+
+    def __init__(self, session, folder, evaluated):
+        """Takes the session over the default graph, the StageFolder, and what "best" holds.
+
+        Args:
+          session: a tf.Session.
+          folder: a locked StageFolder.
+          evaluated: list of tf.Variable, those of the evaluated model.
+        """
+        self._session = session
+        self._folder = folder
+        self._evaluated = evaluated
+        self._savers = {}
+
+    def restore(self, prefix):
+        """Restores the last checkpoint; FolderError where it cannot be read."""
+        try:
+            self._saver("last").restore(self._session, prefix)
+        except (tf.errors.OpError, ValueError) as error:
+            raise FolderError("%s: cannot be read: %s;" % (prefix, first_line(error)))
+
+    def save(self, which, step):
+        """Saves the "last" or the "best"; returns its Checkpoint, which no state names yet."""
+        saved = self._folder.new_checkpoint(which, step)
+        path = self._folder.file(saved.checkpoint)
+        try:
+            self._saver(which).save(self._session, path, write_meta_graph=False, write_state=False)
+        except tf.errors.OpError as error:
+            raise UserError("%s: cannot be written: %s" % (path, first_line(error)))
+        return saved
+
+    def _saver(self, which):
+        """Returns the tf.train.Saver of last or best, built when it is first asked for.
+
+        Its operations take most of a second to build, for which no first step should wait.
+        """
+        if which not in self._savers:
+            variables = tf.global_variables() if which == "last" else self._evaluated
+            self._savers[which] = tf.train.Saver(variables, max_to_keep=None)
+        return self._savers[which]

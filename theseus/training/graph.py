@@ -1,0 +1,169 @@
+"""The graph of one stage's training: what is computed on the path, the loss, and the update."""
+
+import collections
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling_theseus
+import optimization_theseus
+from theseus.inference import evaluation
+from theseus.model import operations, variable_names
+from theseus.model.random_key import RandomKey
+
+TrainingGraph = collections.namedtuple(
+    "TrainingGraph",
+    "task features labels loss replacing_rate path train_op learning_rate gradient_norm evaluation "
+    "variables trained micro_batch batch_size accumulate_op",
+)
+"""The graph of one stage.
+
+Fields:
+  task: the tasks.Task that it was built for.
+  features, labels: placeholders; int32 [B, T] each, by name, and int32 or float32 [B].
+  loss, replacing_rate: float32 scalars.
+  path: bool [M], the modules replaced in this step.
+  train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
+  evaluation: an EvaluationGraph over the same variables.
+  variables: list of the model's tf.Variable.
+  trained: list of the tf.Variable that train.
+  micro_batch: int64 scalar, the number of the micro-batch in its step, from 0.
+  batch_size: int32 scalar, the rows of the whole step. Both are placeholders where a step's
+    batch is cut into micro-batches, which is where there is an accumulate_op.
+"""
+
+
+def gains_by_rewrites(config):
+    """Returns whether a training's session should let TensorFlow rewrite the graph, a bool."""
+    return config.hidden_size >= operations.WIDE
+
+
+def build_graph(settings, config, task, groups, num_train_steps):
+    """Builds a TrainingGraph in the default graph, whose seed it sets.
+
+    Args:
+      settings: Settings.
+      config: a BertConfig, the predecessor's.
+      task: a tasks.Task.
+      groups: list of lists of the predecessor's layers, one list a module.
+      num_train_steps: int.
+    """
+    tf.set_random_seed(settings.seed)
+    step = tf.identity(tf.train.get_or_create_global_step())
+    evaluated = settings.stage.evaluated_path(groups)
+    path, rate = _path_and_rate(settings, step, evaluated, num_train_steps)
+
+    features = modeling_theseus.feature_placeholders()
+    label_type = tf.float32 if task.is_regression else tf.int32
+    labels = tf.placeholder(label_type, [None], name="labels")
+    micro_batch, batch_size = 0, tf.shape(labels)[0]
+    if settings.gradient_accumulation_steps:
+        micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
+        batch_size = tf.placeholder(tf.int32, [], name="batch_size")
+    random_key = RandomKey(settings.seed, step, micro_batch)
+    modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
+    logits = modeling_theseus.classifier_logits(
+        features, config, task.num_outputs, modules, random_key, settings.precision
+    )
+    loss_of = regression_loss if task.is_regression else classification_loss
+    loss = loss_of(logits, labels, batch_size)
+
+    variables = tf.trainable_variables()
+    trained = variable_names.trained_variables(settings.train_scope, variables)
+    update = optimization_theseus.build_update(
+        loss,
+        settings.learning_rate,
+        num_train_steps,
+        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
+        var_list=trained,
+        accumulates=bool(settings.gradient_accumulation_steps),
+    )
+    modules = modeling_theseus.encoder_modules(config, groups, evaluated)
+    return TrainingGraph(
+        task=task,
+        features=features,
+        labels=labels,
+        loss=loss,
+        replacing_rate=rate,
+        path=tf.convert_to_tensor(path),
+        evaluation=evaluation.build_graph(config, task.num_outputs, modules, settings.precision),
+        variables=variables,
+        trained=trained,
+        micro_batch=micro_batch,
+        batch_size=batch_size,
+        **update._asdict(),
+    )
+
+
+def _path_and_rate(settings, step, evaluated, num_train_steps):
+    """Returns the path of a step, and the replacing rate that it is drawn with."""
+    if not settings.stage.replaces:
+        return evaluated, tf.constant(float(all(evaluated)))
+    rate = replacing_rate(settings, step, num_train_steps)
+    return modeling_theseus.draw_path(settings.seed, step, rate, len(evaluated)), rate
+
+
+def replacing_rate(settings, step, num_train_steps):
+    """Returns the replacing rate of a step, float32 scalar; see optimization_theseus."""
+    base = settings.replace_rate_prob
+    if settings.replace_until:
+        slope = (1.0 - base) / (settings.replace_until * num_train_steps)
+        return optimization_theseus.linear_replacing_rate(step, slope, base)
+    if settings.replace_linear_k:
+        return optimization_theseus.linear_replacing_rate(step, settings.replace_linear_k, base)
+    return optimization_theseus.constant_replacing_rate(step, base, settings.steps_for_replacing)
+
+
+def classification_loss(logits, label_ids, global_batch_size):
+    """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
+
+    Args:
+      logits: float32 [B, num_labels].
+      label_ids: int32 [B].
+      global_batch_size: int32 scalar, the rows of the step over all micro-batches and
+        replicas.
+
+    Returns:
+      float32 scalar.
+    """
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
+
+
+def regression_loss(logits, labels, global_batch_size):
+    """The loss of a task whose label is a number: squared error, averaged as above.
+
+    Source: transformers, BertForSequenceClassification with one label.
+
+    Args:
+      logits: float32 [B, 1].
+      labels: float32 [B].
+      global_batch_size: see `classification_loss`.
+
+    Returns:
+      float32 scalar.
+    """
+    losses = tf.square(logits[:, 0] - labels)
+    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
+
+
+def describe_variables(trained, variables):
+    """Returns a line, str: how much trains, and which parts of the model are frozen."""
+    names = {v.op.name for v in trained}
+    parts = collections.OrderedDict()
+    for variable in variables:
+        part = variable_names.variable_group(variable.op.name)
+        parts[part] = parts.get(part, False) or variable.op.name in names
+    frozen = [part for part, trains in parts.items() if not trains]
+    return "training %d of %d variables, %s of %s parameters; frozen: %s" % (
+        len(trained),
+        len(variables),
+        "{:,}".format(count_parameters(trained)),
+        "{:,}".format(count_parameters(variables)),
+        ", ".join(frozen) or "nothing",
+    )
+
+
+def count_parameters(variables):
+    """Returns how many numbers the variables hold, int."""
+    return sum(int(np.prod(v.shape.as_list())) for v in variables)

@@ -1,0 +1,139 @@
+"""Which weights a training's variables start as: found, checked, said and loaded."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.model import variable_names
+
+_CLASSIFIER = ("output_weights", "output_bias")
+
+InitialWeights = collections.namedtuple(
+    "InitialWeights", "source match successor_source successor_match", defaults=(None, None)
+)
+"""Weights that were compared with a graph.
+
+Fields:
+  source: as weights.open_weights returns them.
+  match: their weights.Match with the graph.
+  successor_source, successor_match: the same of the successor's layers, where these start as
+    another BERT's; else None.
+"""
+
+
+def match_start(train_scope, start, graph_variables):
+    """Compares what training starts from with the graph.
+
+    Args:
+      train_scope: str, resolved.
+      start: what `weights`, `successor_weights`, `successor_start` and `takes_classifier` are
+        read of; see commands.starting_point.Start.
+      graph_variables: list of tf.Variable.
+
+    Returns:
+      InitialWeights.
+
+    Raises:
+      UserError: they do not match; see `match_weights`.
+    """
+    small, of_small = start.successor_weights, None
+    if small is not None:
+        of_small = match_successor(small, graph_variables)
+        graph_variables = [v for v in graph_variables if v.op.name not in of_small.sources]
+    match = match_weights(
+        train_scope, start.weights, graph_variables, start.successor_start, start.takes_classifier
+    )
+    return InitialWeights(start.weights, match, small, of_small)
+
+
+def load(initial, session):
+    """Gives all variables of the default graph their InitialWeights; says which they are."""
+    sources = initial.match.sources
+    logging.info("%s", weights_lib.report(initial.match, initial.source))
+    started = variable_names.successor_layers_started(sources)
+    if started:
+        pairs = ", ".join("%d as %d" % pair for pair in started)
+        logging.info("the successor's layers start as the predecessor's: %s", pairs)
+    weights_lib.load(session, tf.global_variables(), initial.source, sources)
+    if initial.successor_source is not None:
+        report = weights_lib.report(initial.successor_match, initial.successor_source)
+        logging.info("the successor's layers: %s", report)
+        sources = initial.successor_match.sources
+        variables = [v for v in tf.global_variables() if v.op.name in sources]
+        weights_lib.load(session, variables, initial.successor_source, sources)
+
+
+def match_weights(
+    train_scope, source, graph_variables, successor_start=None, takes_classifier=True
+):
+    """Matches the starting weights with the graph.
+
+    Args:
+      train_scope: str, see Settings.
+      source: as weights.open_weights returns them.
+      graph_variables: list of tf.Variable.
+      successor_start: see variable_names.assign_sources.
+      takes_classifier: bool, whether the classifier is to be that of the weights. It is a new
+        one too, and a line says so, where theirs is of another number of labels.
+
+    Returns:
+      A weights.Match.
+
+    Raises:
+      UserError: see weights.match; or the weights are those of a deeper successor; or the
+        classifier would stay random since only the successor's layers train.
+    """
+    names = [v.op.name for v in graph_variables]
+    deeper = variable_names.deeper_successor_layer(names, source)
+    if deeper:
+        raise UserError(
+            "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
+        )
+    sources = variable_names.assign_sources(names, source, successor_start)
+    if not (takes_classifier and _classifier_is_of_size(sources, source, graph_variables)):
+        for name in _CLASSIFIER:
+            sources.pop(name, None)
+    match = weights_lib.match(graph_variables, source, sources)
+    if train_scope == "successor_layers" and "output_weights" in match.missing:
+        raise UserError(
+            "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
+            "random; give --init_checkpoint a fine-tuned predecessor, such as --finetune_pre "
+            "leaves" % source.prefix
+        )
+    return match
+
+
+def _classifier_is_of_size(sources, source, graph_variables):
+    """Returns whether the weights' classifier, if they have one, is of as many outputs."""
+    weights = _CLASSIFIER[0]
+    expected = next(v.shape.as_list()[0] for v in graph_variables if v.op.name == weights)
+    found = source.shapes[sources[weights]][0] if weights in sources else expected
+    if found != expected:
+        logging.warning(
+            "%s: its classifier has %d outputs, the task needs %d; a new one is trained",
+            source.prefix,
+            found,
+            expected,
+        )
+    return found == expected
+
+
+def match_successor(source, graph_variables):
+    """Matches a small BERT's layers with the successor's.
+
+    Args:
+      source: the small BERT's weights, as weights.open_weights returns them.
+      graph_variables: list of tf.Variable.
+
+    Returns:
+      A weights.Match of the successor's layers alone.
+
+    Raises:
+      UserError: a weight is missing, or its shape differs.
+    """
+    variables = variable_names.trained_variables("successor_layers", graph_variables)
+    sources = variable_names.assign_sources([v.op.name for v in variables], source)
+    return weights_lib.match(variables, source, sources)

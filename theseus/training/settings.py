@@ -1,0 +1,46 @@
+"""What a user chooses of a stage's training; without TensorFlow."""
+
+import dataclasses
+import math
+
+from theseus.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the weights at a training's end depend on, beside its data and its start.
+
+    A field's name is its flag's, but for `stage`. `train_scope` is resolved. With
+    `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
+    `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
+    """
+
+    stage: Stage
+    train_scope: str
+    learning_rate: float
+    num_train_epochs: float
+    warmup_proportion: float
+    train_batch_size: int
+    seed: int
+    precision: str = "float32"
+    replace_rate_prob: float = 0.5
+    replace_linear_k: float = None
+    replace_until: float = None
+    steps_for_replacing: int = None
+    early_stopping_patience: int = None
+    gradient_accumulation_steps: int = None
+
+    def num_steps(self, num_examples):
+        """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""
+        steps_per_epoch = int(math.ceil(num_examples / self.train_batch_size))
+        return steps_per_epoch, max(1, int(round(steps_per_epoch * self.num_train_epochs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reporting:
+    """How often to report and to save, on which no weight depends."""
+
+    eval_batch_size: int = 64
+    log_steps: int = 50
+    save_checkpoints_steps: int = None
+    save_checkpoints_secs: float = 600

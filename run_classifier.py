@@ -54,7 +54,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "cache_dir",
     ".cache",
-    "Folder that keeps encoded training pairs for the next start; empty: none.",
+    "Folder that keeps encoded training examples for the next start; empty: none.",
 )
 
 # How files of examples are written.
@@ -225,7 +225,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float("save_checkpoints_secs", 600, "Save every so many seconds.", lower_bound=0.0)
 flags.DEFINE_bool(
-    "pad_to_max_length", False, "Pad to max_seq_length, not to the longest pair of a batch."
+    "pad_to_max_length", False, "Pad to max_seq_length, not to the longest example of a batch."
 )
 
 
@@ -350,7 +350,7 @@ def _quantizes_onnx(values):
 
 @_rule(
     ["gradient_accumulation_steps", "train_batch_size"],
-    "a step's batch cannot be cut into more parts than it has pairs",
+    "a step's batch cannot be cut into more parts than it has examples",
 )
 def _cuts_batch(values):
     return values["gradient_accumulation_steps"] <= values["train_batch_size"]

@@ -21,35 +21,22 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import app, flags
+from tqdm import tqdm
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import app, flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-import modeling_theseus  # noqa: E402
-from theseus.checkpoints import pretrained  # noqa: E402
-from theseus.errors import UserError  # noqa: E402
-from theseus.inference import evaluation  # noqa: E402
-from theseus.inputs import (
-    batches,  # noqa: E402
-    encoding,  # noqa: E402
-    reading,  # noqa: E402
-    tasks,  # noqa: E402
-)
-from theseus.model.layers import kernels_kept_in  # noqa: E402
-from theseus.session import (
-    check_precision,  # noqa: E402
-    new_session,  # noqa: E402
-    set_up_tensorflow,  # noqa: E402
-)
-from theseus.stage import equal_groups  # noqa: E402
+import modeling_theseus
+from theseus.checkpoints import pretrained
+from theseus.errors import UserError
+from theseus.inference import evaluation
+from theseus.inputs import batches, encoding, reading, tasks
+from theseus.model.layers import kernels_kept_in
+from theseus.session import check_precision, new_session, set_up_tensorflow
+from theseus.stage import equal_groups
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]

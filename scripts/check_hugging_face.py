@@ -7,25 +7,17 @@ It ends with status 1 where they differ by more than rounding does.
 """
 
 import argparse
-import os
 import sys
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-import tensorflow.compat.v1 as tf  # noqa: E402
-
-import modeling_theseus  # noqa: E402
-from theseus.checkpoints import pretrained  # noqa: E402
-from theseus.checkpoints import weights as weights_lib  # noqa: E402
-from theseus.errors import UserError  # noqa: E402
-from theseus.model import variable_names  # noqa: E402
-from theseus.session import (
-    new_session,  # noqa: E402
-    set_up_tensorflow,  # noqa: E402
-)
+import modeling_theseus
+from theseus.checkpoints import pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.model import variable_names
+from theseus.session import new_session, set_up_tensorflow
 
 _TOLERANCE = 1e-3
 

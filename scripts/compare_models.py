@@ -9,32 +9,19 @@ as many as are timed; the models take turns, batch by batch.
 """
 
 import contextlib
-import os
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import app, flags
+from tqdm import tqdm
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import app, flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from theseus.errors import UserError  # noqa: E402
-from theseus.inference import (
-    evaluation,  # noqa: E402
-    metrics,  # noqa: E402
-    trained_model,  # noqa: E402
-)
-from theseus.inputs import (
-    batches,  # noqa: E402
-    encoding,  # noqa: E402
-    reading,  # noqa: E402
-    tasks,  # noqa: E402
-)
-from theseus.session import set_up_tensorflow  # noqa: E402
-from theseus.training import graph as graph_lib  # noqa: E402
+from theseus.errors import UserError
+from theseus.inference import evaluation, metrics, trained_model
+from theseus.inputs import batches, encoding, reading, tasks
+from theseus.session import set_up_tensorflow
+from theseus.training import graph as graph_lib
 
 FLAGS = flags.FLAGS
 
@@ -51,7 +38,7 @@ class TimedModel(object):
         self.task = task = tasks.recorded(recorded)
         self.score = metrics.score(task, folder.state().best_evaluation())
         path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.sample_examples(reading.read_examples(path, task), num_timed_pairs())
+        examples = reading.sample_examples(reading.read_examples(path, task), num_timed_examples())
         self.encoded = encoding.encode_examples(
             examples, task, tokenizer, recorded["max_seq_length"]
         )
@@ -71,7 +58,7 @@ def num_warmup_batches():
     return FLAGS.num_batches // 4
 
 
-def num_timed_pairs():
+def num_timed_examples():
     return FLAGS.batch_size * (FLAGS.num_batches + num_warmup_batches())
 
 

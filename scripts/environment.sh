@@ -15,8 +15,8 @@ find_python() {
   return 1
 }
 
-# Makes the virtual environment $1 and installs requirements file $2 into it; does nothing
-# where that was done since the requirements last changed.
+# Makes the virtual environment $1 and installs requirements file $2 and this program into it; does
+# nothing where that was done since the requirements last changed.
 make_environment() {
   local venv="$1" requirements="$2" stamp="$1/$2.installed" python
   if [ -e "$stamp" ] && [ -z "$(find requirements*.txt -newer "$stamp")" ]; then
@@ -29,5 +29,6 @@ make_environment() {
   echo "installing $requirements into $venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
   "$venv/bin/python" -m pip install --quiet -r "$requirements"
+  "$venv/bin/python" -m pip install --quiet --quiet --no-deps -e .
   touch "$stamp"
 }

@@ -10,10 +10,7 @@ import io
 import json
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 # Each panel: its axis, what is held fixed at its largest value, and what tells its lines apart.
 PANELS = [

@@ -10,17 +10,14 @@ import argparse
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np
+import tensorflow.compat.v1 as tf
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-
-from theseus.errors import UserError, first_line  # noqa: E402
-from theseus.inputs import tasks  # noqa: E402
-from theseus.runs.stage_folder import StageFolder  # noqa: E402
-from theseus.session import set_up_tensorflow  # noqa: E402
-from theseus.training import curves  # noqa: E402
+from theseus.errors import UserError, first_line
+from theseus.inputs import tasks
+from theseus.runs.stage_folder import StageFolder
+from theseus.session import set_up_tensorflow
+from theseus.training import curves
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
 _SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the mean of.

@@ -21,27 +21,19 @@ import io
 import json
 import os
 import random
-import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import app, flags, logging
+from tqdm import tqdm
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import app, flags, logging  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-import modeling_theseus  # noqa: E402
-import optimization_theseus  # noqa: E402
-from theseus.checkpoints import weights as weights_lib  # noqa: E402
-from theseus.inputs import (
-    batches,  # noqa: E402
-    reading,  # noqa: E402
-    tasks,  # noqa: E402
-)
-from theseus.model import layers  # noqa: E402
-from theseus.session import set_up_tensorflow  # noqa: E402
-from tokenization import FullTokenizer  # noqa: E402
+import modeling_theseus
+import optimization_theseus
+from theseus.checkpoints import weights as weights_lib
+from theseus.inputs import batches, reading, tasks
+from theseus.model import layers
+from theseus.session import set_up_tensorflow
+from tokenization import FullTokenizer
 
 FLAGS = flags.FLAGS
 

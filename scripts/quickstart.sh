@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to compressed models: takes the sample in data/sample through the three
-# stages, for 6 and for 2 layers, and prints a table. Run again, it goes on where it stopped.
+# stages, for 6 and for 2 layers, and prints a table. Run again, it resumes where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh

@@ -5,23 +5,22 @@ import functools
 import json
 import os
 import subprocess
-import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags, logging
+from absl.testing import flagsaver
+
+from theseus.inference import trained_model
+from theseus.session import new_session, set_up_tensorflow
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
-sys.path[:0] = [ROOT, os.path.join(ROOT, "scripts")]
-
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-from absl import flags, logging  # noqa: E402
-from absl.testing import flagsaver  # noqa: E402
-
-from theseus.inference import trained_model  # noqa: E402
-from theseus.session import new_session, set_up_tensorflow  # noqa: E402
-
+# The programs that tests start are this folder's, whichever is installed; and say little.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 set_up_tensorflow()
 logging.set_verbosity(logging.INFO)  # As a command does.
 

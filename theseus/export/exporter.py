@@ -43,23 +43,23 @@ Fields:
 class Exporter(object):
     """Exports one stage's model, and compares each export with the stage's own graph."""
 
-    def __init__(self, folder, trained, dev_data, batch_size, dev_pairs=()):
-        """Runs the graph over the pairs that the exports are compared on.
+    def __init__(self, folder, trained, dev_data, batch_size, dev_examples=()):
+        """Runs the graph over the examples that the exports are compared on.
 
         Args:
           folder: a StageFolder.
           trained: its trained_model.TrainedModel.
           dev_data: labelled encoding.EncodedExamples.
-          batch_size: int, pairs in a batch where all of dev is evaluated.
-          dev_pairs: list of reading.Example of dev, by whose texts an export's own tokenizer is
+          batch_size: int, examples in a batch where all of dev is evaluated.
+          dev_examples: list of reading.Example of dev, by whose texts an export's own tokenizer is
             checked.
         """
         self._plain = formats.plain_classifier(folder, trained)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
         self._batch_size = batch_size
-        longest = sorted(dev_pairs, key=_num_characters)[-NUM_CHECKED_EXAMPLES:]
-        self._checked_texts = [(pair.text_a, pair.text_b) for pair in longest]
+        longest = sorted(dev_examples, key=_num_characters)[-NUM_CHECKED_EXAMPLES:]
+        self._checked_texts = [(example.text_a, example.text_b) for example in longest]
         self._timed = [self._batches(size)[:_TIMED_BATCHES] for size in TIMED_BATCH_SIZES]
         self._checked = self._batches(TIMED_BATCH_SIZES[0])
         self._logits = _all_logits(self._graph, self._checked)
@@ -68,7 +68,7 @@ class Exporter(object):
         self.graph_row = Row("the graph", None, None, score, None, self._seconds(self._graph))
 
     def _batches(self, batch_size):
-        """Returns the arrays of some pairs, spread over dev, in batches of mixed lengths."""
+        """Returns the arrays of some examples, spread over dev, in batches of mixed lengths."""
         count = min(NUM_CHECKED_EXAMPLES, len(self._dev_data))
         rows = np.linspace(0, len(self._dev_data) - 1, count).astype(np.int64)
         parts = [rows[first : first + batch_size] for first in range(0, count, batch_size)]

@@ -1,0 +1,32 @@
+"""The requirements files say what pyproject.toml says."""
+
+import os
+
+import pytest
+
+import make_requirements
+from conftest import ROOT
+
+
+def test_the_files_are_those_of_pyproject():
+    pytest.importorskip("tomllib")
+    expected = make_requirements.requirements_files(make_requirements.read_project())
+    present = [name for name in os.listdir(ROOT) if name.startswith("requirements")]
+    assert sorted(present) == sorted(expected)
+    for name, text in expected.items():
+        with open(os.path.join(ROOT, name), encoding="utf-8") as reader:
+            assert reader.read() == text, name
+
+
+def test_an_extra_has_its_packages_and_the_extras_that_it_takes_in():
+    project = {
+        "dependencies": ["numpy"],
+        "optional-dependencies": {"plot": ["matplotlib"], "test": ["bert-theseus[plot]", "pytest"]},
+    }
+    found = make_requirements.requirements_files(project)
+    lines = {name: text.splitlines()[1:] for name, text in found.items()}
+    assert lines == {
+        "requirements.txt": ["numpy"],
+        "requirements-plot.txt": ["-r requirements.txt", "matplotlib"],
+        "requirements-test.txt": ["-r requirements.txt", "-r requirements-plot.txt", "pytest"],
+    }

@@ -192,50 +192,41 @@ class BertModel(object):
           input_mask: int32 [B, T], 1 for a token and 0 for padding; None: all are tokens.
           token_type_ids: int32 [B, T], 0 for the first text, 1 for the second; None: all 0.
           use_one_hot_embeddings: bool, whether words are looked up by a product with one-hot
-            vectors, which has the same result, as some accelerators want it.
-          scope: name of the variable scope; None: "bert", or where the graph has that,
-            the next one free, "bert_1".
-          modules: list of the encoder's modules, as from `encoder_modules`; None: each
-            layer of the config is one.
+            vectors, which has the same result.
+          scope: name of the variable scope; None: "bert", or the next one free, "bert_1".
+          modules: as from `encoder_modules`; None: each layer of the config is one.
           random_key: a RandomKey; None: the graph's seed and its global step.
-          precision: "float32"; or "bfloat16" for the encoder's products and the values
-            between its layers.
+          precision: "float32"; or "bfloat16" for products and values of the encoder.
 
         Raises:
           ValueError: the config is invalid, see `BertConfig.validate`.
         """
         config.validate()
-        if is_training and random_key is None:
-            random_key = RandomKey(graph_seed(), tf.train.get_or_create_global_step())
-        if not is_training:
-            random_key = None
+        random_key = _dropout_key(is_training, random_key)
         if input_mask is None:
             input_mask = tf.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
         if modules is None:
-            layers = [[number] for number in range(config.num_hidden_layers)]
-            modules = encoder_modules(config, layers, [False] * len(layers), random_key)
-
-        reuse = tf.AUTO_REUSE if scope else None
-        with tf.variable_scope(scope, default_name="bert", reuse=reuse):
+            modules = _one_module_a_layer(config, random_key)
+        self._input_ids = input_ids
+        with tf.variable_scope(scope, "bert", reuse=tf.AUTO_REUSE if scope else None):
             with tf.variable_scope("embeddings"):
                 self.embedding_table, hidden = _embeddings(
                     input_ids, token_type_ids, config, random_key, use_one_hot_embeddings
                 )
             self.embedding_output = _to_3d(hidden, input_ids)
-            hidden = tf.cast(hidden, tf.as_dtype(precision))
-            with tf.variable_scope("encoder"):
-                self._layers = transformer_model_theseus(
-                    hidden, create_attention_bias(input_mask), modules, do_return_all_layers=True
-                )
-            self._input_ids = input_ids
-            self.sequence_output = self._to_output(self._layers[-1])
+            self._build_encoder(tf.cast(hidden, tf.as_dtype(precision)), input_mask, modules)
             with tf.variable_scope("pooler"):
-                first_token = self.sequence_output[:, 0]
-                self.pooled_output = tf.tanh(
-                    dense(first_token, config.hidden_size, config, "dense")
-                )
+                pooled = dense(self.sequence_output[:, 0], config.hidden_size, config, "dense")
+                self.pooled_output = tf.tanh(pooled)
+
+    def _build_encoder(self, hidden, input_mask, modules):
+        with tf.variable_scope("encoder"):
+            self._layers = transformer_model_theseus(
+                hidden, create_attention_bias(input_mask), modules, do_return_all_layers=True
+            )
+        self.sequence_output = self._to_output(self._layers[-1])
 
     def get_pooled_output(self):
         """Returns float32 [B, H]: the first token's vector through a tanh layer."""
@@ -264,6 +255,18 @@ class BertModel(object):
     def get_embedding_table(self):
         """Returns the word embeddings, a float32 variable [vocab_size, H]."""
         return self.embedding_table
+
+
+def _dropout_key(is_training, random_key):
+    """Returns the RandomKey that dropout draws from; None: there is no dropout."""
+    if not is_training:
+        return None
+    return random_key or RandomKey(graph_seed(), tf.train.get_or_create_global_step())
+
+
+def _one_module_a_layer(config, random_key):
+    numbers = [[number] for number in range(config.num_hidden_layers)]
+    return encoder_modules(config, numbers, [False] * len(numbers), random_key)
 
 
 # --- Modules and the path through them ---

@@ -81,7 +81,7 @@ def draw_loss(panel, task, state, scalars):
         second = panel.twinx()
         name = "dev " + task.score_name
         lines += second.plot(*zip(*points), color=METRIC, marker="o", label=name)
-        best = state["best"]["global_step"]
+        best = state.best.global_step
         point = (best, dict(points)[best])
         second.plot(*point, marker="o", markersize=12, color=METRIC, fillstyle="none")
         second.set_ylabel(name + " (circled: best)", color=METRIC)

@@ -69,3 +69,19 @@ def test_imports_go_down():
             if found and found[1] != member and found[0] <= floor:
                 wrong.append("%s imports %s" % (name, target))
     assert wrong == []
+
+
+def test_no_function_class_or_file_has_outgrown_its_reader():
+    scripts = os.path.join(ROOT, "scripts")
+    paths = [path for _, path in modules()]
+    paths += [os.path.join(scripts, name) for name in os.listdir(scripts) if name.endswith(".py")]
+    longest = {ast.FunctionDef: 50, ast.ClassDef: 150}
+    for path in paths:
+        with io.open(path, encoding="utf-8") as reader:
+            text = reader.read()
+        assert text.count("\n") <= 600, path
+        for found in ast.walk(ast.parse(text)):
+            # On Python 3.7 a node does not know its last line.
+            if type(found) in longest and hasattr(found, "end_lineno"):
+                length = found.end_lineno - found.lineno + 1
+                assert length <= longest[type(found)], "%s: %s" % (path, found.name)

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import benchmark_training
 import modeling_theseus
 import optimization_theseus
-from conftest import ROOT, SMALL_BERT, run
+from conftest import ROOT, SMALL_BERT, run, write_bert
 from theseus.stage import STAGES
 
 CONFIG = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=4))
@@ -75,7 +75,8 @@ def test_a_frozen_layer_needs_no_gradient_of_its_kernels(session):
 
 def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
     script = os.path.join(ROOT, "scripts", "benchmark_training.py")
-    arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--num_steps=2"]
+    write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=2))
+    arguments = ["--bert_pretrained_model=bert", "--num_steps=2"]
     arguments += ["--data_dir=%s" % random_data, "--json=rows.json", "--rates=1"]
     arguments += ["--batch_sizes=8", "--suc_layers=2", "--stages=predecessor,replacing"]
     arguments += ["--profile"]

@@ -545,7 +545,7 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
     read_wrong(monkeypatch, name, spoil)
     form, more = ("bert", "") if name == "bert" else ("onnx", "--quantize=int8")
     line = export_line(stages(), random_data, form, "--export_dir=target " + more)
-    assert "target: its logits are no finite numbers; it is left out" in refused(
+    assert "target: its logits are not finite numbers; it is left out" in refused(
         line, tmp_path, monkeypatch
     )
     assert batches and not list(tmp_path.iterdir())

@@ -59,7 +59,6 @@ def test_the_record_is_beside_what_defines_a_run(tmp_path):
         folder.claim({"seed": 1}, {}, {"tensorflow": "1.15.5"})  # A resume leaves it as it is.
     assert folder.definition() == {"seed": 1}
     assert folder.began_on() == {"tensorflow": "2.21.0"}
-    folder.refuse_contradiction({"seed": 1}, {}, {})
 
 
 def test_a_folder_without_the_record_began_on_nothing_known(tmp_path):

@@ -78,9 +78,10 @@ def test_the_quickstart_ends_at_the_first_failure(project):
 
 def test_requirements_are_installed_once_and_again_after_they_change(project):
     install = ["-m", "pip", "install", "--quiet", "-r", "requirements-test.txt"]
+    itself = ["-m", "pip", "install", "--quiet", "--quiet", "--no-deps", "-e", "."]
     test = ["-m", "pytest", "-q", "-n", "2", "tests/test_a.py"]
     _, lines = run_script(project, "test.sh", "tests/test_a.py")
-    assert lines[-2:] == [install, test]
+    assert lines[-3:] == [install, itself, test]
     assert run_script(project, "test.sh", "tests/test_a.py")[1] == [test]
     later = os.stat(str(project / "requirements.txt")).st_mtime + 10**6
     os.utime(str(project / "requirements.txt"), (later, later))

@@ -67,23 +67,28 @@ def bert(random_data):
 
 @functools.lru_cache(maxsize=None)
 def built_graph(settings, config, num_steps):
-    """Returns the TrainingGraph of Settings and of a config as JSON, in a tf.Graph of its own."""
-    with tf.Graph().as_default():
+    """Builds the TrainingGraph of Settings and of a config as JSON, once for all tests.
+
+    Returns:
+      (TrainingGraph, a session over it, the operation that initializes all variables).
+    """
+    with tf.Graph().as_default() as tf_graph:
         config = modeling_theseus.BertConfig.from_dict(json.loads(config))
-        return graph_lib.build_graph(settings, config, TASK, GROUPS, num_steps)
+        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, num_steps)
+        return graph, tf.Session(graph=tf_graph), tf.global_variables_initializer()
 
 
 @contextlib.contextmanager
 def trainer_in(path, bert, settings, **reporting):
-    """A Trainer in a locked folder, initialized or resumed."""
+    """A Trainer in a locked folder, initialized or resumed, in a session that knows nothing."""
     config, start, train_data, dev_data = bert
     folder = StageFolder(str(path))
     _, num_steps = settings.num_steps(len(train_data))
-    graph = built_graph(settings, config.to_json_string(), num_steps)
-    with folder.locked(), graph.loss.graph.as_default(), tf.Session() as session:
-        matched = initial_weights.match_weights(
-            settings.train_scope, start, tf.trainable_variables()
-        )
+    graph, session, forget = built_graph(settings, config.to_json_string(), num_steps)
+    with folder.locked(), session.graph.as_default():
+        session.run(forget)
+        variables = tf.trainable_variables()
+        matched = initial_weights.match_weights(settings.train_scope, start, variables)
         chosen = Reporting(**dict({"log_steps": 1}, **reporting))
         trainer = Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
         folder.claim({"seed": settings.seed}, {})
@@ -320,11 +325,11 @@ def test_bfloat16_trains_nearly_as_float32_and_keeps_float32_weights(bert, tmp_p
         assert_close(kept["bfloat16"][name], kept["float32"][name], 0.1, 4e-3, name)
 
 
-def test_weights_that_are_no_numbers_never_become_the_best(bert, tmp_path):
+def test_weights_that_are_not_numbers_never_become_the_best(bert, tmp_path):
     """The last step's update diverges: its loss was still finite."""
     settings = make_settings(learning_rate=1e30, warmup_proportion=0.0, num_train_epochs=0.5)
     with trainer_in(tmp_path, bert, settings) as trainer:
-        with pytest.raises(UserError, match="logits are no finite numbers"):
+        with pytest.raises(UserError, match="logits are not finite numbers"):
             trainer.run()
     state = StageFolder(str(tmp_path)).state()
     assert state.best is None and not state.is_finished
@@ -349,7 +354,7 @@ def test_two_runs_of_one_seed_are_equal_and_those_of_two_seeds_are_not(
         with trainer_in(tmp_path / str(seed), bert, make_settings(seed=seed)) as trainer:
             assert trainer.run()
     assert_equals_no_interruption(tmp_path / "1", uninterrupted)
-    other = values_of(StageFolder(str(tmp_path / "2"), "").checkpoint("last"))
+    other = values_of(StageFolder(str(tmp_path / "2")).checkpoint("last"))
     assert any((other[name] != value).any() for name, value in uninterrupted[1].items())
 
 
@@ -910,7 +915,8 @@ def test_the_best_is_that_of_the_highest_score_on_dev_of_all_epochs(bert, record
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
-def test_a_loss_that_is_no_finite_number_is_refused(recorded, monkeypatch, loss):
-    monkeypatch.setattr(recorded.trainer, "_run_step", lambda _: STEP_VALUES._replace(loss=loss))
+def test_a_loss_that_is_not_a_finite_number_is_refused(recorded, monkeypatch, loss):
+    step_runner = recorded.trainer.step_runner
+    monkeypatch.setattr(step_runner, "run", lambda _: STEP_VALUES._replace(loss=loss))
     with pytest.raises(UserError, match="the loss is -?(nan|inf) in step 5"):
         recorded.trainer._train_step(recorded.batches[0], 4)

@@ -30,6 +30,23 @@ _PATTERN = "events.out.tfevents." + 10 * "[0-9]"
 _TEMPORARY = "events.tmp"  # Not a name that TensorBoard would read.
 
 
+def step_scalars(values, is_replacing, examples_per_second=None):
+    """Returns the scalars of a step, a dict from name to number.
+
+    Args:
+      values: its StepValues.
+      is_replacing: bool, whether modules are replaced.
+      examples_per_second: float, see Progress.update, or None.
+    """
+    scalars = values._asdict()
+    path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
+    if is_replacing:
+        scalars.update(replacing_rate=rate, modules_replaced=path.sum())
+    if examples_per_second:
+        scalars["examples_per_second"] = examples_per_second
+    return scalars
+
+
 def read_events(folder):
     """Yields the tf.Events in a stage's folder, up to where the file is cut off, if it is.
 

@@ -53,13 +53,8 @@ def build_graph(settings, config, task, groups, num_train_steps):
     evaluated = settings.stage.evaluated_path(groups)
     path, rate = _path_and_rate(settings, step, evaluated, num_train_steps)
 
-    features = modeling_theseus.feature_placeholders()
-    label_type = tf.float32 if task.is_regression else tf.int32
-    labels = tf.placeholder(label_type, [None], name="labels")
-    micro_batch, batch_size = 0, tf.shape(labels)[0]
-    if settings.gradient_accumulation_steps:
-        micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
-        batch_size = tf.placeholder(tf.int32, [], name="batch_size")
+    accumulates = bool(settings.gradient_accumulation_steps)
+    features, labels, micro_batch, batch_size = _inputs(task, accumulates)
     random_key = RandomKey(settings.seed, step, micro_batch)
     modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
     logits = modeling_theseus.classifier_logits(
@@ -76,7 +71,7 @@ def build_graph(settings, config, task, groups, num_train_steps):
         num_train_steps,
         num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
         var_list=trained,
-        accumulates=bool(settings.gradient_accumulation_steps),
+        accumulates=accumulates,
     )
     modules = modeling_theseus.encoder_modules(config, groups, evaluated)
     return TrainingGraph(
@@ -93,6 +88,17 @@ def build_graph(settings, config, task, groups, num_train_steps):
         batch_size=batch_size,
         **update._asdict(),
     )
+
+
+def _inputs(task, accumulates):
+    """Returns the fields of TrainingGraph: features, labels, micro_batch and batch_size."""
+    label_type = tf.float32 if task.is_regression else tf.int32
+    labels = tf.placeholder(label_type, [None], name="labels")
+    micro_batch, batch_size = 0, tf.shape(labels)[0]
+    if accumulates:
+        micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
+        batch_size = tf.placeholder(tf.int32, [], name="batch_size")
+    return modeling_theseus.feature_placeholders(), labels, micro_batch, batch_size
 
 
 def _path_and_rate(settings, step, evaluated, num_train_steps):

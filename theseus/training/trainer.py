@@ -106,7 +106,8 @@ class Trainer(object):
                 values = self._train_step(rows, step)
                 step += 1
                 speed = progress.update(step, values, len(rows))
-                self._curves.add(step, self._scalars(values, speed))
+                scalars = curves.step_scalars(values, settings.stage.replaces, speed)
+                self._curves.add(step, scalars)
                 if self._is_save_due(step):
                     self._save_last(step)
         return step
@@ -127,21 +128,6 @@ class Trainer(object):
             )
         self._state.train_seconds += time.perf_counter() - start
         return values
-
-    def _scalars(self, values, examples_per_second):
-        """Returns what TensorBoard shows of a step, a dict from name to number.
-
-        Args:
-          values: StepValues.
-          examples_per_second: float, see Progress.update, or None.
-        """
-        scalars = values._asdict()
-        path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
-        if self.settings.stage.replaces:
-            scalars.update(replacing_rate=rate, modules_replaced=path.sum())
-        if examples_per_second:
-            scalars["examples_per_second"] = examples_per_second
-        return scalars
 
     # --- Checkpoints ---
 
@@ -182,20 +168,12 @@ class Trainer(object):
         floats = {name: value for name, value in values.items() if isinstance(value, float)}
         self._curves.add(step, {curves.EVALUATION + n: v for n, v in floats.items()})
         self._commit()
-        logging.info(
-            "epoch %.4g of %g, step %d: dev %s (%.1f s)",
-            step / self.steps_per_epoch,
-            self.settings.num_train_epochs,
-            step,
-            metrics.headline(self.graph.task, values),
-            seconds,
-        )
+        place = (step / self.steps_per_epoch, self.settings.num_train_epochs, step)
+        scores = metrics.headline(self.graph.task, values)
+        logging.info("epoch %.4g of %g, step %d: dev %s (%.1f s)", *place, scores, seconds)
         if stops_early:
-            logging.info(
-                "stopping early, by --early_stopping_patience=%d: step %d is still the best",
-                stale,
-                state.best.global_step,
-            )
+            message = "stopping early, by --early_stopping_patience=%d: step %d is still the best"
+            logging.info(message, stale, state.best.global_step)
 
 
 class _Stop(object):

@@ -74,6 +74,13 @@ def test_one_text_is_named_alone_and_two_by_their_second():
     assert tasks.with_columns(TSV, NamedColumns(None, None, "c")).num_texts == 2
 
 
+def test_a_model_of_one_text_reads_no_second_one_by_its_number_either():
+    given = tasks.with_columns(TSV, NamedColumns("1", "2", "3"))
+    definition = {"task_name": "tsv", "labels": ["x", "y"], "num_texts": 1}
+    task = tasks.recorded(definition, given)
+    assert task.num_texts == 1 and task.indices == Columns(0, None, 2)
+
+
 def test_labels_that_only_the_training_data_tell_are_not_known_before():
     with pytest.raises(ValueError, match="tsv are not known"):
         TSV.num_outputs  # noqa: B018

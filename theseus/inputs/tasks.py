@@ -215,7 +215,8 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
 
 def of_one_text(task: Task) -> Task:
     """Returns `task` without a second text."""
-    return dataclasses.replace(task, header=task.header._replace(text_b=None))
+    indices = task.indices and task.indices._replace(text_b=None)
+    return dataclasses.replace(task, header=task.header._replace(text_b=None), indices=indices)
 
 
 def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:

@@ -6,15 +6,18 @@
 --finetune_pre, before both, fine-tunes the predecessor itself (stage 0).
 """
 
+from __future__ import annotations
+
 import math
 import os
 import re
 import sys
+from typing import Any, Callable, Dict, NoReturn, Sequence
 
 from absl import app, flags, logging
 
 import theseus
-from theseus.commands.options import from_flags
+from theseus.commands.options import Options, from_flags
 from theseus.errors import UserError
 from theseus.inputs import lines, tasks
 
@@ -22,6 +25,9 @@ FLAGS = flags.FLAGS
 
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 SUC_INITS = ("first", "last", "spread")
+
+_Values = Dict[str, Any]  # Of flags, by their names.
+_Rule = Callable[[_Values], bool]
 
 # Files.
 flags.DEFINE_string(
@@ -229,10 +235,10 @@ flags.DEFINE_bool(
 )
 
 
-def _rule(names, message):
+def _rule(names: Sequence[str], message: str) -> Callable[[_Rule], _Rule]:
     """Declares a rule over several flags; the function gets their values as a dict."""
 
-    def register(is_met):
+    def register(is_met: _Rule) -> _Rule:
         flags.register_multi_flags_validator(names, is_met, message)
         return is_met
 
@@ -240,19 +246,19 @@ def _rule(names, message):
 
 
 @_rule(["do_train", "do_eval", "do_predict", "do_export", "version"], "give at least one of them")
-def _has_action(values):
+def _has_action(values: _Values) -> bool:
     return any(values.values())
 
 
 @_rule(["finetune_pre", "finetune_suc"], "give one of them at the most")
-def _is_one_stage(values):
+def _is_one_stage(values: _Values) -> bool:
     return not all(values.values())
 
 
 @_rule(["modules"], "give a whole number of at least 1 for each module, separated by commas")
-def _has_sizes(values):
+def _has_sizes(values: _Values) -> bool:
     sizes = values["modules"]
-    return sizes is None or (sizes and all(re.match("0*[1-9][0-9]*$", size) for size in sizes))
+    return sizes is None or bool(sizes and all(re.match("0*[1-9][0-9]*$", size) for size in sizes))
 
 
 @_rule(
@@ -260,7 +266,7 @@ def _has_sizes(values):
     "a linear rate takes exactly one of --replace_linear_k and --replace_until, above 0; "
     "a constant one takes neither",
 )
-def _has_one_slope(values):
+def _has_one_slope(values: _Values) -> bool:
     slopes = [values["replace_linear_k"], values["replace_until"]]
     given = [slope for slope in slopes if slope is not None]
     if values["replace_scheduler"] == "constant":
@@ -272,7 +278,7 @@ def _has_one_slope(values):
     ["replace_scheduler", "steps_for_replacing"],
     "--steps_for_replacing is for a constant rate",
 )
-def _ends_constant_rate(values):
+def _ends_constant_rate(values: _Values) -> bool:
     return values["steps_for_replacing"] is None or values["replace_scheduler"] == "constant"
 
 
@@ -287,12 +293,12 @@ def _ends_constant_rate(values):
     ],
     "each must be a finite number",
 )
-def _are_finite(values):
+def _are_finite(values: _Values) -> bool:
     return all(value is None or math.isfinite(value) for value in values.values())
 
 
 @_rule(["eval_files", "do_eval"], "--eval_files takes different files, and needs --do_eval")
-def _names_files_once(values):
+def _names_files_once(values: _Values) -> bool:
     files = values["eval_files"]
     return not files or (values["do_eval"] and all(files) and len(set(files)) == len(files))
 
@@ -302,7 +308,7 @@ def _names_files_once(values):
     "columns and labels are for --task_name=tsv; columns are numbered from 1; labels are "
     "different ones, two at least",
 )
-def _describes_tsv(values):
+def _describes_tsv(values: _Values) -> bool:
     columns = [values[name] for name in ("text_a_column", "text_b_column", "label_column")]
     labels = list(map(tasks.clean_label, values["labels"]))
     are_labels = not labels or (len(set(labels)) == len(labels) > 1 and all(labels))
@@ -311,17 +317,17 @@ def _describes_tsv(values):
 
 
 @_rule(["encoding"], "give an encoding that Python knows, such as gb18030, big5 or utf-16")
-def _knows_encoding(values):
+def _knows_encoding(values: _Values) -> bool:
     return values["encoding"] is None or lines.is_encoding(values["encoding"])
 
 
 @_rule(["threshold", "do_eval", "do_predict"], "--threshold needs --do_eval or --do_predict")
-def _applies_threshold(values):
+def _applies_threshold(values: _Values) -> bool:
     return values["threshold"] is None or values["do_eval"] or values["do_predict"]
 
 
 @_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")
-def _predicts_file(values):
+def _predicts_file(values: _Values) -> bool:
     return values["predict_file"] is None or values["do_predict"]
 
 
@@ -330,21 +336,21 @@ def _predicts_file(values):
     "--do_export and --export_format need each other; the format is one or several different "
     "ones of %s, separated by commas" % ", ".join(EXPORT_FORMATS),
 )
-def _names_formats_once(values):
+def _names_formats_once(values: _Values) -> bool:
     formats = values["export_format"]
     known = len(set(formats).intersection(EXPORT_FORMATS)) == len(formats)
     return known and bool(formats) == values["do_export"]
 
 
 @_rule(["export_dir", "export_format"], "--export_dir takes one --export_format")
-def _exports_to_one_folder(values):
+def _exports_to_one_folder(values: _Values) -> bool:
     return values["export_dir"] is None or (
         bool(values["export_dir"]) and len(values["export_format"]) == 1
     )
 
 
 @_rule(["quantize", "export_format"], "--quantize is for --export_format=onnx")
-def _quantizes_onnx(values):
+def _quantizes_onnx(values: _Values) -> bool:
     return values["quantize"] is None or "onnx" in values["export_format"]
 
 
@@ -352,21 +358,21 @@ def _quantizes_onnx(values):
     ["gradient_accumulation_steps", "train_batch_size"],
     "a step's batch cannot be cut into more parts than it has examples",
 )
-def _cuts_batch(values):
-    return values["gradient_accumulation_steps"] <= values["train_batch_size"]
+def _cuts_batch(values: _Values) -> bool:
+    return bool(values["gradient_accumulation_steps"] <= values["train_batch_size"])
 
 
 @_rule(["num_train_epochs"], "must be above 0")
-def _trains(values):
-    return values["num_train_epochs"] > 0  # False for nan too.
+def _trains(values: _Values) -> bool:
+    return bool(values["num_train_epochs"] > 0)  # False for nan too.
 
 
 @_rule(["finetune_pre", "train_scope"], "stage 0 trains all; it has no successor")
-def _fits_stage_0(values):
+def _fits_stage_0(values: _Values) -> bool:
     return not values["finetune_pre"] or values["train_scope"] in (None, "all")
 
 
-def parse_flags(argv):
+def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; a mistake in it is one line and exit status 1."""
     try:
         return FLAGS(argv)
@@ -376,7 +382,7 @@ def parse_flags(argv):
         fail(error)
 
 
-def refuse_positional(arguments):
+def refuse_positional(arguments: Sequence[str]) -> NoReturn:
     """Exits with the flag that was meant, as in `suc_layers = 6` without its dashes."""
     tokens = [token for token in re.split(r"(=)|\s", " ".join(arguments[:3])) if token]
     name = tokens[0]
@@ -387,7 +393,7 @@ def refuse_positional(arguments):
     fail("%r is not a flag; did you mean --%s?" % (name, meant))
 
 
-def resolve_modules(values):
+def resolve_modules(values: _Values) -> None:
     """Turns --modules into numbers, of which there are as many as --suc_layers says."""
     if not values["modules"]:
         return
@@ -401,7 +407,7 @@ def resolve_modules(values):
     values["suc_layers"] = count
 
 
-def refuse_missing_paths(options):
+def refuse_missing_paths(options: Options) -> None:
     """Exits for a path that does not exist."""
     given = options.inference
     paths = [("eval_files", path) for path in given.eval_files]
@@ -421,7 +427,7 @@ def refuse_missing_paths(options):
             )
 
 
-def refuse_unknown_start(options):
+def refuse_unknown_start(options: Options) -> None:
     """Exits for a --suc_init that is not a choice, a folder or a name of the hub."""
     start = options.start.suc_init
     if start is not None and start not in SUC_INITS and "/" not in start:
@@ -429,12 +435,12 @@ def refuse_unknown_start(options):
             fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
 
 
-def fail(message):
+def fail(message: object) -> NoReturn:
     """Exits with status 1 and one line on standard error."""
     sys.exit("run_classifier.py: %s" % " ".join(str(message).split()))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Runs the command; what the user can fix ends in one line."""
     if len(argv) > 1:
         refuse_positional(argv[1:])
@@ -469,7 +475,7 @@ def main(argv):
         fail("interrupted; the same command resumes from the last checkpoint")
 
 
-def run():
+def run() -> None:
     """Runs the command line; the entry point of `bert-theseus`."""
     app.run(main, flags_parser=parse_flags)
 

@@ -5,14 +5,20 @@ the way to them is not: each of BERT's passes over the characters is one
 `str.translate`, with a table that remembers what became of a character.
 """
 
+from __future__ import annotations
+
 import collections
 import functools
 import io
 import json
 import re
 import unicodedata
+from typing import Callable, Dict, Iterable, Mapping, TypeVar
 
 from theseus.errors import UserError
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 # Source: google-research/bert, BasicTokenizer._is_chinese_char. Kana and Hangul are
 # not in it: those languages put spaces between words.
@@ -28,7 +34,7 @@ _CJK_BLOCKS = (
 )
 
 
-def convert_to_unicode(text):
+def convert_to_unicode(text: str | bytes) -> str:
     """Returns `text` as str.
 
     Args:
@@ -44,7 +50,7 @@ def convert_to_unicode(text):
     return text
 
 
-def printable_text(text):
+def printable_text(text: str | bytes) -> str:
     """Returns `text` as str, to be printed or logged; see `convert_to_unicode`."""
     return convert_to_unicode(text)
 
@@ -59,7 +65,7 @@ _LOWER_CASED_MODELS = (
 _CASED_MODELS = ("cased_L-12_H-768_A-12", "cased_L-24_H-1024_A-16", "multi_cased_L-12_H-768_A-12")
 
 
-def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
+def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
     """Checks `do_lower_case` against the name of a folder that Google gave out.
 
     Args:
@@ -84,7 +90,7 @@ def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
         )
 
 
-def read_vocab(vocab_file):
+def read_vocab(vocab_file: str) -> str:
     """Reads a vocabulary as text: one token a line; its id is the line's number, from 0.
 
     Args:
@@ -102,7 +108,7 @@ def read_vocab(vocab_file):
         raise UserError("%s: cannot read the vocabulary: %s" % (vocab_file, error))
 
 
-def _vocab_of_json(text):
+def _vocab_of_json(text: str) -> str:
     """Returns the vocabulary of a tokenizer.json in vocab.txt's form."""
     try:
         model = json.loads(text)["model"]
@@ -117,7 +123,7 @@ def _vocab_of_json(text):
     return "".join(token + "\n" for token in tokens)
 
 
-def load_vocab(vocab_file):
+def load_vocab(vocab_file: str) -> collections.OrderedDict[str, int]:
     """Reads a vocabulary; see `read_vocab`.
 
     Args:
@@ -133,22 +139,22 @@ def load_vocab(vocab_file):
     return collections.OrderedDict((line.strip(), index) for index, line in enumerate(lines))
 
 
-def convert_by_vocab(vocab, items):
+def convert_by_vocab(vocab: Mapping[_Item, _Found], items: Iterable[_Item]) -> list[_Found]:
     """Returns the list of vocab[item]; KeyError for an item that the mapping `vocab` lacks."""
     return [vocab[item] for item in items]
 
 
-def convert_tokens_to_ids(vocab, tokens):
+def convert_tokens_to_ids(vocab: Mapping[str, int], tokens: Iterable[str]) -> list[int]:
     """Returns a list of int, for a mapping from token to id; see `convert_by_vocab`."""
     return convert_by_vocab(vocab, tokens)
 
 
-def convert_ids_to_tokens(inv_vocab, ids):
+def convert_ids_to_tokens(inv_vocab: Mapping[int, str], ids: Iterable[int]) -> list[str]:
     """Returns a list of str, for a mapping from id to token; see `convert_by_vocab`."""
     return convert_by_vocab(inv_vocab, ids)
 
 
-def whitespace_tokenize(text):
+def whitespace_tokenize(text: str) -> list[str]:
     """Splits `text` at white space into a list of str."""
     return text.split()
 
@@ -156,7 +162,7 @@ def whitespace_tokenize(text):
 class FullTokenizer(object):
     """Text to WordPiece tokens, and tokens to ids and back."""
 
-    def __init__(self, vocab_file, do_lower_case=True):
+    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
         """Reads the vocabulary.
 
         Args:
@@ -169,16 +175,16 @@ class FullTokenizer(object):
         self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
         self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
 
-    def tokenize(self, text):
+    def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the WordPiece tokens of `text` as a list of str."""
         pieces = self.wordpiece_tokenizer.pieces
         return [piece for word in self.basic_tokenizer.tokenize(text) for piece in pieces(word)]
 
-    def convert_tokens_to_ids(self, tokens):
+    def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Returns a list of int; KeyError for a token that the vocabulary lacks."""
         return convert_by_vocab(self.vocab, tokens)
 
-    def convert_ids_to_tokens(self, ids):
+    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
         """Returns a list of str; KeyError for an id that the vocabulary lacks."""
         return convert_by_vocab(self.inv_vocab, ids)
 
@@ -186,12 +192,12 @@ class FullTokenizer(object):
 class BasicTokenizer(object):
     """Text to words: cleaned, lower-cased, split at white space, punctuation and CJK."""
 
-    def __init__(self, do_lower_case=True):
+    def __init__(self, do_lower_case: bool = True) -> None:
         self.do_lower_case = do_lower_case
         self._cleaned = _CharacterTable(_clean)
         self._split = _CharacterTable(_split_without_accents if do_lower_case else _split)
 
-    def tokenize(self, text):
+    def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the words of `text` (str, or bytes in UTF-8) as a list of str."""
         text = convert_to_unicode(text).translate(self._cleaned)
         if self.do_lower_case:
@@ -202,13 +208,18 @@ class BasicTokenizer(object):
 class WordpieceTokenizer(object):
     """Words to pieces, by greedy longest match from the left."""
 
-    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=200):
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        unk_token: str = "[UNK]",
+        max_input_chars_per_word: int = 200,
+    ) -> None:
         self.vocab = vocab
         self.unk_token = unk_token
         self.max_input_chars_per_word = max_input_chars_per_word
         self.pieces = functools.lru_cache(maxsize=1 << 16)(self._pieces)
 
-    def tokenize(self, text):
+    def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the pieces of every word in `text`, words separated by white space.
 
         For example "unaffable" gives ["un", "##aff", "##able"]. A word that cannot be
@@ -217,7 +228,7 @@ class WordpieceTokenizer(object):
         words = whitespace_tokenize(convert_to_unicode(text))
         return [piece for word in words for piece in self.pieces(word)]
 
-    def _pieces(self, word):
+    def _pieces(self, word: str) -> tuple[str, ...]:
         if len(word) > self.max_input_chars_per_word:
             return (self.unk_token,)
         pieces = []
@@ -229,7 +240,7 @@ class WordpieceTokenizer(object):
             pieces.append(piece)
         return tuple(pieces)
 
-    def _longest_match(self, word, start):
+    def _longest_match(self, word: str, start: int) -> tuple[str | None, int]:
         prefix = "##" if start else ""
         for end in range(len(word), start, -1):
             piece = prefix + word[start:end]
@@ -238,19 +249,19 @@ class WordpieceTokenizer(object):
         return None, start
 
 
-class _CharacterTable(dict):
+class _CharacterTable(Dict[int, str]):
     """A table for `str.translate` that asks `replace` once for each new character."""
 
-    def __init__(self, replace):
+    def __init__(self, replace: Callable[[str], str]) -> None:
         super(_CharacterTable, self).__init__()
         self._replace = replace
 
-    def __missing__(self, codepoint):
+    def __missing__(self, codepoint: int) -> str:
         self[codepoint] = replacement = self._replace(chr(codepoint))
         return replacement
 
 
-def _clean(char):
+def _clean(char: str) -> str:
     """Drops control characters, makes white space a space, sets CJK apart."""
     if _is_whitespace(char):
         return " "
@@ -259,30 +270,30 @@ def _clean(char):
     return " %s " % char if _is_cjk(ord(char)) else char
 
 
-def _split(char):
+def _split(char: str) -> str:
     """Sets punctuation apart."""
     return " %s " % char if _is_punctuation(char) else char
 
 
-def _split_without_accents(char):
+def _split_without_accents(char: str) -> str:
     """Sets punctuation apart and drops combining marks."""
     return "" if unicodedata.category(char) == "Mn" else _split(char)
 
 
-def _is_whitespace(char):
+def _is_whitespace(char: str) -> bool:
     return char in " \t\n\r" or unicodedata.category(char) == "Zs"
 
 
-def _is_control(char):
+def _is_control(char: str) -> bool:
     # Tab and line ends are white space here.
     return char not in "\t\n\r" and unicodedata.category(char) in ("Cc", "Cf")
 
 
-def _is_cjk(codepoint):
+def _is_cjk(codepoint: int) -> bool:
     return any(first <= codepoint <= last for first, last in _CJK_BLOCKS)
 
 
-def _is_punctuation(char):
+def _is_punctuation(char: str) -> bool:
     # All of ASCII that is not a letter, digit, space or control counts, "$" and "^" too.
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "

@@ -8,7 +8,7 @@ from theseus.inputs.layout import Row
 
 PAIR = tasks.TASKS["lcqmc_pair"]
 TSV = tasks.TASKS["tsv"]
-REVIEW = tasks.with_columns(TSV, tasks.Columns("1", None, "2"))
+REVIEW = tasks.with_columns(TSV, tasks.NamedColumns("1", None, "2"))
 CHINESE = [
     "手机坏了怎么办呢\t手机坏了应该怎么修",
     "想买一台新的电脑\t哪里可以买到电脑",
@@ -135,7 +135,7 @@ def test_the_name_label_goes_before_others_that_a_label_may_have():
     ],
 )
 def test_columns_that_are_not_there_are_named(first, columns, message):
-    task = tasks.with_columns(TSV, tasks.Columns(*columns))
+    task = tasks.with_columns(TSV, tasks.NamedColumns(*columns))
     with pytest.raises(UserError, match=message):
         find(first, [first], task, labels_required=True)
 

@@ -107,6 +107,14 @@ def test_the_score_is_the_mean_of_the_tasks_metrics(name, value):
     assert metrics.headline(task, found).count("f1") == 1
 
 
+def test_a_metric_that_does_not_apply_counts_as_nothing():
+    task = dataclasses.replace(TASK, metrics=("auc", "accuracy"))
+    found = metrics.compute(task, LOGITS[:1], LABELS[:1])  # One label is all there is.
+    assert found["auc"] is None
+    assert metrics.score(task, found) == 0.5
+    assert metrics.headline(task, found).startswith("auc -, accuracy 1.0000")
+
+
 def test_the_best_threshold_is_that_of_the_best_f1():
     chances = np.array([0.9, 0.6, 0.4, 0.35, 0.3, 0.1, 0.05, 0.01])
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 0])

@@ -113,7 +113,7 @@ def read_text(path, text, task=TASK, labels_required=False, **form):
     return reading.read_examples(str(path), task, labels_required, form)
 
 
-ONE_TEXT = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, None))
+ONE_TEXT = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, None))
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_score_is_a_number(tmp_path, label):
 def read_tsv(path, text, columns=(None, None, None), labels=None):
     """Returns (the completed task, the examples) of a file with that text."""
     path.write_text(text, encoding="utf-8")
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns(*columns))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(*columns))
     if labels:
         task = dataclasses.replace(task, labels=labels)
     task = reading.complete_task(task, str(path))
@@ -443,7 +443,7 @@ def test_labels_have_one_order_in_all_processes(tmp_path):
 def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplog):
     """Also where the labels that tell it are known from then on, and in another file."""
     rows = "".join("well said, no %d\t%d\n" % (n, n % 2) for n in range(8))
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, "2"))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, "2"))
     form = reading.FileForm()
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / name).write_text("what they said\tangry\n" + rows)
@@ -499,7 +499,7 @@ def test_a_trained_tsv_is_known_again_from_its_record(tmp_path):
 
 def test_texts_alone_are_found_by_number_without_a_header(tmp_path):
     record = {"task_name": "tsv", "labels": ["no", "yes"], "num_texts": 1}
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns("1", None, None))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, None))
     path = tmp_path / "new.tsv"
     path.write_text("x\ny\n")
     task = tasks.recorded(record, task)

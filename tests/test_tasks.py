@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from theseus.inputs import tasks
-from theseus.inputs.tasks import Columns
+from theseus.inputs.tasks import Columns, NamedColumns
 
 PAIR = ("entailment", "not_entailment")
 # Source: gluebenchmark.com/tasks, and the GLUE paper (arXiv 1804.07461), table 1. The order of
@@ -54,12 +54,12 @@ TSV = tasks.TASKS["tsv"]
 @pytest.mark.parametrize(
     "given, header, indices",
     [
-        (Columns("1", "3", "2"), (0, 2, 1), (0, 2, 1)),
+        (NamedColumns("1", "3", "2"), (0, 2, 1), (0, 2, 1)),
         # A label without a number is not found in a file without a header.
-        (Columns("2", "1", None), (1, 0, TSV.header.label), (1, 0, None)),
-        (Columns("2", None, None), (1, None, TSV.header.label), (1, None, None)),
-        (Columns("Text", "3", "2"), (("text",), 2, 1), None),
-        (Columns(None, None, "10"), TSV.header[:2] + (9,), None),
+        (NamedColumns("2", "1", None), (1, 0, TSV.header.label), (1, 0, None)),
+        (NamedColumns("2", None, None), (1, None, TSV.header.label), (1, None, None)),
+        (NamedColumns("Text", "3", "2"), (("text",), 2, 1), None),
+        (NamedColumns(None, None, "10"), TSV.header[:2] + (9,), None),
     ],
 )
 def test_columns_are_numbered_from_1_or_named(given, header, indices):
@@ -69,9 +69,21 @@ def test_columns_are_numbered_from_1_or_named(given, header, indices):
 
 
 def test_one_text_is_named_alone_and_two_by_their_second():
-    assert tasks.with_columns(TSV, Columns("a", None, None)).num_texts == 1
-    assert tasks.with_columns(TSV, Columns("a", "b", None)).num_texts == 2
-    assert tasks.with_columns(TSV, Columns(None, None, "c")).num_texts == 2
+    assert tasks.with_columns(TSV, NamedColumns("a", None, None)).num_texts == 1
+    assert tasks.with_columns(TSV, NamedColumns("a", "b", None)).num_texts == 2
+    assert tasks.with_columns(TSV, NamedColumns(None, None, "c")).num_texts == 2
+
+
+def test_a_model_of_one_text_reads_no_second_one_by_its_number_either():
+    given = tasks.with_columns(TSV, NamedColumns("1", "2", "3"))
+    definition = {"task_name": "tsv", "labels": ["x", "y"], "num_texts": 1}
+    task = tasks.recorded(definition, given)
+    assert task.num_texts == 1 and task.indices == Columns(0, None, 2)
+
+
+def test_labels_that_only_the_training_data_tell_are_not_known_before():
+    with pytest.raises(ValueError, match="tsv are not known"):
+        TSV.num_outputs  # noqa: B018
 
 
 def test_a_recorded_task_keeps_the_order_of_its_labels_and_its_texts():
@@ -139,7 +151,7 @@ def test_labels_have_one_order_however_they_come(labels):
 
 @pytest.mark.parametrize("given", ["²", "٣", "①", "-1", "1.0"])
 def test_what_is_no_number_from_1_is_a_columns_name(given):
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.Columns(given, None, None))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(given, None, None))
     assert task.header.text_a == (given,) and task.indices is None
 
 

@@ -1,6 +1,9 @@
 """The exceptions that end in a line for the user instead of a traceback."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import Iterator
 
 
 class UserError(Exception):
@@ -18,13 +21,13 @@ class FolderError(UserError):
     names the folder, a Python caller has none.
     """
 
-    def __init__(self, message):
+    def __init__(self, message: str) -> None:
         """Takes the message without its end, which is the same for all."""
         super().__init__("%s give another folder" % message)
 
 
 @contextlib.contextmanager
-def naming(flag):
+def naming(flag: str) -> Iterator[None]:
     """Says in a FolderError which flag names the folder, and makes a UserError of it."""
     try:
         yield
@@ -32,6 +35,6 @@ def naming(flag):
         raise UserError("%s with --%s" % (error, flag))
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """Returns the first line of an exception's message, for use within a UserError's."""
     return str(error).strip().split("\n")[0]

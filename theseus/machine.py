@@ -1,9 +1,12 @@
 """What a run is computed by: versions and processor. The bits of a result depend on it."""
 
+from __future__ import annotations
+
 import io
 import os
 import platform
 import subprocess
+from typing import Any, Mapping
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,16 +14,18 @@ import tensorflow.compat.v1 as tf
 import theseus
 
 # The features by which libraries choose their products, as Linux names those of x86 and of ARM.
-_FEATURES = ("sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni")
-_FEATURES += ("amx_tile", "amx_int8", "amx_bf16", "avx_ne_convert", "asimd", "sve", "bf16", "i8mm")
+_FEATURES = (
+    "sse4_1 avx avx2 fma avx512f avx512_vnni avx512_bf16 avx_vnni amx_tile amx_int8 amx_bf16 "
+    "avx_ne_convert asimd sve bf16 i8mm"
+).split()
 
 
-def processor_features():
+def processor_features() -> set[str]:
     """Returns the names of the processor's features, a set of str; empty where not known."""
     return set(" ".join(_processor("flags", "features")).split())
 
 
-def _processor(*names):
+def _processor(*names: str) -> list[str]:
     """Returns the values, in lower case, that /proc/cpuinfo has under such names, a list of str."""
     try:
         with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
@@ -30,7 +35,7 @@ def _processor(*names):
     return [value.strip() for name, value in lines if name.strip() in names]
 
 
-def describe():
+def describe() -> dict[str, Any]:
     """Returns what this process computes with, a dict of JSON values by name."""
     found = processor_features()
     return {
@@ -44,12 +49,12 @@ def describe():
     }
 
 
-def _num_processors():
+def _num_processors() -> int | None:
     """Returns how many processors this process may use, by which products share their work."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _commit():
+def _commit() -> str | None:
     """Returns the commit of the program's own git checkout, str; None where it has none."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(theseus.__file__)))
     if not os.path.exists(os.path.join(root, ".git")):  # That of a folder above is not its own.
@@ -62,7 +67,7 @@ def _commit():
     return found.decode("utf-8").strip()
 
 
-def describe_change(began_on, now):
+def describe_change(began_on: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Returns what differs between two of `describe`, str; "" where nothing does.
 
     Args:

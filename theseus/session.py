@@ -12,7 +12,7 @@ from theseus.machine import processor_features
 _BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
 
 
-def set_up_tensorflow():
+def set_up_tensorflow() -> None:
     """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
     tf.get_logger().setLevel("ERROR")
     tf.disable_v2_behavior()

@@ -8,8 +8,11 @@ A *group* is a list of the predecessor's layers that form one module. A *path* h
 each module: whether the successor's layer stands in its place.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+from typing import Sequence
 
 from theseus.errors import UserError
 
@@ -32,11 +35,13 @@ class Stage:
     name: str
     output_flag: str
     default_scope: str
-    start_flag: str = None
+    start_flag: str | None = None
     has_successor: bool = True
     replaces: bool = False
 
-    def groups(self, depth, suc_layers, modules=None):
+    def groups(
+        self, depth: int, suc_layers: int, modules: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Returns the groups of the predecessor's layers; in stage 0 each layer is by itself.
 
         Args:
@@ -55,7 +60,7 @@ class Stage:
             return [[]] * suc_layers  # On its path no layer of the predecessor is met.
         return equal_groups(depth, suc_layers)
 
-    def evaluated_path(self, groups):
+    def evaluated_path(self, groups: Sequence[Sequence[int]]) -> list[bool]:
         """Returns the path that is evaluated, a list of bool: the successor's if there is one."""
         return [self.has_successor] * len(groups)
 
@@ -66,12 +71,12 @@ SUCCESSOR = Stage(2, "successor", "stage_2_outputdir", "successor", "stage_1_out
 STAGES = (PREDECESSOR, REPLACING, SUCCESSOR)
 
 
-def of_name(name):
+def of_name(name: str) -> Stage:
     """Returns the Stage that run.json calls so; KeyError where there is none."""
     return {stage.name: stage for stage in STAGES}[name]
 
 
-def equal_groups(num_layers, num_modules):
+def equal_groups(num_layers: int, num_modules: int) -> list[list[int]]:
     """Groups layers 0 .. num_layers - 1 into modules of equal size.
 
     Returns:
@@ -90,7 +95,7 @@ def equal_groups(num_layers, num_modules):
     return groups_of_sizes(num_layers, [num_layers // num_modules] * num_modules)
 
 
-def groups_of_sizes(num_layers, sizes):
+def groups_of_sizes(num_layers: int, sizes: Sequence[int]) -> list[list[int]]:
     """Groups layers 0 .. num_layers - 1 into modules of the sizes given.
 
     Args:

@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from theseus.commands import evaluate, export, predict, train
 from theseus.commands.context import Context
+from theseus.commands.options import Options
 from theseus.errors import UserError, first_line, naming
 from theseus.inputs import reading
 
@@ -13,7 +14,7 @@ _ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": 
 """Each has prepare(context), run(context, what prepare returned) and a MEMORY_REMEDY."""
 
 
-def run(options):
+def run(options: Options) -> None:
     """Carries out the actions of an Options, in their order.
 
     Raises:
@@ -30,7 +31,7 @@ def run(options):
                     action.run(context, found)
 
 
-def writes(options):
+def writes(options: Options) -> bool:
     """Returns whether a command writes to the folder: all but predicting from a pipe do."""
     is_pipe = options.inference.predict_file == reading.STANDARD_INPUT
     return not (is_pipe and options.actions == ("predict",))

@@ -66,9 +66,11 @@ class Context(object):
         return reading.complete_task(task, train_file, form)
 
     def columns(self):
-        """Returns the columns that the command names, tasks.Columns of str or None."""
+        """Returns the columns that the command names, a tasks.NamedColumns."""
         options = self.options.data
-        return tasks.Columns(options.text_a_column, options.text_b_column, options.label_column)
+        return tasks.NamedColumns(
+            options.text_a_column, options.text_b_column, options.label_column
+        )
 
     def trained_model(self, precision=None):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once in a precision.

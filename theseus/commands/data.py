@@ -1,78 +1,90 @@
 """The files of a command: each is read once, and encoded once."""
 
-import collections
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from absl import logging
 
+from theseus.commands.options import DataOptions
 from theseus.inputs import encoding, reading, unknown_words
+from theseus.inputs.encoding import EncodedExamples
+from theseus.inputs.reading import Example, FileForm
+from theseus.inputs.tasks import Task
 from theseus.runs.files import hash_bytes, hash_files, hash_text
 
+if TYPE_CHECKING:
+    from tokenization import FullTokenizer
+
 # What encoded training data depend on, out of a run's definition, and on this program.
-_ENCODING_KEYS = ("train_data", "max_train_examples", "vocab", "task_name", "max_seq_length")
-_ENCODING_KEYS += ("do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines")
+_ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
+_ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
 _CACHE_VERSION = 3
 
-ExampleFile = collections.namedtuple("ExampleFile", "name path examples")
-"""A file of labelled examples: what to call it, where it is, and the list of Examples."""
+
+class ExampleFile(NamedTuple):
+    """A file of labelled examples: what to call it, where it is, and what it holds."""
+
+    name: str
+    path: str
+    examples: list[Example]
 
 
 class Data(object):
     """The examples of a command, for one tokenizer."""
 
-    def __init__(self, options, max_seq_length, task, form):
-        """Takes what says where they are and how they are read.
-
-        Args:
-          options: DataOptions.
-          max_seq_length: int.
-          task: a tasks.Task.
-          form: a reading.FileForm.
-        """
+    def __init__(
+        self, options: DataOptions, max_seq_length: int, task: Task, form: FileForm
+    ) -> None:
+        """Takes what says where they are and how they are read."""
         self.task = task
         self.form = form
         self._options = options
         self._max_seq_length = max_seq_length
-        self._files, self._encoded = {}, {}
+        self._files: dict[str, list[Example]] = {}
+        self._encoded: dict[str, EncodedExamples] = {}
 
-    def paths(self, split):
+    def paths(self, split: str) -> list[str]:
         """Returns the paths of a split's files; see reading.find_files."""
         return reading.find_files(self._options.data_dir, self.task, split)
 
-    def hash_of(self, split):
+    def hash_of(self, split: str) -> str:
         """Returns the SHA-256 of what training reads of a split, "train" or "dev"."""
         path = self.paths(split)[0]
         return hash_bytes(self.form.content(path)) if split == "dev" else hash_files([path])
 
-    def labelled(self, path, name=None):
+    def labelled(self, path: str, name: str | None = None) -> ExampleFile:
         """Returns the ExampleFile of a path, whose lines must have labels."""
         if path not in self._files:
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
 
-    def dev(self):
+    def dev(self) -> ExampleFile:
         """Returns the ExampleFile that the best checkpoint is chosen on."""
         self.hash_of("dev")  # By which its bytes are read, once for the hash and the examples.
         return self.labelled(self.paths("dev")[0], "dev")
 
-    def encode_file(self, file, tokenizer):
+    def encode_file(self, file: ExampleFile, tokenizer: FullTokenizer) -> EncodedExamples:
         """Returns the EncodedExamples of an ExampleFile."""
         if file.path not in self._encoded:
             self._encoded[file.path] = self.encode(file.examples, tokenizer)
         return self._encoded[file.path]
 
-    def encode(self, examples, tokenizer):
+    def encode(self, examples: list[Example], tokenizer: FullTokenizer) -> EncodedExamples:
         """Returns Examples as EncodedExamples."""
         length = self._max_seq_length
         return self._padded(encoding.encode_examples(examples, self.task, tokenizer, length))
 
-    def _padded(self, encoded):
+    def _padded(self, encoded: EncodedExamples) -> EncodedExamples:
         if self._options.pad_to_max_length:
             encoded.padded_length = self._max_seq_length
         return encoded
 
-    def encode_train(self, tokenizer, definition):
+    def encode_train(
+        self, tokenizer: FullTokenizer, definition: Mapping[str, Any]
+    ) -> EncodedExamples:
         """Returns the training data encoded, from the cache where they were encoded before.
 
         Args:
@@ -80,11 +92,11 @@ class Data(object):
           definition: dict, what defines the run.
         """
 
-        def read():
+        def read() -> list[Example]:
             examples = reading.read_examples(self.paths("train")[0], self.task, form=self.form)
             return reading.sample_examples(examples, self._options.max_train_examples)
 
-        def encode():
+        def encode() -> EncodedExamples:
             return self.encode(read(), tokenizer)
 
         if self._options.cache_dir:
@@ -100,7 +112,7 @@ class Data(object):
         return encoded
 
 
-def warn_of_unknown(unknown, name):
+def warn_of_unknown(unknown: unknown_words.UnknownWords, name: str) -> None:
     """Logs what UnknownWords say of a file."""
     warning = unknown.warning(name)
     if warning:

@@ -3,7 +3,10 @@
 A field's name is its flag's, and run_classifier.py documents it there.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any, Mapping, TypeVar
 
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR, Stage
 
@@ -19,14 +22,14 @@ class DataOptions:
 
     data_dir: str
     task_name: str
-    text_a_column: str
-    text_b_column: str
-    label_column: str
-    labels: list
+    text_a_column: str | None
+    text_b_column: str | None
+    label_column: str | None
+    labels: list[str]
     header: str
-    encoding: str
+    encoding: str | None
     skip_bad_lines: bool
-    max_train_examples: int
+    max_train_examples: int | None
     pad_to_max_length: bool
     cache_dir: str
 
@@ -36,10 +39,10 @@ class ModelOptions:
     """The model, and what it takes its texts as."""
 
     suc_layers: int
-    modules: list
+    modules: list[int] | None
     max_seq_length: int
-    do_lower_case: bool
-    precision: str
+    do_lower_case: bool | None
+    precision: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,29 +51,29 @@ class StartOptions:
 
     bert_pretrained_model: str
     bert_is_given: bool
-    init_checkpoint: str
+    init_checkpoint: str | None
     stage_1_outputdir: str
-    suc_init: str
+    suc_init: str | None
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
     """How a stage is trained, how often that is reported, and how often it is saved."""
 
-    train_scope: str
+    train_scope: str | None
     learning_rate: float
     num_train_epochs: float
     warmup_proportion: float
     train_batch_size: int
     gradient_accumulation_steps: int
-    early_stopping_patience: int
+    early_stopping_patience: int | None
     seed: int
     replace_rate_prob: float
-    replace_linear_k: float
-    replace_until: float
-    steps_for_replacing: int
+    replace_linear_k: float | None
+    replace_until: float | None
+    steps_for_replacing: int | None
     log_steps: int
-    save_checkpoints_steps: int
+    save_checkpoints_steps: int | None
     save_checkpoints_secs: float
 
 
@@ -79,20 +82,31 @@ class InferenceOptions:
     """What is evaluated and predicted."""
 
     eval_split: str
-    eval_files: list
+    eval_files: list[str]
     eval_batch_size: int
-    predict_file: str
+    predict_file: str | None
     predict_batch_size: int
-    threshold: float
+    threshold: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
     """What is exported, and where to."""
 
-    export_format: list
-    export_dir: str
-    quantize: str
+    export_format: list[str]
+    export_dir: str | None
+    quantize: str | None
+
+
+_Group = TypeVar(
+    "_Group",
+    DataOptions,
+    ModelOptions,
+    StartOptions,
+    TrainingOptions,
+    InferenceOptions,
+    ExportOptions,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +121,7 @@ class Options:
 
     stage: Stage
     output_dir: str
-    actions: tuple
+    actions: tuple[str, ...]
     data: DataOptions
     model: ModelOptions
     start: StartOptions
@@ -116,10 +130,10 @@ class Options:
     export: ExportOptions
 
 
-def from_flags(values):
+def from_flags(values: Mapping[str, Any]) -> Options:
     """Returns the Options of a dict from the name of a flag, or `bert_is_given`, to its value."""
 
-    def group(made):
+    def group(made: type[_Group]) -> _Group:
         return made(**{field.name: values[field.name] for field in dataclasses.fields(made)})
 
     stage = REPLACING

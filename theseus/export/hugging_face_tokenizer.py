@@ -5,15 +5,24 @@ them: BERT's ready-made parts there have other lists (private and unassigned cha
 dropped, a word has 100 characters at most) and another lower case of a final sigma.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
+import itertools
 import os
 import sys
 import unicodedata
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import tokenization
 from theseus.errors import UserError
 from theseus.inputs import encoding
+
+_Json = Dict[str, Any]
+_Pair = Tuple[str, Optional[str]]
+_Ids = Tuple[List[int], List[int]]  # A pair's tokens, and their segments.
+_Reader = Callable[[Sequence[_Pair]], List[_Ids]]
 
 _UNKNOWN, _FIRST, _SEPARATOR = "[UNK]", "[CLS]", "[SEP]"
 _SIGMA = "\u03a3"
@@ -26,8 +35,8 @@ _SPECIAL = {
 }
 
 
-def tokenizer_json(tokenizer):
-    """Returns what tokenizer.json holds for a tokenization.FullTokenizer, a dict.
+def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
+    """Returns what tokenizer.json holds, a dict.
 
     It has no added tokens: what reads [SEP] in a text is text, as it is in this program.
     """
@@ -51,9 +60,9 @@ def tokenizer_json(tokenizer):
     }
 
 
-def tokenizer_config(tokenizer, max_seq_length):
+def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
     """Returns what tokenizer_config.json holds, a dict; see `tokenizer_json`."""
-    config = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
+    config: _Json = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
     config.update(
         # By a class of BERT's name transformers would make a tokenizer of its own parts.
         tokenizer_class="PreTrainedTokenizerFast",
@@ -87,14 +96,16 @@ HARD_TEXTS = (
 )
 
 
-def check_tokens(path, tokenizer, pairs, max_seq_length):
+def check_tokens(
+    path: str, tokenizer: tokenization.FullTokenizer, pairs: Sequence[_Pair], max_seq_length: int
+) -> tuple[int, list[_Pair]] | None:
     """Compares the tokens of an export with the program's, on `HARD_TEXTS` and on `pairs`.
 
     Args:
       path: a folder with tokenizer.json, and where transformers is installed, config.json.
-      tokenizer: the tokenization.FullTokenizer.
-      pairs: list of (text, text), or of (text, None).
-      max_seq_length: int.
+      tokenizer: the program's.
+      pairs: of texts, or of a text and None.
+      max_seq_length: see encoding.encode_texts.
 
     Returns:
       (number of pairs, those that are cut at another place): an int, and a list of the pairs.
@@ -107,22 +118,29 @@ def check_tokens(path, tokenizer, pairs, max_seq_length):
     if not readers:
         return None
     hard = [text for short in HARD_TEXTS for text in (short, "a " + short + short, short + " b")]
-    others = [None] * len(hard) if pairs and pairs[0][1] is None else hard[::-1]
-    pairs = list(zip(hard, others)) + list(pairs)
+    is_single = bool(pairs) and pairs[0][1] is None
+    others = itertools.repeat(None) if is_single else reversed(hard)
+    pairs = [*zip(hard, others), *pairs]
     for encode in readers:
         cut_otherwise = _cut_otherwise(tokenizer, pairs, encode(pairs), max_seq_length)
     return len(pairs), cut_otherwise
 
 
-def _cut_otherwise(tokenizer, pairs, encoded, max_seq_length):
+def _cut_otherwise(
+    tokenizer: tokenization.FullTokenizer,
+    pairs: Sequence[_Pair],
+    encoded: Sequence[_Ids],
+    max_seq_length: int,
+) -> list[_Pair]:
     """Returns the pairs that are cut at another place; see `check_tokens`."""
-    cut_otherwise = []
+    cut_otherwise: list[_Pair] = []
     for (text_a, text_b), found in zip(pairs, encoded):
-        tokens = [None if text is None else tokenizer.tokenize(text) for text in (text_a, text_b)]
-        expected = encoding.encode_texts(tokens[0], tokens[1], max_seq_length)
+        tokens_a = tokenizer.tokenize(text_a)
+        tokens_b = None if text_b is None else tokenizer.tokenize(text_b)
+        expected = encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
         if found == _ids(tokenizer, expected):
             continue
-        if found != _ids(tokenizer, _cut_there(tokens[0], tokens[1], max_seq_length)):
+        if found != _ids(tokenizer, _cut_there(tokens_a, tokens_b, max_seq_length)):
             raise UserError(
                 "huggingface: its tokenizer gives other tokens than this program for %s; it is "
                 "left out" % ascii((text_a, text_b))
@@ -131,14 +149,16 @@ def _cut_otherwise(tokenizer, pairs, encoded, max_seq_length):
     return cut_otherwise
 
 
-def _ids(tokenizer, encoded):
+def _ids(tokenizer: tokenization.FullTokenizer, encoded: tuple[list[str], int]) -> _Ids:
     """Returns (ids, segment ids) of what encoding.encode_texts returns."""
     tokens, length_a = encoded
     ids = tokenizer.convert_tokens_to_ids(tokens)
     return ids, [0] * length_a + [1] * (len(ids) - length_a)
 
 
-def _cut_there(tokens_a, tokens_b, max_seq_length):
+def _cut_there(
+    tokens_a: list[str], tokens_b: list[str] | None, max_seq_length: int
+) -> tuple[list[str], int]:
     """Returns a pair as transformers cuts it, as encoding.encode_texts returns it.
 
     Where both texts lose tokens and the room is odd, its longer text has one token more than the
@@ -152,18 +172,18 @@ def _cut_there(tokens_a, tokens_b, max_seq_length):
     return encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
 
 
-def _readers(path, max_seq_length):
+def _readers(path: str, max_seq_length: int) -> list[_Reader]:
     """Returns functions from pairs to a list of (ids, segment ids), one for each package."""
     makers = [("transformers", _reader_of_transformers), ("tokenizers", _reader_of_tokenizers)]
     return [make(path, max_seq_length) for name, make in makers if importlib.util.find_spec(name)]
 
 
-def _reader_of_transformers(path, max_seq_length):
+def _reader_of_transformers(path: str, max_seq_length: int) -> _Reader:
     import transformers
 
     there = transformers.AutoTokenizer.from_pretrained(path)
 
-    def encode(pairs):
+    def encode(pairs: Sequence[_Pair]) -> list[_Ids]:
         texts_a, texts_b = map(list, zip(*pairs))
         given = (texts_a,) if texts_b[0] is None else (texts_a, texts_b)
         found = there(*given, truncation=True, max_length=max_seq_length)
@@ -172,13 +192,13 @@ def _reader_of_transformers(path, max_seq_length):
     return encode
 
 
-def _reader_of_tokenizers(path, max_seq_length):
+def _reader_of_tokenizers(path: str, max_seq_length: int) -> _Reader:
     import tokenizers
 
     there = tokenizers.Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
     there.enable_truncation(max_seq_length)
 
-    def encode(pairs):
+    def encode(pairs: Sequence[_Pair]) -> list[_Ids]:
         given = [text_a if text_b is None else (text_a, text_b) for text_a, text_b in pairs]
         return [(found.ids, found.type_ids) for found in there.encode_batch(given)]
 
@@ -188,17 +208,17 @@ def _reader_of_tokenizers(path, max_seq_length):
 # --- Its parts ---
 
 
-def _sequence(kind, parts):
+def _sequence(kind: str, parts: list[_Json]) -> _Json:
     return {"type": "Sequence", kind: parts}
 
 
-def _template(vocab):
+def _template(vocab: Mapping[str, int]) -> _Json:
     """Returns the post-processor: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
 
-    def special(token, segment):
+    def special(token: str, segment: int) -> _Json:
         return {"SpecialToken": {"id": token, "type_id": segment}}
 
-    def text(name, segment):
+    def text(name: str, segment: int) -> _Json:
         return {"Sequence": {"id": name, "type_id": segment}}
 
     single = [special(_FIRST, 0), text("A", 0), special(_SEPARATOR, 0)]
@@ -216,7 +236,7 @@ def _template(vocab):
 # --- Characters ---
 
 
-def _normalizers(basic):
+def _normalizers(basic: tokenization.BasicTokenizer) -> list[_Json]:
     """Returns what changes characters, in BERT's order."""
     parts = [_replace(_character_class(_fates()["dropped"]), "")]
     if basic.do_lower_case:
@@ -229,7 +249,7 @@ def _normalizers(basic):
     return parts
 
 
-def _splits():
+def _splits() -> list[_Json]:
     """Returns what cuts a text into words: at white space, which goes, CJK and punctuation."""
     parts = [("space", "+", "Removed"), ("alone", "", "Isolated")]
     return [
@@ -243,12 +263,12 @@ def _splits():
     ]
 
 
-def _replace(pattern, content):
+def _replace(pattern: str, content: str) -> _Json:
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
 @functools.lru_cache(maxsize=None)
-def _characters():
+def _characters() -> list[str]:
     """Returns the characters of Unicode, a list of str.
 
     BERT leaves the others, unassigned and private, as they are; no text in UTF-8 has surrogates.
@@ -258,14 +278,14 @@ def _characters():
 
 
 @functools.lru_cache(maxsize=None)
-def _fates():
+def _fates() -> dict[str, list[str]]:
     """Returns what BERT's BasicTokenizer does with characters.
 
     Returns:
       dict from "dropped", "space", "alone" (a word by itself) and "accent" (dropped where the
       case is lowered) to the characters, a list of str. All others are left in their word.
     """
-    fates = {"dropped": [], "space": [], "alone": [], "accent": []}
+    fates: dict[str, list[str]] = {"dropped": [], "space": [], "alone": [], "accent": []}
     cased, lowered = tokenization.BasicTokenizer(False), tokenization.BasicTokenizer(True)
     for char in _characters():
         text = "x%sx" % char
@@ -281,7 +301,7 @@ def _fates():
     return fates
 
 
-def _final_sigma():
+def _final_sigma() -> str:
     """Returns a pattern of the capital sigmas that Python lowers as a word's last letter.
 
     That is a sigma after a cased letter and before none, where what `str.lower` ignores, such as
@@ -297,9 +317,9 @@ def _final_sigma():
     return r"%s%s*\K%s(?!%s*%s)" % (cased, ignored, _SIGMA, ignored, cased)
 
 
-def _character_class(characters):
+def _character_class(characters: Iterable[str]) -> str:
     """Returns a pattern, str, of one of `characters`, an ascending list of str."""
-    ranges = []
+    ranges: list[list[int]] = []
     for code in map(ord, characters):
         if ranges and ranges[-1][1] == code - 1:
             ranges[-1][1] = code

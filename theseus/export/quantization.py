@@ -17,7 +17,15 @@ Source: ONNX Runtime, onnxruntime/core/mlas/lib/platform.cpp and x86_64/QgemmU8X
 Intel's manual of instructions, PMADDUBSW.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Sequence
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 ZERO = 128
 """What 0 of an activation is as an unsigned 8-bit number."""
@@ -37,7 +45,9 @@ _FLOAT, _UINT8 = 1, 2
 _FEWEST_INPUTS, _FEWEST_OUTPUTS = 8, 8
 
 
-def quantize_columns(weights):
+def quantize_columns(
+    weights: NDArray[np.float32],
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Returns (int8 [K, N], float32 [N]): a matrix of weights, and its columns' scales.
 
     Args:
@@ -46,7 +56,7 @@ def quantize_columns(weights):
     return _quantize(weights, WEIGHT_LEVELS)
 
 
-def quantize_rows(table):
+def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Returns (int8 [V, H], float32 [V, 1]): a table in 8 bits, and its rows' scales.
 
     Args:
@@ -56,18 +66,20 @@ def quantize_rows(table):
     return np.ascontiguousarray(integers.T), scales[:, np.newaxis]
 
 
-def _quantize(values, levels):
+def _quantize(
+    values: NDArray[np.float32], levels: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Returns (int8 [K, N], float32 [N]): columns in whole numbers up to `levels`, and scales."""
     scales = np.maximum(np.abs(values).max(axis=0), _TINY) / np.float32(levels)
     integers = np.clip(np.round(values / scales), -levels, levels)
     return integers.astype(np.int8), scales
 
 
-def quantize(model):
+def quantize(model: ModelProto) -> None:
     """Writes an ONNX model's products and its tables' look-ups in 8 bits.
 
     Args:
-      model: onnx.ModelProto of float32, of operator set 13 to 17; it is changed in place.
+      model: of float32, of operator set 13 to 17; it is changed in place.
 
     Raises:
       ValueError: a constant is not finite, which no whole number would show later.
@@ -78,7 +90,7 @@ def quantize(model):
     _Quantization(model.graph).run()
 
 
-def _to_array(tensor):
+def _to_array(tensor: TensorProto) -> NDArray[Any]:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(tensor)
@@ -90,13 +102,14 @@ class _Quantization(object):
     New tensors are called after what they stand for, with an ending.
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._nodes = []
-        self._rows = {}  # From an activation's name to those of (uint8, scales): q, k and v share.
+        self._nodes: list[NodeProto] = []
+        # From an activation's name to those of (uint8, scales): q, k and v share.
+        self._rows: dict[str, tuple[str, str]] = {}
 
-    def run(self):
+    def run(self) -> None:
         self._add_constant("int8/zero", np.uint8(ZERO))
         self._add_constant("int8/zero_as_float", np.float32(ZERO))
         self._add_constant("int8/levels", np.float32(LEVELS))
@@ -114,12 +127,12 @@ class _Quantization(object):
         kept = [tensor for name, tensor in self._constants.items() if name in used]
         self._graph.initializer.extend(kept)
 
-    def _is_product(self, node):
+    def _is_product(self, node: NodeProto) -> bool:
         """Whether a node multiplies by a matrix of weights large enough to matter."""
         shape = self._constant_shape(node.input[1]) if node.op_type == "MatMul" else ()
         return len(shape) == 2 and shape[0] >= _FEWEST_INPUTS and shape[1] >= _FEWEST_OUTPUTS
 
-    def _is_look_up(self, node):
+    def _is_look_up(self, node: NodeProto) -> bool:
         # Of axis 0, the default: an attribute may say another one.
         return (
             node.op_type == "Gather"
@@ -127,12 +140,12 @@ class _Quantization(object):
             and not any(attribute.name == "axis" and attribute.i for attribute in node.attribute)
         )
 
-    def _constant_shape(self, name):
+    def _constant_shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a float32 constant; () where it is none."""
         tensor = self._constants.get(name)
         return tuple(tensor.dims) if tensor is not None and tensor.data_type == _FLOAT else ()
 
-    def _write_product(self, node):
+    def _write_product(self, node: NodeProto) -> None:
         inputs, output = node.input[0], node.output[0]
         integers, columns = quantize_columns(self._array(node.input[1]))
         rows, row_scales = self._quantize_activation(inputs)
@@ -144,7 +157,7 @@ class _Quantization(object):
         sums = self._add("Mul", [sums, output + "/int8_columns"], output + "/int8_scaled")
         self._add("Mul", [sums, row_scales], output)
 
-    def _quantize_activation(self, name):
+    def _quantize_activation(self, name: str) -> tuple[str, str]:
         """Returns the names of (uint8 [..., K], float32 [..., 1]), an activation in 8 bits."""
         if name not in self._rows:
             new = name + "/int8_"
@@ -160,7 +173,7 @@ class _Quantization(object):
             self._rows[name] = integers, scales
         return self._rows[name]
 
-    def _write_look_up(self, node):
+    def _write_look_up(self, node: NodeProto) -> None:
         (table, rows), output = node.input, node.output[0]
         integers, scales = quantize_rows(self._array(table))
         self._add_constant(output + "/int8_table", integers)
@@ -170,15 +183,15 @@ class _Quantization(object):
         scale = self._add("Gather", [output + "/int8_table_scales", rows], output + "/int8_scale")
         self._add("Mul", [found, scale], output)
 
-    def _array(self, name):
+    def _array(self, name: str) -> NDArray[Any]:
         return _to_array(self._constants[name])
 
-    def _add_constant(self, name, array):
+    def _add_constant(self, name: str, array: ArrayLike) -> None:
         from onnx import numpy_helper
 
         self._constants[name] = numpy_helper.from_array(np.asarray(array), name)
 
-    def _add(self, operation, inputs, output, **attributes):
+    def _add(self, operation: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
         self._nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))

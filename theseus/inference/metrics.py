@@ -4,26 +4,39 @@ Everything here is plain Python on arrays. `labels` are as from encoding.encode_
 ids, or for regression numbers.
 """
 
+from __future__ import annotations
+
 import collections
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence
 
 import numpy as np
 import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from theseus.inputs.tasks import Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    _Floats = NDArray[np.floating[Any]]
+    _Integers = NDArray[np.integer[Any]]
+    _Values = collections.OrderedDict[str, Optional[float]]
+
 # What a table shows of the metrics, in this order.
-_COLUMNS = ("accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews")
-_COLUMNS += ("pearson", "spearman", "loss")
+_COLUMNS = ["accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews"]
+_COLUMNS += ["pearson", "spearman", "loss"]
 # A confusion table of more labels is too wide to be read; eval_results.json has it.
 _MOST_LABELS = 12
 
 
-def probabilities(logits):
+def probabilities(logits: _Floats) -> NDArray[np.float64]:
     """Returns the probability of each label, float64 [rows, labels], of float logits."""
-    return scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
+    found: NDArray[np.float64] = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
+    return found
 
 
-def predicted_ids(logits, threshold=None):
+def predicted_ids(logits: _Floats, threshold: float | None = None) -> NDArray[np.int64]:
     """Returns the predicted labels, int [rows]: the label ids of the largest logits.
 
     Args:
@@ -32,11 +45,14 @@ def predicted_ids(logits, threshold=None):
         predicted one; None: that it is the larger one.
     """
     if threshold is None:
-        return np.asarray(logits).argmax(axis=1)
+        largest: NDArray[np.int64] = np.asarray(logits).argmax(axis=1)
+        return largest
     return (probabilities(logits)[:, 1] >= threshold).astype(np.int64)
 
 
-def compute(task, logits, labels, threshold=None):
+def compute(
+    task: Task, logits: _Floats, labels: NDArray[Any], threshold: float | None = None
+) -> _Values:
     """Compares logits with labels.
 
     For two labels precision, recall, F1 and AUC are those of the second one; for more they
@@ -57,7 +73,7 @@ def compute(task, logits, labels, threshold=None):
     if task.is_regression:
         return _of_regression(logits[:, 0].astype(np.float64), labels)
     predicted = predicted_ids(logits, threshold)
-    of_labels = [1] if len(task.labels) == 2 else np.union1d(labels, predicted)
+    of_labels = [1] if len(task.known_labels) == 2 else np.union1d(labels, predicted)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         labels, predicted, labels=of_labels, average="macro", zero_division=0
     )
@@ -75,14 +91,14 @@ def compute(task, logits, labels, threshold=None):
     )
 
 
-def _matthews(labels, predicted):
+def _matthews(labels: _Integers, predicted: _Integers) -> float:
     """Returns Matthews' correlation, float; 0, as scikit-learn, where one label is all there is."""
     if len(np.union1d(labels, predicted)) == 1:
         return 0.0  # Where scikit-learn also warns.
     return float(sklearn.metrics.matthews_corrcoef(labels, predicted))
 
 
-def _auc(scores, labels):
+def _auc(scores: _Floats, labels: _Integers) -> float | None:
     """Returns the area under the ROC curve; None where a label does not occur."""
     if len(np.unique(labels)) < scores.shape[1]:
         return None
@@ -91,7 +107,7 @@ def _auc(scores, labels):
     return float(sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr"))
 
 
-def _of_regression(predicted, labels):
+def _of_regression(predicted: _Floats, labels: _Floats) -> _Values:
     pearson, spearman = (
         _correlation(function, predicted, labels)
         for function in (scipy.stats.pearsonr, scipy.stats.spearmanr)
@@ -104,36 +120,42 @@ def _of_regression(predicted, labels):
     )
 
 
-def _correlation(function, one, other):
+def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float:
     """Returns a correlation, float; 0 where one of the two is constant."""
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     return float(function(one, other)[0])
 
 
-def score(task, values):
+def score(task: Task, values: Mapping[str, Any]) -> float:
     """Returns the number by which one model is better than another: the mean of task.metrics.
 
-    Source: gluebenchmark.com, where a task with two metrics counts by their mean.
+    Source: gluebenchmark.com, where a task with two metrics counts by their mean. A metric
+    that does not apply, see `compute`, counts as 0.
 
     Args:
       task: a tasks.Task.
       values: as from `compute`.
     """
-    return float(np.mean([values[name] for name in task.metrics]))
+    return float(np.mean([values[name] or 0.0 for name in task.metrics]))
 
 
-def confusion(task, logits, labels, threshold=None):
+def confusion(
+    task: Task, logits: _Floats, labels: _Integers, threshold: float | None = None
+) -> list[list[int]]:
     """Counts the examples of each label that were predicted as each: a list of lists of int.
 
     Args as for `compute`; rows are the true labels, columns the predicted ones.
     """
-    return sklearn.metrics.confusion_matrix(
-        labels, predicted_ids(logits, threshold), labels=range(len(task.labels))
+    counts: list[list[int]] = sklearn.metrics.confusion_matrix(
+        labels, predicted_ids(logits, threshold), labels=range(len(task.known_labels))
     ).tolist()
+    return counts
 
 
-def best_threshold(logits, labels):
+def best_threshold(
+    logits: _Floats, labels: _Integers
+) -> collections.OrderedDict[str, float] | None:
     """Finds the threshold of the second label's probability with the best F1.
 
     Args:
@@ -163,13 +185,13 @@ def best_threshold(logits, labels):
 # --- In words ---
 
 
-def headline(task, values):
+def headline(task: Task, values: Mapping[str, Any]) -> str:
     """Returns the task's metrics, F1 and the loss as words for a line of the log, str."""
     names = [name for name in task.metrics + ("f1", "loss") if name in values]
-    return ", ".join("%s %.4f" % (name, values[name]) for name in dict.fromkeys(names))
+    return ", ".join("%s %s" % (name, _cell(values[name])) for name in dict.fromkeys(names))
 
 
-def format_table(rows):
+def format_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Returns metrics as a table, str.
 
     Args:
@@ -184,16 +206,17 @@ def format_table(rows):
     return "\n".join(lines)
 
 
-def _cell(value):
+def _cell(value: float | None) -> str:
     return "-" if value is None else "%.4f" % value
 
 
-def format_confusion(task, counts):
+def format_confusion(task: Task, counts: Sequence[Sequence[int]]) -> str:
     """Returns a confusion table, str, of the counts of `confusion`; "" for many labels."""
-    if len(task.labels) > _MOST_LABELS:
+    labels = task.known_labels
+    if len(labels) > _MOST_LABELS:
         return ""
-    headers = ["predicted " + label for label in task.labels]
-    names = ["true " + label for label in task.labels]
+    headers = ["predicted " + label for label in labels]
+    names = ["true " + label for label in labels]
     first, width = max(map(len, names)), 2 + max(map(len, headers))
     lines = [" " * first + "".join(header.rjust(width) for header in headers)]
     for name, row in zip(names, counts):
@@ -201,7 +224,7 @@ def format_confusion(task, counts):
     return "\n".join(lines)
 
 
-def format_threshold(found):
+def format_threshold(found: Mapping[str, float]) -> str:
     """Returns what `best_threshold` has found as a line, str."""
     return "best F1 on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%.4g" % (
         found["f1"],

@@ -4,16 +4,24 @@ A plan depends on the lengths, the seed and the epoch alone, so any step of a ru
 reached without replaying the ones before it. A batch is its row numbers, int64 [B].
 """
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING, Iterable, Iterator
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from theseus.inputs.reading import Example
 
 # Pools are sorted by length inside. The larger, the less padding; the smaller, the
 # nearer to a plain shuffle.
 BATCHES_PER_POOL = 50
 
 
-def cut_into_pools(examples, batch_size):
+def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
     """Yields lists of `BATCHES_PER_POOL` batches of Examples, in their order.
 
     So a file of any length is encoded, and grouped by length, in bounded memory.
@@ -30,7 +38,9 @@ def cut_into_pools(examples, batch_size):
         yield pool
 
 
-def plan_epoch(lengths, batch_size, seed, epoch):
+def plan_epoch(
+    lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
     """Plans an epoch of training: each row once, rows of like length together.
 
     The rows are shuffled and cut into pools of `BATCHES_PER_POOL` batches; each pool is
@@ -48,14 +58,14 @@ def plan_epoch(lengths, batch_size, seed, epoch):
     random = np.random.RandomState([seed, epoch])
     shuffled = random.permutation(len(lengths))
     pool_size = BATCHES_PER_POOL * batch_size
-    batches = []
+    batches: list[NDArray[np.int64]] = []
     for first in range(0, len(lengths), pool_size):
         pool = shuffled[first : first + pool_size]
         batches += _cut(pool[np.argsort(lengths[pool], kind="stable")], batch_size)
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-def plan_in_length_order(lengths, batch_size):
+def plan_in_length_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     """Plans one pass for evaluation: each row once, from the shortest to the longest.
 
     Args and Returns as for `plan_epoch`; the last batch may be smaller.
@@ -63,7 +73,7 @@ def plan_in_length_order(lengths, batch_size):
     return _cut(np.argsort(lengths, kind="stable"), batch_size)
 
 
-def cut_batch(rows, count):
+def cut_batch(rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     """Cuts a batch into `count` micro-batches of about equal size; fewer where it has fewer rows.
 
     Each of them is padded by itself.
@@ -71,5 +81,5 @@ def cut_batch(rows, count):
     return np.array_split(rows, min(count, len(rows)))
 
 
-def _cut(rows, batch_size):
+def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     return [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]

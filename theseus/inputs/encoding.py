@@ -1,14 +1,26 @@
 """Examples as token ids, padded batch by batch; and the cache that keeps them."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import zipfile
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
-def encode_texts(tokens_a, tokens_b, max_seq_length):
+    from theseus.inputs.reading import Example
+    from theseus.inputs.tasks import Task
+    from tokenization import FullTokenizer
+
+
+def encode_texts(
+    tokens_a: list[str], tokens_b: list[str] | None, max_seq_length: int
+) -> tuple[list[str], int]:
     """Puts texts into BERT's form: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
 
     Source: google-research/bert, run_classifier.convert_single_example and
@@ -35,7 +47,9 @@ def encode_texts(tokens_a, tokens_b, max_seq_length):
     return first + tokens_b[:length_b] + ["[SEP]"], len(first)
 
 
-def encode_examples(examples, task, tokenizer, max_seq_length):
+def encode_examples(
+    examples: Sequence[Example], task: Task, tokenizer: FullTokenizer, max_seq_length: int
+) -> EncodedExamples:
     """Returns Examples as EncodedExamples.
 
     Args:
@@ -47,7 +61,9 @@ def encode_examples(examples, task, tokenizer, max_seq_length):
     Raises:
       KeyError: the vocabulary lacks one of BERT's own tokens.
     """
-    ids, lengths, lengths_a = [], [], []
+    ids: list[int] = []
+    lengths: list[int] = []
+    lengths_a: list[int] = []
     # The bar comes after a second: what is encoded within one batch shows none.
     for example in tqdm(examples, "encoding", leave=False, unit="example", delay=1, disable=None):
         tokens_a = tokenizer.tokenize(example.text_a)
@@ -59,7 +75,7 @@ def encode_examples(examples, task, tokenizer, max_seq_length):
     return EncodedExamples(ids, lengths, lengths_a, encode_labels(examples, task))
 
 
-def encode_labels(examples, task):
+def encode_labels(examples: Sequence[Example], task: Task) -> NDArray[Any]:
     """Returns the labels of Examples as the graph takes them.
 
     Returns:
@@ -69,7 +85,7 @@ def encode_labels(examples, task):
     if task.is_regression:
         values = [example.label or np.nan for example in examples]
         return np.array(values, np.float32)
-    ids = {label: number for number, label in enumerate(task.labels)}
+    ids: dict[str | None, int] = {label: n for n, label in enumerate(task.known_labels)}
     return np.array([ids.get(example.label, -1) for example in examples], np.int32)
 
 
@@ -84,22 +100,29 @@ class EncodedExamples(object):
       padded_length: int, the length of each batch; None: that of its longest row.
     """
 
-    def __init__(self, ids, lengths, lengths_a, labels, padded_length=None):
-        self.ids = np.array(ids, np.int32)
-        self.lengths = np.array(lengths, np.int64)
-        self.lengths_a = np.array(lengths_a, np.int64)
-        self.labels = np.asarray(labels)
+    def __init__(
+        self,
+        ids: ArrayLike,
+        lengths: ArrayLike,
+        lengths_a: ArrayLike,
+        labels: NDArray[Any],
+        padded_length: int | None = None,
+    ) -> None:
+        self.ids: NDArray[np.int32] = np.array(ids, np.int32)
+        self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
+        self.lengths_a: NDArray[np.int64] = np.array(lengths_a, np.int64)
+        self.labels: NDArray[Any] = np.asarray(labels)
         self.padded_length = padded_length
         self._starts = np.cumsum(self.lengths) - self.lengths
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch_length(self, rows):
+    def batch_length(self, rows: NDArray[np.int64]) -> int:
         """Returns the length T, int, to which a batch of these rows is padded."""
         return self.padded_length or int(self.lengths[rows].max())
 
-    def batch(self, rows):
+    def batch(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int32]]:
         """Returns the padded arrays of a batch, by name.
 
         Args:
@@ -119,7 +142,7 @@ class EncodedExamples(object):
         }
 
 
-def through_cache(path, encode):
+def through_cache(path: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
     """Returns the EncodedExamples that a file keeps, or else those of `encode`, then kept.
 
     A file that cannot be read or written is done without.

@@ -4,25 +4,40 @@ Sure is a row that bears names which the task's columns go by, or a label where 
 Otherwise the rest of the file tells: a header reads like names, and not like the rows below it.
 """
 
+from __future__ import annotations
+
 import collections
 import math
 import re
+from typing import Iterable, List, Mapping, NamedTuple, Sequence
 
 from theseus.errors import UserError
 from theseus.inputs import tasks
+from theseus.inputs.tasks import Column, Columns, Task
 
-Row = collections.namedtuple("Row", "number cells")
-"""A line's number from 1, and its columns, a list of str."""
 
-Layout = collections.namedtuple("Layout", "columns header width doubt")
-"""How the rows of a file are laid out.
+class Row(NamedTuple):
+    """A line's number from 1, and its columns."""
 
-Fields:
-  columns: tasks.Columns of int, each the index of a column; text_b and label may be None.
-  header: the first Row where it is a header, or None.
-  width: int, how many columns each row has.
-  doubt: str, which way the first row was taken where that cannot be told for certain, or None.
-"""
+    number: int
+    cells: list[str]
+
+
+class Layout(NamedTuple):
+    """How the rows of a file are laid out.
+
+    Fields:
+      columns: where the columns that count are.
+      header: the first Row where it is a header, or None.
+      width: how many columns each row has.
+      doubt: which way the first row was taken where that cannot be told for certain, or None.
+    """
+
+    columns: Columns
+    header: Row | None
+    width: int
+    doubt: str | None
+
 
 UNKNOWN_LABELS = frozenset("-1 ? - none null nan na n/a".split() + [""])
 """What stands for a label that is not known, in lower case."""
@@ -60,8 +75,12 @@ _WORD = re.compile(r"\W*[A-Za-z]\w*\W*$", re.ASCII)
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONGEST_NAME_WITHOUT_SPACES = 6
 
+_Cells = List[str]
 
-def find_layout(rows, task, labels_required, header="auto"):
+
+def find_layout(
+    rows: Sequence[Row], task: Task, labels_required: bool, header: str = "auto"
+) -> Layout:
     """Finds the Layout of a file.
 
     Args:
@@ -91,21 +110,21 @@ def find_layout(rows, task, labels_required, header="auto"):
     return Layout(columns, first if is_header else None, len(first.cells), doubt)
 
 
-def names(row):
+def names(row: Row) -> list[str]:
     """Returns the names, list of str, that the cells of a header's Row hold."""
     return [tasks.clean_name(cell) for cell in row.cells]
 
 
-def describe(found):
-    """Returns in words which columns a Layout with a header takes, str."""
+def describe(columns: Columns, header: Row) -> str:
+    """Returns in words which columns are taken, by a file's header."""
     return ", ".join(
-        "%s is column %d, %s" % (name, index + 1, found.header.cells[index].strip())
-        for name, index in found.columns._asdict().items()
+        "%s is column %d, %s" % (name, index + 1, header.cells[index].strip())
+        for name, index in columns._asdict().items()
         if index is not None
     )
 
 
-def is_label(label, task):
+def is_label(label: str, task: Task) -> bool:
     """Returns whether `label`, a str as from tasks.clean_label, is one that the task can have."""
     if task.is_regression:
         try:
@@ -118,22 +137,24 @@ def is_label(label, task):
 # --- Columns ---
 
 
-def _columns_by_name(cells, task):
+def _columns_by_name(cells: _Cells, task: Task) -> Columns | None:
     """Returns the Columns of a header; None where the cells name none of them."""
     found = [tasks.clean_name(cell) for cell in cells]
-    columns = tasks.Columns(*[_place(column, found) for column in task.header])
-    if isinstance(task.header.label, tuple) and columns.label in columns[: task.num_texts]:
-        columns = columns._replace(label=None)
+    text_a, text_b, label = (_place(column, found) for column in task.header)
+    texts = (text_a, text_b)[: task.num_texts]
+    if isinstance(task.header.label, tuple) and label in texts:
+        label = None
     are_named = [
         isinstance(column, tuple) and index is not None
-        for column, index in zip(task.header, columns)
+        for column, index in zip(task.header, (text_a, text_b, label))
     ]
-    is_complete = None not in columns[: task.num_texts]
-    return columns if is_complete and any(are_named) else None
+    if text_a is None or None in texts or not any(are_named):
+        return None
+    return Columns(text_a, text_b, label)
 
 
-def _place(column, found):
-    """Returns the index, int or None, of one of Task.header's columns among names found."""
+def _place(column: Column | None, found: list[str]) -> int | None:
+    """Returns the index of one of Task.header's columns among names found; None: none of them."""
     if not isinstance(column, tuple):
         return column if column is None or column < len(found) else None
     name = next((name for name in column if name in found), None)
@@ -142,15 +163,15 @@ def _place(column, found):
     return None if name is None else found.index(name)
 
 
-def _columns_by_place(cells, task):
+def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
     """Returns the Columns of a file without names in a header; None where they do not fit."""
-    if not task.indices or max(task.indices[: task.num_texts]) >= len(cells):
+    if not task.indices or max(task.indices.texts()) >= len(cells):
         return None
     label = task.indices.label
     return task.indices._replace(label=label if label is not None and label < len(cells) else None)
 
 
-def _wrong_first_row(first, task, with_label, header):
+def _wrong_first_row(first: Row, task: Task, with_label: bool, header: str) -> UserError:
     """Returns the UserError for a first row in which the task's columns are not found."""
     for name, column in task.header._asdict().items():
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
@@ -171,7 +192,7 @@ def _wrong_first_row(first, task, with_label, header):
     return UserError("expected %s; found %s%s" % (expected, found, hint))
 
 
-def count(cells):
+def count(cells: Sequence[object]) -> str:
     """Returns in words how many columns there are, str."""
     return "%d column%s" % (len(cells), "s" if len(cells) != 1 else "")
 
@@ -179,7 +200,9 @@ def count(cells):
 # --- Whether the first row is a header ---
 
 
-def _judge(rows, by_name, by_place, task):
+def _judge(
+    rows: Sequence[Row], by_name: Columns | None, by_place: Columns | None, task: Task
+) -> tuple[bool, str | None]:
     """Returns (whether the first row is a header, the doubt as in a Layout)."""
     first = rows[0].cells
     if by_place is None:
@@ -194,27 +217,27 @@ def _judge(rows, by_name, by_place, task):
     return is_header, None if is_sure else _describe_doubt(first, is_header)
 
 
-def _has_label(cells, columns, task):
+def _has_label(cells: _Cells, columns: Columns, task: Task) -> bool:
     label = columns.label
     return label is not None and tasks.clean_label(cells[label]) in (task.labels or ())
 
 
-def _bears_usual_label(cells, columns, task):
+def _bears_usual_label(cells: _Cells, columns: Columns, task: Task) -> bool:
     label = columns.label
     if label is None or _has_label(cells, columns, task):
         return False
-    return tasks.clean_name(cells[label]) in tasks.USUAL_NAMES.label
+    return tasks.clean_name(cells[label]) in tasks.USUAL_LABEL_NAMES
 
 
-def _describe_doubt(cells, is_header):
+def _describe_doubt(cells: _Cells, is_header: bool) -> str:
     shown = ", ".join(repr(cell if len(cell) < 30 else cell[:27] + "...") for cell in cells[:4])
     taken, other, value = ("a header", "a row", "no") if is_header else ("a row", "a header", "yes")
     return "%s is taken for %s; --header=%s takes it for %s" % (shown, taken, value, other)
 
 
-def _compare(first, rest, columns, task):
+def _compare(first: _Cells, rest: list[_Cells], columns: Columns, task: Task) -> tuple[bool, bool]:
     """Returns (whether the first row is a header, whether that is sure), by the rows below."""
-    indices = columns[: task.num_texts]
+    indices = columns.texts()
     likeness = _row_likeness(first, indices)
     if likeness == 2:  # Where files were put together, it may come again.
         rest = [cells for cells in rest if cells != first]
@@ -230,7 +253,9 @@ def _compare(first, rest, columns, task):
     return _compare_labels(likeness, label, others, task, is_usual)
 
 
-def _compare_texts(likeness, first, rest, indices):
+def _compare_texts(
+    likeness: int, first: _Cells, rest: list[_Cells], indices: Sequence[int]
+) -> tuple[bool, bool]:
     """Returns what `_compare` does, of a file without labels."""
     if likeness == 0 or _are_like_names(first, rest, indices, likeness):
         return False, True
@@ -239,7 +264,9 @@ def _compare_texts(likeness, first, rest, indices):
     return bool(rest) and (likeness == 2 or are_words), False
 
 
-def _compare_labels(likeness, label, others, task, is_usual):
+def _compare_labels(
+    likeness: int, label: str, others: Mapping[str, int], task: Task, is_usual: bool
+) -> tuple[bool, bool]:
     """Returns what `_compare` does, where the first row's label is that of no other row.
 
     Args:
@@ -260,14 +287,16 @@ def _compare_labels(likeness, label, others, task, is_usual):
     return is_header, not is_header and likeness == 0
 
 
-def _is_label_here(label, others, task):
+def _is_label_here(label: str, others: Iterable[str], task: Task) -> bool:
     """Returns whether the first row's label is one, by the task or by the other rows."""
     if label.lower() in UNKNOWN_LABELS:
         return True
     return label in others if task.labels is None else is_label(label, task)
 
 
-def _are_like_names(first, rest, indices, likeness):
+def _are_like_names(
+    first: _Cells, rest: list[_Cells], indices: Sequence[int], likeness: int
+) -> bool:
     """Returns whether more than a few of the rows read as much like names, a bool.
 
     Args:
@@ -277,7 +306,7 @@ def _are_like_names(first, rest, indices, likeness):
       likeness: int, of the first row.
     """
 
-    def has_spaces(cells):
+    def has_spaces(cells: _Cells) -> bool:
         return not any(_WITHOUT_SPACES.search(cells[index]) for index in indices)
 
     alike = sum(
@@ -288,7 +317,7 @@ def _are_like_names(first, rest, indices, likeness):
     return alike > _MOST_LIKE_NAMES * len(rest)
 
 
-def _row_likeness(cells, indices):
+def _row_likeness(cells: _Cells, indices: Sequence[int]) -> int:
     """Returns how much a row's texts read like names, as `_likeness`: the least of them.
 
     Where each may be a name, one that is makes them all so.
@@ -297,7 +326,7 @@ def _row_likeness(cells, indices):
     return max(found) if min(found) > 0 else 0
 
 
-def _likeness(cell):
+def _likeness(cell: str) -> int:
     """Returns how much a cell reads like a column's name, int: 2 much, 1 perhaps, 0 not."""
     text = tasks.clean_label(tasks.clean_label(cell).strip("\"'“”"))
     words = [word.lower() for word in _WORDS.findall(text)]

@@ -5,15 +5,26 @@ line feed at all, as old spreadsheets export it, each carriage return ends a lin
 does: a carriage return in a line, U+2028, U+0085 or a form feed are characters of a text.
 """
 
+from __future__ import annotations
+
 import codecs
-import collections
 import io
 import itertools
 import math
 import re
+from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, TextIO
 
-Line = collections.namedtuple("Line", "number text problem")
-"""A line: its number from 1, its str, and what makes it no text (str), or None."""
+
+class Line(NamedTuple):
+    """A line: its number from 1, its text, and what makes it no text, or None."""
+
+    number: int
+    text: str
+    problem: str | None
+
+
+Say = Callable[[str], None]
+"""Takes a line of the log."""
 
 # How many lines before and after one that is no text are looked at for the encoding.
 _SAMPLE_LINES = 200
@@ -50,7 +61,7 @@ _ORDINARY = re.compile(
 )
 
 
-def is_encoding(name):
+def is_encoding(name: str) -> bool:
     """Returns whether Python knows a text encoding of that name, a bool."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=name)
@@ -59,7 +70,9 @@ def is_encoding(name):
     return True
 
 
-def iterate_lines(stream, encoding=None, say=None):
+def iterate_lines(
+    stream: BinaryIO, encoding: str | None = None, say: Say | None = None
+) -> Iterator[Line]:
     """Reads the lines of a binary stream, one after the other.
 
     A byte-order mark at the start is no part of the first line.
@@ -81,7 +94,7 @@ def iterate_lines(stream, encoding=None, say=None):
             yield line
 
 
-def _cut(reader, say):
+def _cut(reader: TextIO, say: Say) -> Iterator[str]:
     """Yields the lines of a text file, each with its end."""
     first = next(reader, "")
     if first and not first.endswith("\n") and "\r" in first.rstrip("\r"):
@@ -90,17 +103,18 @@ def _cut(reader, say):
     return itertools.chain([first] if first else [], reader)
 
 
-def _number(texts, encoding, say):
+def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
     """Yields the Lines of an iterator of str, of which each has its line's end."""
-    head, likely, has_said = [], None, False
+    head: list[str] = []
+    likely: str | None = None
+    has_said = False
     for number in itertools.count(1):
         try:
             text = next(texts)
         except StopIteration:
             return
         except UnicodeError as error:  # Of an encoding that cannot go on after a mistake.
-            problem = "cannot be read as %s from here on: %s" % (encoding, error)
-            yield Line(number, "", problem)
+            yield Line(number, "", "cannot be read as %s from here on: %s" % (encoding, error))
             return
         if number == 1:
             text = text.lstrip("\ufeff")
@@ -119,7 +133,7 @@ def _number(texts, encoding, say):
         yield Line(number, text.rstrip("\r\n"), problem)
 
 
-def _describe(text, encoding, likely):
+def _describe(text: str, encoding: str, likely: str) -> str:
     problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
         problem = "holds a NUL, which no text does"
@@ -128,11 +142,11 @@ def _describe(text, encoding, likely):
     return problem
 
 
-def _shown(encoding):
+def _shown(encoding: str) -> str:
     return "UTF-8" if encoding == _UTF8 else encoding
 
 
-def _likely_encoding(head, lines, encoding):
+def _likely_encoding(head: list[str], lines: list[str], encoding: str) -> str:
     """Returns the name of the encoding that a file likely has, str; "" where none is likely.
 
     Args:
@@ -157,13 +171,13 @@ def _likely_encoding(head, lines, encoding):
     return _LEGACY[scores.index(best)][0] if best > -math.inf else ""
 
 
-def _undecoded(texts, encoding):
+def _undecoded(texts: Iterable[str], encoding: str) -> bytes:
     """Returns the bytes that texts were read from."""
     content = "".join(texts).encode(encoding, "surrogateescape")
     return content[len(codecs.BOM_UTF8) :] if encoding == _UTF8 else content
 
 
-def _likely_wide_encoding(content):
+def _likely_wide_encoding(content: bytes) -> str:
     """Returns the form of UTF-16 or UTF-32 in which bytes are ordinary text, str, or ""."""
     for name, size in _WIDE:
         text = content.decode(name, "replace")
@@ -174,7 +188,7 @@ def _likely_wide_encoding(content):
     return ""
 
 
-def _score(content, index):
+def _score(content: bytes, index: int) -> float:
     """Returns how likely bytes are in an encoding of `_LEGACY`, a logarithm; -inf where not."""
     codec, charset, first, last, count = _LEGACY[index]
     characters = "".join(_NOT_ASCII.findall(content.decode(codec, "replace")))

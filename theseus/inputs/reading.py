@@ -4,6 +4,8 @@ bytes -> lines (lines.py) -> rows -> where the columns are (layout.py) -> exampl
 line, cut at its tabs; nothing else ends or joins rows, and quotation marks are text.
 """
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import io
@@ -13,12 +15,15 @@ import shutil
 import stat
 import tempfile
 import unicodedata
+from typing import IO, BinaryIO, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from absl import logging
 
 from theseus.errors import UserError
 from theseus.inputs import layout, lines, tasks
+from theseus.inputs.layout import Layout, Row
+from theseus.inputs.tasks import Task
 
 STANDARD_INPUT = "-"
 """The path that means standard input."""
@@ -29,20 +34,32 @@ _SAMPLE_ROWS = 1000
 _MANY_LABELS = 30
 
 
-class Example(collections.namedtuple("Example", "text_a text_b label")):
+class _Texts(NamedTuple):
+    """What of an Example is compared."""
+
+    text_a: str
+    text_b: str | None
+    label: str | None
+
+
+class Example(_Texts):
     """A text or a pair of them.
 
     Fields:
-      text_a: str.
-      text_b: str; None where there is one text.
-      label: str; "" where it is not known, None where its file has no labels.
+      text_a: the text, or the first of two.
+      text_b: the second; None where there is one text.
+      label: "" where it is not known, None where its file has no labels.
 
     Attributes:
-      row: int, the place of its line in its file, from 0, where a header does not count; None
-        where it is of none. It is no part of what is compared.
+      row: the place of its line in its file, from 0, where a header does not count; None where
+        it is of none. It is no part of what is compared.
     """
 
-    def __new__(cls, text_a, text_b, label, row=None):
+    row: int | None
+
+    def __new__(
+        cls, text_a: str, text_b: str | None, label: str | None, row: int | None = None
+    ) -> Example:
         """Makes an Example."""
         made = super(Example, cls).__new__(cls, text_a, text_b, label)
         made.row = row
@@ -52,7 +69,9 @@ class Example(collections.namedtuple("Example", "text_a text_b label")):
 class FileForm(object):
     """How the files of a command are to be read, and what was said of them already."""
 
-    def __init__(self, header="auto", encoding=None, skip_bad_lines=False):
+    def __init__(
+        self, header: str = "auto", encoding: str | None = None, skip_bad_lines: bool = False
+    ) -> None:
         """Takes what the flags of the same names say.
 
         Args:
@@ -64,18 +83,20 @@ class FileForm(object):
         self.header = header
         self.encoding = encoding
         self.skip_bad_lines = skip_bad_lines
-        self._said = set()
-        self._decided, self._headers = {}, []
-        self._copies, self._contents = {}, {}
+        self._said: set[str] = set()
+        self._decided: dict[str, str] = {}
+        self._headers: list[list[str]] = []
+        self._copies: dict[str, IO[bytes]] = {}
+        self._contents: dict[str, bytes] = {}
 
-    def say(self, path, message, level=logging.WARNING):
+    def say(self, path: str, message: str, level: int = logging.WARNING) -> None:
         """Logs a line about a file, the first time that it is to be said."""
         line = "%s: %s" % (name_of(path), message)
         if line not in self._said:
             self._said.add(line)
             logging.log(level, "%s", line)
 
-    def header_of(self, path, names):
+    def header_of(self, path: str, names: list[str]) -> str:
         """Returns what layout.find_layout is to be told of a file's header, str.
 
         What was found of a file holds when it is read again. A first row that is another
@@ -89,13 +110,13 @@ class FileForm(object):
             return self.header
         return "yes" if names in self._headers else self._decided.get(path, "auto")
 
-    def remember(self, path, found):
+    def remember(self, path: str, found: Layout) -> None:
         """Notes the layout.Layout that was found for a file."""
         self._decided[path] = "yes" if found.header else "no"
         if found.header:
             self._headers.append(layout.names(found.header))
 
-    def content(self, path):
+    def content(self, path: str) -> bytes:
         """Returns what a small file holds, bytes; `open` gives the same from then on.
 
         Raises:
@@ -106,7 +127,7 @@ class FileForm(object):
                 self._contents[path] = _read_all(path, stream)
         return self._contents[path]
 
-    def open(self, path):
+    def open(self, path: str) -> BinaryIO:
         """Returns a file, opened to be read as bytes from its start, again and again.
 
         What can be read but once, standard input or a pipe, is copied to the disk.
@@ -129,14 +150,14 @@ class FileForm(object):
             raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
-def _read_all(path, stream):
+def _read_all(path: str, stream: BinaryIO) -> bytes:
     try:
         return stream.read()
     except OSError as error:
         raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
-def _copy(stream):
+def _copy(stream: BinaryIO) -> IO[bytes]:
     """Returns a temporary file with what a binary stream holds, which is closed."""
     copy = tempfile.TemporaryFile()
     with stream:
@@ -145,12 +166,12 @@ def _copy(stream):
     return copy
 
 
-def name_of(path):
+def name_of(path: str) -> str:
     """Returns what a message calls a file, str."""
     return "standard input" if path == STANDARD_INPUT else path
 
 
-def find_files(data_dir, task, split):
+def find_files(data_dir: str, task: Task, split: str) -> list[str]:
     """Returns the paths of a split's files, each with the ending .txt or .tsv.
 
     Args:
@@ -164,7 +185,7 @@ def find_files(data_dir, task, split):
     return [_find_file(os.path.join(data_dir, name)) for name in task.files(split)]
 
 
-def _find_file(path):
+def _find_file(path: str) -> str:
     candidates = [path + ending for ending in (".txt", ".tsv")]
     found = list(filter(os.path.isfile, candidates))
     if len(found) != 1:
@@ -173,12 +194,16 @@ def _find_file(path):
     return found[0]
 
 
-def read_examples(path, task, labels_required=True, form=None):
+def read_examples(
+    path: str, task: Task, labels_required: bool = True, form: FileForm | None = None
+) -> list[Example]:
     """Returns the list of Examples that `iterate_examples` yields."""
     return list(iterate_examples(path, task, labels_required, form))
 
 
-def iterate_examples(path, task, labels_required=True, form=None):
+def iterate_examples(
+    path: str, task: Task, labels_required: bool = True, form: FileForm | None = None
+) -> Iterator[Example]:
     """Reads tab-separated lines, one after the other.
 
     Byte-order marks and the line ends of lines.py are understood, and a header where the task's
@@ -212,14 +237,14 @@ class _BadLine(Exception):
 class _Pass(object):
     """One reading of a file."""
 
-    def __init__(self, path, task, labels_required, form):
+    def __init__(self, path: str, task: Task, labels_required: bool, form: FileForm) -> None:
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
-        self.layout = None
         self._num_lines = 0
-        self._blank, self._left_out = [], []
+        self._blank: list[int] = []
+        self._left_out: list[tuple[int, str]] = []
 
-    def examples(self):
+    def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
         try:
             for example in self._examples():
@@ -227,21 +252,11 @@ class _Pass(object):
         except OSError as error:
             raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
 
-    def _examples(self):
+    def _examples(self) -> Iterator[Example]:
         stream = self.form.open(self.path)
         rows = self._rows(lines.iterate_lines(stream, self.form.encoding, self.say))
-        head = list(itertools.islice(rows, _SAMPLE_ROWS))
-        if head:
-            head = self._find_layout(head)
         is_empty = True
-        for row in itertools.chain(head, rows):
-            if row is self.layout.header:
-                continue
-            try:
-                example = self._example(row)
-            except _BadLine as error:
-                self._leave_out(row.number, str(error))
-                continue
+        for example in self._examples_of(rows):
             yield example
             is_empty = False
         if is_empty:
@@ -249,15 +264,31 @@ class _Pass(object):
             raise UserError("%s: holds no example%s" % (name_of(self.path), first))
         self._say_left_out()
 
-    def say(self, message, level=logging.WARNING):
+    def _examples_of(self, rows: Iterator[Row]) -> Iterator[Example]:
+        """Yields the Example of each layout.Row that is one."""
+        head = list(itertools.islice(rows, _SAMPLE_ROWS))
+        if not head:
+            return
+        head, found = self._find_layout(head)
+        for row in itertools.chain(head, rows):
+            if row is found.header:
+                continue
+            try:
+                example = self._example(row, found)
+            except _BadLine as error:
+                self._leave_out(row.number, str(error))
+                continue
+            yield example
+
+    def say(self, message: str, level: int = logging.WARNING) -> None:
         """Logs a line about the file, once."""
         self.form.say(self.path, message, level)
 
     # --- Rows ---
 
-    def _rows(self, all_lines):
+    def _rows(self, all_lines: Iterable[lines.Line]) -> Iterator[Row]:
         """Yields a layout.Row of each of the lines.Lines that is text and not blank."""
-        blank = []
+        blank: list[int] = []
         for line in all_lines:
             self._num_lines = line.number
             if line.problem:
@@ -267,12 +298,12 @@ class _Pass(object):
             else:
                 self._judge_blank(blank)
                 blank = []
-                yield layout.Row(line.number, line.text.split("\t"))
+                yield Row(line.number, line.text.split("\t"))
         if blank:
             what = "%s from line %d on" % (_blank_lines(blank), blank[0])
             self.say("%s, at the end, counted as the end of the file" % what)
 
-    def _judge_blank(self, numbers):
+    def _judge_blank(self, numbers: list[int]) -> None:
         """Notes, or refuses, blank lines after which another line comes."""
         if self.labels_required:
             self._blank += numbers
@@ -280,17 +311,14 @@ class _Pass(object):
         for number in numbers:
             self._leave_out(number, "expected %s; found a blank line" % self._expected_texts())
 
-    def _expected_texts(self):
+    def _expected_texts(self) -> str:
         return "a text" if self.task.num_texts == 1 else "two texts"
 
-    def _find_layout(self, head):
+    def _find_layout(self, head: list[Row]) -> tuple[list[Row], Layout]:
         """Finds the file's layout.Layout, and says what of it may be another.
 
-        Args:
-          head: list of layout.Row.
-
         Returns:
-          The rows of `head` from the first one on that is not left out.
+          (the rows of `head` from the first one on that is not left out, the Layout).
         """
         if self.form.skip_bad_lines:
             widths = collections.Counter(len(row.cells) for row in head)
@@ -310,18 +338,17 @@ class _Pass(object):
         if found.doubt:
             self.say("line %d: %s" % (head[0].number, found.doubt))
         if found.header and self.task.takes_columns:
-            self.say(layout.describe(found), logging.INFO)
+            self.say(layout.describe(found.columns, found.header), logging.INFO)
         if found.header and found.header.cells[0].startswith('"'):
             self.say("the names are in quotation marks; in the rows these are part of the texts")
         self.form.remember(self.path, found)
-        self.layout = found
-        return head
+        return head, found
 
     # --- Examples ---
 
-    def _example(self, row):
+    def _example(self, row: Row, found: Layout) -> Example:
         """Returns a layout.Row as an Example; raises _BadLine where it is none."""
-        found, columns = self.layout, self.layout.columns
+        columns = found.columns
         if len(row.cells) != found.width:
             raise _BadLine(
                 "expected %s, separated by tabs, as in the first line; found %s"
@@ -333,12 +360,12 @@ class _Pass(object):
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
         if tasks.is_blank(text_a) and tasks.is_blank(text_b):
             raise _BadLine("expected %s; found nothing" % self._expected_texts())
-        label = None if columns.label is None else self._label(row)
+        label = None if columns.label is None else self._label(row, columns.label, found)
         number = row.number - 1 - (found.header.number if found.header else 0)
         return Example(text_a, text_b, label, number)
 
-    def _label(self, row):
-        label = tasks.clean_label(row.cells[self.layout.columns.label])
+    def _label(self, row: Row, column: int, found: Layout) -> str:
+        label = tasks.clean_label(row.cells[column])
         if layout.is_label(label, self.task):
             return label
         if not self.labels_required and label.lower() in layout.UNKNOWN_LABELS:
@@ -347,19 +374,19 @@ class _Pass(object):
         if self.task.labels:
             expected += " of " + _listed(self.task.labels)
         hint = ""
-        if row.number == 1 and not self.layout.header and self.form.header == "auto":
+        if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
         raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
 
     # --- Lines that are left out ---
 
-    def _leave_out(self, number, why):
+    def _leave_out(self, number: int, why: str) -> None:
         """Notes a line that is not an example; raises UserError where none may be left out."""
         if not self.form.skip_bad_lines:
             raise UserError("%s, line %d: %s" % (name_of(self.path), number, why))
         self._left_out.append((number, why))
 
-    def _say_left_out(self):
+    def _say_left_out(self) -> None:
         if self._blank:
             what = (_blank_lines(self._blank), self._blank[0])
             self.say("%s left out, the first of them line %d" % what)
@@ -369,16 +396,16 @@ class _Pass(object):
             self.say("%d of %d lines left out" % (len(self._left_out), self._num_lines))
 
 
-def _blank_lines(numbers):
+def _blank_lines(numbers: Sequence[int]) -> str:
     return "1 blank line" if len(numbers) == 1 else "%d blank lines" % len(numbers)
 
 
-def _shown(text):
+def _shown(text: str) -> str:
     """Returns a str as a message shows it: so much of it that it can be found."""
     return "none" if not text else repr(text if len(text) <= 40 else text[:40] + "...")
 
 
-def _listed(values):
+def _listed(values: Iterable[str]) -> str:
     """Returns the first of some str as a list in words."""
     values = list(values)
     more = len(values) - _MANY_LABELS
@@ -388,7 +415,7 @@ def _listed(values):
 # --- What the training data tell of a task ---
 
 
-def complete_task(task, path, form=None):
+def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
     """Returns `task` with what only its training data can tell: one text or two, and the labels.
 
     Args:
@@ -401,13 +428,13 @@ def complete_task(task, path, form=None):
     """
     form = form or FileForm()
     second = task.header.text_b
-    if second == tasks.USUAL_NAMES.text_b and not set(second).intersection(
-        _first_names(path, form)
-    ):
-        task = tasks.of_one_text(task)
+    if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
+        if not set(second).intersection(_first_names(path, form)):
+            task = tasks.of_one_text(task)
     if task.labels is not None:
         return task
-    counts = collections.Counter(e.label for e in iterate_examples(path, task, form=form))
+    labels = (example.label for example in iterate_examples(path, task, form=form))
+    counts = collections.Counter(label for label in labels if label is not None)
     if len(counts) < 2:
         raise UserError("%s: holds no label but %r; it takes two" % (path, list(counts)[0]))
     for message in _odd_labels(counts):
@@ -415,15 +442,15 @@ def complete_task(task, path, form=None):
     return dataclasses.replace(task, labels=tasks.in_order(counts))
 
 
-def _first_names(path, form):
+def _first_names(path: str, form: FileForm) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     for line in lines.iterate_lines(form.open(path), form.encoding):
         if not tasks.is_blank(line.text):
-            return layout.names(layout.Row(line.number, line.text.split("\t")))
+            return layout.names(Row(line.number, line.text.split("\t")))
     return []
 
 
-def _odd_labels(counts):
+def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
     """Yields what is strange about the labels of a Counter, each a str."""
     if len(counts) > _MANY_LABELS:
         yield "holds %d different labels in %d examples; is it the right column?" % (
@@ -436,7 +463,7 @@ def _odd_labels(counts):
             "one label occurs once" if len(single) == 1 else "%d labels occur once" % len(single),
             _listed(map(repr, single)),
         )
-    alike = collections.defaultdict(list)
+    alike: dict[str, list[str]] = collections.defaultdict(list)
     for label in tasks.in_order(counts):
         alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
     for labels in alike.values():
@@ -444,7 +471,7 @@ def _odd_labels(counts):
             yield "labels that differ in case or width alone: %s" % _listed(map(repr, labels))
 
 
-def sample_examples(examples, count):
+def sample_examples(examples: list[Example], count: int | None) -> list[Example]:
     """Returns `count` random examples in the order of the file, always the same ones.
 
     A smaller sample is part of a larger one. None, or more than there are: all.

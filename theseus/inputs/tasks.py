@@ -5,15 +5,45 @@ given out there: https://gluebenchmark.com/tasks, whose table of metrics is the 
 `metrics`.
 """
 
-import collections
+from __future__ import annotations
+
 import dataclasses
 import decimal
 import functools
 import re
 import unicodedata
+from typing import Any, Iterable, Mapping, NamedTuple, Tuple, Union
 
-Columns = collections.namedtuple("Columns", "text_a text_b label")
-"""Something about each of the columns that count: its names in a header, or its index."""
+Column = Union[Tuple[str, ...], int]
+"""What a column is known by: the names that it may bear in a header, or its index from 0."""
+
+
+class Columns(NamedTuple):
+    """The indices, from 0, of the columns that count; None: there is none."""
+
+    text_a: int
+    text_b: int | None
+    label: int | None
+
+    def texts(self) -> list[int]:
+        """Returns the indices of the texts, one or two."""
+        return [index for index in (self.text_a, self.text_b) if index is not None]
+
+
+class Header(NamedTuple):
+    """What the columns that count are known by; None: there is none."""
+
+    text_a: Column
+    text_b: Column | None
+    label: Column | None
+
+
+class NamedColumns(NamedTuple):
+    """What a user says of the columns that count: a name in the header, or a number from 1."""
+
+    text_a: str | None
+    text_b: str | None
+    label: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +54,9 @@ class Task:
       name: str.
       labels: tuple of str, in the order of their ids; empty where the label is a number, for
         regression; None where the training data tell, see reading.complete_task.
-      header: Columns of tuples of str, the names that a column may bear in a header, as
-        `clean_name` gives them, the one that is preferred first; or of int, its index from 0.
-        `text_b` is None where there is one text.
-      indices: Columns of int, for files without a header; None: they must have one.
+      header: what the columns are known by; names as `clean_name` gives them, the one that is
+        preferred first. `text_b` is None where there is one text.
+      indices: those of files without a header; None: they must have one.
       metrics: tuple of str, keys of what metrics.compute returns. Their mean is the score
         that the best checkpoint is chosen by.
       dev_files, test_files: tuples of str, names of files without their endings. The first
@@ -35,34 +64,41 @@ class Task:
     """
 
     name: str
-    labels: tuple
-    header: Columns
-    indices: Columns = None
-    metrics: tuple = ("accuracy",)
-    dev_files: tuple = ("dev",)
-    test_files: tuple = ("test",)
+    labels: tuple[str, ...] | None
+    header: Header
+    indices: Columns | None = None
+    metrics: tuple[str, ...] = ("accuracy",)
+    dev_files: tuple[str, ...] = ("dev",)
+    test_files: tuple[str, ...] = ("test",)
 
     @property
-    def is_regression(self):
+    def known_labels(self) -> tuple[str, ...]:
+        """`labels`, of a task whose training data were looked at where they tell."""
+        if self.labels is None:
+            raise ValueError("the labels of %s are not known yet" % self.name)
+        return self.labels
+
+    @property
+    def is_regression(self) -> bool:
         """Whether the label is a number, not one of `labels`."""
         return self.labels == ()
 
     @property
-    def num_outputs(self):
+    def num_outputs(self) -> int:
         """The size of the classifier's output, an int: a logit a label, or the number itself."""
-        return len(self.labels) or 1
+        return len(self.known_labels) or 1
 
     @property
-    def num_texts(self):
+    def num_texts(self) -> int:
         """1 or 2."""
         return 1 if self.header.text_b is None else 2
 
     @property
-    def takes_columns(self):
+    def takes_columns(self) -> bool:
         """Whether flags may name its columns and labels."""
         return self.name == "tsv"
 
-    def column_names(self, with_label):
+    def column_names(self, with_label: bool) -> list[str]:
         """Returns what a message calls the columns, a list of str."""
         return [
             found[0] if isinstance(found, tuple) and len(found) == 1 else column
@@ -71,31 +107,39 @@ class Task:
         ]
 
     @property
-    def score_name(self):
+    def score_name(self) -> str:
         """What the score is called in a table, str."""
         return "/".join(self.metrics)
 
-    def files(self, split):
+    def files(self, split: str) -> tuple[str, ...]:
         """Returns the names of a split's files: "train", "dev" or "test"."""
         return {"train": ("train",), "dev": self.dev_files, "test": self.test_files}[split]
 
 
-def _columns(text_a, text_b, label):
-    """Returns Columns of the names that three strings hold, separated by |, in their order."""
-    return Columns(*[names and tuple(names.split("|")) for names in (text_a, text_b, label)])
+def _names(text: str) -> tuple[str, ...]:
+    """Returns the names that a str holds, separated by |, in their order."""
+    return tuple(text.split("|"))
+
+
+def _columns(text_a: str, text_b: str | None, label: str) -> Header:
+    """Returns a Header of the names that strings hold, see `_names`."""
+    return Header(_names(text_a), None if text_b is None else _names(text_b), _names(label))
 
 
 # Usual names, for data of a user's own.
-_USUAL = _columns(
+_TEXT_A = _names(
     "text_a|text1|text_1|sentence1|sentence_1|sentence_a|question1|question_1|question_a|s1|q1|"
-    "premise|query|句子1|句子一|问题1|问题一|前提",
-    "text_b|text2|text_2|sentence2|sentence_2|sentence_b|question2|question_2|question_b|s2|q2|"
-    "hypothesis|title|句子2|句子二|问题2|问题二|假设",
-    "label|labels|标签|gold_label|is_duplicate|similarity|score",
+    "premise|query|句子1|句子一|问题1|问题一|前提"
 )
-_OF_ONE = ("text", "sentence", "review", "content", "文本", "句子", "评论")
-USUAL_NAMES = _USUAL._replace(text_a=_USUAL.text_a + _OF_ONE)
-"""Columns of tuples of str, by which a header is known where the columns' indices are."""
+_TEXT_B = _names(
+    "text_b|text2|text_2|sentence2|sentence_2|sentence_b|question2|question_2|question_b|s2|q2|"
+    "hypothesis|title|句子2|句子二|问题2|问题二|假设"
+)
+_OF_ONE = _names("text|sentence|review|content|文本|句子|评论")
+USUAL_LABEL_NAMES = _names("label|labels|标签|gold_label|is_duplicate|similarity|score")
+_USUAL = Header(_TEXT_A, _TEXT_B, USUAL_LABEL_NAMES)
+USUAL_NAMES = _USUAL._replace(text_a=_TEXT_A + _OF_ONE)
+"""By which a header is known where the columns' indices are."""
 
 _SENTENCES = _columns("sentence1", "sentence2", "label")
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -144,37 +188,38 @@ _TASKS = [
 TASKS = {task.name: task for task in _TASKS}
 
 
-def with_columns(task, given):
+def with_columns(task: Task, given: NamedColumns) -> Task:
     """Returns `task` with the columns that a user names.
 
     Args:
       task: a Task.
-      given: Columns of str, each a name in the header or a number from 1; None: as in `task`,
-        but with a text_a and no text_b there is one text. Where each text has a number, files
-        need no header.
+      given: NamedColumns; None: as in `task`, but with a text_a and no text_b there is one text.
+        Where each text has a number, files need no header.
     """
     if given.text_a and not given.text_b:
         task = of_one_text(task)
-    chosen = {
+    chosen: dict[str, Column] = {
         # isdigit() knows digits of other scripts, which int() does not all take.
         column: int(text) - 1 if re.match("[0-9]+$", text) else (clean_name(text),)
         for column, text in given._asdict().items()
         if text
     }
     header = task.header._replace(**chosen)
-    if any(isinstance(text, tuple) for text in (header.text_a, header.text_b)):
+    text_a, text_b, label = header
+    if isinstance(text_a, tuple) or isinstance(text_b, tuple):
         return dataclasses.replace(task, header=header)
     # A label without a number cannot be found there: such a file holds texts alone.
-    label = None if isinstance(header.label, tuple) else header.label
-    return dataclasses.replace(task, header=header, indices=header._replace(label=label))
+    indices = Columns(text_a, text_b, None if isinstance(label, tuple) else label)
+    return dataclasses.replace(task, header=header, indices=indices)
 
 
-def of_one_text(task):
+def of_one_text(task: Task) -> Task:
     """Returns `task` without a second text."""
-    return dataclasses.replace(task, header=task.header._replace(text_b=None))
+    indices = task.indices and task.indices._replace(text_b=None)
+    return dataclasses.replace(task, header=task.header._replace(text_b=None), indices=indices)
 
 
-def recorded(definition, task=None):
+def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
     """Returns the Task of a run's definition, or of an export's, a dict.
 
     Args:
@@ -199,17 +244,17 @@ _JOINERS = "\u200c\u200d"
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?$")
 
 
-def _is_invisible(character):
+def _is_invisible(character: str) -> bool:
     return character in _BLANKS or unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
-def is_blank(text):
-    """Returns whether nothing is to be seen of a str."""
+def is_blank(text: str | None) -> bool:
+    """Returns whether nothing is to be seen of a str, or there is none."""
     return not text or all(map(_is_invisible, text))
 
 
 @functools.lru_cache(maxsize=4096)
-def clean_label(text):
+def clean_label(text: str) -> str:
     """Returns a label, str, without what is not to be seen of it.
 
     At its ends: spaces of all kinds, control and format characters. Within it: format
@@ -224,22 +269,22 @@ def clean_label(text):
     return "".join(shown[first:last])
 
 
-def clean_name(text):
+def clean_name(text: str) -> str:
     """Returns a column's name, str: as `clean_label`, without quotation marks, in lower case."""
     return clean_label(clean_label(text).strip("\"'“”")).lower()
 
 
-def is_number(text):
+def is_number(text: str) -> bool:
     """Returns whether a str is a number as people write it, a bool."""
     return _NUMBER.match(text) is not None
 
 
-def in_order(labels):
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Returns labels, an iterable of str, as a tuple in their order: one and the same always.
 
     Where all are numbers it is the order of these, equal ones (1, 01) by their spelling.
     """
-    labels = sorted(labels)
-    if all(map(is_number, labels)):
-        labels.sort(key=decimal.Decimal)
-    return tuple(labels)
+    ordered = sorted(labels)
+    if all(map(is_number, ordered)):
+        ordered.sort(key=decimal.Decimal)
+    return tuple(ordered)

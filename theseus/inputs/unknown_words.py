@@ -1,6 +1,14 @@
 """How much of the texts of a file the vocabulary does not have, and what."""
 
+from __future__ import annotations
+
 import collections
+from typing import TYPE_CHECKING, Callable, Sequence
+
+if TYPE_CHECKING:
+    from theseus.inputs.encoding import EncodedExamples
+    from theseus.inputs.reading import Example
+    from tokenization import FullTokenizer
 
 _UNKNOWN = "[UNK]"
 
@@ -15,13 +23,13 @@ _SEARCHED = 2000
 class UnknownWords(object):
     """Counts [UNK] in encoded examples, part by part of a file."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: FullTokenizer) -> None:
         """Takes the tokenization.FullTokenizer that the examples are encoded with."""
         self._tokenizer = tokenizer
         self._unknown = self._all = 0
-        self._words = collections.Counter()
+        self._words: collections.Counter[str] = collections.Counter()
 
-    def add(self, encoded, find_examples):
+    def add(self, encoded: EncodedExamples, find_examples: Callable[[], Sequence[Example]]) -> None:
         """Counts those of a part.
 
         Args:
@@ -39,12 +47,12 @@ class UnknownWords(object):
                 self._words.update(self._unknown_words(example.text_a))
                 self._words.update(self._unknown_words(example.text_b or ""))
 
-    def _unknown_words(self, text):
+    def _unknown_words(self, text: str) -> list[str]:
         pieces = self._tokenizer.wordpiece_tokenizer.pieces
         words = self._tokenizer.basic_tokenizer.tokenize(text)
         return [word for word in words if pieces(word) == (_UNKNOWN,)]
 
-    def warning(self, name):
+    def warning(self, name: str) -> str | None:
         """Returns what is to be said of the file, str; None where few are unknown.
 
         Args:
@@ -64,7 +72,7 @@ class UnknownWords(object):
         )
 
 
-def _shown(word):
+def _shown(word: str) -> str:
     """Returns a word for a line of the log: short, and what is invisible escaped."""
     short = word if len(word) <= 20 else word[:20] + "..."
     return "".join(c if c.isprintable() else "\\u%04x" % ord(c) for c in short)

@@ -1,16 +1,19 @@
 """Files that are whole or not there: written in one step, forced to disk, known by their hash."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
+from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
 
 from theseus.errors import UserError
 
 
-def hash_files(paths):
+def hash_files(paths: Sequence[str]) -> str:
     """Returns the SHA-256, in hex, of what files hold, one after the other.
 
     Raises:
@@ -29,17 +32,17 @@ def hash_files(paths):
     return digest.hexdigest()
 
 
-def hash_bytes(content):
+def hash_bytes(content: bytes) -> str:
     """Returns the SHA-256, in hex, of bytes: that of a file which holds them."""
     return hashlib.sha256(content).hexdigest()
 
 
-def hash_text(text):
+def hash_text(text: str) -> str:
     """Returns the SHA-256, in hex, of a str in UTF-8: that of a file which holds it."""
     return hash_bytes(text.encode("utf-8"))
 
 
-def read_text(path):
+def read_text(path: str) -> str:
     """Returns what a UTF-8 file holds, a str; UserError where it cannot be read."""
     try:
         with io.open(path, encoding="utf-8", newline="\n") as reader:
@@ -48,7 +51,7 @@ def read_text(path):
         raise UserError("%s: cannot be read: %s" % (path, first_reason(error)))
 
 
-def read_object(path):
+def read_object(path: str) -> dict[str, Any] | None:
     """Returns the dict that a JSON file holds; None where there is no such file.
 
     Raises:
@@ -65,13 +68,13 @@ def read_object(path):
     return value
 
 
-def first_reason(error):
+def first_reason(error: Exception) -> str:
     """Returns what is said of an OSError without its number and path, else the whole message."""
     return getattr(error, "strerror", None) or str(error)
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str) -> Iterator[TextIO]:
     """Opens a UTF-8 file that takes its name when the block ends without an error."""
     temporary = path + ".tmp"
     try:
@@ -88,18 +91,18 @@ def writing(path):
             os.remove(temporary)
 
 
-def write_text(path, text):
+def write_text(path: str, text: str) -> None:
     """Writes a UTF-8 file in one step: readers see the old one or the new one."""
     with writing(path) as writer:
         writer.write(text)
 
 
-def write_json(path, value):
+def write_json(path: str, value: Mapping[str, Any]) -> None:
     """Writes a JSON file in one step."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def move_into_place(new, path):
+def move_into_place(new: str, path: str) -> None:
     """Gives a complete export its name; one that bore it before is removed then.
 
     Args:
@@ -124,7 +127,7 @@ def move_into_place(new, path):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Removes a file, or a folder with what it holds."""
     if os.path.isdir(path):
         shutil.rmtree(path)
@@ -132,7 +135,7 @@ def remove(path):
         os.remove(path)
 
 
-def sync(paths):
+def sync(paths: Iterable[str]) -> None:
     """Waits until files, or a folder's entries, are on disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)

@@ -1,9 +1,12 @@
 """A folder's lock: one writer at a time."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import io
 import os
+from typing import IO, Iterator
 
 from theseus.errors import FolderError
 from theseus.runs import files
@@ -12,7 +15,7 @@ NAME = ".lock"
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder: str) -> Iterator[None]:
     """Holds a folder, made if need be, against every other writer.
 
     Raises:
@@ -35,7 +38,7 @@ def locked(folder):
                 _remove_if_empty(folder)
 
 
-def make_folder(path):
+def make_folder(path: str) -> None:
     """Makes a folder, and those above it; FolderError where that fails."""
     try:
         os.makedirs(path, exist_ok=True)
@@ -43,7 +46,7 @@ def make_folder(path):
         raise FolderError("%s: cannot be made: %s;" % (path, files.first_reason(error)))
 
 
-def _take(lock, path):
+def _take(lock: IO[str], path: str) -> bool:
     """Returns whether the open file `lock` is held now, and still the one at `path`."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +55,7 @@ def _take(lock, path):
         return False
 
 
-def _remove_if_empty(folder):
+def _remove_if_empty(folder: str) -> None:
     """Leaves no trace of a command that was refused before it wrote anything."""
     if os.listdir(folder) == [NAME]:
         os.remove(os.path.join(folder, NAME))

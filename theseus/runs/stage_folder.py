@@ -11,8 +11,11 @@ step, after the checkpoint that it names is on disk, so a run that is cut off at
 moment finds its last complete state.
 """
 
+from __future__ import annotations
+
 import glob
 import os
+from typing import Any, ContextManager, Mapping, TextIO
 
 from theseus.errors import FolderError
 from theseus.runs import files, lock
@@ -25,31 +28,32 @@ _BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
 class StageFolder(object):
     """A folder such as out_1. Reading needs no lock, writing does."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         """Names the folder, which need not exist."""
         self.path = path
-        self._run, self._run_is_of = None, None
+        self._run: dict[str, Any] | None = None
+        self._run_is_of: tuple[int, int, int] | None = None
 
-    def file(self, name):
+    def file(self, name: str) -> str:
         """Returns the path of a file of the folder."""
         return os.path.join(self.path, name)
 
-    def locked(self):
+    def locked(self) -> ContextManager[None]:
         """Returns the context in which the folder is this process's; see lock.locked."""
         return lock.locked(self.path)
 
     # --- What run it holds ---
 
-    def definition(self):
+    def definition(self) -> dict[str, Any] | None:
         """Returns what defines the run, a dict; None where there is no run."""
         recorded = self._read_run()
         return recorded and {key: value for key, value in recorded.items() if key != _BEGAN_ON}
 
-    def began_on(self):
+    def began_on(self) -> dict[str, Any]:
         """Returns what the run began on, as from machine.describe; {} where it is not known."""
         return (self._read_run() or {}).get(_BEGAN_ON) or {}
 
-    def _read_run(self):
+    def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
         path = self.file(_RUN)
         found = os.stat(path) if os.path.exists(path) else None
@@ -58,7 +62,12 @@ class StageFolder(object):
             self._run, self._run_is_of = files.read_object(path), is_of
         return self._run
 
-    def claim(self, definition, model_files, began_on=None):
+    def claim(
+        self,
+        definition: Mapping[str, Any],
+        model_files: Mapping[str, str],
+        began_on: Mapping[str, Any] | None = None,
+    ) -> None:
         """Records a new run; does nothing where the folder holds this run already.
 
         Args:
@@ -77,9 +86,9 @@ class StageFolder(object):
         record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
         files.write_json(self.file(_RUN), record)
 
-    def _refuse_foreign_files(self, model_files):
+    def _refuse_foreign_files(self, model_files: Mapping[str, str]) -> None:
         """Refuses a folder without a run in which something would be lost."""
-        foreign = []
+        foreign: list[str] = []
         for name in (_STATE, "last", "best", "bert_model.ckpt*"):
             foreign += glob.glob(os.path.join(glob.escape(self.path), name))
         for name, text in model_files.items():
@@ -90,7 +99,7 @@ class StageFolder(object):
 
     # --- Its checkpoints ---
 
-    def state(self):
+    def state(self) -> State:
         """Returns the State; that of a run not yet begun where there is none.
 
         Raises:
@@ -105,24 +114,24 @@ class StageFolder(object):
             )
         return State.from_json(recorded)
 
-    def checkpoint(self, which):
+    def checkpoint(self, which: str) -> str | None:
         """Returns the path of the checkpoint "last" or "best"; None where there is none."""
         entry = getattr(self.state(), which)
         return self.file(entry.checkpoint) if entry else None
 
-    def best_checkpoint(self):
+    def best_checkpoint(self) -> str:
         """Returns the path of the best checkpoint; raises FolderError where there is none."""
         best = self.checkpoint("best")
         if best is None:
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
         return best
 
-    def new_checkpoint(self, which, global_step):
+    def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""
         lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
-    def commit(self, state):
+    def commit(self, state: State) -> None:
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
         for entry in (state.last, state.best):
             if entry:
@@ -132,7 +141,7 @@ class StageFolder(object):
         files.write_json(self.file(_STATE), state.to_json())
         self.sweep(state)
 
-    def sweep(self, state):
+    def sweep(self, state: State) -> None:
         """Removes checkpoints that the state does not name: older or half-written ones."""
         for which in ("last", "best"):
             entry = getattr(state, which)
@@ -142,14 +151,14 @@ class StageFolder(object):
 
     # --- Its results ---
 
-    def write_json(self, name, value):
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON file in one step."""
         files.write_json(self.file(name), value)
 
-    def update_json(self, name, **values):
+    def update_json(self, name: str, **values: Any) -> None:
         """Adds values to a JSON file, or puts them in the place of older ones."""
         self.write_json(name, dict(files.read_object(self.file(name)) or {}, **values))
 
-    def writing(self, name):
+    def writing(self, name: str) -> ContextManager[TextIO]:
         """Returns the context in which a file of the folder is written; see files.writing."""
         return files.writing(self.file(name))

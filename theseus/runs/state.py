@@ -1,6 +1,9 @@
 """How far a run has come, as state.json has it; without TensorFlow."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +31,14 @@ class State:
       is_finished: bool.
     """
 
-    last: Checkpoint = None
-    best: Checkpoint = None
-    evaluations: list = dataclasses.field(default_factory=list)
+    last: Checkpoint | None = None
+    best: Checkpoint | None = None
+    evaluations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     train_seconds: float = 0.0
     is_finished: bool = False
 
     @classmethod
-    def from_json(cls, values):
+    def from_json(cls, values: Mapping[str, Any]) -> State:
         """Builds a State from what `to_json` returned; TypeError where it is something else."""
         values = dict(values)
         for which in ("last", "best"):
@@ -43,19 +46,20 @@ class State:
                 values[which] = Checkpoint(**values[which])
         return cls(**values)
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Returns the state as a dict of JSON values."""
         return dataclasses.asdict(self)
 
-    def is_evaluated(self, global_step):
+    def is_evaluated(self, global_step: int) -> bool:
         """Returns whether there is an evaluation of that step."""
         return any(entry["global_step"] == global_step for entry in self.evaluations)
 
-    def best_evaluation(self):
+    def best_evaluation(self) -> dict[str, Any] | None:
         """Returns the dev metrics of the best checkpoint, a dict; None where there is none."""
         step = self.best and self.best.global_step
         return next((e for e in self.evaluations if e["global_step"] == step), None)
 
-    def stale_evaluations(self):
-        """Returns how many evaluations came after the best one, int."""
-        return sum(entry["global_step"] > self.best.global_step for entry in self.evaluations)
+    def stale_evaluations(self) -> int:
+        """Returns how many evaluations came after the best one; all where there is none."""
+        best_step = self.best.global_step if self.best else -1
+        return sum(entry["global_step"] > best_step for entry in self.evaluations)

@@ -1,5 +1,7 @@
 """What a user chooses of a stage's training; without TensorFlow."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 
@@ -24,13 +26,13 @@ class Settings:
     seed: int
     precision: str = "float32"
     replace_rate_prob: float = 0.5
-    replace_linear_k: float = None
-    replace_until: float = None
-    steps_for_replacing: int = None
-    early_stopping_patience: int = None
-    gradient_accumulation_steps: int = None
+    replace_linear_k: float | None = None
+    replace_until: float | None = None
+    steps_for_replacing: int | None = None
+    early_stopping_patience: int | None = None
+    gradient_accumulation_steps: int | None = None
 
-    def num_steps(self, num_examples):
+    def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""
         steps_per_epoch = int(math.ceil(num_examples / self.train_batch_size))
         return steps_per_epoch, max(1, int(round(steps_per_epoch * self.num_train_epochs)))
@@ -42,5 +44,5 @@ class Reporting:
 
     eval_batch_size: int = 64
     log_steps: int = 50
-    save_checkpoints_steps: int = None
+    save_checkpoints_steps: int | None = None
     save_checkpoints_secs: float = 600

@@ -234,15 +234,36 @@ class _BadLine(Exception):
     """A line that is not an example; the message says why."""
 
 
+class _LeftOut(object):
+    """The lines of a file that are not examples, and were left out."""
+
+    def __init__(self) -> None:
+        self.blank: list[int] = []
+        self.bad: list[tuple[int, str]] = []
+        self.num_lines = 0
+
+    def first(self) -> str:
+        """Returns the end of a message that tells of the first bad line; "" where none is."""
+        return "; left out: line %d: %s" % self.bad[0] if self.bad else ""
+
+    def messages(self) -> Iterator[str]:
+        """Yields what is to be said of them at the end of the file."""
+        if self.blank:
+            what = (_blank_lines(self.blank), self.blank[0])
+            yield "%s left out, the first of them line %d" % what
+        for item in sorted(self.bad):
+            yield "line %d left out: %s" % item
+        if self.bad:
+            yield "%d of %d lines left out" % (len(self.bad), self.num_lines)
+
+
 class _Pass(object):
     """One reading of a file."""
 
     def __init__(self, path: str, task: Task, labels_required: bool, form: FileForm) -> None:
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
-        self._num_lines = 0
-        self._blank: list[int] = []
-        self._left_out: list[tuple[int, str]] = []
+        self._left_out = _LeftOut()
 
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
@@ -260,9 +281,10 @@ class _Pass(object):
             yield example
             is_empty = False
         if is_empty:
-            first = "; left out: line %d: %s" % self._left_out[0] if self._left_out else ""
+            first = self._left_out.first()
             raise UserError("%s: holds no example%s" % (name_of(self.path), first))
-        self._say_left_out()
+        for message in self._left_out.messages():
+            self.say(message)
 
     def _examples_of(self, rows: Iterator[Row]) -> Iterator[Example]:
         """Yields the Example of each layout.Row that is one."""
@@ -290,7 +312,7 @@ class _Pass(object):
         """Yields a layout.Row of each of the lines.Lines that is text and not blank."""
         blank: list[int] = []
         for line in all_lines:
-            self._num_lines = line.number
+            self._left_out.num_lines = line.number
             if line.problem:
                 self._leave_out(line.number, line.problem)
             elif tasks.is_blank(line.text):
@@ -306,7 +328,7 @@ class _Pass(object):
     def _judge_blank(self, numbers: list[int]) -> None:
         """Notes, or refuses, blank lines after which another line comes."""
         if self.labels_required:
-            self._blank += numbers
+            self._left_out.blank += numbers
             return
         for number in numbers:
             self._leave_out(number, "expected %s; found a blank line" % self._expected_texts())
@@ -324,10 +346,8 @@ class _Pass(object):
             widths = collections.Counter(len(row.cells) for row in head)
             width = widths.most_common(1)[0][0]
             while len(head[0].cells) != width:
-                why = "expected %d columns, as in most lines; found %d" % (
-                    width,
-                    len(head[0].cells),
-                )
+                found_width = len(head[0].cells)
+                why = "expected %d columns, as in most lines; found %d" % (width, found_width)
                 self._leave_out(head[0].number, why)
                 head = head[1:]
         try:
@@ -384,16 +404,7 @@ class _Pass(object):
         """Notes a line that is not an example; raises UserError where none may be left out."""
         if not self.form.skip_bad_lines:
             raise UserError("%s, line %d: %s" % (name_of(self.path), number, why))
-        self._left_out.append((number, why))
-
-    def _say_left_out(self) -> None:
-        if self._blank:
-            what = (_blank_lines(self._blank), self._blank[0])
-            self.say("%s left out, the first of them line %d" % what)
-        for item in sorted(self._left_out):
-            self.say("line %d left out: %s" % item)
-        if self._left_out:
-            self.say("%d of %d lines left out" % (len(self._left_out), self._num_lines))
+        self._left_out.bad.append((number, why))
 
 
 def _blank_lines(numbers: Sequence[int]) -> str:

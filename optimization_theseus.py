@@ -126,10 +126,12 @@ def build_update(
     var_list=None,
     finetune_suc=False,
     accumulates=False,
+    rate_multipliers=None,
 ):
     """As `create_optimizer_for_bert_theseus`, but returns an Update.
 
     Args:
+      rate_multipliers: see AdamWeightDecayOptimizer.
       accumulates: bool, whether a step's batch comes in micro-batches. Then `loss` is the
         micro-batch's share of the batch's: a sum over its rows, divided by the rows of the
         whole batch.
@@ -150,6 +152,7 @@ def build_update(
         rate,
         weight_decay_rate=0.01,
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
+        rate_multipliers=rate_multipliers,
     )
     gradients = compute_gradients(loss, variables)
     sums = [_zeros_like(variable) for variable in variables] if accumulates else []
@@ -218,6 +221,45 @@ def make_dense(gradients, variables):
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
+AVERAGE = "/average"
+"""What the name of a variable's moving average ends with."""
+
+
+def average_weights(train_op, step, variables, decay):
+    """Keeps moving averages of variables, as they are after each step.
+
+    Of the first steps it is the plain mean, until that of more steps than `decay` looks back on:
+    a = d a + (1 - d) w with d = min(decay, t / (t + 1)), t the updates done before.
+
+    Source: Polyak and Juditsky, 1992, for the mean; tf.train.ExponentialMovingAverage for the
+    decay, whose own start-up, (1 + t) / (10 + t), keeps the initial value for longer.
+
+    Args:
+      train_op: tf.Operation that updates the variables.
+      step: int64 scalar, t, read before the update.
+      variables: list of tf.Variable.
+      decay: float in [0, 1).
+
+    Returns:
+      (operation that does both, dict from a variable's name to that of its average).
+    """
+    t = tf.cast(step, tf.float32)
+    kept = tf.minimum(decay, t / (t + 1.0))
+    averages, updates = {}, []
+    with tf.control_dependencies([train_op]):
+        for variable in variables:
+            average = tf.get_variable(
+                variable.op.name + AVERAGE,
+                variable.shape,
+                initializer=tf.zeros_initializer(),
+                trainable=False,
+            )
+            value = variable.read_value() if hasattr(variable, "read_value") else variable
+            updates.append(average.assign(kept * average + (1.0 - kept) * value))
+            averages[variable.op.name] = average
+    return tf.group(*updates), averages
+
+
 class AdamWeightDecayOptimizer(tf.train.Optimizer):
     """Adam without bias correction, with decoupled weight decay.
 
@@ -237,8 +279,16 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         epsilon=1e-6,
         exclude_from_weight_decay=None,
         name="AdamWeightDecayOptimizer",
+        rate_multipliers=None,
     ):
-        """Keeps the constants; `exclude_from_weight_decay` is a list of regular expressions."""
+        """Keeps the constants.
+
+        Args:
+          exclude_from_weight_decay: list of regular expressions of variables' names.
+          rate_multipliers: dict from a variable's name to the factor, a float, by which its
+            learning rate is larger; 1 for those that it lacks.
+          others: as in google-research/bert.
+        """
         super(AdamWeightDecayOptimizer, self).__init__(False, name)
         self.learning_rate = learning_rate
         self.weight_decay_rate = weight_decay_rate
@@ -246,6 +296,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.exclude_from_weight_decay = exclude_from_weight_decay or []
+        self.rate_multipliers = rate_multipliers or {}
         self._zeros = {}  # From a shape to zeros that the moments of that shape start as.
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
@@ -264,13 +315,17 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         constants = dict(beta1_power=0.0, beta2_power=0.0, lr=self.learning_rate)
         constants.update(beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon)
         constants = {name: tf.convert_to_tensor(value) for name, value in constants.items()}
-        decay_rate = constants["lr"] * self.weight_decay_rate
+        rate = constants["lr"]
+        rates = {f: rate * f for f in self.rate_multipliers.values()}
+        rates[1.0] = rate
+        decay_rates = {f: r * self.weight_decay_rate for f, r in rates.items()}
         # No weight may decay while another one's gradient is still being computed from it.
         with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
-            updates = [
-                self._update(gradient, variable, constants, decay_rate)
-                for gradient, variable in grads_and_vars
-            ]
+            updates = []
+            for gradient, variable in grads_and_vars:
+                factor = self.rate_multipliers.get(variable.op.name, 1.0)
+                constants["lr"] = rates[factor]
+                updates.append(self._update(gradient, variable, constants, decay_rates[factor]))
         if global_step is None:
             return tf.group(*updates, name=name)
         with tf.control_dependencies(updates):

@@ -166,6 +166,24 @@ flags.DEFINE_enum(
     "successor's encoder alone, as in the paper. Unset: all in stages 0 and 1, successor in 2.",
 )
 
+# Distillation, in stages 1 and 2.
+flags.DEFINE_string(
+    "distill_from",
+    None,
+    "Folder of a trained stage, such as out_0, from whose logits is learned too. Unset: from the "
+    "labels alone.",
+)
+flags.DEFINE_float(
+    "distill_temperature", 1.0, "Temperature of both probabilities that are compared.", 0.0
+)
+flags.DEFINE_float(
+    "distill_weight",
+    0.5,
+    "Weight of the distance from the teacher's logits in the loss; the labels' is the rest.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+
 # Training.
 flags.DEFINE_integer(
     "max_seq_length", 128, "Longest example in tokens, [CLS] and [SEP] included.", lower_bound=5
@@ -185,6 +203,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float("learning_rate", 2e-5, "Learning rate after the warm-up.", lower_bound=0.0)
 flags.DEFINE_float(
+    "suc_learning_rate",
+    None,
+    "Learning rate of the successor's layers, which goes as --learning_rate does. Unset: that.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
     "num_train_epochs",
     10,
     "Passes over the training data.",
@@ -197,6 +221,14 @@ flags.DEFINE_integer(
     "Stop after so many evaluations, one an epoch, in a row without a better score on dev; the "
     "learning rate goes as without it. Unset: never.",
     lower_bound=1,
+)
+flags.DEFINE_float(
+    "ema_decay",
+    None,
+    "Evaluate and keep a moving average of the weights, with this decay a step, such as 0.999. "
+    "Unset: the weights as they are.",
+    lower_bound=0.0,
+    upper_bound=1.0,
 )
 flags.DEFINE_float(
     "warmup_proportion",
@@ -288,6 +320,8 @@ def _ends_constant_rate(values: _Values) -> bool:
         "replace_linear_k",
         "replace_until",
         "learning_rate",
+        "suc_learning_rate",
+        "distill_temperature",
         "warmup_proportion",
         "save_checkpoints_secs",
     ],
@@ -360,6 +394,30 @@ def _quantizes_onnx(values: _Values) -> bool:
 )
 def _cuts_batch(values: _Values) -> bool:
     return bool(values["gradient_accumulation_steps"] <= values["train_batch_size"])
+
+
+@_rule(["distill_temperature"], "must be above 0")
+def _has_temperature(values: _Values) -> bool:
+    return bool(values["distill_temperature"] > 0)
+
+
+@_rule(["ema_decay"], "must be below 1")
+def _forgets(values: _Values) -> bool:
+    return values["ema_decay"] is None or bool(values["ema_decay"] < 1)
+
+
+@_rule(
+    ["suc_learning_rate", "finetune_pre", "learning_rate"],
+    "stage 0 has no successor; --learning_rate, of which it is a multiple, must be above 0",
+)
+def _has_successor_rate(values: _Values) -> bool:
+    is_free = not values["finetune_pre"] and values["learning_rate"] > 0
+    return values["suc_learning_rate"] is None or is_free
+
+
+@_rule(["distill_from", "finetune_pre"], "--distill_from is for stages 1 and 2")
+def _distills_a_successor(values: _Values) -> bool:
+    return values["distill_from"] is None or not values["finetune_pre"]
 
 
 @_rule(["num_train_epochs"], "must be above 0")

@@ -22,7 +22,7 @@ Fields:
 # Without these a BERT is no BERT; the pooler and the classifier may start at random.
 _REQUIRED = ("bert/embeddings/", "bert/encoder/")
 # What a training run leaves beside the weights: not worth a line in the report.
-_TRAINING_STATE = ("/adam_m", "/adam_v", "global_step")
+_TRAINING_STATE = ("/adam_m", "/adam_v", "/average", "global_step")
 
 
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)

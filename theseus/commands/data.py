@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 from absl import logging
 
 from theseus.commands.options import DataOptions
-from theseus.inputs import encoding, reading, unknown_words
+from theseus.inputs import cache, encoding, reading, unknown_words
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.reading import Example, FileForm
 from theseus.inputs.tasks import Task
@@ -96,20 +96,31 @@ class Data(object):
             examples = reading.read_examples(self.paths("train")[0], self.task, form=self.form)
             return reading.sample_examples(examples, self._options.max_train_examples)
 
-        def encode() -> EncodedExamples:
-            return self.encode(read(), tokenizer)
+        def encode() -> dict[str, Any]:
+            encoded = self.encode(read(), tokenizer)
+            return {name: getattr(encoded, name) for name in EncodedExamples.ARRAYS}
 
-        if self._options.cache_dir:
-            content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS]
-            name = hash_text(json.dumps(content)) + ".npz"
-            path = os.path.join(self._options.cache_dir, name)
-            encoded = self._padded(encoding.through_cache(path, encode))
-        else:
-            encoded = encode()
+        arrays = cache.through_cache(self.cache_file(definition), EncodedExamples.ARRAYS, encode)
+        encoded = self._padded(EncodedExamples.from_arrays(arrays))
         unknown = unknown_words.UnknownWords(tokenizer)
         unknown.add(encoded, read)
         warn_of_unknown(unknown, "train")
         return encoded
+
+    def cache_file(self, definition: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
+        """Returns the path under which something about the training data is kept.
+
+        Args:
+          definition: what defines the run.
+          more: what it depends on beside how the examples are encoded.
+
+        Returns:
+          The path, named after all that; None where nothing is to be kept.
+        """
+        if not self._options.cache_dir:
+            return None
+        content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS] + list(more)
+        return os.path.join(self._options.cache_dir, hash_text(json.dumps(content)) + ".npz")
 
 
 def warn_of_unknown(unknown: unknown_words.UnknownWords, name: str) -> None:

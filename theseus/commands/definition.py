@@ -23,6 +23,7 @@ _CONTENTS = {
     "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
+    "distill_from": ("--distill_from", "another teacher, or none"),
 }
 
 
@@ -43,17 +44,19 @@ def model_definition(context):
     return dict(values, stage=stage.name)
 
 
-def run_definition(context, settings, start):
+def run_definition(context, settings, start, teacher=None):
     """Returns all that defines a run of training, as a dict of JSON values.
 
     Args:
       context: a Context.
       settings: training.Settings.
       start: a starting_point.Start.
+      teacher: a distillation.Teacher, or None.
     """
     options, data = context.options.data, context.data
     definition = dataclasses.asdict(settings)
     definition.update(modules=None, suc_init=start.suc_init)
+    definition["distill_from"] = teacher.weights_hash if teacher else None
     definition.update(model_definition(context))
     length = context.options.model.max_seq_length
     definition.update(

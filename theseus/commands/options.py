@@ -54,6 +54,7 @@ class StartOptions:
     init_checkpoint: str | None
     stage_1_outputdir: str
     suc_init: str | None
+    distill_from: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ class TrainingOptions:
 
     train_scope: str | None
     learning_rate: float
+    suc_learning_rate: float | None
     num_train_epochs: float
     warmup_proportion: float
     train_batch_size: int
@@ -72,6 +74,9 @@ class TrainingOptions:
     replace_linear_k: float | None
     replace_until: float | None
     steps_for_replacing: int | None
+    distill_temperature: float
+    distill_weight: float
+    ema_decay: float | None
     log_steps: int
     save_checkpoints_steps: int | None
     save_checkpoints_secs: float

@@ -5,7 +5,7 @@ from absl import logging
 import tokenization
 from theseus import machine
 from theseus.checkpoints import pretrained
-from theseus.commands import starting_point
+from theseus.commands import distillation, starting_point
 from theseus.commands.definition import refuse_contradiction, run_definition
 from theseus.errors import UserError
 from theseus.inference import metrics
@@ -22,15 +22,17 @@ MEMORY_REMEDY = (
 
 
 def prepare(context):
-    """Returns the starting_point.Start; UserError where the training cannot begin."""
+    """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
     check_precision(context.options.model.precision)
-    return starting_point.find_start(context.options, context.task)
+    start = starting_point.find_start(context.options, context.task)
+    return start, distillation.find_teacher(context, start)
 
 
-def run(context, start):
+def run(context, prepared):
     """Trains to the end, and prints the dev metrics of each epoch."""
+    start, teacher = prepared
     settings = make_settings(context.options)
-    definition = run_definition(context, settings, start)
+    definition = run_definition(context, settings, start, teacher)
     refuse_contradiction(context.folder, definition)
     tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
     train_data = context.data.encode_train(tokenizer, definition)
@@ -38,6 +40,10 @@ def run(context, start):
     if not context.folder.state().is_finished:
         _say_what_is_trained(context, num_steps, len(train_data))
         dev_data = context.data.encode_file(context.data.dev(), tokenizer)
+        if teacher:
+            train_data.teacher_logits = distillation.teacher_logits(
+                context, teacher, train_data, definition
+            )
         _train(context, start, settings, definition, (train_data, dev_data))
     state = context.folder.state()
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
@@ -50,6 +56,7 @@ def make_settings(options):
     """Returns the Settings of a command; what its stage has no use for is None."""
     given, replaces = options.training, options.stage.replaces
     accumulation = given.gradient_accumulation_steps
+    distills = options.start.distill_from is not None
     return Settings(
         stage=options.stage,
         train_scope=given.train_scope or options.stage.default_scope,
@@ -65,6 +72,10 @@ def make_settings(options):
         steps_for_replacing=given.steps_for_replacing if replaces else None,
         early_stopping_patience=given.early_stopping_patience,
         gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+        suc_learning_rate=given.suc_learning_rate,
+        distill_temperature=given.distill_temperature if distills else None,
+        distill_weight=given.distill_weight if distills else None,
+        ema_decay=given.ema_decay,
     )
 
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from absl import logging
 from tqdm import tqdm
 
 import modeling_theseus
@@ -24,14 +25,20 @@ Fields:
 """
 
 
-def build_graph(config, num_outputs, modules=None, precision="float32"):
-    """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits."""
+def build_graph(config, num_outputs, modules=None, precision="float32", averages=()):
+    """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits.
+
+    Args:
+      config, num_outputs, modules, precision: see there.
+      averages: mapping from a variable's name to the variable that is used in its place.
+    """
     features = modeling_theseus.feature_placeholders()
     variables = []
 
-    def noting(getter, *args, **kwargs):
-        variables.append(getter(*args, **kwargs))
-        return variables[-1]
+    def noting(getter, name, *args, **kwargs):
+        used = averages[name] if name in averages else getter(name, *args, **kwargs)
+        variables.append(used)
+        return used
 
     with tf.variable_scope("", custom_getter=noting):
         logits = modeling_theseus.classifier_logits(
@@ -94,6 +101,9 @@ def evaluate(task, run, encoded, batch_size):
     start = time.perf_counter()
     with progress_bar("dev", len(encoded)) as bar:
         logits = compute_logits(run, encoded, batch_size, bar)
+    if metrics.predicts_one_class(task, logits):
+        label = task.labels[int(logits[0].argmax())]
+        logging.warning("dev: all examples get the label %s; nothing is learned yet", label)
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 

@@ -50,6 +50,14 @@ def predicted_ids(logits: _Floats, threshold: float | None = None) -> NDArray[np
     return (probabilities(logits)[:, 1] >= threshold).astype(np.int64)
 
 
+def predicts_one_class(task: Task, logits: NDArray[Any]) -> bool:
+    """Returns whether several examples, of logits float [rows, outputs], all get one label."""
+    if task.is_regression or len(logits) < 2:
+        return False
+    predicted = predicted_ids(logits)
+    return bool((predicted == predicted[0]).all())
+
+
 def compute(
     task: Task, logits: _Floats, labels: NDArray[Any], threshold: float | None = None
 ) -> _Values:

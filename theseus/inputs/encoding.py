@@ -1,11 +1,8 @@
-"""Examples as token ids, padded batch by batch; and the cache that keeps them."""
+"""Examples as token ids, padded batch by batch."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import zipfile
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -98,7 +95,11 @@ class EncodedExamples(object):
       lengths_a: int64 [rows], how many of them are of the first segment.
       labels: int32 or float32 [rows], as from `encode_labels`.
       padded_length: int, the length of each batch; None: that of its longest row.
+      teacher_logits: float32 [rows, outputs] of a teacher; None: there is none.
     """
+
+    ARRAYS = ("ids", "lengths", "lengths_a", "labels")
+    """The attributes that a cache keeps."""
 
     def __init__(
         self,
@@ -113,7 +114,13 @@ class EncodedExamples(object):
         self.lengths_a: NDArray[np.int64] = np.array(lengths_a, np.int64)
         self.labels: NDArray[Any] = np.asarray(labels)
         self.padded_length = padded_length
+        self.teacher_logits: NDArray[np.float32] | None = None
         self._starts = np.cumsum(self.lengths) - self.lengths
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> EncodedExamples:
+        """Builds them from their `ARRAYS` by name."""
+        return cls(arrays["ids"], arrays["lengths"], arrays["lengths_a"], arrays["labels"])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -140,26 +147,3 @@ class EncodedExamples(object):
             "input_mask": is_token.astype(np.int32),
             "segment_ids": is_second.astype(np.int32),
         }
-
-
-def through_cache(path: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
-    """Returns the EncodedExamples that a file keeps, or else those of `encode`, then kept.
-
-    A file that cannot be read or written is done without.
-
-    Args:
-      path: str, named after the content of what is encoded.
-      encode: function without arguments that returns EncodedExamples.
-    """
-    names = ("ids", "lengths", "lengths_a", "labels")
-    try:
-        with np.load(path) as arrays:
-            return EncodedExamples(*[arrays[name] for name in names])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        encoded = encode()
-    temporary = "%s.%d.npz" % (path, os.getpid())
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        np.savez(temporary, **{name: getattr(encoded, name) for name in names})
-        os.replace(temporary, path)
-    return encoded

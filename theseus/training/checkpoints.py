@@ -1,7 +1,11 @@
 """The checkpoints of a training: the last, with the optimizer's state, and the best, without."""
 
-import tensorflow.compat.v1 as tf
+import re
 
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from optimization_theseus import AVERAGE
 from theseus.errors import FolderError, UserError, first_line
 
 
@@ -22,7 +26,8 @@ class Checkpoints(object):
         self._savers = {}
 
     def restore(self, prefix):
-        """Restores the last checkpoint; FolderError where it cannot be read."""
+        """Restores the last checkpoint, and says so; FolderError where it cannot be read."""
+        logging.info("resuming from %s", prefix)
         try:
             self._saver("last").restore(self._session, prefix)
         except (tf.errors.OpError, ValueError) as error:
@@ -38,12 +43,17 @@ class Checkpoints(object):
             raise UserError("%s: cannot be written: %s" % (path, first_line(error)))
         return saved
 
+    def _evaluated_by_name(self):
+        """Returns the variables of the evaluated model by the names that a BERT's have."""
+        ending = re.compile(re.escape(AVERAGE) + "$")
+        return {ending.sub("", variable.op.name): variable for variable in self._evaluated}
+
     def _saver(self, which):
         """Returns the tf.train.Saver of last or best, built when it is first asked for.
 
         Its operations take most of a second to build, for which no first step should wait.
         """
         if which not in self._savers:
-            variables = tf.global_variables() if which == "last" else self._evaluated
+            variables = tf.global_variables() if which == "last" else self._evaluated_by_name()
             self._savers[which] = tf.train.Saver(variables, max_to_keep=None)
         return self._savers[which]

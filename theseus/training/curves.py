@@ -42,6 +42,7 @@ def step_scalars(values, is_replacing, examples_per_second=None):
     path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
     if is_replacing:
         scalars.update(replacing_rate=rate, modules_replaced=path.sum())
+        scalars["loss_by_replaced/%d" % path.sum()] = values.loss
     if examples_per_second:
         scalars["examples_per_second"] = examples_per_second
     return scalars
@@ -119,6 +120,10 @@ class EventWriter(object):
         with self._or_warn():
             if self._writer:
                 self._writer.close()
+
+    def add_step(self, step, values, is_replacing, examples_per_second=None):
+        """Writes the `step_scalars` of a step."""
+        self.add(step, step_scalars(values, is_replacing, examples_per_second))
 
     def add(self, step, scalars):
         """Writes scalars, a dict from name to number, at a step."""

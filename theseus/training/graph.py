@@ -10,17 +10,19 @@ import optimization_theseus
 from theseus.inference import evaluation
 from theseus.model import operations, variable_names
 from theseus.model.random_key import RandomKey
+from theseus.training import losses
 
 TrainingGraph = collections.namedtuple(
     "TrainingGraph",
-    "task features labels loss replacing_rate path train_op learning_rate gradient_norm evaluation "
-    "variables trained micro_batch batch_size accumulate_op",
+    "task features labels teacher_logits loss replacing_rate path train_op learning_rate "
+    "gradient_norm evaluation variables trained micro_batch batch_size accumulate_op",
 )
 """The graph of one stage.
 
 Fields:
   task: the tasks.Task that it was built for.
   features, labels: placeholders; int32 [B, T] each, by name, and int32 or float32 [B].
+  teacher_logits: placeholder, float32 [B, outputs]; None where no teacher is learned from.
   loss, replacing_rate: float32 scalars.
   path: bool [M], the modules replaced in this step.
   train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
@@ -60,28 +62,24 @@ def build_graph(settings, config, task, groups, num_train_steps):
     logits = modeling_theseus.classifier_logits(
         features, config, task.num_outputs, modules, random_key, settings.precision
     )
-    loss_of = regression_loss if task.is_regression else classification_loss
-    loss = loss_of(logits, labels, batch_size)
+    teacher_logits = _teacher_logits(settings, task)
+    loss = losses.total_loss(settings, task, logits, labels, teacher_logits, batch_size)
 
     variables = tf.trainable_variables()
     trained = variable_names.trained_variables(settings.train_scope, variables)
-    update = optimization_theseus.build_update(
-        loss,
-        settings.learning_rate,
-        num_train_steps,
-        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
-        var_list=trained,
-        accumulates=accumulates,
-    )
+    update, averages = _update(settings, loss, num_train_steps, step, trained)
     modules = modeling_theseus.encoder_modules(config, groups, evaluated)
     return TrainingGraph(
         task=task,
         features=features,
         labels=labels,
+        teacher_logits=teacher_logits,
         loss=loss,
         replacing_rate=rate,
         path=tf.convert_to_tensor(path),
-        evaluation=evaluation.build_graph(config, task.num_outputs, modules, settings.precision),
+        evaluation=evaluation.build_graph(
+            config, task.num_outputs, modules, settings.precision, averages
+        ),
         variables=variables,
         trained=trained,
         micro_batch=micro_batch,
@@ -101,6 +99,36 @@ def _inputs(task, accumulates):
     return modeling_theseus.feature_placeholders(), labels, micro_batch, batch_size
 
 
+def _update(settings, loss, num_train_steps, step, trained):
+    """Returns the optimization_theseus.Update, and the averages of `trained` by name."""
+    multipliers = {}
+    if settings.suc_learning_rate is not None:
+        factor = settings.suc_learning_rate / settings.learning_rate
+        names = [v.op.name for v in trained if variable_names.is_of_successor(v.op.name)]
+        multipliers = dict.fromkeys(names, factor)
+    update = optimization_theseus.build_update(
+        loss,
+        settings.learning_rate,
+        num_train_steps,
+        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
+        var_list=trained,
+        accumulates=bool(settings.gradient_accumulation_steps),
+        rate_multipliers=multipliers,
+    )
+    if settings.ema_decay is None:
+        return update, {}
+    train_op, averages = optimization_theseus.average_weights(
+        update.train_op, step, trained, settings.ema_decay
+    )
+    return update._replace(train_op=train_op), averages
+
+
+def _teacher_logits(settings, task):
+    if settings.distill_weight is None:
+        return None
+    return tf.placeholder(tf.float32, [None, task.num_outputs], name="teacher_logits")
+
+
 def _path_and_rate(settings, step, evaluated, num_train_steps):
     """Returns the path of a step, and the replacing rate that it is drawn with."""
     if not settings.stage.replaces:
@@ -118,39 +146,6 @@ def replacing_rate(settings, step, num_train_steps):
     if settings.replace_linear_k:
         return optimization_theseus.linear_replacing_rate(step, settings.replace_linear_k, base)
     return optimization_theseus.constant_replacing_rate(step, base, settings.steps_for_replacing)
-
-
-def classification_loss(logits, label_ids, global_batch_size):
-    """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
-
-    Args:
-      logits: float32 [B, num_labels].
-      label_ids: int32 [B].
-      global_batch_size: int32 scalar, the rows of the step over all micro-batches and
-        replicas.
-
-    Returns:
-      float32 scalar.
-    """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
-    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
-
-
-def regression_loss(logits, labels, global_batch_size):
-    """The loss of a task whose label is a number: squared error, averaged as above.
-
-    Source: transformers, BertForSequenceClassification with one label.
-
-    Args:
-      logits: float32 [B, 1].
-      labels: float32 [B].
-      global_batch_size: see `classification_loss`.
-
-    Returns:
-      float32 scalar.
-    """
-    losses = tf.square(logits[:, 0] - labels)
-    return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
 
 
 def describe_variables(trained, variables):

@@ -15,6 +15,9 @@ class Settings:
     A field's name is its flag's, but for `stage`. `train_scope` is resolved. With
     `replace_linear_k` or `replace_until` the replacing rate is linear, else constant.
     `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
+    `suc_learning_rate` None: the successor's layers train at `learning_rate`. Where
+    `distill_weight` is None no teacher is learned from; where `ema_decay` is, the weights of
+    the last step are evaluated, not their average.
     """
 
     stage: Stage
@@ -31,6 +34,10 @@ class Settings:
     steps_for_replacing: int | None = None
     early_stopping_patience: int | None = None
     gradient_accumulation_steps: int | None = None
+    suc_learning_rate: float | None = None
+    distill_temperature: float | None = None
+    distill_weight: float | None = None
+    ema_decay: float | None = None
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""

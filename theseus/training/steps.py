@@ -46,6 +46,8 @@ class StepRunner(object):
         graph = self._graph
         feed = modeling_theseus.feed_features(graph.features, self._data.batch(rows))
         feed[graph.labels] = self._data.labels[rows]
+        if graph.teacher_logits is not None:
+            feed[graph.teacher_logits] = self._data.teacher_logits[rows]
         if graph.accumulate_op is not None:
             feed.update({graph.micro_batch: micro_batch, graph.batch_size: batch_size})
         return feed

@@ -17,6 +17,7 @@ from theseus.training import curves, initial_weights
 from theseus.training.checkpoints import Checkpoints
 from theseus.training.graph import describe_variables
 from theseus.training.progress import Progress
+from theseus.training.replaced_losses import ReplacedLosses
 from theseus.training.steps import StepRunner
 
 
@@ -48,11 +49,12 @@ class Trainer(object):
         self.folder = folder
         self.session = session
         self.steps_per_epoch, self.num_steps = settings.num_steps(len(train_data))
-        num_parts = settings.gradient_accumulation_steps or 1
-        self.step_runner = StepRunner(session, graph, train_data, num_parts)
+        parts = settings.gradient_accumulation_steps or 1
+        self.step_runner = StepRunner(session, graph, train_data, parts)
         self._checkpoints = Checkpoints(session, folder, graph.evaluation.variables)
         self._state = folder.state()
         self._curves = None
+        self._replaced_losses = ReplacedLosses()
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):
@@ -61,7 +63,6 @@ class Trainer(object):
         self.session.run([variable.initializer for variable in tf.local_variables()])
         last = self.folder.checkpoint("last")
         if last:
-            logging.info("resuming from %s", last)
             self._checkpoints.restore(last)
         else:
             initial_weights.load(initial, self.session)
@@ -106,16 +107,17 @@ class Trainer(object):
                 values = self._train_step(rows, step)
                 step += 1
                 speed = progress.update(step, values, len(rows))
-                scalars = curves.step_scalars(values, settings.stage.replaces, speed)
-                self._curves.add(step, scalars)
+                self._curves.add_step(step, values, settings.stage.replaces, speed)
                 if self._is_save_due(step):
                     self._save_last(step)
+        if settings.stage.replaces:
+            self._replaced_losses.say_epoch()
         return step
 
     def _progress(self, epoch, step, end):
         name = "epoch %d/%d" % (epoch + 1, math.ceil(self.settings.num_train_epochs))
-        is_replacing = self.settings.stage.replaces
-        return Progress(name, step, end, self.num_steps, self.reporting.log_steps, is_replacing)
+        log_steps, replaces = self.reporting.log_steps, self.settings.stage.replaces
+        return Progress(name, step, end, self.num_steps, log_steps, replaces)
 
     def _train_step(self, rows, step):
         """Trains one step; returns its StepValues."""
@@ -126,6 +128,7 @@ class Trainer(object):
                 "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
                 % (values.loss, step + 1, self.folder.path)
             )
+        self._replaced_losses.add(int(values.path.sum()), float(values.loss))
         self._state.train_seconds += time.perf_counter() - start
         return values
 
@@ -169,8 +172,8 @@ class Trainer(object):
         self._curves.add(step, {curves.EVALUATION + n: v for n, v in floats.items()})
         self._commit()
         place = (step / self.steps_per_epoch, self.settings.num_train_epochs, step)
-        scores = metrics.headline(self.graph.task, values)
-        logging.info("epoch %.4g of %g, step %d: dev %s (%.1f s)", *place, scores, seconds)
+        place += (metrics.headline(self.graph.task, values), seconds)
+        logging.info("epoch %.4g of %g, step %d: dev %s (%.1f s)", *place)
         if stops_early:
             message = "stopping early, by --early_stopping_patience=%d: step %d is still the best"
             logging.info(message, stale, state.best.global_step)

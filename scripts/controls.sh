@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# What replacing is compared with, at equal steps: all methods make a classifier of LAYERS (6 2)
+# layers in as many epochs as stages 1 and 2 together (STAGE_1 + STAGE_2, 10 + 4). Methods, a
+# folder each:
+#
+#   replacing            stage 1 from the fine-tuned predecessor, then stage 2
+#   replacing_linear     the same with a linear rate
+#   replacing_pretrained stage 1 from the pretrained BERT, as published, then stage 2
+#   direct_pretrained    the lowest layers of the pretrained BERT, fine-tuned alone
+#   direct               the lowest layers of the fine-tuned predecessor, fine-tuned alone
+#   distilled            direct, with the predecessor's logits in the loss
+#   replacing_distilled  replacing_linear, with them in both stages
+#
+# METHODS chooses some of them. Its other variables are in scripts/tables.sh.
+source "$(dirname "$0")/tables.sh"
+LAYERS="${LAYERS:-6 2}"
+STAGE_0="${STAGE_0:-3}"
+STAGE_1="${STAGE_1:-10}"
+STAGE_2="${STAGE_2:-4}"
+METHODS="${METHODS:-direct distilled replacing_linear replacing_distilled replacing direct_pretrained replacing_pretrained}"
+require
+EPOCHS=  # Stages keep their shares of the steps: scale STAGE_0, STAGE_1 and STAGE_2.
+
+linear=(--replace_scheduler=linear --replace_until=0.8)
+
+# replace FOLDER FLAGS...: stages 1 and 2; flags that only stage 1 takes come in `stage_1_flags`.
+replace() {
+  train 1 "$1/stage_1" "$STAGE_1" "${@:2}" "${stage_1_flags[@]}"
+  train 2 "$1/stage_2" "$STAGE_2" "${@:2}" --stage_1_outputdir="$1/stage_1"
+}
+
+for seed in $SEEDS; do
+  root="$OUT/controls/seed_$seed"
+  teacher="$root/predecessor"
+  train 0 "$teacher" "$STAGE_0" --seed="$seed"
+  for layers in $LAYERS; do
+    common=(--suc_layers="$layers" --seed="$seed")
+    distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
+      --distill_weight="${WEIGHT:-0.9}")
+    total=$((STAGE_1 + STAGE_2))
+    for method in $METHODS; do
+      folder="$root/${layers}_layers/$method"
+      stage_1_flags=(--init_checkpoint="$teacher")
+      case "$method" in
+        direct) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$teacher" ;;
+        direct_pretrained) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$BERT" ;;
+        distilled)
+          train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$teacher" "${distill[@]}"
+          ;;
+        replacing) replace "$folder" "${common[@]}" ;;
+        replacing_linear)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}"
+          ;;
+        replacing_pretrained)
+          stage_1_flags=()
+          replace "$folder" "${common[@]}"
+          ;;
+        replacing_distilled)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}" "${distill[@]}"
+          ;;
+        *)
+          echo "$script: METHODS: $method is none of those that the script names" >&2
+          exit 1
+          ;;
+      esac
+    done
+  done
+done
+"$venv/bin/python" scripts/report.py "$OUT"

@@ -1,0 +1,280 @@
+"""Gathers trained stages into report.md, report.json and two plots.
+
+    python scripts/report.py out_tables [more folders ...] [--output=FOLDER]
+
+Takes every folder below those given that holds a run of this program: the scripts of the tables
+make such, and so do commands by hand. It reads what the folders hold and nothing else. The output
+goes to the first folder. Needs matplotlib for the plots.
+"""
+
+import argparse
+import collections
+import os
+import statistics
+import sys
+
+from theseus.errors import UserError
+from theseus.inference import metrics
+from theseus.inputs import tasks
+from theseus.runs import files
+from theseus.runs.stage_folder import StageFolder
+
+# Source: the published project's README; LCQMC, learning rate 2e-5, batches of 64, single runs.
+# (layers, epochs of stage 1, epochs of stage 2): (accuracy, accuracy on business data).
+PUBLISHED = {
+    (6, 10, 0): (0.8612, None),
+    (6, 10, 4): (0.86, 0.53435),
+    (6, 4, 0): (0.83, None),
+    (6, 3, 0): (0.85536, None),
+    (2, 10, 0): (0.78584, None),
+    (2, 10, 2): (0.82528, None),
+    (2, 10, 1): (0.81032, None),
+    (2, 10, 3): (0.82424, 0.7595),
+    (2, 4, 0): (0.76512, None),
+}
+
+Run = collections.namedtuple(
+    "Run", "path stage layers method epochs seed score last business steps seconds parameters"
+)
+"""What a folder tells of a stage.
+
+Fields:
+  path: str, from the folder that was given.
+  stage: str; layers: int, those of the evaluated model; epochs: tuple, of stage 1 and 2.
+  method: str, in words: what was trained, from what, with which losses and rates.
+  seed: int.
+  score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
+  business: dict from an evaluated file to its score.
+  steps: int; seconds: float, of the training.
+  parameters: int, of the evaluated model; None where it cannot be counted.
+"""
+
+
+def find_runs(root):
+    """Yields the path of each stage's folder below `root` that has a best checkpoint."""
+    for folder, names, held in os.walk(root):
+        names.sort()
+        if "run.json" in held and "state.json" in held:
+            if StageFolder(folder).state().best:
+                yield folder
+
+
+def read_run(path, root):
+    """Returns the Run of a stage's folder.
+
+    Args:
+      path: the folder.
+      root: what its name is said from.
+    """
+    folder = StageFolder(path)
+    run, state = folder.definition(), folder.state()
+    task = tasks.recorded(run)
+    results = files.read_object(folder.file("eval_results.json")) or {}
+    evaluated = results.get("eval_files", {})
+    return Run(
+        path=os.path.relpath(path, root),
+        stage=run["stage"],
+        layers=run["suc_layers"] or run["bert_config"]["num_hidden_layers"],
+        method=describe_method(run),
+        epochs=_epochs(run, state),
+        seed=run["seed"],
+        score=metrics.score(task, state.best_evaluation()),
+        last=metrics.score(task, state.evaluations[-1]),
+        business={name: metrics.score(task, values) for name, values in evaluated.items()},
+        steps=(state.last or state.best).global_step,
+        seconds=state.train_seconds,
+        parameters=count_parameters(run),
+    )
+
+
+def _epochs(run, state):
+    """Returns what was trained, in epochs, of stage 1 and of stage 2: one of them is 0."""
+    epochs = run["num_train_epochs"]
+    return (epochs, 0) if run["stage"] == "replacing" else (0, epochs)
+
+
+def describe_method(run):
+    """Returns how a run was trained, in a few words, str, by its definition."""
+    if run["stage"] == "predecessor":
+        return "fine-tuned"
+    words = []
+    if run["stage"] == "replacing":
+        linear = run["replace_linear_k"] or run["replace_until"]
+        words.append("replacing, linear" if linear else "replacing, %g" % run["replace_rate_prob"])
+    else:
+        words.append("successor alone")
+    if run["train_scope"] == "successor_layers":
+        words.append("layers only")
+    for key, word in [("suc_init", "start %s"), ("suc_learning_rate", "successor's rate %g")]:
+        if run.get(key):
+            words.append(word % run[key])
+    if run.get("distill_from"):
+        words.append("distilled (T %g, w %g)" % (run["distill_temperature"], run["distill_weight"]))
+    if run.get("ema_decay"):
+        words.append("averaged")
+    return ", ".join(words)
+
+
+def count_parameters(run):
+    """Returns the parameters of the evaluated model, int, by the BERT's shape."""
+    config = run["bert_config"]
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    tables = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
+    layer = 4 * (hidden * hidden + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
+    layers = run["suc_layers"] or config["num_hidden_layers"]
+    num_outputs = tasks.recorded(run).num_outputs
+    pooler, classifier = hidden * hidden + hidden, num_outputs * (hidden + 1)
+    return tables * hidden + 2 * hidden + layers * layer + pooler + classifier
+
+
+# --- The tables ---
+
+
+def groups_of(runs):
+    """Returns an OrderedDict from what several seeds share to their Runs.
+
+    The key is (stage, layers, method, epochs, folder without its seed).
+    """
+    found = collections.OrderedDict()
+    for run in runs:
+        parts = [part for part in run.path.split(os.sep) if not part.startswith("seed_")]
+        key = (run.stage, run.layers, run.method, run.epochs, "/".join(parts))
+        found.setdefault(key, []).append(run)
+    return found
+
+
+def mean_and_deviation(values):
+    """Returns (mean, standard deviation or None) of a list of float."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.mean(values), deviation
+
+
+def cell(values):
+    """Returns a list of float as a cell of the table: their mean, with ± where there are more."""
+    if not values:
+        return ""
+    mean, deviation = mean_and_deviation(values)
+    return "%.4f" % mean if deviation is None else "%.4f ± %.4f" % (mean, deviation)
+
+
+def predecessor_score(runs):
+    """Returns the mean best score of the fine-tuned predecessors, float; None without any."""
+    scores = [run.score for run in runs if run.stage == "predecessor"]
+    return statistics.mean(scores) if scores else None
+
+
+def format_report(runs):
+    """Returns the report's text, in Markdown.
+
+    Args:
+      runs: list of Run, one at least.
+    """
+    whole = predecessor_score(runs)
+    names = sorted({name for run in runs for name in run.business})
+    header = ["folder", "layers", "method", "epochs", "seeds", "best on dev", "last", "kept"]
+    header += [os.path.basename(name) for name in names] + ["parameters", "steps", "seconds"]
+    rows = []
+    for (_, layers, method, epochs, folder), group in groups_of(runs).items():
+        best = [run.score for run in group]
+        share = "%.1f%%" % (100 * statistics.mean(best) / whole) if whole else ""
+        row = [folder, str(layers), method, "%g + %g" % epochs, str(len(group))]
+        row += [cell(best), cell([run.last for run in group]), share]
+        row += [cell([run.business[n] for run in group if n in run.business]) for n in names]
+        steps = statistics.mean([run.steps for run in group])
+        seconds = statistics.mean([run.seconds for run in group])
+        rows.append(row + ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds])
+    parts = ["# Report", format_table(header, rows)]
+    published = published_rows(runs)
+    if published:
+        header = ["layers", "stage 1", "stage 2", "published", "here", "published", "here"]
+        parts += ["## The published table", "Accuracy, and that on business data.", ""]
+        parts[-1] = format_table(header, published)
+    return "\n\n".join(parts) + "\n"
+
+
+def published_rows(runs):
+    """Returns a row for each published one that there are runs of in the folder `published`."""
+    found = collections.defaultdict(list)
+    for run in runs:
+        numbers = [int(part) for part in os.path.basename(run.path).split("_") if part.isdigit()]
+        if "published" in run.path.split(os.sep) and run.stage != "predecessor":
+            if os.path.basename(run.path) == "out_1_3":
+                numbers = [2, 4]
+            found[tuple((numbers + [0])[:3])].append(run)
+    rows = []
+    for key, (accuracy, business) in PUBLISHED.items():
+        if found[key]:
+            ours = [score for run in found[key] for score in run.business.values()]
+            row = ["%d" % number for number in key] + ["%g" % accuracy]
+            row += [cell([run.score for run in found[key]]), "%g" % business if business else ""]
+            rows.append(row + [cell(ours)])
+    return rows
+
+
+def format_table(header, rows):
+    """Returns a Markdown table, str."""
+    lines = [header, ["---"] * len(header)] + rows
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# --- The plots ---
+
+
+def draw(runs, root, output):
+    """Draws score against parameters, and the curves of the evaluations.
+
+    Args:
+      runs: list of Run.
+      root: the folder that their paths are said from.
+      output: the folder that takes scores.png and curves.png.
+    """
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    figure, panel = plt.subplots(figsize=(7, 4.5))
+    for (_, layers, method, _, folder), group in groups_of(runs).items():
+        values = [run.score for run in group]
+        panel.scatter([layers] * len(values), values, label="%s (%s)" % (method, folder), s=18)
+    panel.set_xlabel("layers")
+    panel.set_ylabel("best score on dev")
+    panel.legend(fontsize=5, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(os.path.join(output, "scores.png"), dpi=150)
+    figure, panel = plt.subplots(figsize=(7, 4.5))
+    for run in runs:
+        folder = StageFolder(os.path.join(root, run.path))
+        task, evaluations = tasks.recorded(folder.definition()), folder.state().evaluations
+        points = [(entry["global_step"], metrics.score(task, entry)) for entry in evaluations]
+        panel.plot(*zip(*points), marker=".", linewidth=1, label=run.path)
+    panel.set_xlabel("step of the stage")
+    panel.set_ylabel("score on dev")
+    panel.legend(fontsize=5, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(os.path.join(output, "curves.png"), dpi=150)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folders", nargs="+", help="folders with stages' output folders below")
+    parser.add_argument("--output", help="folder of the report; unset: the first one")
+    arguments = parser.parse_args()
+    output = arguments.output or arguments.folders[0]
+    try:
+        runs = [read_run(path, output) for root in arguments.folders for path in find_runs(root)]
+        if not runs:
+            raise UserError("%s: holds no trained stage" % ", ".join(arguments.folders))
+        os.makedirs(output, exist_ok=True)
+        files.write_text(os.path.join(output, "report.md"), format_report(runs))
+        report = [dict(run._asdict(), folder=run.path) for run in runs]
+        files.write_json(os.path.join(output, "report.json"), report)
+    except UserError as error:
+        sys.exit("report.py: %s" % error)
+    try:
+        draw(runs, output, output)
+    except ImportError:
+        print("report.py: no plots without matplotlib; pip install matplotlib", file=sys.stderr)
+    print(os.path.join(output, "report.md"))
+
+
+if __name__ == "__main__":
+    main()

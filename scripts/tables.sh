@@ -1,0 +1,65 @@
+# Sourced by the scripts that reproduce tables. By default they run what was published; scaled down
+# by environment variables:
+#
+#   DATA           folder with train and dev (data/lcqmc); test is evaluated where it is there
+#   BERT           folder or hub name of the predecessor (data/chinese_L-12_H-768_A-12)
+#   BUSINESS       a labelled file of another domain, which is evaluated too (none)
+#   PAIRS          train on a random sample of so many examples (all)
+#   EPOCHS         epochs of every stage (the published ones)
+#   SEEDS          seeds, each of which repeats all (42)
+#   LEARNING_RATE  2e-5
+#   FLAGS          more flags for every training
+#   OUT            folder that takes all that is written (out_tables)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/environment.sh
+
+DATA="${DATA:-data/lcqmc}"
+BERT="${BERT:-data/chinese_L-12_H-768_A-12}"
+BUSINESS="${BUSINESS:-}"
+SEEDS="${SEEDS:-42}"
+LEARNING_RATE="${LEARNING_RATE:-2e-5}"
+OUT="${OUT:-out_tables}"
+venv="${VENV:-.venv}"
+script="$(basename "$0")"
+
+# Ends with one line for each thing that is missing.
+require() {
+  local missing=0
+  if ! compgen -G "$DATA/train.t*" >/dev/null || ! compgen -G "$DATA/dev.t*" >/dev/null; then
+    echo "$script: DATA=$DATA: holds no train and dev; data/README.md says where to get LCQMC" >&2
+    missing=1
+  fi
+  if [ ! -d "$BERT" ] && [[ ! "$BERT" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ || "$BERT" == data/* ]]; then
+    echo "$script: BERT=$BERT: there is no such folder; data/README.md says where to get BERT" >&2
+    missing=1
+  fi
+  if [ -n "$BUSINESS" ] && [ ! -f "$BUSINESS" ]; then
+    echo "$script: BUSINESS=$BUSINESS: there is no such file" >&2
+    missing=1
+  fi
+  [ "$missing" = 0 ] || exit 1
+  make_environment "$venv" requirements.txt
+}
+
+# train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for a number of epochs, the
+# published one, and evaluates it. What was done by the same command is not done again.
+train() {
+  local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=()
+  [ "$stage" != 0 ] || flag=(--finetune_pre)
+  [ "$stage" != 2 ] || flag=(--finetune_suc)
+  local command=(run_classifier.py --do_train --do_eval "${flag[@]}" --data_dir="$DATA"
+    --bert_pretrained_model="$BERT" --learning_rate="$LEARNING_RATE" --num_train_epochs="$epochs"
+    --stage_"$stage"_outputdir="$folder" --cache_dir="$OUT/cache" "${@:4}")
+  [ -z "${PAIRS:-}" ] || command+=(--max_train_examples="$PAIRS")
+  [ -z "$BUSINESS" ] || command+=(--eval_files="$BUSINESS")
+  # shellcheck disable=SC2206  # Several flags in one variable.
+  [ -z "${FLAGS:-}" ] || command+=($FLAGS)
+  if [ "$(cat "$folder.done" 2>/dev/null)" = "${command[*]}" ]; then
+    return
+  fi
+  mkdir -p "$(dirname "$folder")"
+  echo "== $folder"
+  "$venv/bin/python" "${command[@]}"
+  echo "${command[*]}" >"$folder.done"
+}

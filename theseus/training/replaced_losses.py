@@ -1,0 +1,65 @@
+"""The loss by the number of modules replaced: whether the mixture learns, or is destroyed.
+
+A rate that suits the successor may destroy the predecessor, whose batches are those with nothing
+replaced, while the mean over all batches hides it.
+"""
+
+import collections
+
+import numpy as np
+from absl import logging
+
+# Batches of a mean, of the first ones and of the last ones.
+_BATCHES = 20
+# The loss has risen if it is higher by this share and by this many standard errors.
+_SHARE, _ERRORS = 0.2, 3.0
+
+
+class ReplacedLosses(object):
+    """Collects the losses of steps by how many modules were replaced."""
+
+    def __init__(self):
+        self._first = []
+        self._last = collections.deque(maxlen=_BATCHES)
+        self._epoch = collections.defaultdict(list)
+        self._has_warned = False
+
+    def add(self, num_replaced, loss):
+        """Counts a step: how many modules were replaced, int, and its loss, float."""
+        self._epoch[num_replaced].append(loss)
+        if num_replaced == 0:
+            if len(self._first) < _BATCHES:
+                self._first.append(loss)
+            else:
+                self._last.append(loss)
+
+    def say_epoch(self):
+        """Logs the epoch's means, and a warning where the predecessor gets worse."""
+        logging.info("%s", self.describe_epoch())
+        warning = self.warning()
+        if warning:
+            logging.warning("%s", warning)
+
+    def describe_epoch(self):
+        """Returns a line on the steps since the last call, str: number replaced, mean, steps."""
+        parts = [
+            "%d: %.4f (%d)" % (count, np.mean(losses), len(losses))
+            for count, losses in sorted(self._epoch.items())
+        ]
+        self._epoch.clear()
+        return "loss by modules replaced (steps): " + ", ".join(parts)
+
+    def warning(self):
+        """Returns, once, that the predecessor gets worse, str; None where it does not."""
+        if self._has_warned or len(self._last) < _BATCHES:
+            return None
+        first, last = np.mean(self._first), np.mean(self._last)
+        error = np.sqrt((np.var(self._first) + np.var(self._last)) / _BATCHES)
+        if last - first <= max(_SHARE * first, _ERRORS * error):
+            return None
+        self._has_warned = True
+        return (
+            "the loss with nothing replaced has risen from %.3f to %.3f: the predecessor is being "
+            "destroyed; lower --learning_rate (--suc_learning_rate keeps the successor's), or "
+            "give --train_scope=successor_layers" % (first, last)
+        )

@@ -10,6 +10,7 @@ import pytest
 import plot_run
 from conftest import ROOT, run, write_stage
 from theseus.inputs import tasks
+from theseus.runs.state import Checkpoint, State
 from theseus.training import curves
 
 SCRIPT = os.path.join(ROOT, "scripts", "plot_run.py")
@@ -29,12 +30,14 @@ def root(tmp_path_factory):
     return path
 
 
-def test_stages_become_one_picture_of_loss_metric_and_rates(root):
+def test_stages_become_one_picture_of_loss_metric_and_rates(root, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     status, output, errors = run([sys.executable, SCRIPT, "out_1"], root)
     assert (status, output) == (0, "out_1/run.png\n"), errors
-    arguments = [sys.executable, SCRIPT, "out_0", "out_1", "--output=both.png"]
-    assert run(arguments, root)[:2] == (0, "both.png\n")
+    monkeypatch.chdir(str(root))
+    monkeypatch.setattr(sys, "argv", ["plot_run.py", "out_0", "out_1", "--output=both.png"])
+    plot_run.main()
+    assert capsys.readouterr().out == "both.png\n"
     for name, size in [("out_1/run.png", (7, 6)), ("both.png", (14, 6))]:
         header = (root / name).read_bytes()[:24]
         assert header.startswith(b"\x89PNG")
@@ -67,21 +70,27 @@ def test_a_smoothed_value_is_the_mean_of_those_around_it():
         ("silent", "silent: holds no events of a training"),
     ],
 )
-def test_a_folder_without_a_run_or_curves_is_one_line(root, folder, message):
+def test_a_folder_without_a_run_or_curves_is_one_line(root, monkeypatch, folder, message):
     pytest.importorskip("matplotlib")
     if folder == "silent" and not (root / "silent").exists():
         write_stage(root / "silent", "replacing")
-    status, output, errors = run([sys.executable, SCRIPT, folder], root)
-    assert (status, output) == (1, "") and errors.splitlines()[-1] == "plot_run.py: " + message
-    assert "Traceback" not in errors
+    assert refusal(root, monkeypatch, folder) == message
 
 
-def test_a_missing_matplotlib_is_one_line(root, tmp_path, monkeypatch):
-    (tmp_path / "matplotlib.py").write_text("raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    status, _, errors = run([sys.executable, SCRIPT, "out_1"], root)
-    message = "plot_run.py: needs matplotlib; pip install matplotlib"
-    assert (status, errors.splitlines()[-1]) == (1, message)
+def refusal(root, monkeypatch, folder):
+    """Returns the line that the script ends with, without its own name."""
+    monkeypatch.chdir(str(root))
+    monkeypatch.setattr(sys, "argv", ["plot_run.py", folder])
+    with pytest.raises(SystemExit) as caught:
+        plot_run.main()
+    name, message = caught.value.code.split(": ", 1)
+    assert name == "plot_run.py" and "\n" not in message
+    return message
+
+
+def test_a_missing_matplotlib_is_one_line(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert refusal(root, monkeypatch, "out_1") == "needs matplotlib; pip install matplotlib"
 
 
 # --- What is drawn, without a picture ---
@@ -104,7 +113,7 @@ def test_the_best_is_circled_and_the_score_stands_at_its_steps(panel):
         "dev/accuracy": [(2, 0.75), (4, 0.5)],
         "replacing_rate": [(step, 0.5) for step in range(1, 5)],
     }
-    state = {"best": {"global_step": 2}}
+    state = State(best=Checkpoint("best/model.ckpt-2", 2))
     plot_run.draw_loss(panel, tasks.TASKS["mrpc"], state, scalars)
     assert points_of(panel.get_lines()[0]) == scalars["loss"]
     second = [axes for axes in panel.figure.axes if axes is not panel][0]

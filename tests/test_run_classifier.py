@@ -292,7 +292,10 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
     [
         ("--do_eval --suc_layers=4", "--suc_layers: out_1 holds a run with 2, this command has 4"),
         ("--do_eval --max_seq_length=64", "--max_seq_length: out_1 holds a run with 128"),
-        ("--do_eval --stage_1_outputdir=none", "--stage_1_outputdir: none: holds no trained model"),
+        (
+            "--do_eval --stage_1_outputdir=none",
+            "none: holds no trained model; .* give another folder with --stage_1_outputdir",
+        ),
         ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: out_1 holds a successor of 2"),
         ("--do_train --suc_layers=3", "suc_layers = 3 does not divide .* 4 layers; choose one of"),
         ("--do_train --modules=1,2", "--modules: the sizes 1,2 add up to 3, .* has 4 layers; give"),

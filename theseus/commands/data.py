@@ -58,12 +58,12 @@ class Data(object):
     def labelled(self, path: str, name: str | None = None) -> ExampleFile:
         """Returns the ExampleFile of a path, whose lines must have labels."""
         if path not in self._files:
+            self.form.content(path)  # Read once: the hash of dev is of the same bytes.
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
 
     def dev(self) -> ExampleFile:
         """Returns the ExampleFile that the best checkpoint is chosen on."""
-        self.hash_of("dev")  # By which its bytes are read, once for the hash and the examples.
         return self.labelled(self.paths("dev")[0], "dev")
 
     def encode_file(self, file: ExampleFile, tokenizer: FullTokenizer) -> EncodedExamples:

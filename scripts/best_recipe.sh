@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# What could make a better successor at equal steps, one change at a time from distillation on top
+# of replacing with a linear rate. LAYERS (6 2); each folder is named after its change. Variables
+# beside those of scripts/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), TEMPERATURE (2)
+# and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times LEARNING_RATE, 1e-4).
+source "$(dirname "$0")/tables.sh"
+require
+STAGE_0="${STAGE_0:-3}"
+STAGE_1="${STAGE_1:-10}"
+STAGE_2="${STAGE_2:-4}"
+EPOCHS=
+
+linear=(--replace_scheduler=linear --replace_until=0.8)
+
+# recipe NAME FLAGS...: both stages with the flags, stage 1's own in `stage_1_flags`.
+recipe() {
+  local folder="$root/${layers}_layers/$1"
+  local common=(--suc_layers="$layers" --seed="$seed" "${distill[@]}" "${@:2}")
+  train 1 "$folder/stage_1" "$STAGE_1" "${common[@]}" --init_checkpoint="$teacher" \
+    "${stage_1_flags[@]}"
+  train 2 "$folder/stage_2" "$STAGE_2" "${common[@]}" --stage_1_outputdir="$folder/stage_1"
+}
+
+for seed in $SEEDS; do
+  root="$OUT/recipes/seed_$seed"
+  teacher="$root/predecessor"
+  train 0 "$teacher" "$STAGE_0" --seed="$seed"
+  distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
+    --distill_weight="${WEIGHT:-0.9}")
+  for layers in ${LAYERS:-6 2}; do
+    stage_1_flags=("${linear[@]}")
+    recipe base
+    recipe averaged --ema_decay=0.999
+    recipe own_rate --suc_learning_rate="${SUC_LEARNING_RATE:-1e-4}"
+    stage_1_flags=(--replace_scheduler=linear --replace_until=0.3)
+    recipe early
+    for start in last spread; do
+      stage_1_flags=("${linear[@]}" --suc_init="$start")
+      recipe "start_$start"
+    done
+  done
+done
+"$venv/bin/python" scripts/report.py "$OUT"

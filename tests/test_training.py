@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import copy
-import dataclasses
 import functools
 import json
 import os

@@ -322,6 +322,7 @@ def _ends_constant_rate(values: _Values) -> bool:
         "learning_rate",
         "suc_learning_rate",
         "distill_temperature",
+        "distill_weight",
         "warmup_proportion",
         "save_checkpoints_secs",
     ],

@@ -18,7 +18,21 @@ STAGE_0="${STAGE_0:-3}"
 STAGE_1="${STAGE_1:-10}"
 STAGE_2="${STAGE_2:-4}"
 METHODS="${METHODS:-direct distilled replacing_linear replacing_distilled replacing direct_pretrained replacing_pretrained}"
-require
+for method in $METHODS; do
+  case "$method" in
+    direct | direct_pretrained | distilled) ;;
+    replacing | replacing_linear | replacing_pretrained | replacing_distilled) ;;
+    *)
+      echo "$script: METHODS: $method is none of those that the script names" >&2
+      exit 1
+      ;;
+  esac
+done
+if [[ " $METHODS " == *" direct_pretrained "* ]]; then
+  require direct_pretrained
+else
+  require
+fi
 EPOCHS=  # Stages keep their shares of the steps: scale STAGE_0, STAGE_1 and STAGE_2.
 
 linear=(--replace_scheduler=linear --replace_until=0.8)
@@ -37,7 +51,7 @@ for seed in $SEEDS; do
     common=(--suc_layers="$layers" --seed="$seed")
     distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
       --distill_weight="${WEIGHT:-0.9}")
-    total=$((STAGE_1 + STAGE_2))
+    total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"  # Parts of epochs too.
     for method in $METHODS; do
       folder="$root/${layers}_layers/$method"
       stage_1_flags=(--init_checkpoint="$teacher")
@@ -59,10 +73,6 @@ for seed in $SEEDS; do
         replacing_distilled)
           stage_1_flags+=("${linear[@]}")
           replace "$folder" "${common[@]}" "${distill[@]}"
-          ;;
-        *)
-          echo "$script: METHODS: $method is none of those that the script names" >&2
-          exit 1
           ;;
       esac
     done

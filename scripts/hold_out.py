@@ -12,6 +12,8 @@ import sys
 
 from theseus.errors import UserError
 from theseus.inputs import reading, tasks
+from theseus.runs import files
+from theseus.runs.lock import make_folder
 
 TASK = tasks.TASKS["lcqmc_pair"]
 
@@ -30,9 +32,34 @@ def split(train, dev, count):
 
 def write(path, examples):
     """Writes examples as tab-separated lines."""
-    with open(path, "w", encoding="utf-8", newline="\n") as writer:
-        for example in examples:
-            writer.write("\t".join([example.text_a, example.text_b, example.label]) + "\n")
+    lines = ["\t".join([example.text_a, example.text_b, example.label]) for example in examples]
+    files.write_text(path, "".join(line + "\n" for line in lines))
+
+
+def hold_out(source, target, pairs):
+    """Reads train and dev of one folder, and writes train, dev and test of another.
+
+    Raises:
+      UserError: a folder or the number of pairs will not do.
+    """
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise UserError("%s: is the source; give another folder for what is written" % target)
+    train, dev = (
+        reading.read_examples(reading.find_files(source, TASK, name)[0], TASK)
+        for name in ("train", "dev")
+    )
+    if not 0 < pairs < len(train):
+        raise UserError("--pairs: give from 1 to %d" % (len(train) - 1))
+    rest, test = split(train, dev, pairs)
+    if not test:
+        raise UserError(
+            "--pairs: each of the last %d pairs has a sentence that occurs before, or in dev; give "
+            "more" % pairs
+        )
+    make_folder(target)
+    for name, examples in (("train", rest), ("dev", dev), ("test", test)):
+        write(os.path.join(target, name + ".txt"), examples)
+        print("%s: %d pairs" % (name, len(examples)))
 
 
 def main():
@@ -42,19 +69,9 @@ def main():
     parser.add_argument("--pairs", type=int, default=8000, help="last pairs of train")
     arguments = parser.parse_args()
     try:
-        train, dev = (
-            reading.read_examples(reading.find_files(arguments.source, TASK, name)[0], TASK)
-            for name in ("train", "dev")
-        )
+        hold_out(arguments.source, arguments.target, arguments.pairs)
     except UserError as error:
         sys.exit("hold_out.py: %s" % error)
-    if not 0 < arguments.pairs < len(train):
-        sys.exit("hold_out.py: --pairs: give from 1 to %d" % (len(train) - 1))
-    rest, test = split(train, dev, arguments.pairs)
-    os.makedirs(arguments.target, exist_ok=True)
-    for name, examples in (("train", rest), ("dev", dev), ("test", test)):
-        write(os.path.join(arguments.target, name + ".txt"), examples)
-        print("%s: %d pairs" % (name, len(examples)))
 
 
 if __name__ == "__main__":

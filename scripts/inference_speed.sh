@@ -3,8 +3,7 @@
 # against its successors of 6 and 2 layers. Its variables are in scripts/tables.sh; data are not
 # needed, since the weights are random.
 source "$(dirname "$0")/tables.sh"
-if [ ! -d "$BERT" ]; then
-  echo "$script: BERT=$BERT: there is no such folder; data/README.md says where to get BERT" >&2
+if missing_bert "what is timed"; then
   exit 1
 fi
 make_environment "$venv" requirements.txt

@@ -16,6 +16,7 @@ import sys
 from theseus.errors import UserError
 from theseus.inference import metrics
 from theseus.inputs import tasks
+from theseus.model.variable_names import SUCCESSOR_STARTS
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
@@ -105,9 +106,11 @@ def describe_method(run):
         words.append("successor alone")
     if run["train_scope"] == "successor_layers":
         words.append("layers only")
-    for key, word in [("suc_init", "start %s"), ("suc_learning_rate", "successor's rate %g")]:
-        if run.get(key):
-            words.append(word % run[key])
+    if run.get("suc_init"):
+        is_named = run["suc_init"] in SUCCESSOR_STARTS
+        words.append("start %s" % (run["suc_init"] if is_named else "as another BERT"))
+    if run.get("suc_learning_rate") is not None:
+        words.append("successor's rate %g" % run["suc_learning_rate"])
     if run.get("distill_from"):
         words.append("distilled (T %g, w %g)" % (run["distill_temperature"], run["distill_weight"]))
     if run.get("ema_decay"):
@@ -204,11 +207,17 @@ def published_rows(runs):
     rows = []
     for key, (accuracy, business) in PUBLISHED.items():
         if found[key]:
-            ours = [score for run in found[key] for score in run.business.values()]
+            evaluated = [item for run in found[key] for item in run.business.items()]
+            ours = [score for name, score in evaluated if not _is_test(name)]
             row = ["%d" % number for number in key] + ["%g" % accuracy]
             row += [cell([run.score for run in found[key]]), "%g" % business if business else ""]
             rows.append(row + [cell(ours)])
     return rows
+
+
+def _is_test(name):
+    """Returns whether an evaluated file is a test set beside train and dev, not another domain."""
+    return os.path.splitext(os.path.basename(name))[0] == "test"
 
 
 def format_table(header, rows):

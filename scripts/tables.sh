@@ -23,15 +23,29 @@ OUT="${OUT:-out_tables}"
 venv="${VENV:-.venv}"
 script="$(basename "$0")"
 
-# Ends with one line for each thing that is missing.
+# Prints a line where BERT is neither a folder nor, as owner/name, a model of the hub; with an
+# argument, what needs it, where it is no folder.
+missing_bert() {
+  local place="data/README.md says where to get BERT"
+  if [ -d "$BERT" ]; then
+    return 1
+  elif [ -n "${1:-}" ]; then
+    echo "$script: BERT=$BERT: there is no such folder, which $1 needs; $place" >&2
+  elif [[ ! "$BERT" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ || "$BERT" == data/* ]]; then
+    echo "$script: BERT=$BERT: there is no such folder; $place" >&2
+  else
+    return 1
+  fi
+}
+
+# Ends with one line for each thing that is missing; takes what missing_bert takes.
 require() {
   local missing=0
   if ! compgen -G "$DATA/train.t*" >/dev/null || ! compgen -G "$DATA/dev.t*" >/dev/null; then
     echo "$script: DATA=$DATA: holds no train and dev; data/README.md says where to get LCQMC" >&2
     missing=1
   fi
-  if [ ! -d "$BERT" ] && [[ ! "$BERT" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ || "$BERT" == data/* ]]; then
-    echo "$script: BERT=$BERT: there is no such folder; data/README.md says where to get BERT" >&2
+  if missing_bert "${1:-}"; then
     missing=1
   fi
   if [ -n "$BUSINESS" ] && [ ! -f "$BUSINESS" ]; then
@@ -42,20 +56,27 @@ require() {
   make_environment "$venv" requirements.txt
 }
 
+# The files that are evaluated beside dev, separated by commas.
+evaluated_files() {
+  { compgen -G "$DATA/test.t*" || true; } | head -n 1
+  [ -z "$BUSINESS" ] || echo "$BUSINESS"
+}
+
 # train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for a number of epochs, the
 # published one, and evaluates it. What was done by the same command is not done again.
 train() {
-  local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=()
+  local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=() evaluated
+  evaluated="$(evaluated_files | paste -sd ,)"
   [ "$stage" != 0 ] || flag=(--finetune_pre)
   [ "$stage" != 2 ] || flag=(--finetune_suc)
   local command=(run_classifier.py --do_train --do_eval "${flag[@]}" --data_dir="$DATA"
     --bert_pretrained_model="$BERT" --learning_rate="$LEARNING_RATE" --num_train_epochs="$epochs"
     --stage_"$stage"_outputdir="$folder" --cache_dir="$OUT/cache" "${@:4}")
   [ -z "${PAIRS:-}" ] || command+=(--max_train_examples="$PAIRS")
-  [ -z "$BUSINESS" ] || command+=(--eval_files="$BUSINESS")
+  [ -z "$evaluated" ] || command+=(--eval_files="$evaluated")
   # shellcheck disable=SC2206  # Several flags in one variable.
   [ -z "${FLAGS:-}" ] || command+=($FLAGS)
-  if [ "$(cat "$folder.done" 2>/dev/null)" = "${command[*]}" ]; then
+  if [ -d "$folder" ] && [ "$(cat "$folder.done" 2>/dev/null)" = "${command[*]}" ]; then
     return
   fi
   mkdir -p "$(dirname "$folder")"

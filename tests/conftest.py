@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
+import stat
 import subprocess
 
 import numpy as np
@@ -55,6 +57,58 @@ def run(arguments, folder):
     )
     output, errors = process.communicate()
     return process.returncode, output, errors
+
+
+_STUB = """#!/usr/bin/env bash
+echo "$@" >> "$STUB_LOG"
+for word in "$@"; do
+  case "$word" in --stage_*_outputdir=*) mkdir -p "${word#*=}" ;; esac
+done
+[ -z "${STUB_FAILS:-}" ] || [[ "$*" != *"$STUB_FAILS"* ]]
+"""
+
+
+def stub_project(folder):
+    """Makes a copy of the bash scripts beside a virtual environment whose programs are stubs.
+
+    A stub logs its arguments, makes the stages' output folders that these name, and fails where
+    STUB_FAILS is among them.
+    """
+    (folder / "scripts").mkdir()
+    (folder / "venv" / "bin").mkdir(parents=True)
+    for name in os.listdir(ROOT):
+        if name.startswith("requirements"):
+            shutil.copy2(os.path.join(ROOT, name), str(folder))
+    for name in os.listdir(os.path.join(ROOT, "scripts")):
+        if name.endswith(".sh"):
+            shutil.copy2(os.path.join(ROOT, "scripts", name), str(folder / "scripts"))
+    for name in ("python", "pip"):
+        path = folder / "venv" / "bin" / name
+        path.write_text(_STUB)
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+
+def run_bash(project, name, *arguments, **variables):
+    """Runs a script of a `stub_project` from another folder.
+
+    Returns:
+      (exit status, the stubs' command lines, each a list of str, standard error).
+    """
+    log = project / "log"
+    environment = dict(os.environ, VENV=str(project / "venv"), STUB_LOG=str(log))
+    process = subprocess.Popen(
+        ["bash", str(project / "scripts" / name)] + list(arguments),
+        cwd=str(project.parent),
+        env=dict(environment, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    _, errors = process.communicate()
+    lines = log.read_text().splitlines() if log.exists() else []
+    if log.exists():
+        log.unlink()
+    return process.returncode, [line.split() for line in lines], errors
 
 
 def command(arguments, folder, monkeypatch):

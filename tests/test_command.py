@@ -25,11 +25,11 @@ from conftest import (
 )
 from theseus.checkpoints import pretrained, weights
 from theseus.commands import command as command_lib
-from theseus.commands import evaluate, predict, starting_point, train
+from theseus.commands import distillation, evaluate, predict, starting_point, train
 from theseus.commands.context import Context
 from theseus.commands.definition import run_definition
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import encoding, reading, tasks
+from theseus.inputs import cache, encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
@@ -91,7 +91,8 @@ def make_command(root, monkeypatch):
 def define(made):
     """Returns what defines the run of a Context."""
     start = starting_point.find_start(made.options, made.task)
-    return run_definition(made, train.make_settings(made.options), start)
+    teacher = distillation.find_teacher(made, start)
+    return run_definition(made, train.make_settings(made.options), start, teacher)
 
 
 BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
@@ -120,12 +121,17 @@ DEFINING = {
     "replace_until": (LINEAR + "--replace_until=0.5 ", "0.6"),
     "steps_for_replacing": ("", "3"),
     "train_scope": ("", "successor"),
+    "distill_from": ("", "out_2"),
+    "distill_temperature": ("--distill_from=out_2 ", "3"),
+    "distill_weight": ("--distill_from=out_2 ", "0.25"),
     "max_seq_length": ("", "31"),
     "train_batch_size": ("", "63"),
     "gradient_accumulation_steps": ("", "2"),
     "learning_rate": ("", "1e-3"),
+    "suc_learning_rate": ("", "1e-3"),
     "num_train_epochs": ("", "9"),
     "early_stopping_patience": ("", "2"),
+    "ema_decay": ("", "0.5"),
     "warmup_proportion": ("", "0.2"),
     "max_train_examples": ("", "7"),
     "seed": ("", "7"),
@@ -212,6 +218,25 @@ def test_what_a_stage_has_no_use_for_does_not_define_its_run(make_command, stage
         assert define(make_command(BASE + stage + "--suc_layers=4")) == definition
 
 
+def test_temperature_and_weight_define_a_run_only_with_a_teacher(make_command):
+    definition = define(make_command(BASE))
+    line = BASE + "--distill_temperature=3 --distill_weight=0.25"
+    assert define(make_command(line)) == definition
+    assert [definition["distill_" + key] for key in ("from", "temperature", "weight")] == [None] * 3
+
+
+def test_the_flags_of_a_teacher_rates_and_averages_reach_the_training(make_command):
+    line = BASE + "--distill_from=out_2 --distill_temperature=3 --distill_weight=0.25 "
+    settings = train.make_settings(
+        make_command(line + "--suc_learning_rate=0.75 --ema_decay=0.875").options
+    )
+    assert (settings.distill_temperature, settings.distill_weight) == (3.0, 0.25)
+    assert (settings.suc_learning_rate, settings.ema_decay) == (0.75, 0.875)
+    settings = train.make_settings(make_command(BASE + "--distill_from=out_2").options)
+    assert (settings.distill_temperature, settings.distill_weight) == (1.0, 0.5)
+    assert (settings.suc_learning_rate, settings.ema_decay) == (None, None)
+
+
 def test_the_flags_reach_the_training(make_command):
     line = BASE + "--learning_rate=0.125 --num_train_epochs=3 --warmup_proportion=0.25 --seed=9 "
     line += "--train_batch_size=5 --replace_rate_prob=0.75 --steps_for_replacing=11 "
@@ -255,13 +280,13 @@ def cache_path(make_command, monkeypatch):
     """A function from a command line to the file that keeps its encoded training data."""
 
     def get(line):
-        paths, nothing = [], encoding.EncodedExamples([], [], [], [])
+        paths = []
 
-        def through_cache(path, _):
+        def through_cache(path, names, _):
             paths.append(path)
-            return nothing
+            return {name: np.zeros([0], np.int32) for name in names}
 
-        monkeypatch.setattr(encoding, "through_cache", through_cache)
+        monkeypatch.setattr(cache, "through_cache", through_cache)
         made = make_command(BASE + line)
         start = starting_point.find_start(made.options, made.task)
         tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
@@ -300,12 +325,14 @@ def test_runs_that_encode_the_same_share_a_cache(cache_path):
     assert cache_path("--cache_dir=a") == os.path.join("a", os.path.basename(expected))
 
 
-def test_without_a_cache_the_sample_is_encoded(make_command, monkeypatch):
-    monkeypatch.setattr(encoding, "through_cache", None)
+def test_without_a_cache_the_sample_is_encoded(make_command, root, monkeypatch):
+    monkeypatch.chdir(str(root))
+    before = sorted(os.listdir("."))
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
     start = starting_point.find_start(made.options, made.task)
     tokenizer = pretrained.make_tokenizer(start.model, True)
     assert len(made.data.encode_train(tokenizer, None)) == 7
+    assert sorted(os.listdir(".")) == before
 
 
 # --- The actions ---

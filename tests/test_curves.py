@@ -5,10 +5,12 @@ import os
 import resource
 import time
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from theseus.training import curves
+from theseus.training.steps import StepValues
 
 
 def event_files(path):
@@ -201,3 +203,24 @@ def test_the_new_file_is_on_disk_and_named_before_the_old_one_goes(tmp_path, mon
     write(tmp_path, [], begin=1)
     assert os.path.basename(seen[0]) == "events.tmp"
     assert event_files(tmp_path) != [old]
+
+
+@pytest.mark.parametrize("path", [[False, False, False], [True, False, True]])
+def test_a_step_that_replaces_has_its_loss_by_the_number_replaced(path):
+    values = StepValues(0.75, 0.5, np.array(path), 1e-3, 2.0)
+    found = curves.step_scalars(values, is_replacing=True, examples_per_second=8.0)
+    assert found == {
+        "loss": 0.75,
+        "loss_by_replaced/%d" % path.count(True): 0.75,
+        "modules_replaced": path.count(True),
+        "replacing_rate": 0.5,
+        "learning_rate": 1e-3,
+        "gradient_norm": 2.0,
+        "examples_per_second": 8.0,
+    }
+
+
+def test_a_step_that_replaces_nothing_has_no_scalars_of_it():
+    values = StepValues(0.75, 1.0, np.array([True, True]), 1e-3, 2.0)
+    found = curves.step_scalars(values, is_replacing=False)
+    assert found == {"loss": 0.75, "learning_rate": 1e-3, "gradient_norm": 2.0}

@@ -1,4 +1,4 @@
-"""BERT's form of texts, their padded batches, and the cache."""
+"""BERT's form of texts, and their padded batches."""
 
 import numpy as np
 import pytest
@@ -62,24 +62,6 @@ def test_a_batch_is_padded_ids_mask_and_segments():
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.int32)}
 
 
-def test_what_was_encoded_is_kept_and_found_again(tmp_path):
-    path = str(tmp_path / "cache" / "ab.npz")
-    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
-
-    def encode():
-        return encoding.encode_examples(examples, TASK, CharacterTokenizer(), 20)
-
-    def refuse():
-        raise AssertionError("encoded again")
-
-    first = encoding.through_cache(path, encode)
-    again = encoding.through_cache(path, refuse)
-    assert again.labels.tolist() == first.labels.tolist() == [1, -1]
-    for name, array in first.batch(np.array([1, 0])).items():
-        np.testing.assert_array_equal(again.batch(np.array([1, 0]))[name], array)
-    assert (tmp_path / "cache").exists() and len(list((tmp_path / "cache").iterdir())) == 1
-
-
 def test_a_batch_is_as_long_as_its_longest_row_or_as_all_are_padded_to():
     encoded = encoding.EncodedExamples(range(12), [3, 5, 4], [2, 3, 2], [0, 1, 0])
     assert encoded.batch(np.array([0, 2]))["input_ids"].shape == (2, 4)
@@ -88,22 +70,6 @@ def test_a_batch_is_as_long_as_its_longest_row_or_as_all_are_padded_to():
     arrays = encoded.batch(np.array([0, 2]))
     assert arrays["input_ids"].shape == (2, 9) and encoded.batch_length(np.array([1])) == 9
     assert arrays["input_mask"].sum(axis=1).tolist() == [3, 4]
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
-def test_a_damaged_cache_is_made_anew(tmp_path, content):
-    path = tmp_path / "ab.npz"
-    path.write_bytes(content)
-    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
-    assert encoding.through_cache(str(path), lambda: encoded) is encoded
-    assert encoding.through_cache(str(path), None).ids.tolist() == [7, 8]
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
-    (tmp_path / "file").write_text("")
-    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
-    path = str(tmp_path / "file" / "ab.npz")
-    assert encoding.through_cache(path, lambda: encoded) is encoded
 
 
 # --- What each line is there for ---
@@ -141,40 +107,3 @@ def test_labels_are_their_ids_in_the_task():
     task = tasks.TASKS["mnli"]
     examples = [Example("a", "b", label) for label in task.labels[::-1] + (None,)]
     assert encoding.encode_labels(examples, task).tolist() == [2, 1, 0, -1]
-
-
-def test_a_cache_takes_its_name_when_it_is_whole(tmp_path, monkeypatch):
-    path = str(tmp_path / "ab.npz")
-    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
-    savez = np.savez
-
-    def watched(file, **arrays):
-        assert not (tmp_path / "ab.npz").exists()
-        savez(file, **arrays)
-        assert not (tmp_path / "ab.npz").exists()
-
-    monkeypatch.setattr(encoding.np, "savez", watched)
-    encoding.through_cache(path, lambda: encoded)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["ab.npz"]
-
-
-@pytest.mark.parametrize("absent", ["ids", "labels"])
-def test_a_cache_of_another_form_is_made_anew(tmp_path, absent):
-    path = str(tmp_path / "ab.npz")
-    encoded = encoding.EncodedExamples([7, 8], [2], [1], [0])
-    arrays = dict(ids=[1], lengths=[1], lengths_a=[1], labels=[0])
-    del arrays[absent]
-    np.savez(path, **arrays)
-    assert encoding.through_cache(path, lambda: encoded) is encoded
-    assert encoding.through_cache(path, None).ids.tolist() == [7, 8]
-
-
-def test_a_number_is_kept_as_it_was(tmp_path):
-    path = str(tmp_path / "ab.npz")
-    encoded = encoding.EncodedExamples([7, 8, 9], [2, 1], [1, 1], np.float32([0.1, np.nan]))
-    encoding.through_cache(path, lambda: encoded)
-    found = encoding.through_cache(path, None)
-    for name in ("ids", "lengths", "lengths_a", "labels"):
-        held, expected = getattr(found, name), getattr(encoded, name)
-        assert held.dtype == expected.dtype
-        np.testing.assert_array_equal(held, expected)

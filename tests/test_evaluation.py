@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from absl import logging
 
 from theseus.errors import UserError
 from theseus.inference import evaluation
@@ -198,3 +199,17 @@ def test_a_logit_that_is_not_a_number_is_refused_in_any_batch(value):
 
     with pytest.raises(UserError, match="not finite numbers: its training has diverged"):
         evaluation.compute_logits(run, Encoded([9, 5, 30, 7, 12]), 2)
+
+
+@pytest.mark.parametrize("label", ["0", "1", None])
+def test_dev_that_all_gets_one_label_is_warned_of(monkeypatch, label):
+    warnings = []
+    monkeypatch.setattr(logging, "warning", lambda form, *values: warnings.append(form % values))
+
+    def run(arrays):
+        rows = arrays["input_ids"][:, 0] - 1
+        return np.eye(2, dtype=np.float32)[rows % 2 if label is None else rows * 0 + int(label)]
+
+    evaluation.evaluate(TASK, run, encoded_rows([9, 3, 7, 3, 5]), 2)
+    expected = "dev: all examples get the label %s; nothing is learned yet" % label
+    assert warnings == ([expected] if label else [])

@@ -193,3 +193,19 @@ def test_the_best_threshold_in_words_is_its_flag():
     assert metrics.format_threshold(found) == (
         "best F1 on dev: 0.5000 (precision 0.2500, recall 0.7500), with --threshold=0.375"
     )
+
+
+def test_one_class_is_one_label_of_several_examples():
+    pair, three, number = (tasks.TASKS[name] for name in ("lcqmc_pair", "mnli", "sts-b"))
+    alike, other = [[0.5, 0.25], [3.0, -3.0]], [[-1.0, 2.0]]
+    for task, logits, expected in [
+        (pair, alike, True),
+        (pair, alike + other, False),
+        (pair, other + alike, False),
+        (pair, alike[:1], False),
+        (pair, other * 2, True),
+        (three, [[0, 0, 1], [1, 0, 2]], True),
+        (three, [[0, 0, 1], [0, 2, 1]], False),
+        (number, [[1.0], [2.0]], False),
+    ]:
+        assert metrics.predicts_one_class(task, np.array(logits)) is expected

@@ -16,7 +16,7 @@ from theseus.errors import UserError
 from theseus.model import layers, variable_names
 from theseus.session import new_session
 from theseus.stage import equal_groups, groups_of_sizes
-from theseus.training import graph as graph_lib
+from theseus.training import losses
 
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]
@@ -63,7 +63,7 @@ def build_loss(reference, config, path, random_key=None):
         random_key,
     )
     labels = tf.constant(reference["features/label_ids"])
-    return logits, graph_lib.classification_loss(logits, labels, 3)
+    return logits, losses.classification_loss(logits, labels, 3)
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu_erf", "gelu_tanh"])
@@ -513,15 +513,6 @@ def test_every_operation_serves_an_output(session, reference, is_training):
     assert [name for name in unreached if not _OF_A_VARIABLE.search(name)] == []
 
 
-def test_the_loss_is_a_sum_over_the_whole_batch(session):
-    logits = tf.constant([[0.0, 0.0], [1.0, 0.0]])
-    loss = graph_lib.classification_loss(logits, tf.constant([0, 0]), 4)
-    expected = (np.log(2.0) + np.log1p(np.exp(-1.0))) / 4
-    assert_close(session.run(loss), expected)
-    nothing = graph_lib.classification_loss(logits[:0], tf.constant([], tf.int32), 4)
-    assert session.run(nothing) == 0.0
-
-
 # --- Every place of dropout, read out of a graph in which it alone matters ---
 
 DROPOUT_RATES = {"hidden": 0.5, "attention": 0.25}
@@ -676,12 +667,6 @@ def test_layer_normalizations_epsilon_is_added_to_the_variance(session):
     session.run(tf.global_variables_initializer())
     for output in session.run(outputs):
         np.testing.assert_allclose(output, np.array([[1.0, -1.0] * 4]) / np.sqrt(2), rtol=1e-3)
-
-
-def test_the_loss_of_a_number_is_the_squared_error_over_the_whole_batch(session):
-    logits, labels = tf.constant([[1.0], [4.0]]), tf.constant([0.0, 2.5])
-    loss = graph_lib.regression_loss(logits, labels, 4)
-    np.testing.assert_allclose(session.run(loss), (1.0 + 1.5**2) / 4, rtol=1e-6)
 
 
 def test_padding_has_an_attention_of_0(session):

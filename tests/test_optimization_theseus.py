@@ -303,3 +303,132 @@ def test_gradients_are_clipped_at_a_norm_of_1(session):
     np.testing.assert_allclose(session.run(m), [0.03, 0.04], rtol=1e-5)
     session.run(update.train_op, {scale: 10.0})
     np.testing.assert_allclose(session.run(m), [0.9 * 0.03 + 0.06, 0.9 * 0.04 + 0.08], rtol=1e-5)
+
+
+# --- A rate of its own for some variables ---
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_adamw_with_rates_of_their_own_equals_numpys(session, use_resource):
+    """Two kernels that decay, one of them five times as fast, and a bias a half as fast."""
+    names = ["slow/kernel", "fast/kernel", "fast/bias"]
+    factors = {"fast/kernel": 5.0, "fast/bias": 0.5}
+    random = np.random.RandomState(1)
+    weights = [random.normal(size=[3]).astype(np.float32) for _ in names]
+    with tf.variable_scope("", use_resource=use_resource):
+        variables = [tf.get_variable(n, initializer=w) for n, w in zip(names, weights)]
+        given = tf.placeholder(tf.float32, [3, 3])
+        loss = tf.reduce_sum(given * tf.stack(variables))
+        update = optimization_theseus.build_update(
+            loss, 0.1, 20, num_warmup_steps=3, rate_multipliers=factors
+        )
+    session.run(tf.global_variables_initializer())
+    weights = [w.astype(np.float64) for w in weights]
+    moments = [[0.0, 0.0] for _ in weights]
+    for step in range(6):
+        gradients = random.normal(size=[3, 3])
+        norm = np.sqrt((gradients**2).sum())
+        rate = 0.1 * (step / 3 if step < 3 else 1 - step / 20)
+        for n, name in enumerate(names):
+            # Each by itself at its rate, of the gradient that is clipped with all.
+            own, moment = [weights[n]], [moments[n]]
+            clipped, decay = gradients[n] / max(1.0, norm), 0.0 if "bias" in name else 0.01
+            numpy_adamw(own, moment, [clipped], rate * factors.get(name, 1.0), [decay], 1e9)
+            weights[n] = own[0]
+        found = session.run([update.train_op, update.learning_rate], {given: gradients})
+        assert_close(found[1], rate, 1e-6)
+        for variable, expected in zip(variables, weights):
+            assert_close(session.run(variable), expected, 1e-4)
+
+
+def test_a_weight_decays_by_its_own_rate(session):
+    """Where gradients are zero, the decay is all that happens: lr * factor * 0.01 of a weight."""
+    variables = [tf.get_variable(name, initializer=[2.0]) for name in ("one", "other", "bias")]
+    loss = 0.0 * tf.add_n([variable[0] for variable in variables])
+    update = optimization_theseus.build_update(
+        loss, 0.5, 10, rate_multipliers={"other": 4.0, "bias": 4.0}
+    )
+    session.run(tf.global_variables_initializer())
+    session.run(update.train_op)
+    expected = [2.0 * (1 - 0.5 * 0.01), 2.0 * (1 - 4 * 0.5 * 0.01), 2.0]
+    np.testing.assert_allclose(np.concatenate(session.run(variables)), expected, rtol=1e-6)
+
+
+def test_a_rate_of_nothing_leaves_a_variable_as_it_is(session):
+    variables = [tf.get_variable(name, initializer=[2.0]) for name in ("one", "other")]
+    loss = tf.add_n([variable[0] for variable in variables])
+    update = optimization_theseus.build_update(loss, 0.5, 10, rate_multipliers={"one": 0.0})
+    session.run(tf.global_variables_initializer())
+    session.run(update.train_op)
+    one, other = session.run(variables)
+    assert one == [2.0] and other < 2.0
+
+
+# --- Averages of the weights ---
+
+
+def averaged(session, decay, num_steps):
+    """Averages two variables that numpy sets in each step; returns (values, averages) by step."""
+    variables = [tf.get_variable(name, initializer=[9.0, 9.0]) for name in ("a/kernel", "b")]
+    step = tf.train.get_or_create_global_step()
+    given = tf.placeholder(tf.float32, [2, 2])
+    before = tf.identity(step)
+    with tf.control_dependencies([before]):
+        assigned = tf.group(*[v.assign(given[n]) for n, v in enumerate(variables)])
+        with tf.control_dependencies([assigned]):
+            train_op = tf.group(tf.assign_add(step, 1))
+    both, averages = optimization_theseus.average_weights(train_op, before, variables, decay)
+    assert sorted(averages) == ["a/kernel", "b"]
+    session.run(tf.global_variables_initializer())
+    values = np.random.RandomState(1).normal(size=[num_steps, 2, 2]).astype(np.float32)
+    found = []
+    for value in values:
+        session.run(both, {given: value})
+        found.append(session.run([averages["a/kernel"], averages["b"]]))
+        np.testing.assert_array_equal(session.run(variables), value)
+    assert session.run(step) == num_steps
+    return values.astype(np.float64), np.array(found)
+
+
+def test_the_average_of_the_first_steps_is_their_mean(session):
+    """With a decay of 0.9 the mean of up to 10: from there on a step counts a tenth."""
+    values, averages = averaged(session, 0.9, 10)
+    for step in range(10):
+        assert_close(averages[step], values[: step + 1].mean(axis=0), size=1.0)
+
+
+def test_the_average_of_more_steps_forgets_exponentially(session):
+    values, averages = averaged(session, 0.9, 30)
+    for step in (10, 11, 29):
+        ages = step - np.arange(step + 1)
+        weights = np.where(ages < step - 9, 0.1 * 0.9**ages, 0.1 * 0.9 ** (step - 9))
+        assert weights.sum() == pytest.approx(1.0)
+        expected = (weights[:, np.newaxis, np.newaxis] * values[: step + 1]).sum(axis=0)
+        assert_close(averages[step], expected, size=1.0)
+
+
+def test_an_average_that_keeps_nothing_is_the_weights(session):
+    values, averages = averaged(session, 0.0, 4)
+    np.testing.assert_array_equal(averages, values)
+
+
+def test_averages_are_named_after_their_variables_and_do_not_train(session):
+    averaged(session, 0.5, 1)
+    names = {variable.op.name for variable in tf.global_variables()}
+    assert {"a/kernel/average", "b/average"} <= names
+    assert [v.op.name for v in tf.trainable_variables()] == ["a/kernel", "b"]
+
+
+def test_an_average_is_of_the_weights_after_the_update(session):
+    """Of AdamW's own: the mean of what the weights were after each of three steps."""
+    kernel = tf.get_variable("kernel", initializer=[1.0, -2.0])
+    step = tf.identity(tf.train.get_or_create_global_step())
+    update = optimization_theseus.build_update(tf.reduce_sum(kernel**2), 0.1, 10)
+    both, averages = optimization_theseus.average_weights(update.train_op, step, [kernel], 0.99)
+    session.run(tf.global_variables_initializer())
+    after = []
+    for _ in range(3):
+        session.run(both)
+        after.append(session.run(kernel))
+    assert len({tuple(values) for values in after}) == 3
+    assert_close(session.run(averages["kernel"]), np.mean(after, axis=0))

@@ -1,52 +1,22 @@
 """The bash scripts, with a stub in the place of Python: which commands they run."""
 
 import os
-import shutil
-import stat
-import subprocess
 
 import pytest
 
-from conftest import ROOT
-
-STUB = """#!/usr/bin/env bash
-echo "$@" >> "$STUB_LOG"
-[ -z "${STUB_FAILS:-}" ] || [[ "$*" != *"$STUB_FAILS"* ]]
-"""
+from conftest import ROOT, run_bash, stub_project
 
 
 @pytest.fixture
 def project(tmp_path):
     """A copy of the scripts beside a virtual environment whose programs are stubs."""
-    for name in os.listdir(ROOT):
-        if name.startswith("requirements"):
-            shutil.copy2(os.path.join(ROOT, name), str(tmp_path))
-    (tmp_path / "scripts").mkdir()
-    for name in ("quickstart.sh", "environment.sh", "test.sh"):
-        shutil.copy2(os.path.join(ROOT, "scripts", name), str(tmp_path / "scripts"))
-    (tmp_path / "venv" / "bin").mkdir(parents=True)
-    for name in ("python", "pip"):
-        path = tmp_path / "venv" / "bin" / name
-        path.write_text(STUB)
-        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    stub_project(tmp_path)
     return tmp_path
 
 
 def run_script(project, name, *arguments, **variables):
     """Runs a script from another folder; returns (exit status, the stubs' command lines)."""
-    environment = dict(os.environ, VENV=str(project / "venv"), STUB_LOG=str(project / "log"))
-    process = subprocess.Popen(
-        ["bash", str(project / "scripts" / name)] + list(arguments),
-        cwd=str(project.parent),
-        env=dict(environment, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.communicate()
-    lines = (project / "log").read_text().splitlines() if (project / "log").exists() else []
-    if (project / "log").exists():
-        (project / "log").unlink()
-    return process.returncode, [line.split() for line in lines]
+    return run_bash(project, name, *arguments, **variables)[:2]
 
 
 def test_the_quickstart_takes_both_sizes_through_the_stages(project):

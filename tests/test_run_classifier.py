@@ -750,6 +750,20 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "--do_train --train_batch_size=4 --gradient_accumulation_steps=5",
             "a step's batch cannot be cut into more parts than it has examples",
         ),
+        (
+            "--do_train --finetune_pre --distill_from=out_0",
+            "--distill_from is for stages 1 and 2",
+        ),
+        ("--do_train --distill_temperature=0", "distill_temperature=0.0: must be above 0"),
+        ("--do_train --distill_temperature=inf", "=inf.*: each must be a finite number"),
+        ("--do_train --distill_weight=1.5", r"--distill_weight=1.5: .*\[0.0, 1.0\]"),
+        ("--do_train --ema_decay=1", "ema_decay=1.0: must be below 1"),
+        ("--do_train --ema_decay=-0.5", r"--ema_decay=-0.5: .*\[0.0, 1.0\]"),
+        ("--do_train --ema_decay=nan", "ema_decay=nan: must be below 1"),
+        ("--do_train --distill_weight=nan", "=nan.*: each must be a finite number"),
+        ("--do_train --suc_learning_rate=nan", "=nan.*: each must be a finite number"),
+        ("--do_train --finetune_pre --suc_learning_rate=1", "stage 0 has no successor; "),
+        ("--do_train --suc_learning_rate=1 --learning_rate=0", "of which it is a multiple, must"),
     ],
 )
 def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):

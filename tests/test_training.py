@@ -11,6 +11,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import tensorflow.compat.v1 as tf
 from absl import logging
 
@@ -574,6 +576,210 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
     state, last = straight.state(), values_of(straight.checkpoint("last"))
     best = values_of(straight.best_checkpoint())
     assert_equals_no_interruption(tmp_path / "crash", (state, last, best, tmp_path / "straight"))
+
+
+def weights_after_steps(trainer):
+    """Returns a list that the trained variables' values, by name, are put into after each step."""
+    step_of, found = trainer._train_step, []
+
+    def train_step(rows, step):
+        values = step_of(rows, step)
+        names = [variable.op.name for variable in trainer.graph.trained]
+        found.append(dict(zip(names, trainer.session.run(trainer.graph.trained))))
+        return values
+
+    trainer._train_step = train_step
+    return found
+
+
+# Of a decay of a half the third step already weighs more than in a plain mean.
+AVERAGED = dict(train_scope="successor", ema_decay=0.5)
+Averaged = collections.namedtuple("Averaged", "state last best path steps logits")
+
+
+@pytest.fixture(scope="module")
+def averaged(bert, tmp_path_factory):
+    """A stage 1 of 4 steps that averages, its weights after each of them, its logits over dev."""
+    path = tmp_path_factory.mktemp("averaged")
+    with trainer_in(path, bert, make_settings(**AVERAGED)) as trainer:
+        steps = weights_after_steps(trainer)
+        assert trainer.run()
+        run_model = evaluation.runner(trainer.session, trainer.graph.evaluation)
+        logits = evaluation.compute_logits(run_model, bert[3], 64)
+    folder = StageFolder(str(path))
+    last, best = values_of(folder.checkpoint("last")), values_of(folder.best_checkpoint())
+    return Averaged(folder.state(), last, best, str(path), steps, logits)
+
+
+def test_what_is_averaged_are_the_weights_of_the_steps(averaged):
+    """By numpy: the mean of the first two; then half of it and half of the next, twice."""
+    assert len(averaged.steps) == 4
+    for name in averaged.steps[0]:
+        one, two, three, four = (step[name].astype(np.float64) for step in averaged.steps)
+        expected = 0.125 * one + 0.125 * two + 0.25 * three + 0.5 * four
+        assert_close(averaged.last[name + "/average"], expected, name=name)
+        np.testing.assert_array_equal(averaged.last[name], averaged.steps[3][name])
+    names = {name for name in averaged.last if name.endswith("/average")}
+    assert names == {name + "/average" for name in averaged.steps[0]}
+
+
+def test_the_best_are_the_averages_under_plain_names(averaged, uninterrupted):
+    assert sorted(averaged.best) == sorted(uninterrupted[2])
+    step = averaged.state.best.global_step
+    shares = {2: [0.5, 0.5], 4: [0.125, 0.125, 0.25, 0.5]}[step]
+    for name, value in averaged.best.items():
+        steps = [found[name].astype(np.float64) for found in averaged.steps]
+        expected = sum(share * weight for share, weight in zip(shares, steps))
+        assert_close(value, expected, name=name)
+
+
+def test_the_averages_are_what_is_evaluated(bert, averaged):
+    """By a graph of its own, that knows of no average."""
+    config, _, _, dev_data = bert
+    found = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        modules = modeling_theseus.encoder_modules(config, GROUPS, [True, True])
+        graph = evaluation.build_graph(config, 2, modules)
+        run_model = evaluation.runner(session, graph)
+        for ending in ("/average", ""):
+            for variable in graph.variables:
+                variable.load(averaged.last[variable.op.name + ending], session)
+            found.append(evaluation.compute_logits(run_model, dev_data, 64))
+    assert_close(averaged.logits, found[0])
+    assert np.abs(averaged.logits - found[1]).max() > 1e-2 * np.abs(found[0]).max()
+
+
+@pytest.mark.parametrize("crash_at", [1, 3])
+def test_averages_after_a_crash_and_a_resume_equal_no_interruption(
+    bert, tmp_path, averaged, crash_at
+):
+    settings = make_settings(**AVERAGED)
+    with trainer_in(tmp_path, bert, settings, save_checkpoints_steps=1) as trainer:
+        step_of = trainer._train_step
+
+        def train_step(rows, step):
+            if step == crash_at:
+                raise RuntimeError("crash")
+            return step_of(rows, step)
+
+        trainer._train_step = train_step
+        with pytest.raises(RuntimeError, match="crash"):
+            trainer.run()
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, averaged[:4])
+
+
+def test_what_is_frozen_is_evaluated_as_it_is_beside_the_averages(bert):
+    settings = make_settings(SUCCESSOR, train_scope="successor_layers", ema_decay=0.5)
+    with tf.Graph().as_default():
+        graph = graph_lib.build_graph(settings, bert[0], TASK, GROUPS, 4)
+    evaluated = {variable.op.name for variable in graph.evaluation.variables}
+    trained = {variable.op.name for variable in graph.trained}
+    frozen = {variable.op.name for variable in graph.variables} - trained
+    assert trained and frozen
+    assert evaluated == frozen | {name + "/average" for name in trained}
+
+
+def test_the_step_that_an_average_needs_is_read_before_the_update(bert):
+    """Also in a graph without dropout, of a stage that draws no path: there it alone needs it."""
+    config = without_dropout(bert)[0]
+    with tf.Graph().as_default() as tf_graph:
+        graph_lib.build_graph(make_settings(SUCCESSOR, ema_decay=0.5), config, TASK, GROUPS, 4)
+        (counted,) = [op for op in tf_graph.get_operations() if op.type.startswith("AssignAdd")]
+        step = tf_graph.get_operation_by_name("step_before")
+    waiting, reached = [counted], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation not in reached:
+            reached.add(operation)
+            waiting += operation.control_inputs + [tensor.op for tensor in operation.inputs]
+    assert step in reached
+
+
+def changes_of(path, bert, settings):
+    """Returns how much the first step has changed each trained variable, by name."""
+    with trainer_in(path, bert, settings) as trainer:
+        before = trainer.session.run(trainer.graph.trained)
+        steps = weights_after_steps(trainer)
+        assert trainer.run()
+        names = [variable.op.name for variable in trainer.graph.trained]
+    return {name: steps[0][name] - value for name, value in zip(names, before)}
+
+
+def test_the_successors_rate_is_of_its_layers_alone(bert, tmp_path):
+    """In a step in which all modules are the successor's; the others' weights decay."""
+    one, other = (
+        changes_of(
+            tmp_path / str(rate),
+            bert,
+            make_settings(
+                num_train_epochs=0.5,
+                warmup_proportion=0.0,
+                replace_until=None,
+                replace_rate_prob=1.0,
+                suc_learning_rate=rate,
+            ),
+        )
+        for rate in (None, 4e-3)
+    )
+    parts = collections.Counter()
+    for name, change in one.items():
+        part = variable_names.variable_group(name)
+        factor = 4.0 if part == "successor's encoder" else 1.0
+        assert_close(other[name], factor * change, 1e-3, factor * 1e-3, name)
+        parts[part] += bool(change.any())
+    assert len(parts) == 5 and all(parts.values())
+
+
+def test_a_rate_of_its_own_that_is_the_others_changes_nothing(bert, tmp_path, uninterrupted):
+    with trainer_in(tmp_path, bert, make_settings(suc_learning_rate=1e-3)) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("parts", [None, 3])
+def test_a_teachers_logits_come_with_their_rows_in_whole_and_in_parts(bert, tmp_path, parts):
+    """The first step's loss, all of it the teacher's, is scipy's."""
+    config, start, train_data, dev_data = without_dropout(bert)
+    train_data = copy.copy(train_data)
+    teacher = np.random.RandomState(1).normal(size=[40, 2]).astype(np.float32)
+    train_data.teacher_logits = teacher
+    settings = make_settings(
+        num_train_epochs=0.5,
+        replace_until=None,
+        replace_rate_prob=1.0,
+        distill_temperature=2.0,
+        distill_weight=1.0,
+        gradient_accumulation_steps=parts,
+    )
+    with trainer_in(tmp_path, (config, start, train_data, dev_data), settings) as trainer:
+        run_model = evaluation.runner(trainer.session, trainer.graph.evaluation)
+        logits = evaluation.compute_logits(run_model, train_data, 64).astype(np.float64)
+        losses = losses_of(trainer)
+        assert trainer.run()
+    rows = batches.plan_epoch(train_data.lengths, 32, 1, 0)[0]
+    of_teacher, of_student = (
+        scipy.special.softmax(values[rows] / 2.0, axis=1).T for values in (teacher, logits)
+    )
+    expected = 4.0 * scipy.stats.entropy(of_teacher, of_student).mean()
+    np.testing.assert_allclose(losses, [expected], rtol=1e-4)
+
+
+def test_each_epochs_losses_by_modules_replaced_are_said_where_modules_are(
+    bert, tmp_path, monkeypatch
+):
+    lines = []
+    monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
+    for stage in (REPLACING, SUCCESSOR):
+        settings = make_settings(stage, replace_until=None, replace_rate_prob=1.0)
+        with trainer_in(tmp_path / stage.name, bert, settings) as trainer:
+            losses = losses_of(trainer)
+            assert trainer.run()
+        said = [line for line in lines if line.startswith("loss by modules replaced")]
+        means = [np.mean(losses[:2]), np.mean(losses[2:])] if stage.replaces else []
+        assert said == ["loss by modules replaced (steps): 2: %.4f (2)" % mean for mean in means]
+        del lines[:]
 
 
 def test_a_successor_of_any_number_of_layers_trains_alone():

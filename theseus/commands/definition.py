@@ -54,9 +54,10 @@ def run_definition(context, settings, start, teacher=None):
       teacher: a distillation.Teacher, or None.
     """
     options, data = context.options.data, context.data
-    definition = dataclasses.asdict(settings)
+    # The teacher comes before what is nothing without one, since the first that differs is named.
+    definition = {"stage": None, "distill_from": teacher.weights_hash if teacher else None}
+    definition.update(dataclasses.asdict(settings))
     definition.update(modules=None, suc_init=start.suc_init)
-    definition["distill_from"] = teacher.weights_hash if teacher else None
     definition.update(model_definition(context))
     length = context.options.model.max_seq_length
     definition.update(

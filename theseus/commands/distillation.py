@@ -36,11 +36,18 @@ def find_teacher(context, start):
             "--distill_from: %s was trained on %s, this command is for %s; give a teacher of the "
             "same task" % (path, recorded["task_name"], task.name)
         )
-    labels = tasks.recorded(recorded).labels
+    taught = tasks.recorded(recorded)
+    labels = taught.labels
     if labels != task.labels:
         raise UserError(
             "--distill_from: %s was trained on the labels %s, this command has %s; give a teacher "
             "of the same" % (path, ",".join(labels), ",".join(task.labels))
+        )
+    if taught.num_texts != task.num_texts:
+        raise UserError(
+            "--distill_from: %s was trained on %d text%s an example, this command has %d; give a "
+            "teacher of as many"
+            % (path, taught.num_texts, "s"[: taught.num_texts - 1], task.num_texts)
         )
     model = pretrained.read_model(path, context.options.model.max_seq_length)
     same_case = recorded["do_lower_case"] == start.do_lower_case

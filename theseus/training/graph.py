@@ -51,7 +51,7 @@ def build_graph(settings, config, task, groups, num_train_steps):
       num_train_steps: int.
     """
     tf.set_random_seed(settings.seed)
-    step = tf.identity(tf.train.get_or_create_global_step())
+    step = tf.identity(tf.train.get_or_create_global_step(), name="step_before")
     evaluated = settings.stage.evaluated_path(groups)
     path, rate = _path_and_rate(settings, step, evaluated, num_train_steps)
 
@@ -106,15 +106,16 @@ def _update(settings, loss, num_train_steps, step, trained):
         factor = settings.suc_learning_rate / settings.learning_rate
         names = [v.op.name for v in trained if variable_names.is_of_successor(v.op.name)]
         multipliers = dict.fromkeys(names, factor)
-    update = optimization_theseus.build_update(
-        loss,
-        settings.learning_rate,
-        num_train_steps,
-        num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
-        var_list=trained,
-        accumulates=bool(settings.gradient_accumulation_steps),
-        rate_multipliers=multipliers,
-    )
+    with tf.control_dependencies([step]):  # Which an average needs as it was before the update.
+        update = optimization_theseus.build_update(
+            loss,
+            settings.learning_rate,
+            num_train_steps,
+            num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
+            var_list=trained,
+            accumulates=bool(settings.gradient_accumulation_steps),
+            rate_multipliers=multipliers,
+        )
     if settings.ema_decay is None:
         return update, {}
     train_op, averages = optimization_theseus.average_weights(

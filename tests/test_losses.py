@@ -1,0 +1,142 @@
+"""The losses against scipy: the task's, the distance from a teacher, and their mixture."""
+
+import types
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow.compat.v1 as tf
+
+from conftest import assert_close
+from theseus.inputs import tasks
+from theseus.training import losses
+
+RANDOM = np.random.RandomState(1)
+LOGITS = RANDOM.normal(size=[5, 3]).astype(np.float32)
+TEACHER = 2 * RANDOM.normal(size=[5, 3]).astype(np.float32)
+LABELS = [0, 2, 1, 1, 0]
+THREE, NUMBER = tasks.TASKS["mnli"], tasks.TASKS["sts-b"]
+
+
+def settings(weight=0.5, temperature=1.0):
+    return types.SimpleNamespace(distill_weight=weight, distill_temperature=temperature)
+
+
+def divergence(temperature, student=LOGITS, teacher=TEACHER):
+    """Returns the sum over the rows of KL(teacher || student), by scipy."""
+    student, teacher = (
+        scipy.special.softmax(logits.astype(np.float64) / temperature, axis=1)
+        for logits in (student, teacher)
+    )
+    return scipy.stats.entropy(teacher.T, student.T).sum()
+
+
+def cross_entropy():
+    """Returns the sum over the rows of the labels' cross entropy, by scipy."""
+    logits = LOGITS.astype(np.float64)
+    picked = logits[np.arange(5), LABELS]
+    return (scipy.special.logsumexp(logits, axis=1) - picked).sum()
+
+
+def of_task(session, task, logits, labels, teacher, **chosen):
+    """Returns the total loss, of a global batch of 8 rows."""
+    label_type = tf.float32 if task.is_regression else tf.int32
+    teacher = None if teacher is None else tf.constant(teacher)
+    labels = tf.constant(labels, label_type)
+    return session.run(
+        losses.total_loss(settings(**chosen), task, tf.constant(logits), labels, teacher, 8)
+    )
+
+
+def test_the_loss_is_a_sum_over_the_whole_batch(session):
+    logits = tf.constant([[0.0, 0.0], [1.0, 0.0]])
+    loss = losses.classification_loss(logits, tf.constant([0, 0]), 4)
+    expected = (np.log(2.0) + np.log1p(np.exp(-1.0))) / 4
+    assert_close(session.run(loss), expected)
+    nothing = losses.classification_loss(logits[:0], tf.constant([], tf.int32), 4)
+    assert session.run(nothing) == 0.0
+
+
+def test_the_loss_of_a_number_is_the_squared_error_over_the_whole_batch(session):
+    logits, labels = tf.constant([[1.0], [4.0]]), tf.constant([0.0, 2.5])
+    loss = losses.regression_loss(logits, labels, 4)
+    np.testing.assert_allclose(session.run(loss), (1.0 + 1.5**2) / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
+def test_the_distance_from_a_teacher_is_scipys_times_the_square_of_t(session, temperature):
+    loss = losses.distillation_loss(tf.constant(LOGITS), tf.constant(TEACHER), 8, temperature)
+    np.testing.assert_allclose(
+        session.run(loss), temperature**2 * divergence(temperature) / 8, rtol=1e-4
+    )
+
+
+def test_the_distance_is_the_teachers_from_the_student_and_not_the_other_way(session):
+    loss = losses.distillation_loss(tf.constant(TEACHER), tf.constant(LOGITS), 1, 1.0)
+    found = session.run(loss)
+    np.testing.assert_allclose(found, divergence(1.0, student=TEACHER, teacher=LOGITS), rtol=1e-4)
+    assert abs(found - divergence(1.0)) > 0.1
+
+
+def test_a_student_that_equals_its_teacher_is_at_no_distance(session):
+    shifted = tf.constant(TEACHER + np.float32(3.0))  # Of the same probabilities.
+    logits = tf.constant(TEACHER)
+    loss = losses.distillation_loss(logits, shifted, 5, 2.0)
+    (gradient,) = tf.gradients(loss, logits)
+    assert abs(session.run(loss)) < 1e-5 and np.abs(session.run(gradient)).max() < 1e-6
+
+
+def test_the_gradient_is_the_difference_of_the_probabilities_times_t(session):
+    """Which at a high temperature no longer depends on it: that of logits without their means."""
+    logits = tf.constant(LOGITS)
+    for temperature in (1.0, 4.0):
+        loss = losses.distillation_loss(logits, tf.constant(TEACHER), 8, temperature)
+        student, teacher = (
+            scipy.special.softmax(values.astype(np.float64) / temperature, axis=1)
+            for values in (LOGITS, TEACHER)
+        )
+        found = session.run(tf.gradients(loss, logits)[0])
+        assert_close(found, temperature * (student - teacher) / 8)
+    loss = losses.distillation_loss(logits, tf.constant(TEACHER), 8, 1000.0)
+    difference = LOGITS.astype(np.float64) - TEACHER
+    expected = (difference - difference.mean(axis=1, keepdims=True)) / 3 / 8
+    assert_close(session.run(tf.gradients(loss, logits)[0]), expected, 0.01)
+
+
+def test_micro_batches_distances_add_up_to_the_batchs(session):
+    logits, teacher = tf.constant(LOGITS), tf.constant(TEACHER)
+    parts = [
+        losses.distillation_loss(logits[rows], teacher[rows], 5, 2.0)
+        for rows in (slice(0, 2), slice(2, 5))
+    ]
+    whole = losses.distillation_loss(logits, teacher, 5, 2.0)
+    assert_close(*session.run([tf.add_n(parts), whole]))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_the_labels_and_the_teacher_share_the_loss(session, weight):
+    found = of_task(session, THREE, LOGITS, LABELS, TEACHER, weight=weight, temperature=2.0)
+    expected = (1 - weight) * cross_entropy() / 8 + weight * 4 * divergence(2.0) / 8
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_without_a_teacher_the_loss_is_the_labels_alone(session):
+    found = of_task(session, THREE, LOGITS, LABELS, None, weight=None, temperature=None)
+    np.testing.assert_allclose(found, cross_entropy() / 8, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_a_number_is_compared_with_the_teachers_by_its_square(session, weight):
+    """At any temperature, which is of probabilities."""
+    logits, teacher, labels = LOGITS[:, :1], TEACHER[:, :1], [0.5, 1.0, 2.0, 0.0, 3.0]
+    found = of_task(session, NUMBER, logits, labels, teacher, weight=weight, temperature=3.0)
+    of_labels = ((logits[:, 0] - np.array(labels)) ** 2).sum()
+    of_teacher = ((logits.astype(np.float64) - teacher) ** 2).sum()
+    expected = ((1 - weight) * of_labels + weight * of_teacher) / 8
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_number_without_a_teacher_is_compared_with_its_label(session):
+    found = of_task(session, NUMBER, LOGITS[:, :1], [0.0] * 5, None)
+    np.testing.assert_allclose(found, (LOGITS[:, 0].astype(np.float64) ** 2).sum() / 8, rtol=1e-5)

@@ -1,0 +1,360 @@
+"""The report over folders of trained stages: what each row says, and where it has it from."""
+
+import dataclasses
+import json
+import os
+import statistics
+import sys
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling_theseus
+import report
+from conftest import SMALL_BERT, read_json
+from theseus import stage as stages
+from theseus.inference import evaluation
+from theseus.inputs import tasks
+from theseus.runs.stage_folder import StageFolder
+from theseus.runs.state import State
+from theseus.training.settings import Settings
+
+CONFIG = dict(SMALL_BERT, num_hidden_layers=4)
+
+
+def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
+    """Returns what defines a run, with the keys that a training writes."""
+    found = stages.of_name(stage)
+    values = dict(train_scope=found.default_scope, learning_rate=2e-5, num_train_epochs=10.0)
+    values.update(warmup_proportion=0.1, train_batch_size=64, seed=42)
+    values.update(replace_rate_prob=0.5 if found.replaces else None)
+    definition = dataclasses.asdict(Settings(stage=found, **values))
+    definition.update(stage=stage, task_name=task_name, labels=None, num_texts=None)
+    definition.update(suc_init=None, distill_from=None, bert_config=CONFIG)
+    definition.update(suc_layers=suc_layers if found.has_successor else None)
+    return dict(definition, **changes)
+
+
+def write_run(path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.0, **definition):
+    """Writes a folder as a training of so many epochs, of 7 steps each, leaves it."""
+    folder = StageFolder(str(path))
+    with folder.locked():
+        folder.claim(define(**definition), {})
+        evaluations = [
+            {"accuracy": accuracy, "f1": 0.125, "global_step": 7 * (n + 1)}
+            for n, accuracy in enumerate(accuracies)
+        ]
+        best = max(range(len(accuracies)), key=lambda n: accuracies[n])
+        state = State(evaluations=evaluations, train_seconds=seconds, is_finished=True)
+        state.best = folder.new_checkpoint("best", 7 * (best + 1))
+        state.last = folder.new_checkpoint("last", 7 * len(accuracies))
+        folder.commit(state)
+        if eval_files:
+            results = {name: {"accuracy": value} for name, value in eval_files.items()}
+            folder.write_json("eval_results.json", {"accuracy": 0.75, "eval_files": results})
+
+
+def called(monkeypatch, *arguments):
+    """Calls the script; returns the line that it ends with, or None."""
+    monkeypatch.setattr(sys, "argv", ["report.py"] + [str(argument) for argument in arguments])
+    try:
+        report.main()
+    except SystemExit as ended:
+        assert "\n" not in ended.code
+        return ended.code
+    return None
+
+
+def tables(folder):
+    """Returns the report's tables: each a list of dicts from a column's name to its cell.
+
+    Of a name that two columns have the second has a + behind it.
+    """
+    found, names = [], None
+    for line in (folder / "report.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line[:1] == "|" else None
+        if cells is None:
+            names = None
+        elif names is None:
+            names = [c + "+" if c in cells[:n] else c for n, c in enumerate(cells)]
+            found.append([])
+        elif set(cells) != {"---"}:
+            assert len(cells) == len(names)
+            found[-1].append(dict(zip(names, cells)))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch, request):
+    if "plots" not in request.node.name:
+        monkeypatch.setattr(report, "draw", lambda *_: None)
+
+
+# --- A row ---
+
+
+def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "a" / "out_1", seconds=123.0)
+    assert called(monkeypatch, tmp_path) is None
+    ((row,),) = tables(tmp_path)
+    parameters = row.pop("parameters")
+    assert row == {
+        "folder": os.path.join("a", "out_1"),
+        "layers": "2",
+        "method": "replacing, 0.5",
+        "epochs": "10 + 0",
+        "seeds": "1",
+        "best on dev": "0.7500",
+        "last": "0.6250",
+        "kept": "",
+        "steps": "21",
+        "seconds": "123",
+    }
+    assert int(parameters.replace(",", "")) == report.count_parameters(define())
+    assert capsys.readouterr().out == str(tmp_path / "report.md") + "\n"
+    (held,) = json.loads((tmp_path / "report.json").read_text())
+    assert (held["score"], held["last"], held["epochs"]) == (0.75, 0.625, [10.0, 0])
+    assert held["folder"] == held["path"] == os.path.join("a", "out_1")
+
+
+@pytest.mark.parametrize(
+    "definition, words",
+    [
+        (dict(stage="predecessor"), "fine-tuned"),
+        (dict(), "replacing, 0.5"),
+        (dict(replace_rate_prob=0.25, replace_linear_k=1e-3), "replacing, linear"),
+        (dict(replace_until=0.8), "replacing, linear"),
+        (dict(train_scope="successor_layers"), "replacing, 0.5, layers only"),
+        (dict(train_scope="successor"), "replacing, 0.5"),
+        (dict(stage="successor"), "successor alone"),
+        (dict(stage="successor", train_scope="successor_layers"), "successor alone, layers only"),
+        (dict(suc_init="spread"), "replacing, 0.5, start spread"),
+        (dict(suc_init=64 * "a"), "replacing, 0.5, start as another BERT"),
+        (dict(suc_learning_rate=1e-4), "replacing, 0.5, successor's rate 0.0001"),
+        (dict(suc_learning_rate=0.0), "replacing, 0.5, successor's rate 0"),
+        (
+            dict(distill_from="ab", distill_temperature=2.0, distill_weight=0.9),
+            "replacing, 0.5, distilled (T 2, w 0.9)",
+        ),
+        (dict(stage="successor", ema_decay=0.999), "successor alone, averaged"),
+    ],
+)
+def test_a_method_in_words(definition, words):
+    assert report.describe_method(define(**definition)) == words
+
+
+def test_a_run_of_before_a_flag_was_there_is_told_as_one_without_it():
+    definition = define()
+    for key in ("suc_init", "suc_learning_rate", "distill_from", "distill_weight", "ema_decay"):
+        del definition[key]
+    assert report.describe_method(definition) == "replacing, 0.5"
+
+
+@pytest.mark.parametrize(
+    "stage, layers, epochs",
+    [("predecessor", 4, (0, 10)), ("replacing", 2, (10, 0)), ("successor", 2, (0, 10))],
+)
+def test_layers_are_the_evaluated_models_and_epochs_the_stages(tmp_path, stage, layers, epochs):
+    write_run(tmp_path / "out", stage=stage)
+    found = report.read_run(str(tmp_path / "out"), str(tmp_path))
+    assert (found.stage, found.layers, found.epochs) == (stage, layers, epochs)
+
+
+def test_a_score_is_the_tasks_own(tmp_path):
+    """Of MRPC the mean of accuracy and F1, which is 0.125 in every evaluation."""
+    write_run(tmp_path / "out", task_name="mrpc")
+    found = report.read_run(str(tmp_path / "out"), str(tmp_path))
+    assert (found.score, found.last) == ((0.75 + 0.125) / 2, (0.625 + 0.125) / 2)
+
+
+@pytest.mark.parametrize("task_name, outputs", [("lcqmc_pair", 2), ("mnli", 3), ("sts-b", 1)])
+@pytest.mark.parametrize("stage", ["predecessor", "replacing", "successor"])
+def test_the_parameters_are_those_of_the_evaluated_graph(stage, task_name, outputs):
+    config = modeling_theseus.BertConfig.from_dict(dict(CONFIG, intermediate_size=24))
+    found = stages.of_name(stage)
+    definition = define(stage=stage, task_name=task_name, bert_config=config.to_dict())
+    with tf.Graph().as_default():
+        groups = found.groups(4, 2)
+        path = found.evaluated_path(groups)
+        modules = modeling_theseus.encoder_modules(config, groups, path)
+        assert tasks.TASKS[task_name].num_outputs == outputs
+        evaluation.build_graph(config, outputs, modules)
+        expected = sum(v.shape.num_elements() for v in tf.global_variables())
+    assert report.count_parameters(definition) == expected
+
+
+# --- Rows together ---
+
+
+def test_seeds_are_one_row_of_mean_and_deviation(tmp_path, monkeypatch):
+    scores = {1: (0.5, 0.4), 2: (0.6, 0.6), 3: (0.8, 0.7)}
+    for seed, accuracies in scores.items():
+        write_run(tmp_path / ("seed_%d" % seed) / "out", accuracies, seed=seed, seconds=10 * seed)
+    called(monkeypatch, tmp_path)
+    ((row,),) = tables(tmp_path)
+    best, last = zip(*scores.values())
+    expected = "%.4f ± %.4f" % (statistics.mean(best), statistics.stdev(best))
+    assert (row["folder"], row["seeds"], row["best on dev"]) == ("out", "3", expected)
+    assert row["last"] == "%.4f ± %.4f" % (statistics.mean(last), statistics.stdev(last))
+    assert (row["steps"], row["seconds"]) == ("14", "20")
+    assert "0.6333 ± 0.1528" == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [dict(suc_layers=1), dict(num_train_epochs=4.0), dict(replace_rate_prob=0.25)],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path, monkeypatch, other):
+    write_run(tmp_path / "seed_1" / "out", seed=1)
+    write_run(tmp_path / "seed_2" / "out", seed=2, **other)
+    called(monkeypatch, tmp_path)
+    (rows,) = tables(tmp_path)
+    assert [row["seeds"] for row in rows] == ["1", "1"]
+
+
+def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):
+    for name in ("out", "other"):
+        write_run(tmp_path / "seed_1" / name, seed=1)
+    called(monkeypatch, tmp_path)
+    assert [row["folder"] for row in tables(tmp_path)[0]] == ["other", "out"]
+
+
+def test_what_is_kept_is_of_the_predecessors_mean(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", (0.9,), stage="predecessor")
+    write_run(tmp_path / "b", (0.7,), stage="predecessor", seed=2)
+    write_run(tmp_path / "c", (0.6,))
+    called(monkeypatch, tmp_path)
+    (rows,) = tables(tmp_path)
+    assert [row["kept"] for row in rows] == ["112.5%", "87.5%", "75.0%"]
+
+
+def test_an_evaluated_file_is_a_column_of_those_that_have_it(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", eval_files={"x/shop.tsv": 0.5, "x/test.txt": 0.25})
+    write_run(tmp_path / "b")
+    called(monkeypatch, tmp_path)
+    (rows,) = tables(tmp_path)
+    assert [(row["shop.tsv"], row["test.txt"]) for row in rows] == [("0.5000", "0.2500"), ("", "")]
+
+
+def test_several_folders_are_one_report_in_the_first_or_where_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    write_run(tmp_path / "one" / "a")
+    write_run(tmp_path / "two" / "b")
+    called(monkeypatch, tmp_path / "one", tmp_path / "two")
+    names = [row["folder"] for row in tables(tmp_path / "one")[0]]
+    assert names == ["a", os.path.join("..", "two", "b")]
+    assert not (tmp_path / "two" / "report.md").exists()
+    called(monkeypatch, tmp_path / "two", "--output=%s" % (tmp_path / "three"))
+    assert sorted(os.listdir(str(tmp_path / "three"))) == ["report.json", "report.md"]
+
+
+# --- The published table ---
+
+
+def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
+    """Accuracy on dev and on business data, by the published project's README."""
+    shop = {"shop.tsv": 0.5, "data/lcqmc/test.txt": 0.125}
+    root = tmp_path / "published" / "seed_42"
+    write_run(root / "6_layers_10", (0.85,), suc_layers=2)
+    write_run(root / "6_layers_10_4", (0.84,), stage="successor", eval_files=shop)
+    write_run(root / "2_layers_10_3", (0.7,), stage="successor")
+    write_run(root / "out_1_3", (0.6,))
+    write_run(tmp_path / "paper" / "6_layers_4", (0.1,))
+    called(monkeypatch, tmp_path)
+    _, rows = tables(tmp_path)
+    columns = ("layers", "stage 1", "stage 2", "published", "here", "published+", "here+")
+    assert [[row[column] for column in columns] for row in rows] == [
+        ["6", "10", "0", "0.8612", "0.8500", "", ""],
+        ["6", "10", "4", "0.86", "0.8400", "0.53435", "0.5000"],
+        ["2", "10", "3", "0.82424", "0.7000", "0.7595", ""],
+        ["2", "4", "0", "0.76512", "0.6000", "", ""],
+    ]
+
+
+def test_a_published_row_is_the_mean_of_its_seeds(tmp_path, monkeypatch):
+    for seed, score in [(1, 0.5), (2, 0.7)]:
+        folder = tmp_path / "published" / ("seed_%d" % seed) / "2_layers_10"
+        write_run(folder, (score,), seed=seed, eval_files={"shop.tsv": score / 2})
+    called(monkeypatch, tmp_path)
+    ((row,),) = tables(tmp_path)[1:]
+    assert (row["here"], row["here+"]) == ("0.6000 ± 0.1414", "0.3000 ± 0.0707")
+
+
+def test_without_a_published_run_there_is_no_published_table(tmp_path, monkeypatch):
+    write_run(tmp_path / "6_layers_10")
+    called(monkeypatch, tmp_path)
+    assert len(tables(tmp_path)) == 1
+    assert "published" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+# --- What is no run ---
+
+
+def test_folders_that_hold_no_trained_stage_are_passed_over(tmp_path, monkeypatch):
+    write_run(tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    begun = StageFolder(str(tmp_path / "begun"))
+    with begun.locked():
+        begun.claim(define(), {})
+        begun.commit(State())
+    called(monkeypatch, tmp_path)
+    assert [row["folder"] for row in tables(tmp_path)[0]] == ["out"]
+
+
+@pytest.mark.parametrize("names", [["empty"], ["missing"], ["empty", "missing"]])
+def test_folders_without_a_run_are_one_line(tmp_path, monkeypatch, names):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(str(tmp_path))
+    found = called(monkeypatch, *names)
+    assert found == "report.py: %s: holds no trained stage" % ", ".join(names)
+    assert os.listdir(str(tmp_path)) == ["empty"] and os.listdir("empty") == []
+
+
+def test_a_damaged_run_is_one_line_that_names_it(tmp_path, monkeypatch):
+    write_run(tmp_path / "out")
+    (tmp_path / "out" / "state.json").write_text("{}")
+    found = called(monkeypatch, tmp_path)
+    assert found.startswith("report.py: ") and "state.json: is damaged" in found
+
+
+# --- The plots ---
+
+
+def test_plots_are_written(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    write_run(tmp_path / "a", stage="predecessor")
+    write_run(tmp_path / "b")
+    assert called(monkeypatch, tmp_path) is None
+    for name in ("scores.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_plots_show_each_runs_score_by_layers_and_by_step(tmp_path, monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    panels, subplots = [], pyplot.subplots
+
+    def watched(*arguments, **options):
+        figure, panel = subplots(*arguments, **options)
+        panels.append(panel)
+        return figure, panel
+
+    monkeypatch.setattr(pyplot, "subplots", watched)
+    write_run(tmp_path / "one" / "a", stage="predecessor", accuracies=(0.5, 0.9))
+    write_run(tmp_path / "two" / "b")
+    called(monkeypatch, tmp_path / "one", tmp_path / "two")
+    scores, curves = panels
+    points = [tuple(point) for dots in scores.collections for point in dots.get_offsets().tolist()]
+    assert points == [(4, 0.9), (2, 0.75)]
+    found = [list(zip(*[v.tolist() for v in line.get_data()])) for line in curves.get_lines()]
+    assert found == [[(7, 0.5), (14, 0.9)], [(7, 0.5), (14, 0.75), (21, 0.625)]]
+
+
+def test_without_matplotlib_plots_are_a_line_and_the_report_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    write_run(tmp_path / "out")
+    assert called(monkeypatch, tmp_path) is None
+    assert "no plots without matplotlib" in capsys.readouterr().err
+    assert len(read_json(tmp_path, "report.json")) == 1
+    assert not (tmp_path / "scores.png").exists()

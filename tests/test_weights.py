@@ -14,6 +14,7 @@ VALUES = {
     "bert/embeddings/word_embeddings": np.ones([4, 2], np.float32),
     "cls/predictions/output_bias": np.zeros([4], np.float32),
     "bert/encoder/layer_0/kernel/adam_m": np.zeros([2, 3], np.float32),
+    "bert/encoder/layer_0/kernel/average": np.zeros([2, 3], np.float32),
     "global_step": np.array(7, np.int64),
 }
 

@@ -35,7 +35,8 @@ class ReplacedLosses(object):
 
     def say_epoch(self):
         """Logs the epoch's means, and a warning where the predecessor gets worse."""
-        logging.info("%s", self.describe_epoch())
+        if self._epoch:  # A stop may come before its first step.
+            logging.info("%s", self.describe_epoch())
         warning = self.warning()
         if warning:
             logging.warning("%s", warning)

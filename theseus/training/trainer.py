@@ -97,9 +97,8 @@ class Trainer(object):
     def _train_epoch(self, step, stop):
         """Trains from `step` to the epoch's end, or to a stop; returns the step reached."""
         settings, epoch = self.settings, step // self.steps_per_epoch
-        plan = batches.plan_epoch(
-            self.train_data.lengths, settings.train_batch_size, settings.seed, epoch
-        )
+        size, lengths = settings.train_batch_size, self.train_data.lengths
+        plan = batches.plan_epoch(lengths, size, settings.seed, epoch)
         end = min((epoch + 1) * self.steps_per_epoch, self.num_steps)
         with self._progress(epoch, step, end) as progress:
             while step < end and not stop.requested:
@@ -108,6 +107,8 @@ class Trainer(object):
                 step += 1
                 speed = progress.update(step, values, len(rows))
                 self._curves.add_step(step, values, settings.stage.replaces, speed)
+                if settings.stage.replaces:
+                    self._replaced_losses.add(int(values.path.sum()), float(values.loss))
                 if self._is_save_due(step):
                     self._save_last(step)
         if settings.stage.replaces:
@@ -128,7 +129,6 @@ class Trainer(object):
                 "the loss is %s in step %d; lower --learning_rate, in another folder than %s"
                 % (values.loss, step + 1, self.folder.path)
             )
-        self._replaced_losses.add(int(values.path.sum()), float(values.loss))
         self._state.train_seconds += time.perf_counter() - start
         return values
 

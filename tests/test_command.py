@@ -13,6 +13,7 @@ from absl import flags
 
 import run_classifier
 from conftest import (
+    ROOT,
     SMALL_BERT,
     VOCABULARY,
     command,
@@ -173,6 +174,13 @@ def test_every_flag_is_said_to_define_a_run_or_not():
     ours = flags.FLAGS.flags_by_module_dict()[run_classifier.__name__]
     assert {flag.name for flag in ours} == set(DEFINING) | set(OTHERS)
     assert not set(DEFINING) & set(OTHERS)
+
+
+def test_every_flag_has_a_line_in_the_documentation():
+    with open(os.path.join(ROOT, "docs", "flags.md"), encoding="utf-8") as reader:
+        lines = reader.read().splitlines()
+    for name in list(DEFINING) + list(OTHERS):
+        assert any(line.startswith("| `--%s" % name) or "`--%s`" % name in line for line in lines)
 
 
 @pytest.mark.parametrize("name", sorted(DEFINING))

@@ -207,17 +207,24 @@ def published_rows(runs):
     rows = []
     for key, (accuracy, business) in PUBLISHED.items():
         if found[key]:
-            evaluated = [item for run in found[key] for item in run.business.items()]
-            ours = [score for name, score in evaluated if not _is_test(name)]
+            ours = [score for run in found[key] for score in _business(run)]
             row = ["%d" % number for number in key] + ["%g" % accuracy]
-            row += [cell([run.score for run in found[key]]), "%g" % business if business else ""]
-            rows.append(row + [cell(ours)])
+            row += [cell([run.score for run in found[key]]) + _other_epochs(key, found[key])]
+            rows.append(row + ["%g" % business if business else "", cell(ours)])
     return rows
 
 
-def _is_test(name):
-    """Returns whether an evaluated file is a test set beside train and dev, not another domain."""
-    return os.path.splitext(os.path.basename(name))[0] == "test"
+def _business(run):
+    """Returns the score on business data as a list: the scripts evaluate it after a test set."""
+    names = list(run.business)
+    is_test = len(names) == 1 and os.path.splitext(os.path.basename(names[0]))[0] == "test"
+    return [] if is_test or not names else [run.business[names[-1]]]
+
+
+def _other_epochs(key, runs):
+    """Returns what a cell adds where the last stage was trained for other epochs than published."""
+    epochs = sum(runs[0].epochs)
+    return "" if epochs == (key[2] or key[1]) else " (%g epochs)" % epochs
 
 
 def format_table(header, rows):

@@ -1,5 +1,6 @@
 """The report over folders of trained stages: what each row says, and where it has it from."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -254,12 +255,13 @@ def test_several_folders_are_one_report_in_the_first_or_where_it_is_asked_for(
 
 def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
     """Accuracy on dev and on business data, by the published project's README."""
-    shop = {"shop.tsv": 0.5, "data/lcqmc/test.txt": 0.125}
+    shop = collections.OrderedDict([("data/lcqmc/test.txt", 0.125), ("shop/test.tsv", 0.5)])
     root = tmp_path / "published" / "seed_42"
     write_run(root / "6_layers_10", (0.85,), suc_layers=2)
-    write_run(root / "6_layers_10_4", (0.84,), stage="successor", eval_files=shop)
-    write_run(root / "2_layers_10_3", (0.7,), stage="successor")
-    write_run(root / "out_1_3", (0.6,))
+    successor = dict(stage="successor", num_train_epochs=4)
+    write_run(root / "6_layers_10_4", (0.84,), eval_files=shop, **successor)
+    write_run(root / "2_layers_10_3", (0.7,), eval_files={"a/test.txt": 0.9}, **successor)
+    write_run(root / "out_1_3", (0.6,), num_train_epochs=4)
     write_run(tmp_path / "paper" / "6_layers_4", (0.1,))
     called(monkeypatch, tmp_path)
     _, rows = tables(tmp_path)
@@ -267,7 +269,7 @@ def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
     assert [[row[column] for column in columns] for row in rows] == [
         ["6", "10", "0", "0.8612", "0.8500", "", ""],
         ["6", "10", "4", "0.86", "0.8400", "0.53435", "0.5000"],
-        ["2", "10", "3", "0.82424", "0.7000", "0.7595", ""],
+        ["2", "10", "3", "0.82424", "0.7000 (4 epochs)", "0.7595", ""],
         ["2", "4", "0", "0.76512", "0.6000", "", ""],
     ]
 

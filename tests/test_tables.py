@@ -393,3 +393,46 @@ def test_the_control_that_starts_from_the_pretrained_bert_needs_its_folder(proje
 def test_a_method_that_is_none_is_one_line_before_anything_is_trained(project):
     found = refused(project, "controls.sh", METHODS="direct magic")
     assert found == ["controls.sh: METHODS: magic is none of those that the script names"]
+
+
+# --- GLUE, and one change at a time ---
+
+
+def test_glue_is_the_controls_of_each_task_in_a_folder_of_its_own(project):
+    for name in ("RTE", "MRPC"):
+        (project / "data" / "glue" / name).mkdir(parents=True)
+        for split in ("train", "dev"):
+            (project / "data" / "glue" / name / (split + ".tsv")).write_text("")
+    status, lines, errors = run_bash(project, "glue.sh", TASKS="rte mrpc", METHODS="direct")
+    assert (status, errors) == (0, "")
+    found = trainings(lines)
+    assert len(found) == 4
+    for flags, task in zip(found, ("rte", "rte", "mrpc", "mrpc")):
+        assert {"task_name=" + task, "data_dir=data/glue/" + task.upper()} <= flags
+        assert "cache_dir=out_tables/%s/cache" % task in flags
+    successor = "stage_2_outputdir=out_tables/rte/controls/seed_42/6_layers/direct"
+    assert {successor, "num_train_epochs=5", "suc_layers=6", "finetune_suc"} <= found[1]
+    reports = [line[1] for line in lines if line[0] == "scripts/report.py"]
+    assert reports == ["out_tables/rte", "out_tables/mrpc", "out_tables"]
+
+
+def test_a_recipe_differs_from_the_base_by_its_one_change(project):
+    found = run_script(project, "best_recipe.sh", LAYERS="2")
+    assert "finetune_pre" in found[0] and len(found) == 1 + 2 * 6
+    stages = {}
+    for flags in found[1:]:
+        (folder,) = [f for f in flags if "_outputdir" in f and f.endswith("stage_1")][:1]
+        name = folder.split("/")[-2]
+        own = {f for f in flags if "outputdir" not in f}
+        stages.setdefault(name, []).append(own)
+    base_1, base_2 = stages.pop("base")
+    assert {"distill_temperature=2", "distill_weight=0.9", "replace_until=0.8"} <= base_1
+    assert "finetune_suc" in base_2 and not any(f.startswith("replace_") for f in base_2)
+    changes = {name: (one ^ base_1, two ^ base_2) for name, (one, two) in stages.items()}
+    assert changes == {
+        "averaged": ({"ema_decay=0.999"}, {"ema_decay=0.999"}),
+        "own_rate": ({"suc_learning_rate=1e-4"}, {"suc_learning_rate=1e-4"}),
+        "early": ({"replace_until=0.8", "replace_until=0.3"}, set()),
+        "start_last": ({"suc_init=last"}, set()),
+        "start_spread": ({"suc_init=spread"}, set()),
+    }

@@ -47,7 +47,7 @@ Fields:
   score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
   business: dict from an evaluated file to its score.
   steps: int; seconds: float, of the training.
-  parameters: int, of the evaluated model; None where it cannot be counted.
+  parameters: int, of the evaluated model.
 """
 
 
@@ -77,7 +77,7 @@ def read_run(path, root):
         stage=run["stage"],
         layers=run["suc_layers"] or run["bert_config"]["num_hidden_layers"],
         method=describe_method(run),
-        epochs=_epochs(run, state),
+        epochs=_epochs(run),
         seed=run["seed"],
         score=metrics.score(task, state.best_evaluation()),
         last=metrics.score(task, state.evaluations[-1]),
@@ -88,7 +88,7 @@ def read_run(path, root):
     )
 
 
-def _epochs(run, state):
+def _epochs(run):
     """Returns what was trained, in epochs, of stage 1 and of stage 2: one of them is 0."""
     epochs = run["num_train_epochs"]
     return (epochs, 0) if run["stage"] == "replacing" else (0, epochs)
@@ -146,18 +146,12 @@ def groups_of(runs):
     return found
 
 
-def mean_and_deviation(values):
-    """Returns (mean, standard deviation or None) of a list of float."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return statistics.mean(values), deviation
-
-
 def cell(values):
     """Returns a list of float as a cell of the table: their mean, with ± where there are more."""
     if not values:
         return ""
-    mean, deviation = mean_and_deviation(values)
-    return "%.4f" % mean if deviation is None else "%.4f ± %.4f" % (mean, deviation)
+    mean = "%.4f" % statistics.mean(values)
+    return mean if len(values) == 1 else "%s ± %.4f" % (mean, statistics.stdev(values))
 
 
 def predecessor_score(runs):
@@ -190,8 +184,8 @@ def format_report(runs):
     published = published_rows(runs)
     if published:
         header = ["layers", "stage 1", "stage 2", "published", "here", "published", "here"]
-        parts += ["## The published table", "Accuracy, and that on business data.", ""]
-        parts[-1] = format_table(header, published)
+        parts += ["## The published table", "Accuracy, and that on business data."]
+        parts.append(format_table(header, published))
     return "\n\n".join(parts) + "\n"
 
 
@@ -237,7 +231,7 @@ def format_table(header, rows):
 
 
 def draw(runs, root, output):
-    """Draws score against parameters, and the curves of the evaluations.
+    """Draws score against layers, and the curves of the evaluations.
 
     Args:
       runs: list of Run.

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +110,29 @@ def run_bash(project, name, *arguments, **variables):
     if log.exists():
         log.unlink()
     return process.returncode, [line.split() for line in lines], errors
+
+
+def call_script(monkeypatch, script, *arguments):
+    """Calls a script's main in this process; returns the line that it ends with, or None."""
+    name = script.__name__ + ".py"
+    monkeypatch.setattr(sys, "argv", [name] + [str(argument) for argument in arguments])
+    try:
+        script.main()
+    except SystemExit as ended:
+        assert "\n" not in ended.code
+        return ended.code
+    return None
+
+
+class CharacterTokenizer(object):
+    """One token a character; its id is its code point."""
+
+    def tokenize(self, text):
+        return list(text)
+
+    def convert_tokens_to_ids(self, tokens):
+        special = {"[CLS]": 1, "[SEP]": 2}
+        return [special.get(token) or ord(token) for token in tokens]
 
 
 def command(arguments, folder, monkeypatch):

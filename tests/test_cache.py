@@ -5,23 +5,13 @@ import os
 import numpy as np
 import pytest
 
+from conftest import CharacterTokenizer
 from theseus.inputs import cache, encoding, tasks
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
 NAMES = EncodedExamples.ARRAYS
-
-
-class CharacterTokenizer(object):
-    """One token a character; its id is its code point."""
-
-    def tokenize(self, text):
-        return list(text)
-
-    def convert_tokens_to_ids(self, tokens):
-        special = {"[CLS]": 1, "[SEP]": 2}
-        return [special.get(token) or ord(token) for token in tokens]
 
 
 def arrays_of(encoded):

@@ -3,21 +3,11 @@
 import numpy as np
 import pytest
 
+from conftest import CharacterTokenizer
 from theseus.inputs import encoding, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
-
-
-class CharacterTokenizer(object):
-    """One token a character; its id is its code point."""
-
-    def tokenize(self, text):
-        return list(text)
-
-    def convert_tokens_to_ids(self, tokens):
-        special = {"[CLS]": 1, "[SEP]": 2}
-        return [special.get(token) or ord(token) for token in tokens]
 
 
 def test_a_pair_in_berts_form():

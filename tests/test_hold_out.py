@@ -1,12 +1,10 @@
 """A test set of one's own: what is held out, and that no sentence of it is trained on."""
 
-import sys
-
 import numpy as np
 import pytest
 
 import hold_out
-from conftest import CHARACTERS, contents
+from conftest import CHARACTERS, call_script, contents
 from theseus.inputs import reading
 
 
@@ -25,14 +23,7 @@ def lines_of(folder, name):
 
 
 def called(monkeypatch, *arguments):
-    """Calls the script; returns the line that it ends with, or None."""
-    monkeypatch.setattr(sys, "argv", ["hold_out.py"] + [str(argument) for argument in arguments])
-    try:
-        hold_out.main()
-    except SystemExit as ended:
-        assert "\n" not in ended.code
-        return ended.code
-    return None
+    return call_script(monkeypatch, hold_out, *arguments)
 
 
 TRAIN = ["甲一|乙一|0", "甲二|乙二|1", "甲三|乙三|0", "甲四|乙四|1", "甲五|乙五|0"]

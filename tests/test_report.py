@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 import report
-from conftest import SMALL_BERT, read_json
+from conftest import SMALL_BERT, call_script, read_json
 from theseus import stage as stages
 from theseus.inference import evaluation
 from theseus.inputs import tasks
@@ -56,14 +56,7 @@ def write_run(path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.
 
 
 def called(monkeypatch, *arguments):
-    """Calls the script; returns the line that it ends with, or None."""
-    monkeypatch.setattr(sys, "argv", ["report.py"] + [str(argument) for argument in arguments])
-    try:
-        report.main()
-    except SystemExit as ended:
-        assert "\n" not in ended.code
-        return ended.code
-    return None
+    return call_script(monkeypatch, report, *arguments)
 
 
 def tables(folder):

@@ -168,21 +168,26 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     assert_equals_no_interruption(tmp_path, uninterrupted)
 
 
+def run_until_crash(trainer, crash_at):
+    """Trains until a crash in the step of that number, from 0."""
+    step_of = trainer._train_step
+
+    def train_step(rows, step):
+        if step == crash_at:
+            raise RuntimeError("crash")
+        return step_of(rows, step)
+
+    trainer._train_step = train_step
+    with pytest.raises(RuntimeError, match="crash"):
+        trainer.run()
+
+
 @pytest.mark.parametrize("crash_at, save_steps", [(0, 1), (1, 1), (3, 1), (1, None), (3, None)])
 def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
     bert, tmp_path, uninterrupted, crash_at, save_steps
 ):
     with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=save_steps) as trainer:
-        step_of = trainer._train_step
-
-        def train_step(rows, step):
-            if step == crash_at:
-                raise RuntimeError("crash")
-            return step_of(rows, step)
-
-        trainer._train_step = train_step
-        with pytest.raises(RuntimeError, match="crash"):
-            trainer.run()
+        run_until_crash(trainer, crash_at)
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         assert trainer.run()
     assert_equals_no_interruption(tmp_path, uninterrupted)
@@ -655,16 +660,7 @@ def test_averages_after_a_crash_and_a_resume_equal_no_interruption(
 ):
     settings = make_settings(**AVERAGED)
     with trainer_in(tmp_path, bert, settings, save_checkpoints_steps=1) as trainer:
-        step_of = trainer._train_step
-
-        def train_step(rows, step):
-            if step == crash_at:
-                raise RuntimeError("crash")
-            return step_of(rows, step)
-
-        trainer._train_step = train_step
-        with pytest.raises(RuntimeError, match="crash"):
-            trainer.run()
+        run_until_crash(trainer, crash_at)
     with trainer_in(tmp_path, bert, settings) as trainer:
         assert trainer.run()
     assert_equals_no_interruption(tmp_path, averaged[:4])

@@ -12,10 +12,11 @@ import tensorflow.compat.v1 as tf
 
 from theseus.model.variable_names import deployed_variables
 
-Update = collections.namedtuple("Update", "train_op learning_rate gradient_norm accumulate_op")
+Update = collections.namedtuple("Update", "loss train_op learning_rate gradient_norm accumulate_op")
 """What trains one step.
 
 Fields:
+  loss: float32 scalar, that of the step: of all its micro-batches and replicas together.
   train_op: tf.Operation that updates the variables, and adds 1 to the global step.
   learning_rate: float32 scalar, the rate that `train_op` applies.
   gradient_norm: float32 scalar, the norm of all gradients together, before clipping.
@@ -132,9 +133,9 @@ def build_update(
 
     Args:
       rate_multipliers: see AdamWeightDecayOptimizer.
-      accumulates: bool, whether a step's batch comes in micro-batches. Then `loss` is the
-        micro-batch's share of the batch's: a sum over its rows, divided by the rows of the
-        whole batch.
+      accumulates: bool, whether a step's batch comes in micro-batches. Then, as where there
+        are several replicas, `loss` is a share of the batch's: a sum over the rows here,
+        divided by the rows of the whole batch.
       others: see `create_optimizer_for_bert_theseus`.
 
     Source: the convention, in which a step's batch keeps its size, is that of
@@ -154,33 +155,74 @@ def build_update(
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
         rate_multipliers=rate_multipliers,
     )
-    gradients = compute_gradients(loss, variables)
-    sums = [_zeros_like(variable) for variable in variables] if accumulates else []
-    accumulate_op = None
+    shares = [loss] + make_dense(compute_gradients(loss, variables), variables)
+    sums, accumulate_op = [], None
     if accumulates:
-        gradients = make_dense(gradients, variables)
-        accumulate_op = tf.group(*[total.assign_add(g) for total, g in zip(sums, gradients)])
-        gradients = [total + gradient for total, gradient in zip(sums, gradients)]
-    gradients, norm = reduce_gradients(gradients, variables, clip_norm)
+        sums, accumulate_op = _accumulate(shares, variables)
+        shares = [total + share for total, share in zip(sums, shares)]
+    shares = sum_over_replicas(shares)
+    gradients, norm = reduce_gradients(shares[1:], variables, clip_norm)
     train_op = optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
     if accumulates:
         with tf.control_dependencies([train_op]):
             train_op = tf.group(*[total.assign(tf.zeros_like(total)) for total in sums])
-    return Update(train_op, rate, norm, accumulate_op)
+    return Update(shares[0], train_op, rate, norm, accumulate_op)
 
 
-def _zeros_like(variable):
-    """Returns a local variable of that shape, for the sum of its gradients.
+def _accumulate(shares, variables):
+    """Returns the variables that a step's shares are summed in, and the operation that adds them.
+
+    Args:
+      shares: list, the loss and the gradients.
+      variables: list of tf.Variable, of the gradients.
+    """
+    names = ["loss_sum"] + [_name(variable) + "/gradient_sum" for variable in variables]
+    sums = [_zeros_like(share, name) for share, name in zip(shares, names)]
+    return sums, tf.group(*[total.assign_add(share) for total, share in zip(sums, shares)])
+
+
+def _name(variable):
+    """Returns a variable's name, which on a second replica its operation's is not."""
+    return variable.name.split(":")[0]
+
+
+def _zeros_like(share, name):
+    """Returns a local variable for the sum of a micro-batch's shares, for each replica its own.
 
     It is zero between two steps, as after its initialization, so no checkpoint needs it.
     """
     return tf.get_variable(
-        variable.op.name + "/gradient_sum",
-        variable.shape,
+        name,
+        share.shape,
         initializer=tf.zeros_initializer(),
         trainable=False,
         collections=[tf.GraphKeys.LOCAL_VARIABLES],
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
     )
+
+
+def sum_over_replicas(values):
+    """Returns the sums over all replicas of what each of them has computed, a list of tensors.
+
+    Args:
+      values: list of tensors of one dtype, the same list in each replica's part of the graph.
+    """
+    replica = tf.distribute.get_replica_context()
+    if replica.num_replicas_in_sync == 1:
+        return values
+
+    def add(strategy, *values):
+        # In one batch: each exchange of its own would wait for all replicas.
+        destinations = [(value, value) for value in values]
+        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, destinations)
+
+    return replica.merge_call(add, args=values)
+
+
+def _update_replicas(variable, update, *args):
+    """Calls update(variable, *args) where each replica has its copy; returns an operation."""
+    return tf.distribute.get_strategy().extended.update(variable, update, args)
 
 
 def compute_gradients(loss, variables):
@@ -245,19 +287,28 @@ def average_weights(train_op, step, variables, decay):
     """
     t = tf.cast(step, tf.float32)
     kept = tf.minimum(decay, t / (t + 1.0))
-    averages, updates = {}, []
+    averages = [
+        tf.get_variable(
+            _name(variable) + AVERAGE,
+            variable.shape,
+            initializer=tf.zeros_initializer(),
+            trainable=False,
+        )
+        for variable in variables
+    ]
+
+    def update(average, variable, kept):
+        value = variable.read_value() if hasattr(variable, "read_value") else variable
+        return average.assign(kept * average + (1.0 - kept) * value)
+
+    def update_all(_, kept):
+        return tf.group(
+            *[_update_replicas(a, update, v, kept) for a, v in zip(averages, variables)]
+        )
+
     with tf.control_dependencies([train_op]):
-        for variable in variables:
-            average = tf.get_variable(
-                variable.op.name + AVERAGE,
-                variable.shape,
-                initializer=tf.zeros_initializer(),
-                trainable=False,
-            )
-            value = variable.read_value() if hasattr(variable, "read_value") else variable
-            updates.append(average.assign(kept * average + (1.0 - kept) * value))
-            averages[variable.op.name] = average
-    return tf.group(*updates), averages
+        updates = tf.distribute.get_replica_context().merge_call(update_all, args=(kept,))
+    return updates, {_name(v): average for v, average in zip(variables, averages)}
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):
@@ -310,7 +361,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         Returns:
           tf.Operation.
         """
-        grads_and_vars = list(grads_and_vars)
+        gradients, variables = zip(*grads_and_vars)
         # Made once, for all variables. Beta powers of 0 keep Adam from correcting the bias.
         constants = dict(beta1_power=0.0, beta2_power=0.0, lr=self.learning_rate)
         constants.update(beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon)
@@ -319,34 +370,32 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         rates = {f: rate * f for f in self.rate_multipliers.values()}
         rates[1.0] = rate
         decay_rates = {f: r * self.weight_decay_rate for f, r in rates.items()}
-        # No weight may decay while another one's gradient is still being computed from it.
-        with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
+        moments = [self._moments(variable) for variable in variables]
+
+        def apply(_, gradients, constants, rates, decay_rates):
             updates = []
-            for gradient, variable in grads_and_vars:
+            for gradient, variable, (m, v) in zip(gradients, variables, moments):
                 factor = self.rate_multipliers.get(variable.op.name, 1.0)
-                constants["lr"] = rates[factor]
-                updates.append(self._update(gradient, variable, constants, decay_rates[factor]))
-        if global_step is None:
-            return tf.group(*updates, name=name)
-        with tf.control_dependencies(updates):
-            return tf.group(tf.assign_add(global_step, 1), name=name)
+                own = dict(constants, lr=rates[factor])
+                decay_rate = decay_rates[factor] if self._decays(variable) else None
+                updates.append(_update_replicas(variable, _update, m, v, gradient, own, decay_rate))
+            if global_step is None:
+                return tf.group(*updates, name=name)
+            with tf.control_dependencies(updates):
+                return tf.group(tf.assign_add(global_step, 1), name=name)
 
-    def _update(self, gradient, variable, constants, decay_rate):
-        # The decay comes first, from the weights before the update; then Adam, in one
-        # fused operation.
-        name = variable.op.name
-        m, v = (self._moment(name + ending, variable) for ending in ("/adam_m", "/adam_v"))
-        with tf.control_dependencies(self._decay(variable, name, decay_rate)):
-            if not hasattr(variable, "handle"):  # A variable of TensorFlow 1's first kind.
-                return tf.raw_ops.ApplyAdam(var=variable, m=m, v=v, grad=gradient, **constants).op
-            return tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle, m=m.handle, v=v.handle, grad=gradient, **constants
-            )
+        # No weight may decay while another one's gradient is still being computed from it.
+        with tf.control_dependencies(gradients):
+            replica = tf.distribute.get_replica_context()
+            return replica.merge_call(apply, args=(gradients, constants, rates, decay_rates))
 
-    def _decay(self, variable, name, decay_rate):
-        if any(re.search(pattern, name) for pattern in self.exclude_from_weight_decay):
-            return []
-        return [variable.assign_sub(decay_rate * variable)]
+    def _decays(self, variable):
+        excluded = self.exclude_from_weight_decay
+        return not any(re.search(pattern, variable.op.name) for pattern in excluded)
+
+    def _moments(self, variable):
+        """Returns the variables of m and of v."""
+        return [self._moment(_name(variable) + end, variable) for end in ("/adam_m", "/adam_v")]
 
     def _moment(self, name, variable):
         def zeros(shape, dtype, partition_info=None):
@@ -356,3 +405,17 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
             return self._zeros[key]
 
         return tf.get_variable(name, variable.shape, initializer=zeros, trainable=False)
+
+
+def _update(variable, m, v, gradient, constants, decay_rate):
+    """Decays and updates a variable; returns the operation.
+
+    The decay comes first, from the weights before the update; then Adam, in one fused operation.
+    """
+    decay = [] if decay_rate is None else [variable.assign_sub(decay_rate * variable)]
+    with tf.control_dependencies(decay):
+        if not hasattr(variable, "handle"):  # A variable of TensorFlow 1's first kind.
+            return tf.raw_ops.ApplyAdam(var=variable, m=m, v=v, grad=gradient, **constants).op
+        return tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=m.handle, v=v.handle, grad=gradient, **constants
+        )

@@ -18,6 +18,7 @@ from absl import app, flags, logging
 
 import theseus
 from theseus.commands.options import Options, from_flags
+from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
 from theseus.inputs import lines, tasks
 
@@ -61,6 +62,14 @@ flags.DEFINE_string(
     "cache_dir",
     ".cache",
     "Folder that keeps encoded training examples for the next start; empty: none.",
+)
+
+flags.DEFINE_integer(
+    "num_encoding_processes",
+    None,
+    "Processes that encode training examples. Unset: as many as there are processors.",
+    lower_bound=1,
+    upper_bound=1024,
 )
 
 # How files of examples are written.
@@ -257,6 +266,21 @@ flags.DEFINE_bool(
     "Lower the case and strip accents. Unset: as the stage's folder says; for a pretrained BERT as "
     "its tokenizer's files say, or its vocabulary.",
 )
+flags.DEFINE_enum(
+    "distribution",
+    "none",
+    ["none", "mirrored", "multi_worker"],
+    "Devices that train together, each on its share of a batch: none, one alone; mirrored, this "
+    "machine's GPUs; multi_worker, the machines that TF_CONFIG names.",
+)
+flags.DEFINE_float(
+    "peer_timeout_s",
+    120,
+    "For multi_worker: seconds after which a worker that has not come, or does not answer any "
+    "more, is lost; the others then end too.",
+    lower_bound=1.0,
+    upper_bound=1e6,
+)
 flags.DEFINE_integer("log_steps", 50, "Steps between two lines of the log.", lower_bound=1)
 flags.DEFINE_integer(
     "save_checkpoints_steps", None, "Save every so many steps too. Unset: not.", lower_bound=1
@@ -325,6 +349,7 @@ def _ends_constant_rate(values: _Values) -> bool:
         "distill_weight",
         "warmup_proportion",
         "save_checkpoints_secs",
+        "peer_timeout_s",
     ],
     "each must be a finite number",
 )
@@ -416,6 +441,11 @@ def _has_successor_rate(values: _Values) -> bool:
     return values["suc_learning_rate"] is None or is_free
 
 
+@_rule(["distribution", "do_train"], "--distribution is for --do_train")
+def _distributes_training(values: _Values) -> bool:
+    return bool(values["distribution"] == "none" or values["do_train"])
+
+
 @_rule(["distill_from", "finetune_pre"], "--distill_from is for stages 1 and 2")
 def _distills_a_successor(values: _Values) -> bool:
     return values["distill_from"] is None or not values["finetune_pre"]
@@ -494,6 +524,15 @@ def refuse_unknown_start(options: Options) -> None:
             fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
 
 
+def refuse_unknown_worker(options: Options) -> None:
+    """Exits where TF_CONFIG does not say which of the workers this is."""
+    if options.training.distribution == "multi_worker":
+        try:
+            read_cluster(os.environ)
+        except UserError as error:
+            fail(error)
+
+
 def fail(message: object) -> NoReturn:
     """Exits with status 1 and one line on standard error."""
     sys.exit("run_classifier.py: %s" % " ".join(str(message).split()))
@@ -518,6 +557,7 @@ def main(argv: list[str]) -> None:
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
     refuse_missing_paths(options)
     refuse_unknown_start(options)
+    refuse_unknown_worker(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from theseus.commands import command
     from theseus.session import set_up_tensorflow

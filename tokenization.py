@@ -13,7 +13,7 @@ import io
 import json
 import re
 import unicodedata
-from typing import Callable, Dict, Iterable, Mapping, TypeVar
+from typing import Any, Callable, Dict, Iterable, Mapping, TypeVar
 
 from theseus.errors import UserError
 
@@ -197,6 +197,10 @@ class BasicTokenizer(object):
         self._cleaned = _CharacterTable(_clean)
         self._split = _CharacterTable(_split_without_accents if do_lower_case else _split)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns what makes the same one in another process."""
+        return BasicTokenizer, (self.do_lower_case,)
+
     def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the words of `text` (str, or bytes in UTF-8) as a list of str."""
         text = convert_to_unicode(text).translate(self._cleaned)
@@ -218,6 +222,10 @@ class WordpieceTokenizer(object):
         self.unk_token = unk_token
         self.max_input_chars_per_word = max_input_chars_per_word
         self.pieces = functools.lru_cache(maxsize=1 << 16)(self._pieces)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns what makes the same one in another process."""
+        return WordpieceTokenizer, (self.vocab, self.unk_token, self.max_input_chars_per_word)
 
     def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the pieces of every word in `text`, words separated by white space.

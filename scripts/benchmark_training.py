@@ -254,8 +254,9 @@ def time_steps(session, graph, encoded, plan, reference):
 
 def make_feed(graph, encoded, rows):
     """Returns the feed of a batch."""
-    feed = modeling_theseus.feed_features(graph.features, encoded.batch(rows))
-    feed[graph.labels] = encoded.labels[rows]
+    (inputs,) = graph.inputs
+    feed = modeling_theseus.feed_features(inputs.features, encoded.batch(rows))
+    feed[inputs.labels] = encoded.labels[rows]
     return feed
 
 

@@ -13,7 +13,7 @@ FLOORS = [
     ["theseus.classifier"],
     ["theseus.export", "theseus.training"],
     ["theseus.inference"],
-    ["theseus.runs", "theseus.checkpoints"],
+    ["theseus.runs", "theseus.checkpoints", "theseus.distribution"],
     ["theseus.inputs"],
     ["modeling_theseus", "optimization_theseus", "tokenization"],
     ["theseus.model"],

@@ -1,117 +1,184 @@
-"""Arrays that are made once and found again, whatever became of the file that keeps them."""
+"""Arrays that are made once and found again, whatever became of the folder that keeps them."""
 
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
-from conftest import CharacterTokenizer
-from theseus.inputs import cache, encoding, tasks
+from theseus.errors import UserError
+from theseus.inputs import cache
 from theseus.inputs.encoding import EncodedExamples
-from theseus.inputs.reading import Example
 
-TASK = tasks.TASKS["lcqmc_pair"]
 NAMES = EncodedExamples.ARRAYS
-
-
-def arrays_of(encoded):
-    return {name: getattr(encoded, name) for name in NAMES}
 
 
 def made(labels=(0,)):
     """The arrays of a row of two tokens, or of such a row for each label."""
     count = len(labels)
-    return arrays_of(EncodedExamples([7, 8] * count, [2] * count, [1] * count, np.array(labels)))
+    return {
+        "ids": np.array([7, 8] * count, np.uint16),
+        "lengths": np.array([2] * count, np.int32),
+        "lengths_a": np.array([1] * count, np.int32),
+        "labels": np.array(labels, np.int32),
+    }
 
 
 def refuse():
     raise AssertionError("made again")
 
 
-def test_what_was_encoded_is_kept_and_found_again(tmp_path):
-    path = str(tmp_path / "cache" / "ab.npz")
-    examples = [Example("abc", "de", "1"), Example("f", "g", None)]
-
-    def encode():
-        return arrays_of(encoding.encode_examples(examples, TASK, CharacterTokenizer(), 20))
-
-    first = EncodedExamples.from_arrays(cache.through_cache(path, NAMES, encode))
-    again = EncodedExamples.from_arrays(cache.through_cache(path, NAMES, refuse))
-    assert again.labels.tolist() == first.labels.tolist() == [1, -1]
-    for name, array in first.batch(np.array([1, 0])).items():
-        np.testing.assert_array_equal(again.batch(np.array([1, 0]))[name], array)
-    assert (tmp_path / "cache").exists() and len(list((tmp_path / "cache").iterdir())) == 1
+def assert_same(found, expected):
+    assert sorted(found) == sorted(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
-def test_a_damaged_cache_is_made_anew(tmp_path, content):
-    path = tmp_path / "ab.npz"
-    path.write_bytes(content)
-    arrays = made()
-    assert cache.through_cache(str(path), NAMES, lambda: arrays)["ids"] is arrays["ids"]
-    assert cache.through_cache(str(path), NAMES, refuse)["ids"].tolist() == [7, 8]
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "cache" / "ab")
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+def test_what_was_made_is_kept_and_found_again(path, tmp_path):
+    first = cache.through_cache(path, NAMES, lambda: [made((1, -1))])
+    again = cache.through_cache(path, NAMES, refuse)
+    for found in (first, again):
+        assert_same(found, made((1, -1)))
+    assert os.listdir(str(tmp_path / "cache")) == ["ab"]
+
+
+def test_parts_are_put_one_behind_the_other_kept_or_not(path):
+    parts = [made((1, 0)), made((3,)), made((4, 5, 6))]
+    for where in (path, None):
+        assert_same(
+            cache.through_cache(where, NAMES, lambda: iter(parts)), made((1, 0, 3, 4, 5, 6))
+        )
+
+
+def test_what_is_kept_is_mapped_not_read(path):
+    found = cache.through_cache(path, NAMES, lambda: [made()])
+    assert type(found["ids"]) is np.ndarray and isinstance(found["ids"].base, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        found["ids"][0] = 3
+
+
+def test_numbers_and_rows_of_several_are_kept_as_they_were(path):
+    arrays = {"logits": np.float32([[0.1, np.nan], [-0.0, np.inf]])}
+    assert_same(cache.through_cache(path, ["logits"], lambda: [arrays]), arrays)
+    assert_same(cache.through_cache(path, ["logits"], refuse), arrays)
+
+
+def test_no_rows_are_kept_too(path):
+    arrays = {"logits": np.zeros([0, 2], np.float32)}
+    cache.through_cache(path, ["logits"], lambda: [arrays])
+    assert_same(cache.through_cache(path, ["logits"], refuse), arrays)
+
+
+def damage(change):
+    """Returns a parameter: what becomes of arrays.json, which `change` is given as an object."""
+
+    def damaged(path):
+        with open(os.path.join(path, "arrays.json")) as reader:
+            record = json.load(reader)
+        with open(os.path.join(path, "arrays.json"), "w") as writer:
+            json.dump(change(record), writer)
+
+    return damaged
+
+
+def rewrite(name, content):
+    def damaged(path):
+        with open(os.path.join(path, name), "wb") as writer:
+            writer.write(content)
+
+    return damaged
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        rewrite("ids", b""),
+        rewrite("ids", b"\x07\x00\x08"),
+        rewrite("ids", b"\x07\x00\x09\x00"),
+        rewrite("arrays.json", b""),
+        rewrite("arrays.json", b"\xff"),
+        rewrite("arrays.json", b"[" * 100000),
+        lambda path: os.remove(os.path.join(path, "labels")),
+        lambda path: os.remove(os.path.join(path, "arrays.json")),
+        damage(lambda record: []),
+        damage(lambda record: dict(record, ids=3)),
+        damage(lambda record: {"ids": record["ids"]}),
+        damage(lambda record: dict(record, ids=dict(record["ids"], dtype="object"))),
+        damage(lambda record: dict(record, ids=dict(record["ids"], shape=[3]))),
+        damage(lambda record: dict(record, ids=dict(record["ids"], shape=[]))),
+    ],
+)
+def test_what_is_damaged_is_made_anew(path, damaged):
+    cache.through_cache(path, NAMES, lambda: [made((1,))])
+    damaged(path)
+    assert_same(cache.through_cache(path, NAMES, lambda: [made((2,))]), made((2,)))
+    assert_same(cache.through_cache(path, NAMES, refuse), made((2,)))
+
+
+def test_what_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "file").write_text("")
-    arrays = made()
-    path = str(tmp_path / "file" / "ab.npz")
-    assert cache.through_cache(path, NAMES, lambda: arrays) == arrays
+    assert_same(cache.through_cache(str(tmp_path / "file" / "ab"), NAMES, lambda: [made()]), made())
 
 
-def test_a_cache_takes_its_name_when_it_is_whole(tmp_path, monkeypatch):
-    path = str(tmp_path / "ab.npz")
-    savez = np.savez
+def test_a_disk_that_fills_up_leaves_nothing(path, tmp_path, monkeypatch):
+    def full(self, part):
+        raise OSError(28, "No space left on device")
 
-    def watched(file, **arrays):
-        assert not (tmp_path / "ab.npz").exists()
-        savez(file, **arrays)
-        assert not (tmp_path / "ab.npz").exists()
-
-    monkeypatch.setattr(cache.np, "savez", watched)
-    cache.through_cache(path, NAMES, made)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["ab.npz"]
+    monkeypatch.setattr(cache._Writer, "add", full)
+    assert_same(cache.through_cache(path, NAMES, lambda: [made()]), made())
+    assert os.listdir(str(tmp_path / "cache")) == []
 
 
-@pytest.mark.parametrize("absent", ["ids", "labels"])
-def test_a_cache_of_another_form_is_made_anew(tmp_path, absent):
-    path = str(tmp_path / "ab.npz")
-    arrays = dict(ids=[1], lengths=[1], lengths_a=[1], labels=[0])
-    del arrays[absent]
-    np.savez(path, **arrays)
-    arrays = made()
-    assert cache.through_cache(path, NAMES, lambda: arrays) == arrays
-    assert cache.through_cache(path, NAMES, refuse)["ids"].tolist() == [7, 8]
+def test_a_mistake_in_the_data_leaves_nothing(path, tmp_path):
+    def mistaken():
+        yield made()
+        raise UserError("line 2")
+
+    with pytest.raises(UserError, match="line 2"):
+        cache.through_cache(path, NAMES, mistaken)
+    assert os.listdir(str(tmp_path / "cache")) == []
 
 
-def test_a_number_is_kept_as_it_was(tmp_path):
-    path = str(tmp_path / "ab.npz")
-    encoded = EncodedExamples([7, 8, 9], [2, 1], [1, 1], np.float32([0.1, np.nan]))
-    cache.through_cache(path, NAMES, lambda: arrays_of(encoded))
-    found = EncodedExamples.from_arrays(cache.through_cache(path, NAMES, refuse))
-    for name in ("ids", "lengths", "lengths_a", "labels"):
-        held, expected = getattr(found, name), getattr(encoded, name)
-        assert held.dtype == expected.dtype
-        np.testing.assert_array_equal(held, expected)
+def test_it_takes_its_name_when_it_is_whole(path):
+    def watched():
+        yield made()
+        assert not os.path.exists(path)
+
+    cache.through_cache(path, NAMES, watched)
+    assert sorted(os.listdir(path)) == sorted(NAMES + ("arrays.json",))
+
+
+def test_who_was_first_is_not_written_over(path, monkeypatch):
+    """Two processes made the same: the second to end takes what the first one has kept."""
+    rename = os.rename
+
+    def second(temporary, place):
+        shutil.copytree(temporary, place)
+        rename(temporary, place)
+
+    monkeypatch.setattr(cache.os, "rename", second)
+    assert_same(cache.through_cache(path, NAMES, lambda: [made()]), made())
+    monkeypatch.undo()
+    assert_same(cache.through_cache(path, NAMES, refuse), made())
 
 
 def test_without_a_path_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(str(tmp_path))
-    arrays, again = made(), made(labels=(1, 1))
-    assert cache.through_cache(None, NAMES, lambda: arrays) is arrays
-    assert cache.through_cache(None, NAMES, lambda: again) is again
+    assert_same(cache.through_cache(None, NAMES, lambda: [made()]), made())
+    assert_same(cache.through_cache(None, NAMES, lambda: [made((1, 1))]), made((1, 1)))
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_what_is_returned_are_the_names_asked_for(tmp_path):
-    path = str(tmp_path / "ab.npz")
-    cache.through_cache(path, NAMES, made)
-    assert sorted(cache.through_cache(path, ("lengths", "ids"), refuse)) == ["ids", "lengths"]
-
-
 def test_two_paths_keep_their_own(tmp_path):
-    paths = [str(tmp_path / name) for name in ("a.npz", "b.npz")]
+    paths = [str(tmp_path / name) for name in ("a", "b")]
     for path, label in zip(paths, (3, 4)):
-        cache.through_cache(path, NAMES, lambda label=label: made(labels=(label,)))
+        cache.through_cache(path, NAMES, lambda label=label: [made((label,))])
     found = [cache.through_cache(path, NAMES, refuse)["labels"].tolist() for path in paths]
     assert found == [[3], [4]]

@@ -151,6 +151,9 @@ OTHERS = {
     "eval_files": "data/test.tsv --do_eval",
     "predict_file": "data/test.tsv --do_predict",
     "cache_dir": "a",
+    "num_encoding_processes": "3",
+    "distribution": "mirrored",
+    "peer_timeout_s": "9",
     "version": "false",
     "do_train": "true",
     "do_eval": "true",
@@ -465,11 +468,11 @@ def test_speed_is_of_the_steps_that_were_taken(root, monkeypatch):
     line = BASE + "--data_dir=data_other_train --num_train_epochs=9 --train_batch_size=5 "
     line += "--stage_1_outputdir=timed"
     made = []
-    monkeypatch.setattr(train, "_train", lambda context, *_: made.append(context))
+    monkeypatch.setattr(train, "_train", lambda training, *_: made.append(training))
     state = State(last=Checkpoint("last/model.ckpt-6", 6), train_seconds=4.0)
     state.best, state.evaluations = state.last, [dict(EVALUATION, global_step=6)]
     monkeypatch.setattr(StageFolder, "state", lambda self: state)
     command(line, root, monkeypatch)
-    assert made[0].folder.path == "timed"
+    assert made[0].context.folder.path == "timed"
     timing = read_json(root, "timed", "timing.json")
     assert timing == {"train_seconds": 4.0, "train_examples_per_second": 6.5}

@@ -67,7 +67,7 @@ def fed(monkeypatch):
 
     def feed(self, rows, *others):
         values = feed_of(self, rows, *others)
-        found.append((rows, values[self._graph.teacher_logits]))
+        found.append((rows, values[self._graph.inputs[0].teacher_logits]))
         return values
 
     monkeypatch.setattr(StepRunner, "feed", feed)

@@ -20,6 +20,8 @@ import modeling_theseus
 import tokenization
 from conftest import SMALL_BERT, assert_close, assert_gradients_close, needs_tensorflow_2
 from theseus.checkpoints import weights
+from theseus.distribution.replicas import Replicas
+from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import batches, encoding, reading, tasks
@@ -30,7 +32,7 @@ from theseus.training import curves, initial_weights
 from theseus.training import graph as graph_lib
 from theseus.training.initial_weights import InitialWeights
 from theseus.training.settings import Reporting, Settings
-from theseus.training.steps import StepValues
+from theseus.training.steps import StepRunner, Steps, StepValues
 from theseus.training.trainer import Trainer
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -92,7 +94,10 @@ def trainer_in(path, bert, settings, **reporting):
         variables = tf.trainable_variables()
         matched = initial_weights.match_weights(settings.train_scope, start, variables)
         chosen = Reporting(**dict({"log_steps": 1}, **reporting))
-        trainer = Trainer(settings, chosen, graph, train_data, dev_data, folder, session)
+        parts = settings.gradient_accumulation_steps or 1
+        steps = Steps(settings, train_data.lengths, StepRunner(session, graph, train_data, parts))
+        workers = Workers(Replicas(), session)
+        trainer = Trainer(settings, chosen, graph, steps, dev_data, folder, session, workers)
         folder.claim({"seed": settings.seed}, {})
         trainer.initialize(InitialWeights(start, matched))
         yield trainer
@@ -153,14 +158,14 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     bert, tmp_path, uninterrupted, stop_after
 ):
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
-        step_of = trainer._train_step
+        step_of = trainer.steps.train_step
 
         def train_step(rows, step):
             if step + 1 == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
             return step_of(rows, step)
 
-        trainer._train_step = train_step
+        trainer.steps.train_step = train_step
         assert not trainer.run()
     assert StageFolder(str(tmp_path)).state().last.global_step == stop_after
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
@@ -170,14 +175,14 @@ def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
 
 def run_until_crash(trainer, crash_at):
     """Trains until a crash in the step of that number, from 0."""
-    step_of = trainer._train_step
+    step_of = trainer.steps.train_step
 
     def train_step(rows, step):
         if step == crash_at:
             raise RuntimeError("crash")
         return step_of(rows, step)
 
-    trainer._train_step = train_step
+    trainer.steps.train_step = train_step
     with pytest.raises(RuntimeError, match="crash"):
         trainer.run()
 
@@ -211,8 +216,8 @@ def test_an_epochs_end_that_was_not_evaluated_is_evaluated_first(
     evaluate = evaluation.evaluate
     monkeypatch.setattr(evaluation, "evaluate", lambda *a: order.append("evaluate") or evaluate(*a))
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
-        step_of = trainer._train_step
-        trainer._train_step = lambda *a: order.append("step") or step_of(*a)
+        step_of = trainer.steps.train_step
+        trainer.steps.train_step = lambda *a: order.append("step") or step_of(*a)
         assert trainer.run()
     assert order == ["evaluate", "step", "step", "evaluate"]
     assert_equals_no_interruption(tmp_path, uninterrupted)
@@ -242,7 +247,7 @@ def test_a_finished_run_trains_nothing(bert, tmp_path, monkeypatch):
     for _ in range(2):
         with trainer_in(tmp_path, bert, make_settings()) as trainer:
             assert trainer.run()
-        monkeypatch.delattr(Trainer, "_train_step", raising=False)
+        monkeypatch.delattr(Steps, "train_step", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +273,8 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         before = session.run(variables)
         paths = []
         for rows in batches.plan_epoch(train_data.lengths, 8, 1, 0):
-            feed = modeling_theseus.feed_features(graph.features, train_data.batch(rows))
-            feed[graph.labels] = train_data.labels[rows]
+            feed = modeling_theseus.feed_features(graph.inputs[0].features, train_data.batch(rows))
+            feed[graph.inputs[0].labels] = train_data.labels[rows]
             paths.append(tuple(session.run([graph.path, graph.train_op], feed)[0]))
         after = session.run(variables)
         assert session.run(tf.train.get_global_step()) == len(paths) == 5
@@ -296,14 +301,14 @@ def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
         train_data.padded_length = length
         path = tmp_path / str(length)
         with trainer_in(path, (config, start, train_data, dev_data), make_settings()) as trainer:
-            step_of, found = trainer._train_step, losses.setdefault(length, [])
+            step_of, found = trainer.steps.train_step, losses.setdefault(length, [])
 
             def train_step(rows, step, step_of=step_of, found=found):
                 result = step_of(rows, step)
                 found.append(result[0])
                 return result
 
-            trainer._train_step = train_step
+            trainer.steps.train_step = train_step
             trainer.run()
     assert len(losses[64]) == 4
     assert_close(losses[None], losses[64], 1e-4)
@@ -453,7 +458,7 @@ def test_a_crash_between_the_last_evaluation_and_the_early_stop_changes_nothing(
         with pytest.raises(RuntimeError, match="crash"):
             trainer.run()
     state = StageFolder(str(tmp_path)).state()
-    monkeypatch.delattr(Trainer, "_train_step")
+    monkeypatch.delattr(Steps, "train_step")
     with trainer_in(tmp_path, bert, settings) as trainer:
         assert trainer.run()
     assert StageFolder(str(tmp_path)).state() == state
@@ -469,14 +474,14 @@ def without_dropout(bert):
 
 def losses_of(trainer):
     """Returns a list that the losses of the steps to come are put into."""
-    step_of, found = trainer._train_step, []
+    step_of, found = trainer.steps.train_step, []
 
     def train_step(rows, step):
         values = step_of(rows, step)
         found.append(float(values.loss))
         return values
 
-    trainer._train_step = train_step
+    trainer.steps.train_step = train_step
     return found
 
 
@@ -522,16 +527,17 @@ def test_accumulated_gradients_are_the_whole_batchs(bert):
             session.run(tf.local_variables_initializer())
             cut = batches.cut_batch(rows, parts or 1)
             for number, part in enumerate(cut):
-                feed = modeling_theseus.feed_features(graph.features, train_data.batch(part))
-                feed[graph.labels] = train_data.labels[part]
+                (inputs,) = graph.inputs
+                feed = modeling_theseus.feed_features(inputs.features, train_data.batch(part))
+                feed[inputs.labels] = train_data.labels[part]
                 if parts:
-                    feed[graph.micro_batch] = number
-                    feed[graph.batch_size] = len(rows)
+                    feed[inputs.micro_batch] = number
+                    feed[inputs.batch_size] = len(rows)
                     session.run(graph.accumulate_op, feed)
                 else:
                     found.append(session.run(gradients, feed))
             if parts:
-                found.append(session.run(tf.local_variables()))
+                found.append(session.run(tf.local_variables()[1:]))  # After that of the loss.
     whole, summed = ({str(n): value for n, value in enumerate(values)} for values in found)
     assert_gradients_close(summed, whole)
 
@@ -545,12 +551,13 @@ def test_micro_batches_share_the_path_and_not_the_dropout(bert):
         variables = tf.trainable_variables()
         sources = initial_weights.match_weights("all", start, variables).sources
         weights.load(session, tf.global_variables(), start, sources)
-        feed = modeling_theseus.feed_features(graph.features, train_data.batch(rows))
-        feed[graph.labels] = train_data.labels[rows]
-        feed[graph.batch_size] = 16
+        session.run(tf.local_variables_initializer())
+        (inputs,) = graph.inputs
+        feed = modeling_theseus.feed_features(inputs.features, train_data.batch(rows))
+        feed.update({inputs.labels: train_data.labels[rows], inputs.batch_size: 16})
         paths, losses = [], []
         for number in (0, 1, 0):
-            feed[graph.micro_batch] = number
+            feed[inputs.micro_batch] = number
             path, loss = session.run([graph.path, graph.loss], feed)
             paths.append(path.tolist())
             losses.append(loss)
@@ -563,7 +570,7 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
     with trainer_in(tmp_path / "straight", bert, settings) as trainer:
         assert trainer.run()
     with trainer_in(tmp_path / "crash", bert, settings, save_checkpoints_steps=1) as trainer:
-        feed_of, parts = trainer.step_runner.feed, []
+        feed_of, parts = trainer.steps.runner.feed, []
 
         def crash_in_third_step(*arguments):
             parts.append(arguments)
@@ -571,7 +578,7 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
                 raise RuntimeError("crash")
             return feed_of(*arguments)
 
-        trainer.step_runner.feed = crash_in_third_step
+        trainer.steps.runner.feed = crash_in_third_step
         with pytest.raises(RuntimeError, match="crash"):
             trainer.run()
         assert trainer.folder.state().last.global_step == 2
@@ -585,7 +592,7 @@ def test_a_crash_within_a_step_of_micro_batches_and_a_resume_equal_no_interrupti
 
 def weights_after_steps(trainer):
     """Returns a list that the trained variables' values, by name, are put into after each step."""
-    step_of, found = trainer._train_step, []
+    step_of, found = trainer.steps.train_step, []
 
     def train_step(rows, step):
         values = step_of(rows, step)
@@ -593,7 +600,7 @@ def weights_after_steps(trainer):
         found.append(dict(zip(names, trainer.session.run(trainer.graph.trained))))
         return values
 
-    trainer._train_step = train_step
+    trainer.steps.train_step = train_step
     return found
 
 
@@ -816,13 +823,13 @@ def scalars(uninterrupted):
 
 def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert, tmp_path):
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
-        step_of, values = trainer._train_step, []
+        step_of, values = trainer.steps.train_step, []
 
         def train_step(rows, step):
             values.append(step_of(rows, step))
             return values[-1]
 
-        trainer._train_step = train_step
+        trainer.steps.train_step = train_step
         assert trainer.run()
     found = curves.read_scalars(str(tmp_path))
     assert found["loss"] == [(n + 1, step.loss) for n, step in enumerate(values)]
@@ -964,8 +971,8 @@ def probe_of(bert, seed, attention_dropout):
             settings.train_scope, start, tf.trainable_variables()
         )
         weights.load(session, tf.global_variables(), start, matched.sources)
-        feed = {graph.labels: train_data.labels[rows]}
-        for features in (graph.features, graph.evaluation.features):
+        feed = {graph.inputs[0].labels: train_data.labels[rows]}
+        for features in (graph.inputs[0].features, graph.evaluation.features):
             feed.update(modeling_theseus.feed_features(features, train_data.batch(rows)))
         variables = {v.op.name: v for v in tf.trainable_variables()}
         step = tf.train.get_global_step()
@@ -1078,7 +1085,7 @@ def recorded(bert, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("recorded")
     with trainer_in(path, bert, make_settings(num_train_epochs=3)) as trainer:
-        trainer.step_runner.run = run_step
+        trainer.steps.runner.run = run_step
         trainer._checkpoints.save = trainer.folder.new_checkpoint
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(evaluation, "evaluate", evaluate)
@@ -1099,12 +1106,12 @@ def test_each_epoch_is_all_rows_in_an_order_of_its_own(bert, recorded):
 def test_what_is_fed_are_the_rows_rows_and_their_labels(bert, recorded):
     train_data, trainer = bert[2], recorded.trainer
     rows = recorded.batches[0]
-    feed = trainer.step_runner.feed(rows, 0, len(rows))
-    labels = feed[trainer.graph.labels]
+    feed = trainer.steps.runner.feed(rows, 0, len(rows))
+    labels = feed[trainer.graph.inputs[0].labels]
     np.testing.assert_array_equal(labels, train_data.labels[rows])
     assert (labels != train_data.labels[: len(labels)]).any()
     expected = train_data.batch(rows)
-    for name, placeholder in trainer.graph.features.items():
+    for name, placeholder in trainer.graph.inputs[0].features.items():
         np.testing.assert_array_equal(feed[placeholder], expected[name])
 
 
@@ -1118,7 +1125,7 @@ def test_the_best_is_that_of_the_highest_score_on_dev_of_all_epochs(bert, record
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
 def test_a_loss_that_is_not_a_finite_number_is_refused(recorded, monkeypatch, loss):
-    step_runner = recorded.trainer.step_runner
+    step_runner = recorded.trainer.steps.runner
     monkeypatch.setattr(step_runner, "run", lambda _: STEP_VALUES._replace(loss=loss))
     with pytest.raises(UserError, match="the loss is -?(nan|inf) in step 5"):
-        recorded.trainer._train_step(recorded.batches[0], 4)
+        recorded.trainer.steps.train_step(recorded.batches[0], 4)

@@ -39,14 +39,19 @@ def check_precision(precision):
 
 
 @contextlib.contextmanager
-def new_session(rewrites=False):
+def new_session(rewrites=False, target="", adapt=None):
     """A session over a new graph, which is the default one inside.
 
     Args:
       rewrites: bool, whether TensorFlow may rewrite the graph before it runs it, to join
         operations. A training's large graph waits seconds for that.
+      target: str, the tf.train.Server that runs it; empty: this process does.
+      adapt: function that changes the session's tf.ConfigProto; None: it stays as it is.
     """
-    with tf.Graph().as_default(), tf.Session(config=session_config(rewrites)) as session:
+    config = session_config(rewrites)
+    if adapt:
+        adapt(config)
+    with tf.Graph().as_default(), tf.Session(target, config=config) as session:
         yield session
 
 

@@ -165,10 +165,12 @@ def load(session, variables, weights, sources=None):
     if sources is None:
         sources = {variable.op.name: variable.op.name for variable in variables}
     # An initial value that is fed is not computed.
+    copies = tf.distribute.get_strategy().experimental_local_results
     feed = {
-        variable.initializer.inputs[1]: weights[sources[variable.op.name]]
+        copy.initializer.inputs[1]: weights[sources[variable.op.name]]
         for variable in variables
         if variable.op.name in sources
+        for copy in copies(variable)
     }
     session.run([variable.initializer for variable in variables], feed)
 

@@ -1,12 +1,15 @@
 """A command: what may be missing is looked for first, then its actions are carried out."""
 
 import contextlib
+import dataclasses
+import os
 
 import tensorflow.compat.v1 as tf
 
 from theseus.commands import evaluate, export, predict, train
 from theseus.commands.context import Context
 from theseus.commands.options import Options
+from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError, first_line, naming
 from theseus.inputs import reading
 
@@ -20,12 +23,18 @@ def run(options: Options) -> None:
     Raises:
       UserError: a mistake of the user's, in one line.
     """
+    # Of several workers the first alone writes; the others train with it, and do no more.
+    follows = options.training.distribution == "multi_worker" and read_cluster(os.environ).rank
+    if follows:
+        options = dataclasses.replace(options, actions=("train",))
     with Context(options) as context, naming(context.stage.output_flag):
         # Before a training that may take hours.
         prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in options.actions]
         if "train" not in options.actions:
             context.folder.best_checkpoint()
-        with context.folder.locked() if writes(options) else contextlib.nullcontext():
+        with (
+            contextlib.nullcontext() if follows or not writes(options) else context.folder.locked()
+        ):
             for action, found in prepared:
                 with _in_memory(action.MEMORY_REMEDY):
                     action.run(context, found)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence
 
 from absl import logging
 
 from theseus.commands.options import DataOptions
-from theseus.inputs import cache, encoding, reading, unknown_words
+from theseus.inputs import cache, encoding, many, reading, unknown_words
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.reading import Example, FileForm
 from theseus.inputs.tasks import Task
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 
 
 class ExampleFile(NamedTuple):
@@ -92,16 +92,16 @@ class Data(object):
           definition: dict, what defines the run.
         """
 
-        def read() -> list[Example]:
-            examples = reading.read_examples(self.paths("train")[0], self.task, form=self.form)
-            return reading.sample_examples(examples, self._options.max_train_examples)
+        def read() -> Iterator[Example]:
+            path, count = self.paths("train")[0], self._options.max_train_examples
+            return reading.iterate_sample(path, self.task, count, self.form)
 
-        def encode() -> dict[str, Any]:
-            encoded = self.encode(read(), tokenizer)
-            return {name: getattr(encoded, name) for name in EncodedExamples.ARRAYS}
+        def encode() -> Iterator[cache.Arrays]:
+            encoder = many.Encoder(self.task, tokenizer, self._max_seq_length)
+            return many.encode_parts(read(), encoder, self._options.num_encoding_processes)
 
         arrays = cache.through_cache(self.cache_file(definition), EncodedExamples.ARRAYS, encode)
-        encoded = self._padded(EncodedExamples.from_arrays(arrays))
+        encoded = self._padded(EncodedExamples(**arrays))
         unknown = unknown_words.UnknownWords(tokenizer)
         unknown.add(encoded, read)
         warn_of_unknown(unknown, "train")
@@ -120,7 +120,7 @@ class Data(object):
         if not self._options.cache_dir:
             return None
         content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS] + list(more)
-        return os.path.join(self._options.cache_dir, hash_text(json.dumps(content)) + ".npz")
+        return os.path.join(self._options.cache_dir, hash_text(json.dumps(content)))
 
 
 def warn_of_unknown(unknown: unknown_words.UnknownWords, name: str) -> None:

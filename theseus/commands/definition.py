@@ -13,6 +13,7 @@ _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
     "num_texts": "--text_b_column: the number of texts",
+    "num_replicas": "--distribution: the number of replicas",
     "columns": "--text_a_column, --text_b_column, --label_column",
 }
 # The parts that are contents of files: the flags that lead to them, and what has changed.

@@ -76,7 +76,7 @@ def teacher_logits(context, teacher, train_data, definition):
             run = evaluation.runner(trained.session, trained.graph)
             batch_size = context.options.inference.eval_batch_size
             with evaluation.progress_bar("teacher", len(train_data)) as bar:
-                return {"logits": evaluation.compute_logits(run, train_data, batch_size, bar)}
+                return [{"logits": evaluation.compute_logits(run, train_data, batch_size, bar)}]
 
     path = context.data.cache_file(definition, ["teacher", teacher.weights_hash])
     return cache.through_cache(path, ("logits",), compute)["logits"]

@@ -32,6 +32,7 @@ class DataOptions:
     max_train_examples: int | None
     pad_to_max_length: bool
     cache_dir: str
+    num_encoding_processes: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,8 @@ class TrainingOptions:
     distill_temperature: float
     distill_weight: float
     ema_decay: float | None
+    distribution: str
+    peer_timeout_s: float
     log_steps: int
     save_checkpoints_steps: int | None
     save_checkpoints_secs: float

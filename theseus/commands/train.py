@@ -1,5 +1,8 @@
 """--do_train: trains a stage from wherever its folder stands, and prints all evaluations."""
 
+import collections
+import json
+
 from absl import logging
 
 import tokenization
@@ -7,12 +10,17 @@ from theseus import machine
 from theseus.checkpoints import pretrained
 from theseus.commands import distillation, starting_point
 from theseus.commands.definition import refuse_contradiction, run_definition
+from theseus.distribution.replicas import opened
+from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import metrics
-from theseus.session import check_precision, new_session
+from theseus.runs.files import hash_text
+from theseus.session import check_precision
 from theseus.training import graph as graph_lib
 from theseus.training import initial_weights
+from theseus.training.follower import follow
 from theseus.training.settings import Reporting, Settings
+from theseus.training.steps import StepRunner, Steps
 from theseus.training.trainer import Trainer
 
 MEMORY_REMEDY = (
@@ -29,30 +37,40 @@ def prepare(context):
 
 
 def run(context, prepared):
-    """Trains to the end, and prints the dev metrics of each epoch."""
+    """Trains to the end, and prints the dev metrics of each epoch; a follower trains alone."""
     start, teacher = prepared
-    settings = make_settings(context.options)
-    definition = run_definition(context, settings, start, teacher)
-    refuse_contradiction(context.folder, definition)
-    tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
-    train_data = context.data.encode_train(tokenizer, definition)
-    steps_per_epoch, num_steps = settings.num_steps(len(train_data))
-    if not context.folder.state().is_finished:
-        _say_what_is_trained(context, num_steps, len(train_data))
-        dev_data = context.data.encode_file(context.data.dev(), tokenizer)
-        if teacher:
-            train_data.teacher_logits = distillation.teacher_logits(
-                context, teacher, train_data, definition
-            )
-        _train(context, start, settings, definition, (train_data, dev_data))
-    state = context.folder.state()
+    given = context.options.training
+    with opened(given.distribution, given.peer_timeout_s) as replicas:
+        settings = make_settings(context.options, replicas.count)
+        definition = run_definition(context, settings, start, teacher)
+        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        if replicas.is_chief:
+            refuse_contradiction(context.folder, definition)
+        train_data = context.data.encode_train(tokenizer, definition)
+        is_finished = replicas.is_chief and context.folder.state().is_finished
+        if replicas.num_workers > 1 or not is_finished:
+            _say_what_is_trained(context, settings, len(train_data))
+            if teacher:
+                train_data.teacher_logits = distillation.teacher_logits(
+                    context, teacher, train_data, definition
+                )
+            training = _Training(context, start, settings, definition, tokenizer)
+            _train(training, train_data, replicas)
+    if replicas.is_chief:
+        _report(context.folder, settings, len(train_data))
+
+
+def _report(folder, settings, num_examples):
+    """Records how long a StageFolder's training took, and prints its evaluations."""
+    state = folder.state()
+    steps_per_epoch, _ = settings.num_steps(num_examples)
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
-    examples = len(train_data) * state.last.global_step / steps_per_epoch
-    write_training_time(context.folder, state.train_seconds, examples)
+    examples = num_examples * state.last.global_step / steps_per_epoch
+    write_training_time(folder, state.train_seconds, examples)
     print(evaluations_table(state, steps_per_epoch), flush=True)
 
 
-def make_settings(options):
+def make_settings(options, num_replicas=1):
     """Returns the Settings of a command; what its stage has no use for is None."""
     given, replaces = options.training, options.stage.replaces
     accumulation = given.gradient_accumulation_steps
@@ -76,6 +94,7 @@ def make_settings(options):
         distill_temperature=given.distill_temperature if distills else None,
         distill_weight=given.distill_weight if distills else None,
         ema_decay=given.ema_decay,
+        num_replicas=num_replicas if num_replicas > 1 else None,
     )
 
 
@@ -90,9 +109,10 @@ def make_reporting(options):
     )
 
 
-def _say_what_is_trained(context, num_steps, num_examples):
+def _say_what_is_trained(context, settings, num_examples):
     stage, folder = context.stage, context.folder
     place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
+    _, num_steps = settings.num_steps(num_examples)
     logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
     changed = machine.describe_change(folder.began_on(), machine.describe())
     if changed:
@@ -102,28 +122,43 @@ def _say_what_is_trained(context, num_steps, num_examples):
         logging.info("the labels are %s", ", ".join(context.task.labels))
 
 
-def _train(context, start, settings, definition, data):
-    """Builds the graph, claims the folder once the weights match, and trains.
+_Training = collections.namedtuple("_Training", "context start settings definition tokenizer")
+"""A Context, its starting_point.Start, its Settings, what defines the run, and the tokenizer."""
+
+
+def _train(training, train_data, replicas):
+    """Builds the graph, and trains: the chief in its folder, which it claims, others with it.
 
     Args:
-      context: a Context.
-      start: a starting_point.Start.
-      settings: Settings.
-      definition: dict, what defines the run.
-      data: the EncodedExamples of train and of dev.
+      training: a _Training.
+      train_data: EncodedExamples.
+      replicas: Replicas.
     """
+    context, start, settings, definition, tokenizer = training
     config, model = start.model.config, context.options.model
     groups = context.stage.groups(config.num_hidden_layers, model.suc_layers, model.modules)
-    _, num_steps = settings.num_steps(len(data[0]))
-    with new_session(graph_lib.gains_by_rewrites(config)) as session:
-        graph = graph_lib.build_graph(settings, config, context.task, groups, num_steps)
+    _, num_steps = settings.num_steps(len(train_data))
+    with replicas.session(graph_lib.gains_by_rewrites(config)) as session:
+        graph = graph_lib.build_graph(settings, config, context.task, groups, num_steps, replicas)
         initial = initial_weights.match_start(settings.train_scope, start, graph.variables)
-        context.folder.claim(definition, _model_files(start.model), machine.describe())
-        reporting = make_reporting(context.options)
-        trainer = Trainer(settings, reporting, graph, *data, context.folder, session)
-        trainer.initialize(initial)
-        if not trainer.run():
-            raise UserError("stopped; the same command resumes it")
+        parts = settings.gradient_accumulation_steps or 1
+        runner = StepRunner(session, graph, train_data, parts, replicas)
+        steps = Steps(settings, train_data.lengths, runner)
+        workers = Workers(replicas, session)
+        workers.refuse_another(hash_text(json.dumps(definition, sort_keys=True)))
+        if not replicas.is_chief:
+            is_done = follow(initial, steps, session, workers)
+        else:
+            context.folder.claim(definition, _model_files(start.model), machine.describe())
+            dev_data = context.data.encode_file(context.data.dev(), tokenizer)
+            reporting = make_reporting(context.options)
+            trainer = Trainer(
+                settings, reporting, graph, steps, dev_data, context.folder, session, workers
+            )
+            trainer.initialize(initial)
+            is_done = trainer.run()
+    if not is_done:
+        raise UserError("stopped; the same command resumes it")
 
 
 def _model_files(model):

@@ -81,5 +81,10 @@ def cut_batch(rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     return np.array_split(rows, min(count, len(rows)))
 
 
+def share_batch(rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """Shares a batch among `count` replicas, in about equal parts; some may be empty."""
+    return np.array_split(rows, count)
+
+
 def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     return [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]

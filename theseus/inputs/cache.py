@@ -1,40 +1,134 @@
-"""Arrays that are kept on disk under a name made of what they were made from."""
+"""Arrays that are kept on disk under a name made of what they were made from, and mapped to memory.
+
+A folder holds a file of plain numbers for each array, and arrays.json with their types, shapes and
+checksums. It takes its name once it is whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
-import zipfile
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+import shutil
+import zlib
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Arrays = Dict[str, "NDArray[Any]"]
+
+_RECORD = "arrays.json"
+_TYPES = ("uint16", "int32", "int64", "float32")
+_BLOCK = 1 << 22
+
 
 def through_cache(
-    path: str | None, names: Sequence[str], make: Callable[[], dict[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """Returns the arrays that a file keeps, or else those of `make`, then kept.
+    path: str | None, names: Iterable[str], make: Callable[[], Iterable[Arrays]]
+) -> Arrays:
+    """Returns the arrays that a folder keeps, or else those of `make`, then kept.
 
-    A file that cannot be read or written is done without.
+    A folder that cannot be read or written is done without; one that is damaged is made again.
 
     Args:
       path: named after the content of what the arrays are made from; None: nothing is kept.
       names: those of the arrays.
-      make: function without arguments that returns them by name.
+      make: function without arguments that yields parts, each a dict of arrays by name, which
+        are put one behind the other.
+
+    Returns:
+      Those that are kept are mapped to memory, which takes none until they are looked at.
     """
-    if path is None:
-        return make()
+    arrays = None
+    if path is not None:
+        arrays = _read(path, names)
+        if arrays is None and _write(path, make):
+            arrays = _read(path, names)
+    return _join(make()) if arrays is None else arrays
+
+
+def _join(parts: Iterable[Arrays]) -> Arrays:
+    listed = list(parts)
+    return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
+
+
+def _read(path: str, names: Iterable[str]) -> Arrays | None:
+    """Returns the arrays of a folder; None where one is missing or damaged."""
     try:
-        with np.load(path) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        made: dict[str, Any] = dict(make())
-    temporary = "%s.%d.npz" % (path, os.getpid())
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        np.savez(temporary, **made)
-        os.replace(temporary, path)
-    return made
+        with io.open(os.path.join(path, _RECORD), encoding="utf-8") as reader:
+            record = json.load(reader)
+        return {name: _map(os.path.join(path, name), record[name]) for name in names}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
+    """Returns the array of a file; ValueError where that is not what it was."""
+    if entry["dtype"] not in _TYPES:
+        raise ValueError("no type of an array")
+    with io.open(path, "rb") as reader:
+        if _checksum(reader) != entry["crc32"]:
+            raise ValueError("not what was written")
+        if not entry["shape"][0]:
+            return np.zeros(entry["shape"], entry["dtype"])
+        # A plain array: what is taken from one of np.memmap is one too, and slower.
+        return np.asarray(np.memmap(reader, entry["dtype"], "r", shape=tuple(entry["shape"])))
+
+
+def _checksum(reader: BinaryIO) -> int:
+    checksum = 0
+    for block in iter(lambda: reader.read(_BLOCK), b""):
+        checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
+    """Returns whether what is made could be kept."""
+    temporary = "%s.%d.tmp" % (path, os.getpid())
+    try:
+        os.makedirs(temporary)
+        with _Writer(temporary) as writer:
+            for part in make():
+                writer.add(part)
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(temporary, path)
+    except OSError:
+        return os.path.isdir(path)  # Where another process was the first.
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+class _Writer(object):
+    """Writes arrays into a folder, part by part; a context manager, at whose end they are whole."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._record: dict[str, dict[str, Any]] = {}
+        self._files = contextlib.ExitStack()
+        self._writers: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def add(self, part: Arrays) -> None:
+        """Puts arrays, by name, behind those that came before."""
+        for name, array in part.items():
+            if name not in self._record:
+                writer = io.open(os.path.join(self._folder, name), "wb")
+                self._writers[name] = self._files.enter_context(writer)
+                shape = [0] + list(array.shape[1:])
+                self._record[name] = {"dtype": array.dtype.name, "shape": shape, "crc32": 0}
+            content, entry = array.tobytes(), self._record[name]
+            self._writers[name].write(content)
+            entry["crc32"] = zlib.crc32(content, entry["crc32"])
+            entry["shape"][0] += len(array)
+
+    def __exit__(self, failed: type | None, *_: object) -> None:
+        self._files.close()
+        if not failed:
+            with io.open(os.path.join(self._folder, _RECORD), "w", encoding="utf-8") as writer:
+                json.dump(self._record, writer)

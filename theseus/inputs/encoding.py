@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -58,21 +58,39 @@ def encode_examples(
     Raises:
       KeyError: the vocabulary lacks one of BERT's own tokens.
     """
+    # The bar comes after a second: what is encoded within one batch shows none.
+    bar = tqdm(examples, "encoding", leave=False, unit="example", delay=1, disable=None)
+    return EncodedExamples(**encode_arrays(bar, task, tokenizer, max_seq_length))
+
+
+def encode_arrays(
+    examples: Iterable[Example], task: Task, tokenizer: FullTokenizer, max_seq_length: int
+) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of EncodedExamples by name; see `encode_examples`.
+
+    Those of a part of the examples are a part of the arrays.
+    """
     ids: list[int] = []
     lengths: list[int] = []
     lengths_a: list[int] = []
-    # The bar comes after a second: what is encoded within one batch shows none.
-    for example in tqdm(examples, "encoding", leave=False, unit="example", delay=1, disable=None):
+    labels: list[str | None] = []
+    for example in examples:
         tokens_a = tokenizer.tokenize(example.text_a)
         tokens_b = None if example.text_b is None else tokenizer.tokenize(example.text_b)
         tokens, length_a = encode_texts(tokens_a, tokens_b, max_seq_length)
         ids.extend(tokenizer.convert_tokens_to_ids(tokens))
         lengths.append(len(tokens))
         lengths_a.append(length_a)
-    return EncodedExamples(ids, lengths, lengths_a, encode_labels(examples, task))
+        labels.append(example.label)
+    return {
+        "ids": np.array(ids, np.int32),
+        "lengths": np.array(lengths, np.int32),
+        "lengths_a": np.array(lengths_a, np.int32),
+        "labels": encode_labels(labels, task),
+    }
 
 
-def encode_labels(examples: Sequence[Example], task: Task) -> NDArray[Any]:
+def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
     """Returns the labels of Examples as the graph takes them.
 
     Returns:
@@ -80,54 +98,47 @@ def encode_labels(examples: Sequence[Example], task: Task) -> NDArray[Any]:
       [rows], NaN where it is not.
     """
     if task.is_regression:
-        values = [example.label or np.nan for example in examples]
-        return np.array(values, np.float32)
+        return np.array([label or np.nan for label in labels], np.float32)
     ids: dict[str | None, int] = {label: n for n, label in enumerate(task.known_labels)}
-    return np.array([ids.get(example.label, -1) for example in examples], np.int32)
+    return np.array([ids.get(label, -1) for label in labels], np.int32)
 
 
 class EncodedExamples(object):
     """Examples as token ids, one after the other in one array.
 
     Attributes:
-      ids: int32 [tokens of all rows].
-      lengths: int64 [rows], the tokens of each row.
-      lengths_a: int64 [rows], how many of them are of the first segment.
+      ids: integers [tokens of all rows].
+      lengths: integers [rows], the tokens of each row.
+      lengths_a: integers [rows], how many of them are of the first segment.
       labels: int32 or float32 [rows], as from `encode_labels`.
       padded_length: int, the length of each batch; None: that of its longest row.
       teacher_logits: float32 [rows, outputs] of a teacher; None: there is none.
     """
 
     ARRAYS = ("ids", "lengths", "lengths_a", "labels")
-    """The attributes that a cache keeps."""
+    """The attributes that it is made of, and that a cache keeps."""
 
     def __init__(
         self,
         ids: ArrayLike,
         lengths: ArrayLike,
         lengths_a: ArrayLike,
-        labels: NDArray[Any],
-        padded_length: int | None = None,
+        labels: ArrayLike,
     ) -> None:
-        self.ids: NDArray[np.int32] = np.array(ids, np.int32)
-        self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
-        self.lengths_a: NDArray[np.int64] = np.array(lengths_a, np.int64)
+        self.ids: NDArray[Any] = np.asarray(ids)
+        self.lengths: NDArray[Any] = np.asarray(lengths)
+        self.lengths_a: NDArray[Any] = np.asarray(lengths_a)
         self.labels: NDArray[Any] = np.asarray(labels)
-        self.padded_length = padded_length
+        self.padded_length: int | None = None
         self.teacher_logits: NDArray[np.float32] | None = None
-        self._starts = np.cumsum(self.lengths) - self.lengths
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> EncodedExamples:
-        """Builds them from their `ARRAYS` by name."""
-        return cls(arrays["ids"], arrays["lengths"], arrays["lengths_a"], arrays["labels"])
+        self._starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def batch_length(self, rows: NDArray[np.int64]) -> int:
-        """Returns the length T, int, to which a batch of these rows is padded."""
-        return self.padded_length or int(self.lengths[rows].max())
+        """Returns the length T, int, to which a batch of these rows is padded; 1 for none."""
+        return self.padded_length or int(self.lengths[rows].max(initial=1))
 
     def batch(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int32]]:
         """Returns the padded arrays of a batch, by name.

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import unicodedata
-from typing import IO, BinaryIO, Iterable, Iterator, NamedTuple, Sequence
+from typing import IO, TYPE_CHECKING, BinaryIO, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from absl import logging
@@ -24,6 +24,9 @@ from theseus.errors import UserError
 from theseus.inputs import layout, lines, tasks
 from theseus.inputs.layout import Layout, Row
 from theseus.inputs.tasks import Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 STANDARD_INPUT = "-"
 """The path that means standard input."""
@@ -489,5 +492,29 @@ def sample_examples(examples: list[Example], count: int | None) -> list[Example]
     """
     if count is None or count >= len(examples):
         return examples
-    rows = np.random.RandomState(0).permutation(len(examples))[:count]
-    return [examples[row] for row in sorted(rows)]
+    return list(itertools.compress(examples, _sampled_rows(len(examples), count)))
+
+
+def iterate_sample(
+    path: str, task: Task, count: int | None, form: FileForm | None = None
+) -> Iterator[Example]:
+    """Yields what `sample_examples` returns of a file's labelled examples, without a list of them.
+
+    Args:
+      count: as there.
+      others: see `iterate_examples`.
+    """
+    form = form or FileForm()
+    examples = iterate_examples(path, task, form=form)
+    if count is None:
+        return examples
+    total = sum(1 for _ in examples)
+    examples = iterate_examples(path, task, form=form)
+    return itertools.compress(examples, _sampled_rows(total, min(count, total)))
+
+
+def _sampled_rows(total: int, count: int) -> NDArray[np.bool_]:
+    """Returns which of `total` rows are in a sample of `count`, bool [total]."""
+    is_in = np.zeros(total, bool)
+    is_in[np.random.RandomState(0).permutation(total)[:count]] = True
+    return is_in

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Callable, Sequence
+import itertools
+from typing import TYPE_CHECKING, Callable, Iterable
+
+import numpy as np
 
 if TYPE_CHECKING:
     from theseus.inputs.encoding import EncodedExamples
@@ -18,6 +21,8 @@ LARGEST_SHARE = 0.03
 _SHOWN = 8
 # Words are looked for in so many examples of a call at most: tokens are cheap to count, words not.
 _SEARCHED = 2000
+# Tokens are compared so many at a time: those of a large file are not in memory.
+_BLOCK = 1 << 22
 
 
 class UnknownWords(object):
@@ -29,21 +34,24 @@ class UnknownWords(object):
         self._unknown = self._all = 0
         self._words: collections.Counter[str] = collections.Counter()
 
-    def add(self, encoded: EncodedExamples, find_examples: Callable[[], Sequence[Example]]) -> None:
+    def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
         """Counts those of a part.
 
         Args:
           encoded: encoding.EncodedExamples.
-          find_examples: function without arguments that returns the same as a list of Examples;
-            it is called where there are many.
+          find_examples: function without arguments that returns an iterable of the same as
+            Examples; it is called where there are many.
         """
-        unknown = int((encoded.ids == self._tokenizer.vocab[_UNKNOWN]).sum())
-        special = self._tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-        count = int(len(encoded.ids) - sum((encoded.ids == index).sum() for index in special))
+        special = self._tokenizer.convert_tokens_to_ids([_UNKNOWN, "[CLS]", "[SEP]"])
+        counts = np.zeros(len(special), np.int64)
+        for first in range(0, len(encoded.ids), _BLOCK):
+            block = encoded.ids[first : first + _BLOCK]
+            counts += [np.count_nonzero(block == index) for index in special]
+        unknown, count = int(counts[0]), int(len(encoded.ids) - counts[1:].sum())
         self._unknown += unknown
         self._all += count
         if unknown > LARGEST_SHARE * count:
-            for example in find_examples()[:_SEARCHED]:
+            for example in itertools.islice(find_examples(), _SEARCHED):
                 self._words.update(self._unknown_words(example.text_a))
                 self._words.update(self._unknown_words(example.text_b or ""))
 

@@ -46,7 +46,9 @@ class Checkpoints(object):
     def _evaluated_by_name(self):
         """Returns the variables of the evaluated model by the names that a BERT's have."""
         ending = re.compile(re.escape(AVERAGE) + "$")
-        return {ending.sub("", variable.op.name): variable for variable in self._evaluated}
+        copies = tf.distribute.get_strategy().experimental_local_results
+        # Each replica has a copy of a variable; they are the same.
+        return {ending.sub("", v.op.name): copies(v)[0] for v in self._evaluated}
 
     def _saver(self, which):
         """Returns the tf.train.Saver of last or best, built when it is first asked for.

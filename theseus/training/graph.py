@@ -7,32 +7,43 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 import optimization_theseus
+from theseus.distribution.replicas import Replicas
 from theseus.inference import evaluation
 from theseus.model import operations, variable_names
 from theseus.model.random_key import RandomKey
 from theseus.training import losses
 
+Inputs = collections.namedtuple("Inputs", "features labels teacher_logits micro_batch batch_size")
+"""What a replica is fed of a step's batch: placeholders, but where said otherwise.
+
+Fields:
+  features: int32 [B, T] each, by name.
+  labels: int32 or float32 [B].
+  teacher_logits: float32 [B, outputs]; None where no teacher is learned from.
+  micro_batch: int64 scalar, the number of the micro-batch in its step; 0 where there is one.
+  batch_size: int32 scalar, the rows of the whole step; those here where it comes at once.
+"""
+
 TrainingGraph = collections.namedtuple(
     "TrainingGraph",
-    "task features labels teacher_logits loss replacing_rate path train_op learning_rate "
-    "gradient_norm evaluation variables trained micro_batch batch_size accumulate_op",
+    "task inputs loss replacing_rate path train_op learning_rate gradient_norm evaluation "
+    "variables trained accumulate_op",
 )
 """The graph of one stage.
 
 Fields:
   task: the tasks.Task that it was built for.
-  features, labels: placeholders; int32 [B, T] each, by name, and int32 or float32 [B].
-  teacher_logits: placeholder, float32 [B, outputs]; None where no teacher is learned from.
-  loss, replacing_rate: float32 scalars.
+  inputs: list of Inputs, one for each replica of this process.
+  replacing_rate: float32 scalar.
   path: bool [M], the modules replaced in this step.
-  train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
+  loss, train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
   variables: list of the model's tf.Variable.
   trained: list of the tf.Variable that train.
-  micro_batch: int64 scalar, the number of the micro-batch in its step, from 0.
-  batch_size: int32 scalar, the rows of the whole step. Both are placeholders where a step's
-    batch is cut into micro-batches, which is where there is an accumulate_op.
 """
+
+_Part = collections.namedtuple("_Part", "inputs update averages")
+"""What is built for one replica."""
 
 
 def gains_by_rewrites(config):
@@ -40,7 +51,7 @@ def gains_by_rewrites(config):
     return config.hidden_size >= operations.WIDE
 
 
-def build_graph(settings, config, task, groups, num_train_steps):
+def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
     """Builds a TrainingGraph in the default graph, whose seed it sets.
 
     Args:
@@ -49,54 +60,69 @@ def build_graph(settings, config, task, groups, num_train_steps):
       task: a tasks.Task.
       groups: list of lists of the predecessor's layers, one list a module.
       num_train_steps: int.
+      replicas: Replicas, whose strategy's scope is entered; None: one device.
     """
+    replicas = replicas or Replicas()
     tf.set_random_seed(settings.seed)
     step = tf.identity(tf.train.get_or_create_global_step(), name="step_before")
     evaluated = settings.stage.evaluated_path(groups)
     path, rate = _path_and_rate(settings, step, evaluated, num_train_steps)
 
-    accumulates = bool(settings.gradient_accumulation_steps)
-    features, labels, micro_batch, batch_size = _inputs(task, accumulates)
-    random_key = RandomKey(settings.seed, step, micro_batch)
-    modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
-    logits = modeling_theseus.classifier_logits(
-        features, config, task.num_outputs, modules, random_key, settings.precision
-    )
-    teacher_logits = _teacher_logits(settings, task)
-    loss = losses.total_loss(settings, task, logits, labels, teacher_logits, batch_size)
+    def build_part(replica):
+        inputs = _inputs(settings, task, replicas.count)
+        random_key = RandomKey(settings.seed, step, inputs.micro_batch, replica)
+        modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
+        logits = modeling_theseus.classifier_logits(
+            inputs.features, config, task.num_outputs, modules, random_key, settings.precision
+        )
+        loss = losses.total_loss(
+            settings, task, logits, inputs.labels, inputs.teacher_logits, inputs.batch_size
+        )
+        trained = variable_names.trained_variables(settings.train_scope, tf.trainable_variables())
+        return _Part(inputs, *_update(settings, loss, num_train_steps, step, trained))
 
+    parts = replicas.build(build_part)
     variables = tf.trainable_variables()
-    trained = variable_names.trained_variables(settings.train_scope, variables)
-    update, averages = _update(settings, loss, num_train_steps, step, trained)
     modules = modeling_theseus.encoder_modules(config, groups, evaluated)
     return TrainingGraph(
         task=task,
-        features=features,
-        labels=labels,
-        teacher_logits=teacher_logits,
-        loss=loss,
+        inputs=[part.inputs for part in parts],
         replacing_rate=rate,
         path=tf.convert_to_tensor(path),
         evaluation=evaluation.build_graph(
-            config, task.num_outputs, modules, settings.precision, averages
+            config, task.num_outputs, modules, settings.precision, parts[0].averages
         ),
         variables=variables,
-        trained=trained,
-        micro_batch=micro_batch,
-        batch_size=batch_size,
-        **update._asdict(),
+        trained=variable_names.trained_variables(settings.train_scope, variables),
+        **_of_all(parts)._asdict(),
     )
 
 
-def _inputs(task, accumulates):
-    """Returns the fields of TrainingGraph: features, labels, micro_batch and batch_size."""
+def _of_all(parts):
+    """Returns one Update that does what those of all replicas do."""
+    updates = [part.update for part in parts]
+    if len(updates) == 1:
+        return updates[0]
+    accumulate = [update.accumulate_op for update in updates]
+    return updates[0]._replace(
+        train_op=tf.group(*[update.train_op for update in updates]),
+        accumulate_op=tf.group(*accumulate) if accumulate[0] is not None else None,
+    )
+
+
+def _inputs(settings, task, num_replicas):
+    """Returns a replica's Inputs."""
     label_type = tf.float32 if task.is_regression else tf.int32
     labels = tf.placeholder(label_type, [None], name="labels")
-    micro_batch, batch_size = 0, tf.shape(labels)[0]
-    if accumulates:
+    teacher_logits, micro_batch, batch_size = None, 0, tf.shape(labels)[0]
+    if settings.distill_weight is not None:
+        teacher_logits = tf.placeholder(tf.float32, [None, task.num_outputs], name="teacher_logits")
+    if settings.gradient_accumulation_steps:
         micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
+    if settings.gradient_accumulation_steps or num_replicas > 1:
         batch_size = tf.placeholder(tf.int32, [], name="batch_size")
-    return modeling_theseus.feature_placeholders(), labels, micro_batch, batch_size
+    features = modeling_theseus.feature_placeholders()
+    return Inputs(features, labels, teacher_logits, micro_batch, batch_size)
 
 
 def _update(settings, loss, num_train_steps, step, trained):
@@ -122,12 +148,6 @@ def _update(settings, loss, num_train_steps, step, trained):
         update.train_op, step, trained, settings.ema_decay
     )
     return update._replace(train_op=train_op), averages
-
-
-def _teacher_logits(settings, task):
-    if settings.distill_weight is None:
-        return None
-    return tf.placeholder(tf.float32, [None, task.num_outputs], name="teacher_logits")
 
 
 def _path_and_rate(settings, step, evaluated, num_train_steps):

@@ -49,6 +49,17 @@ def match_start(train_scope, start, graph_variables):
     return InitialWeights(start.weights, match, small, of_small)
 
 
+def start(initial, session, workers, is_new=True):
+    """Initializes the variables of the default graph, as InitialWeights where a training is new.
+
+    Of several workers all initialize alike, also where the chief goes on with a training: what
+    they then wait for is the same.
+    """
+    session.run([variable.initializer for variable in tf.local_variables()])
+    if is_new or workers.count > 1:
+        load(initial, session)
+
+
 def load(initial, session):
     """Gives all variables of the default graph their InitialWeights; says which they are."""
     sources = initial.match.sources

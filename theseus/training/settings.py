@@ -17,7 +17,8 @@ class Settings:
     `gradient_accumulation_steps` is at least 2; None: a step's batch is computed at once.
     `suc_learning_rate` None: the successor's layers train at `learning_rate`. Where
     `distill_weight` is None no teacher is learned from; where `ema_decay` is, the weights of
-    the last step are evaluated, not their average.
+    the last step are evaluated, not their average. `num_replicas` is at least 2, the devices
+    that compute a step together; None: it is one.
     """
 
     stage: Stage
@@ -38,6 +39,7 @@ class Settings:
     distill_temperature: float | None = None
     distill_weight: float | None = None
     ema_decay: float | None = None
+    num_replicas: int | None = None
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""

@@ -1,8 +1,13 @@
-"""One step of training: a batch is fed, in parts where it is cut, and the variables updated."""
+"""The steps of a training: a batch is fed, in parts where it is cut, and the weights updated."""
 
 import collections
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
 
 import modeling_theseus
+from theseus.errors import UserError
 from theseus.inputs import batches
 
 StepValues = collections.namedtuple(
@@ -10,11 +15,14 @@ StepValues = collections.namedtuple(
 )
 """What a step has computed: floats, and the modules replaced, bool [M]."""
 
+Step = collections.namedtuple("Step", "number values num_examples seconds")
+"""A step that was done: how many there are with it, its StepValues, its batch, what it took."""
+
 
 class StepRunner(object):
     """Runs the steps of a TrainingGraph."""
 
-    def __init__(self, session, graph, data, num_parts=1):
+    def __init__(self, session, graph, data, num_parts=1, replicas=None):
         """Takes the parts.
 
         Args:
@@ -23,31 +31,89 @@ class StepRunner(object):
           data: labelled encoding.EncodedExamples.
           num_parts: int, the micro-batches that a step's batch is cut into. Above 1 the graph
             must have an accumulate_op.
+          replicas: the Replicas that the graph was built for; None: one device.
         """
         self._session = session
         self._graph = graph
         self._data = data
         self._num_parts = num_parts
+        self._count, self._ids = (replicas.count, replicas.ids) if replicas else (1, range(1))
 
     def run(self, rows):
         """Trains on the rows of a batch, int64 [B]; returns the StepValues."""
-        graph, losses = self._graph, []
+        graph = self._graph
         parts = batches.cut_batch(rows, self._num_parts)
         for number, part in enumerate(parts[:-1]):
-            feed = self.feed(part, number, len(rows))
-            losses.append(self._session.run([graph.loss, graph.accumulate_op], feed)[0])
-        feed = self.feed(parts[-1], len(parts) - 1, len(rows))
+            self._session.run(graph.accumulate_op, self.feed(part, number, len(rows)))
         fetches = StepValues(*[getattr(graph, name) for name in StepValues._fields])
-        values, _ = self._session.run([fetches, graph.train_op], feed)
-        return values._replace(loss=values.loss + sum(losses))
+        feed = self.feed(parts[-1], len(parts) - 1, len(rows))
+        return self._session.run([fetches, graph.train_op], feed)[0]
 
-    def feed(self, rows, micro_batch, batch_size):
+    def feed(self, rows, micro_batch=0, batch_size=None):
         """Returns the feed of a micro-batch, or of a whole batch as the only one."""
-        graph = self._graph
-        feed = modeling_theseus.feed_features(graph.features, self._data.batch(rows))
-        feed[graph.labels] = self._data.labels[rows]
-        if graph.teacher_logits is not None:
-            feed[graph.teacher_logits] = self._data.teacher_logits[rows]
-        if graph.accumulate_op is not None:
-            feed.update({graph.micro_batch: micro_batch, graph.batch_size: batch_size})
+        feed = {}
+        shares = batches.share_batch(rows, self._count)
+        for inputs, replica in zip(self._graph.inputs, self._ids):
+            share = shares[replica]
+            feed.update(modeling_theseus.feed_features(inputs.features, self._data.batch(share)))
+            feed[inputs.labels] = self._data.labels[share]
+            if inputs.teacher_logits is not None:
+                feed[inputs.teacher_logits] = self._data.teacher_logits[share]
+            if self._graph.accumulate_op is not None:
+                feed[inputs.micro_batch] = micro_batch
+            if self._graph.accumulate_op is not None or self._count > 1:
+                feed[inputs.batch_size] = len(rows) if batch_size is None else batch_size
         return feed
+
+
+class Steps(object):
+    """The steps of a training in their order, epoch by epoch.
+
+    Attributes:
+      per_epoch, in_all: int, how many there are.
+      runner: the StepRunner.
+    """
+
+    def __init__(self, settings, lengths, runner):
+        """Takes the Settings, the tokens of each row, int64 [rows], and a StepRunner."""
+        self._settings = settings
+        self._lengths = lengths
+        self.runner = runner
+        self.per_epoch, self.in_all = settings.num_steps(len(lengths))
+
+    def epoch_of(self, done):
+        """Returns (the epoch, from 0, of the step after `done`, the steps done at its end)."""
+        epoch = done // self.per_epoch
+        return epoch, min((epoch + 1) * self.per_epoch, self.in_all)
+
+    def ends_epoch(self, done):
+        """Returns whether an epoch, or the training, has ended after so many steps."""
+        return done > 0 and (done % self.per_epoch == 0 or done == self.in_all)
+
+    def train_epoch(self, done):
+        """Trains from a number of steps done to the end of the epoch; yields each Step.
+
+        Raises:
+          UserError: the loss is no longer a finite number.
+        """
+        epoch, end = self.epoch_of(done)
+        size, seed = self._settings.train_batch_size, self._settings.seed
+        plan = batches.plan_epoch(self._lengths, size, seed, epoch)
+        for rows in plan[done - epoch * self.per_epoch :][: end - done]:
+            start = time.perf_counter()
+            values = self.train_step(rows, done)
+            done += 1
+            yield Step(done, values, len(rows), time.perf_counter() - start)
+
+    def train_step(self, rows, done):
+        """Trains on the rows of a batch, after `done` steps; returns its StepValues."""
+        values = self.runner.run(rows)
+        if not np.isfinite(values.loss):
+            message = "the loss is %s in step %d; lower --learning_rate, in another folder"
+            raise UserError(message % (values.loss, done + 1))
+        return values
+
+
+def steps_done(session):
+    """Returns how many steps the session's variables have been trained for, int."""
+    return int(session.run(tf.train.get_global_step()))

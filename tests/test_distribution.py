@@ -1,0 +1,338 @@
+"""Training on several devices and by several workers: they compute what one process does."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from conftest import SCRIPT, SMALL_BERT, needs_tensorflow_2, refused, write_bert, write_pairs
+from theseus.checkpoints import weights
+from theseus.distribution import peers
+from theseus.distribution.cluster import read_cluster, refuse_used_port
+from theseus.distribution.replicas import Replicas
+from theseus.distribution.workers import Workers
+from theseus.errors import UserError
+from theseus.inputs import batches
+from theseus.runs.stage_folder import StageFolder
+from theseus.training import curves
+
+TWO = ["localhost:2222", "localhost:2223"]
+
+
+# --- TF_CONFIG ---
+
+
+def tf_config(cluster, role="worker", index=0):
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": role, "index": index}})}
+
+
+@pytest.mark.parametrize(
+    "cluster, role, index, addresses, rank",
+    [
+        ({"worker": TWO}, "worker", 1, TWO, 1),
+        ({"chief": TWO[:1], "worker": TWO[1:]}, "chief", 0, TWO, 0),
+        ({"chief": TWO[:1], "worker": TWO[1:]}, "worker", 0, TWO, 1),
+    ],
+)
+def test_the_chief_comes_first_then_the_workers(cluster, role, index, addresses, rank):
+    found = read_cluster(tf_config(cluster, role, index))
+    assert (found.addresses, found.rank) == (addresses, rank)
+    assert found.port == int(addresses[rank].split(":")[1])
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({}, "multi_worker needs it"),
+        ({"TF_CONFIG": "{"}, "is no JSON"),
+        ({"TF_CONFIG": "[" * 100000}, "is no JSON"),
+        ({"TF_CONFIG": "[]"}, "holds no object cluster"),
+        ({"TF_CONFIG": '{"cluster": {"worker": []}}'}, "holds no object task"),
+        (tf_config({"worker": TWO}, index=2), "2 of type worker.* no index 2"),
+        (tf_config({"worker": TWO}, index=-1), "no index -1"),
+        (tf_config({"worker": TWO}, index="0"), "the index '0' is no whole number"),
+        (tf_config({"worker": TWO}, index=True), "the index True is no whole number"),
+        (tf_config({"worker": TWO}, "chief"), "'chief' is not in the cluster"),
+        (tf_config({"worker": TWO}, ["worker"]), r"\['worker'\] is not in the cluster"),
+        (tf_config({"worker": TWO, "ps": TWO}), "not ps"),
+        (tf_config({"worker": TWO + TWO[:1]}), "an address is there twice"),
+        (tf_config({"chief": TWO}, "chief"), "one chief"),
+        (tf_config({"worker": "localhost:2222"}), "worker is no list"),
+        (tf_config({"worker": ["localhost"]}), "'localhost' is no address"),
+        (tf_config({"worker": ["localhost:0"]}), "is no address"),
+        (tf_config({"worker": ["localhost:65536"]}), "is no address"),
+        (tf_config({"worker": [2222]}), "2222 is no address"),
+    ],
+)
+def test_a_wrong_tf_config_is_one_line(environment, message):
+    with pytest.raises(UserError, match="^TF_CONFIG: [^\n]*" + message):
+        read_cluster(environment)
+
+
+def test_flags_that_cannot_be_meant_are_one_line(random_data, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    folders = "--data_dir=. --bert_pretrained_model=bert "
+    message = refused(folders + "--do_train --distribution=multi_worker", random_data, monkeypatch)
+    assert "TF_CONFIG: --distribution=multi_worker needs it" in message
+    message = refused(folders + "--do_eval --distribution=mirrored", random_data, monkeypatch)
+    assert "--distribution is for --do_train" in message
+
+
+@pytest.mark.skipif(tf.__version__.startswith("2."), reason="of TensorFlow 1")
+def test_tensorflow_1_is_refused(random_data, monkeypatch):
+    flags = "--data_dir=. --bert_pretrained_model=bert --do_train --distribution=mirrored"
+    assert "--distribution=mirrored: needs TensorFlow 2" in refused(flags, random_data, monkeypatch)
+
+
+def free_ports(count):
+    """Returns ports that nobody listens at."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen(1)
+        address = "localhost:%d" % other.getsockname()[1]
+        with pytest.raises(UserError, match="%s, this worker's address, cannot be used" % address):
+            refuse_used_port(read_cluster(tf_config({"worker": [address]})))
+    refuse_used_port(read_cluster(tf_config({"worker": [address]})))
+
+
+@needs_tensorflow_2
+def test_a_peer_that_never_comes_is_one_line():
+    addresses = ["localhost:%d" % port for port in free_ports(2)]
+    cluster = read_cluster(tf_config({"worker": addresses}))
+    start = time.monotonic()
+    with pytest.raises(UserError, match="worker 1, %s, has not come within 2 s" % addresses[1]):
+        peers.Peers(cluster, 2.0).wait_for_all()
+    assert time.monotonic() - start > 1.5
+
+
+@needs_tensorflow_2
+def test_who_listens_but_says_nothing_does_not_answer():
+    with socket.socket() as silent:
+        silent.bind(("", 0))
+        silent.listen(5)
+        assert not peers.answers("localhost:%d" % silent.getsockname()[1], 1.0)
+
+
+# --- Replicas of one process ---
+
+
+def test_a_batch_is_shared_in_about_equal_parts():
+    shares = batches.share_batch(np.arange(7), 3)
+    assert [list(share) for share in shares] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [len(share) for share in batches.share_batch(np.arange(1), 3)] == [1, 0, 0]
+
+
+def two_devices():
+    """Returns Replicas on two devices of this machine's processor."""
+    return Replicas(tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]), num_cpus=2)
+
+
+def test_one_device_is_its_own_chief():
+    replicas = Replicas()
+    assert (replicas.count, list(replicas.ids), replicas.is_chief) == (1, [0], True)
+    assert replicas.build(lambda number: {"number": number}) == [{"number": 0}]
+    with replicas.session(False) as session:
+        assert Workers(replicas, session).exchange(3.5) == [3.5]
+        assert Workers(replicas, session).any(False) is False
+
+
+@needs_tensorflow_2
+def test_each_device_builds_its_part_under_its_own_number():
+    replicas = two_devices()
+    with replicas.session(False) as session:
+        parts = replicas.build(lambda number: {"number": number + 0, "none": None})
+        assert session.run([part["number"] for part in parts]) == [0, 1]
+        devices = [part["number"].device for part in parts]
+        assert [device.upper()[-5:] for device in devices] == ["CPU:0", "CPU:1"]
+
+
+# --- Commands ---
+
+FLAGS = (
+    "--do_train --suc_layers=2 --data_dir=. --num_train_epochs=6 --train_batch_size=32 "
+    "--learning_rate=1e-3 --max_seq_length=32 --log_steps=1 --cache_dir="
+).split()
+
+_MIRRORED = """
+import sys
+import tensorflow.compat.v1 as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, %r)
+import run_classifier
+run_classifier.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A folder with pairs, whose last batch is short; a BERT without dropout, and one with it."""
+    root = tmp_path_factory.mktemp("pairs")
+    for split, count, seed in [("train", 257, 1), ("dev", 40, 2)]:
+        write_pairs(root / (split + ".txt"), count, seed)
+    values = dict(SMALL_BERT, num_hidden_layers=4, initializer_range=0.2)
+    write_bert(root / "dropout", values)
+    write_bert(
+        root / "bert", dict(values, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
+    return root
+
+
+def begin(pairs, arguments, log, program=(SCRIPT,), **environment):
+    """Starts a training, its words in a file; returns the subprocess.Popen."""
+    with open(str(pairs / log), "w") as writer:
+        return subprocess.Popen(
+            [sys.executable] + list(program) + FLAGS + arguments,
+            cwd=str(pairs),
+            stdout=writer,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, **environment),
+        )
+
+
+class Pair(object):
+    """Two workers on this machine, of which worker 0 writes into `out`."""
+
+    def __init__(self, pairs, out, *arguments, of_worker_1=()):
+        self.pairs, self.out = pairs, out
+        addresses = ["localhost:%d" % port for port in free_ports(2)]
+        arguments = ["--distribution=multi_worker", "--peer_timeout_s=60"] + list(arguments)
+        own = [["--stage_1_outputdir=" + out], ["--stage_1_outputdir=of_worker_1"]]
+        own[1] += of_worker_1
+        self.workers = [
+            begin(
+                pairs,
+                arguments + own[rank],
+                self.log(rank),
+                **tf_config({"worker": addresses}, index=rank),
+            )
+            for rank in (0, 1)
+        ]
+
+    def log(self, rank):
+        return "%s_%d.log" % (self.out, rank)
+
+    def said(self, rank):
+        return (self.pairs / self.log(rank)).read_text()
+
+    def wait(self):
+        """Returns the exit statuses."""
+        return [worker.wait() for worker in self.workers]
+
+    def wait_for_step(self, step):
+        while "step %d/" % step not in self.said(0):
+            assert self.workers[0].poll() is None, self.said(0)
+            time.sleep(0.02)
+
+
+def values_of(folder):
+    """Returns what the last checkpoint of a folder holds."""
+    return dict(weights.CheckpointWeights(StageFolder(str(folder)).checkpoint("last")))
+
+
+def losses_of(folder):
+    return [loss for _, loss in curves.read_scalars(str(folder))["loss"]]
+
+
+def assert_same_training(found, expected):
+    assert losses_of(found) == losses_of(expected)
+    found, expected = values_of(found), values_of(expected)
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def assert_close_training(found, expected):
+    """Compares losses and weights, which differ by the order of the sums alone."""
+    np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=0, atol=1e-5)
+    found, expected = values_of(found), values_of(expected)
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(pairs):
+    """The folder that one process without dropout leaves."""
+    arguments = ["--bert_pretrained_model=bert", "--stage_1_outputdir=alone"]
+    assert begin(pairs, arguments, "alone.log").wait() == 0
+    return pairs / "alone"
+
+
+@needs_tensorflow_2
+def test_two_workers_compute_what_one_process_does_and_the_chief_alone_writes(pairs, alone):
+    pair = Pair(pairs, "two_workers", "--bert_pretrained_model=bert", "--do_eval")
+    assert pair.wait() == [0, 0], pair.said(0) + pair.said(1)
+    assert len(losses_of(alone)) == 54  # Of batches of 32 rows, the last one of an epoch of 1.
+    assert_close_training(pairs / "two_workers", alone)
+    assert "dev" in pair.said(0) and (pairs / "two_workers" / "eval_results.json").exists()
+    assert not (pairs / "of_worker_1").exists()
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("more", [[], ["--gradient_accumulation_steps=3", "--ema_decay=0.5"]])
+def test_two_devices_compute_what_one_does(pairs, alone, more):
+    expected, name = alone, "mirrored%d" % len(more)
+    common = ["--bert_pretrained_model=bert"] + more
+    if more:
+        expected = pairs / "alone_more"
+        assert begin(pairs, common + ["--stage_1_outputdir=alone_more"], "more.log").wait() == 0
+    arguments = common + ["--distribution=mirrored", "--stage_1_outputdir=" + name]
+    program = ["-c", _MIRRORED % os.path.dirname(SCRIPT)]
+    status = begin(pairs, arguments, name + ".log", program).wait()
+    said = (pairs / (name + ".log")).read_text()
+    assert status == 0 and "mirrored on 2 devices: /CPU:0 /CPU:1" in said, said
+    assert_close_training(pairs / name, expected)
+
+
+@needs_tensorflow_2
+def test_after_deaths_the_others_leave_and_the_training_ends_as_undisturbed(pairs):
+    """With dropout, whose masks are each replica's own."""
+    flags = ["--bert_pretrained_model=dropout", "--save_checkpoints_steps=4"]
+    flags += ["--num_train_epochs=40", "--peer_timeout_s=8"]
+    straight = Pair(pairs, "straight", *flags)
+    assert straight.wait() == [0, 0], straight.said(0)
+    for killed, step in [(0, 20), (1, 60)]:
+        pair = Pair(pairs, "killed", *flags)
+        pair.wait_for_step(step)
+        os.kill(pair.workers[killed].pid, signal.SIGKILL)
+        at = time.monotonic()
+        statuses = pair.wait()
+        # What it took beyond its limit is the machine's time, which others share.
+        assert time.monotonic() - at < 3 * 8
+        assert statuses[killed] == -signal.SIGKILL and statuses[1 - killed] == 1
+        said = pair.said(1 - killed)
+        line = "run_classifier.py: worker %d, localhost:[0-9]+, does not answer any more;" % killed
+        assert len(re.findall(line, said)) == 1 and "Traceback" not in said, said
+        assert len(losses_of(pairs / "killed")) < len(losses_of(pairs / "straight"))
+    again = Pair(pairs, "killed", *flags)
+    assert again.wait() == [0, 0], again.said(0)
+    assert "resuming from" in again.said(0)
+    assert_same_training(pairs / "killed", pairs / "straight")
+
+
+def test_workers_that_train_something_else_are_refused(session, monkeypatch):
+    workers = Workers(Replicas(), session)
+    monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number])
+    workers.refuse_another("ab" * 32)
+    monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number + 1])
+    with pytest.raises(UserError, match="^worker 2 was given other data, weights or flags than"):
+        workers.refuse_another("ab" * 32)

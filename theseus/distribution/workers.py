@@ -1,0 +1,88 @@
+"""What the workers of a training tell each other beside gradients: numbers, and all weights."""
+
+import itertools
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from optimization_theseus import sum_over_replicas
+from theseus.errors import UserError
+
+
+class Workers(object):
+    """The workers of a session over the default graph; all of them must ask for the same.
+
+    Attributes:
+      count: int, how many there are.
+    """
+
+    def __init__(self, replicas, session):
+        """Builds what they exchange; after all variables were made.
+
+        Args:
+          replicas: Replicas.
+          session: a tf.Session of them.
+        """
+        self.count, self._rank = replicas.num_workers, replicas.rank
+        self._session = session
+        if self.count > 1:
+            built = replicas.build(self._build_exchange)
+            self._given, self._all = [given for given, _ in built], built[0][1]
+            self._take_over = replicas.build(_build_take_over)[0]
+
+    def _build_exchange(self, _):
+        given = tf.placeholder(tf.float64, [self.count])
+        return given, sum_over_replicas([given])[0]
+
+    def exchange(self, number):
+        """Returns the number, a float, that each worker has given, in a list."""
+        if self.count == 1:
+            return [number]
+        values = [np.zeros(self.count) for _ in self._given]
+        values[0][self._rank] = number
+        return self._session.run(self._all, dict(zip(self._given, values))).tolist()
+
+    def any(self, fact):
+        """Returns whether a bool holds for one of the workers."""
+        return any(self.exchange(float(fact)))
+
+    def ask_chief(self, fact=False):
+        """Returns the chief's bool."""
+        return bool(self.exchange(float(fact))[0])
+
+    def refuse_another(self, definition_hash):
+        """Raises UserError where a worker trains something else than the chief.
+
+        Args:
+          definition_hash: str of hexadecimal digits, of what defines this worker's training.
+        """
+        found = self.exchange(float(int(definition_hash[:12], 16)))
+        for rank, number in enumerate(found):
+            if number != found[0]:
+                raise UserError(
+                    "worker %d was given other data, weights or flags than worker 0; give all of "
+                    "them the same" % rank
+                )
+
+    def take_over_weights(self):
+        """Gives all variables the chief's values."""
+        if self.count > 1:
+            self._session.run(self._take_over)
+
+
+def _build_take_over(number):
+    """Returns an operation that sets all variables to the values that replica 0 has."""
+    variables = sorted(tf.global_variables(), key=lambda variable: variable.dtype.name)
+    values = []
+    for _, of_type in itertools.groupby(variables, lambda variable: variable.dtype):
+        own = [variable.read_value() for variable in of_type]
+        of_first = [tf.where(tf.equal(number, 0), value, tf.zeros_like(value)) for value in own]
+        values += sum_over_replicas(of_first)  # Of one type, as it needs.
+
+    def assign(strategy, *values):
+        update = strategy.extended.update
+        return tf.group(
+            *[update(v, lambda v, new: v.assign(new), (new,)) for v, new in zip(variables, values)]
+        )
+
+    return tf.distribute.get_replica_context().merge_call(assign, args=values)

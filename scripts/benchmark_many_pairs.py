@@ -25,7 +25,9 @@ from tokenization import FullTokenizer
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
-flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "The BERT, of which vocab.txt is read.")
+flags.DEFINE_string(
+    "bert_pretrained_model", "data/tiny_bert", "The BERT, of which vocab.txt is read."
+)
 flags.DEFINE_integer("num_pairs", 1000000, "Pairs to encode.", lower_bound=1)
 flags.DEFINE_integer("num_few_pairs", 100000, "Pairs whose training is compared with.")
 flags.DEFINE_list("num_encoding_processes", ["1", "2"], "Processes that encode; a row each.")

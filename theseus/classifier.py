@@ -80,12 +80,25 @@ class Classifier(object):
         rows = self._examples(pairs)
         if not rows:
             return []
-        encoded = encoding.encode_examples(rows, self._task, self._tokenizer, self._max_seq_length)
-        logits = evaluation.compute_logits(self._run, encoded, batch_size)
+        logits = self.compute_logits(rows, batch_size)
         if self._task.is_regression:
             return [(float(score), []) for score in logits[:, 0]]
         found = metrics.probabilities(logits)
         return [(self.labels[row.argmax()], row.tolist()) for row in found]
+
+    def compute_logits(self, examples, batch_size=64):
+        """Returns the logits of reading.Examples, float32 [rows, outputs], in their order.
+
+        Args:
+          examples: list of reading.Example, one or more.
+          batch_size: int, at least 1, examples that are computed at a time.
+
+        Raises:
+          UserError: a logit is infinite or not a number.
+        """
+        length = self._max_seq_length
+        encoded = encoding.encode_examples(examples, self._task, self._tokenizer, length)
+        return evaluation.compute_logits(self._run, encoded, batch_size)
 
     def _examples(self, pairs):
         """Returns what `classify` was given as a list of reading.Example."""
@@ -102,6 +115,11 @@ class Classifier(object):
             raise TypeError("%s, not a %s" % (takes, _kind(pairs)))
         check = _one_text if self._task.num_texts == 1 else _two_texts
         return [check(takes, number, row) for number, row in enumerate(pairs)]
+
+    @property
+    def task(self):
+        """What it was trained for, a tasks.Task."""
+        return self._task
 
     @property
     def labels(self):

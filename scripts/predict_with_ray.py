@@ -1,0 +1,243 @@
+"""Predicts many files by several processes, of one machine or of many, with Ray Data.
+
+  python scripts/predict_with_ray.py out_2/export/onnx 'pairs/*.parquet' --output_dir=predicted
+
+Takes a trained stage's folder or an export, then files or patterns of files: text as --do_predict
+takes it, or Parquet with columns of texts. Each becomes one file of --output_dir, its rows in
+their order: of text the predictions.tsv that --do_predict writes, of Parquet all its columns with
+the predictions beside them. A file appears when it is whole, and is not predicted again, so the
+same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every machine.
+"""
+
+import argparse
+import glob
+import logging
+import os
+import sys
+
+from theseus.errors import UserError
+from theseus.runs import files
+
+_RECORD = "predicted_by.json"
+
+
+def parse_arguments():
+    """Returns the command line as an argparse.Namespace."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a trained stage's folder, or an export")
+    parser.add_argument("files", nargs="+", help="files to predict, or patterns of them")
+    parser.add_argument("--output_dir", default="predicted", help="folder for the predictions")
+    parser.add_argument("--address", help="a running Ray to join, such as auto; unset: a new one")
+    parser.add_argument("--num_workers", type=int, help="processes; unset: one for each CPU")
+    parser.add_argument("--batch_size", type=int, default=64, help="examples computed at a time")
+    parser.add_argument("--text_a_column", default="text_a", help="of Parquet: the text")
+    parser.add_argument("--text_b_column", default="text_b", help="of Parquet: the second text")
+    options = parser.parse_args()
+    for name in ("num_workers", "batch_size"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            sys.exit("predict_with_ray.py: --%s: must be at least 1" % name)
+    return options
+
+
+def output_name(path):
+    """Returns the name of a file's predictions."""
+    name = os.path.basename(path)
+    return name if name.endswith(".parquet") else name + ".predictions.tsv"
+
+
+def find_files(patterns):
+    """Returns the files of patterns, list of str; UserError where none fits or two are alike."""
+    found = []
+    for pattern in patterns:
+        matching = sorted(glob.glob(pattern)) or [pattern]
+        found += [path for path in matching if path not in found]
+    names = {}
+    for path in found:
+        if not os.path.isfile(path):
+            raise UserError("%s: there is no such file" % path)
+        first = names.setdefault(output_name(path), path)
+        if first != path:
+            raise UserError(
+                "%s and %s: both would be predicted into %s; predict them into two --output_dir"
+                % (first, path, output_name(path))
+            )
+    return found
+
+
+def claim_folder(folder, model):
+    """Makes the folder of predictions; UserError where it holds another model's."""
+    records = [os.path.join(model, name) for name in ("export.json", "state.json")]
+    records = [path for path in records if os.path.exists(path)]
+    if not records:
+        raise UserError("%s: is neither a trained stage's folder nor an export" % model)
+    made_by = {"model": os.path.realpath(model), "sha256": files.hash_files(records)}
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError("%s: cannot be made: %s" % (folder, error.strerror))
+    path = os.path.join(folder, _RECORD)
+    recorded = files.read_object(path)
+    if recorded is None:
+        files.write_json(path, made_by)
+    elif recorded != made_by:
+        raise UserError(
+            "%s: holds predictions of another model, %s; give another --output_dir"
+            % (folder, recorded.get("model"))
+        )
+
+
+class Scorer(object):
+    """A process that predicts one file after the other."""
+
+    def __init__(self, model, output_dir, batch_size, columns):
+        """Loads the model; `columns` are those of the texts in Parquet."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from theseus import Classifier
+        from theseus.session import set_up_tensorflow
+
+        set_up_tensorflow()
+        self._output_dir, self._batch_size = output_dir, batch_size
+        self._model, self._problem = None, ""
+        try:
+            self._model = Classifier(model)
+            self._columns = columns[: self._model.task.num_texts]
+        except UserError as error:
+            self._problem = str(error)  # Ray would say it in a hundred lines.
+
+    def __call__(self, batch):
+        """Predicts the files of a batch of Ray's; returns what became of them, in columns."""
+        found = {"path": [], "rows": [], "problem": []}
+        for path in map(str, batch["path"]):
+            rows, problem = 0, self._problem
+            try:
+                rows = 0 if problem else self._predict(path)
+            except UserError as error:
+                problem = str(error)
+            for name, value in zip(found, (path, rows, problem)):
+                found[name].append(value)
+        return found
+
+    def _predict(self, path):
+        """Returns how many rows of a file were predicted."""
+        from theseus.inference.evaluation import write_predictions
+
+        output = os.path.join(self._output_dir, output_name(path))
+        if path.endswith(".parquet"):
+            return self._predict_parquet(path, output)
+        with files.writing(output) as writer:
+            return write_predictions(writer, self._model.task, self._pools(path))
+
+    def _pools(self, path):
+        """Yields (list of Example, their logits) of a text file."""
+        from theseus.inputs import batches, reading
+
+        examples = reading.iterate_examples(path, self._model.task, labels_required=False)
+        for pool in batches.cut_into_pools(examples, self._batch_size):
+            yield pool, self._model.compute_logits(pool, self._batch_size)
+
+    def _predict_parquet(self, path, output):
+        import pyarrow
+        from pyarrow import parquet
+
+        count, writer, temporary = 0, None, output + ".tmp"
+        try:
+            with parquet.ParquetFile(path) as reader:
+                for table in reader.iter_batches(50 * self._batch_size):
+                    table = self._with_predictions(pyarrow.table(table), path, count)
+                    writer = writer or parquet.ParquetWriter(temporary, table.schema)
+                    writer.write_table(table)
+                    count += table.num_rows
+            if writer is None:
+                raise UserError("%s: holds no example" % path)
+            writer.close()
+            files.sync([temporary])
+            os.replace(temporary, output)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise UserError("%s: cannot be predicted: %s" % (path, " ".join(str(error).split())))
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+        return count
+
+    def _with_predictions(self, table, path, first_row):
+        """Returns a table with the columns of the predictions beside its own."""
+        from theseus.inference import metrics
+
+        task = self._model.task
+        logits = self._model.compute_logits(
+            self._examples(table, path, first_row), self._batch_size
+        )
+        if task.is_regression:
+            return table.append_column("predicted_score", [logits[:, 0]])
+        labels = [task.labels[row] for row in metrics.predicted_ids(logits)]
+        table = table.append_column("predicted_label", [labels])
+        for label, column in zip(task.labels, metrics.probabilities(logits).T):
+            table = table.append_column("probability_%s" % label, [column])
+        return table
+
+    def _examples(self, table, path, first_row):
+        from theseus.inputs.reading import Example
+
+        for column in self._columns:
+            if column not in table.column_names:
+                raise UserError("%s: has no column %s; see --text_a_column" % (path, column))
+        rows = list(zip(*[table.column(column).to_pylist() for column in self._columns]))
+        for number, texts in enumerate(rows, first_row):
+            if not all(isinstance(text, str) for text in texts) or not "".join(texts).strip():
+                raise UserError(
+                    "%s, row %d, from 0: expected texts; found %r" % (path, number, texts)
+                )
+        return [Example(*(texts + (None,) * (2 - len(texts))), None) for texts in rows]
+
+
+def predict(options, paths):
+    """Predicts files; yields (path, number of rows, problem or "") as each is done."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    logging.disable(logging.WARNING)  # Ray tells of each of its steps.
+    ray.init(options.address, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    workers = options.num_workers or max(1, int(ray.cluster_resources()["CPU"]))
+    given = dict(
+        model=os.path.abspath(options.model),
+        output_dir=os.path.abspath(options.output_dir),
+        batch_size=options.batch_size,
+        columns=[options.text_a_column, options.text_b_column],
+    )
+    items = [{"path": os.path.abspath(path)} for path in paths]
+    done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        Scorer,
+        fn_constructor_kwargs=given,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
+    )
+    for row in done.iter_rows():
+        yield row["path"], row["rows"], row["problem"]
+
+
+def main():
+    """Predicts what is not there yet; a line for each file that cannot be, and exit status 1."""
+    options = parse_arguments()
+    problems = 0
+    try:
+        paths = find_files(options.files)
+        claim_folder(options.output_dir, options.model)
+        done = {path for path in paths if os.path.exists(_output(options, path))}
+        print("%d files, %d of them predicted already" % (len(paths), len(done)))
+        missing = [path for path in paths if path not in done]
+        for path, rows, problem in predict(options, missing) if missing else ():
+            print(problem or "%s: %d rows" % (path, rows), flush=True)
+            problems += bool(problem)
+    except UserError as error:
+        sys.exit("predict_with_ray.py: %s" % error)
+    if problems:
+        sys.exit("predict_with_ray.py: %d files could not be predicted" % problems)
+
+
+def _output(options, path):
+    return os.path.join(options.output_dir, output_name(path))
+
+
+if __name__ == "__main__":
+    main()

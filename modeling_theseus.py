@@ -21,13 +21,13 @@ import collections
 import copy
 import functools
 import inspect
-import io
 import json
 import math
 import os
 
 import tensorflow.compat.v1 as tf
 
+from theseus import records
 from theseus.errors import UserError
 from theseus.model import operations, variable_names
 from theseus.model.layers import (
@@ -42,15 +42,16 @@ from theseus.model.layers import (
 )
 from theseus.model.random_key import RandomKey
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
+# The largest that is still taken for meant.
+_SIZES = {
+    "vocab_size": 1 << 24,
+    "hidden_size": 1 << 16,
+    "num_hidden_layers": 1 << 10,
+    "num_attention_heads": 1 << 16,
+    "intermediate_size": 1 << 20,
+    "max_position_embeddings": 1 << 20,
+    "type_vocab_size": 1 << 16,
+}
 # What Hugging Face's config.json can ask for, and the one value that this graph has.
 _ONLY = {
     "model_type": "bert",
@@ -97,13 +98,17 @@ class BertConfig(object):
 
     def validate(self):
         """Raises ValueError where a size is not a positive integer, or values do not fit."""
-        for name in _SIZES:
+        for name, largest in _SIZES.items():
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError("%s = %r is not a positive integer" % (name, size))
+            if size > largest:
+                raise ValueError("%s = %.6g is larger than %d" % (name, size, largest))
         for rate in (self.hidden_dropout_prob, self.attention_probs_dropout_prob):
-            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            if not _is_number(rate) or not 0 <= rate < 1:
                 raise ValueError("a dropout probability of %r is not in [0, 1)" % (rate,))
+        if not _is_number(self.initializer_range) or not 0 <= self.initializer_range < 1e6:
+            raise ValueError("initializer_range = %r is no size" % (self.initializer_range,))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "hidden_size = %d is not a multiple of num_attention_heads = %d"
@@ -135,13 +140,12 @@ class BertConfig(object):
     def from_json_file(cls, json_file):
         """Reads a config; raises UserError, naming the file, where that fails."""
         try:
-            with io.open(json_file, encoding="utf-8") as reader:
-                values = json.load(reader)
+            values = records.read(json_file, records.mapping(records.anything))
             is_hugging_face = os.path.basename(json_file) == "config.json"
-            if is_hugging_face and isinstance(values, dict) and "architectures" not in values:
+            if is_hugging_face and "architectures" not in values:
                 values.setdefault("model_type", "bert")  # The oldest do not say it.
             return cls.from_dict(values)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise UserError("%s: cannot read the BERT config: %s" % (json_file, error))
 
     def to_dict(self):
@@ -153,9 +157,15 @@ class BertConfig(object):
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _refuse_other_architecture(values):
     """Raises ValueError where a config of Hugging Face's asks for another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+        raise ValueError("architectures = %s is no list of names" % ascii(architectures)[:40])
     if "model_type" not in values and not architectures[0].startswith("Bert"):
         raise ValueError("architectures = %s: only BERT's can be used" % architectures[0])
     for key, only in _ONLY.items():

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
+import signal
 import sys
 from typing import Any, Callable, Dict, NoReturn, Sequence
 
@@ -301,6 +301,15 @@ def _rule(names: Sequence[str], message: str) -> Callable[[_Rule], _Rule]:
     return register
 
 
+def _is_in_range(value: float | None) -> bool:
+    return value is None or abs(value) < 2**31  # Not nan either.
+
+
+for _flag in FLAGS.get_key_flags_for_module(sys.modules[__name__]):
+    if _flag.flag_type() in ("int", "float"):
+        flags.register_validator(_flag.name, _is_in_range, "must be a number below %d" % 2**31)
+
+
 @_rule(["do_train", "do_eval", "do_predict", "do_export", "version"], "give at least one of them")
 def _has_action(values: _Values) -> bool:
     return any(values.values())
@@ -314,7 +323,9 @@ def _is_one_stage(values: _Values) -> bool:
 @_rule(["modules"], "give a whole number of at least 1 for each module, separated by commas")
 def _has_sizes(values: _Values) -> bool:
     sizes = values["modules"]
-    return sizes is None or bool(sizes and all(re.match("0*[1-9][0-9]*$", size) for size in sizes))
+    return sizes is None or bool(
+        sizes and all(re.match("0*[1-9][0-9]{0,4}$", size) for size in sizes)
+    )
 
 
 @_rule(
@@ -336,25 +347,6 @@ def _has_one_slope(values: _Values) -> bool:
 )
 def _ends_constant_rate(values: _Values) -> bool:
     return values["steps_for_replacing"] is None or values["replace_scheduler"] == "constant"
-
-
-@_rule(
-    [
-        "replace_rate_prob",
-        "replace_linear_k",
-        "replace_until",
-        "learning_rate",
-        "suc_learning_rate",
-        "distill_temperature",
-        "distill_weight",
-        "warmup_proportion",
-        "save_checkpoints_secs",
-        "peer_timeout_s",
-    ],
-    "each must be a finite number",
-)
-def _are_finite(values: _Values) -> bool:
-    return all(value is None or math.isfinite(value) for value in values.values())
 
 
 @_rule(["eval_files", "do_eval"], "--eval_files takes different files, and needs --do_eval")
@@ -563,6 +555,7 @@ def main(argv: list[str]) -> None:
     from theseus.session import set_up_tensorflow
 
     set_up_tensorflow()
+    on_signals(signal.default_int_handler, was=leave)
     try:
         command.run(options)
     except UserError as error:
@@ -574,8 +567,23 @@ def main(argv: list[str]) -> None:
         fail("interrupted; the same command resumes from the last checkpoint")
 
 
+def leave(*_: object) -> NoReturn:
+    """Ends the process at once: while TensorFlow is imported, nothing is to be put in order."""
+    os.write(2, b"run_classifier.py: interrupted; nothing was begun\n")
+    os._exit(1)
+
+
+def on_signals(handler: Any, was: Any) -> None:
+    """Has a handler for what asks a process to end, where `was` has been there before."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == was:
+            signal.signal(number, handler)
+
+
 def run() -> None:
     """Runs the command line; the entry point of `bert-theseus`."""
+    on_signals(leave, was=signal.SIG_DFL)  # Not what nohup ignores.
+    on_signals(leave, was=signal.default_int_handler)
     app.run(main, flags_parser=parse_flags)
 
 

@@ -10,12 +10,20 @@ from __future__ import annotations
 import collections
 import functools
 import io
-import json
 import re
 import unicodedata
 from typing import Any, Callable, Dict, Iterable, Mapping, TypeVar
 
+from theseus import records
 from theseus.errors import UserError
+
+_TOKENIZER = records.table(
+    {"model": records.table({}, {"type": records.text()}, others=True)}, others=True
+)
+_VOCABULARY = records.mapping(records.whole(), records.text(r"[^\r\n]+", "a token on one line"))
+_WORDPIECE = records.table(
+    {"model": records.table({"vocab": _VOCABULARY}, others=True)}, others=True
+)
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -110,14 +118,13 @@ def read_vocab(vocab_file: str) -> str:
 
 def _vocab_of_json(text: str) -> str:
     """Returns the vocabulary of a tokenizer.json in vocab.txt's form."""
-    try:
-        model = json.loads(text)["model"]
-        kind, ids = model["type"], model["vocab"]
-    except (KeyError, TypeError) as error:
-        raise ValueError("no tokenizer.json: %s" % error)
+    model = records.parse(text, _TOKENIZER)["model"]
+    kind = model.get("type", "WordPiece")  # The oldest do not say it.
     if kind != "WordPiece":
-        raise ValueError("its model is %s; BERT's is WordPiece" % kind)
-    tokens = sorted(ids, key=ids.get)
+        raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
+    records.parse(text, _WORDPIECE)
+    ids = model["vocab"]
+    tokens = sorted(ids, key=ids.__getitem__)
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise ValueError("its ids are not 0, 1, 2 ...")
     return "".join(token + "\n" for token in tokens)

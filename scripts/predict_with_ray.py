@@ -76,7 +76,7 @@ def claim_folder(folder, model):
     except OSError as error:
         raise UserError("%s: cannot be made: %s" % (folder, error.strerror))
     path = os.path.join(folder, _RECORD)
-    recorded = files.read_object(path)
+    recorded = records.read_if_there(path, records.mapping(records.text()))
     if recorded is None:
         files.write_json(path, made_by)
     elif recorded != made_by:

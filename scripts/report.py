@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 
+from theseus import records
 from theseus.errors import UserError
 from theseus.inference import metrics
 from theseus.inputs import tasks
@@ -70,7 +71,8 @@ def read_run(path, root):
     folder = StageFolder(path)
     run, state = folder.definition(), folder.state()
     task = tasks.recorded(run)
-    results = files.read_object(folder.file("eval_results.json")) or {}
+    kind = records.mapping(records.anything)
+    results = records.read_if_there(folder.file("eval_results.json"), kind) or {}
     evaluated = results.get("eval_files", {})
     return Run(
         path=os.path.relpath(path, root),

@@ -358,6 +358,7 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 def export(tmp_path_factory, random_data):
     """A function from a format to its export, written once, of the StageFolder `export.stage`."""
     from theseus.export import exporter
+    from theseus.export.place import Place
     from theseus.inputs import encoding, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
@@ -373,7 +374,7 @@ def export(tmp_path_factory, random_data):
         with pytest.MonkeyPatch.context() as patch, trained_model.load(folder) as trained:
             patch.setattr(exporter, "_TIMED_RUNS", 1)
             encoded = encoding.encode_examples(examples, task, trained.tokenizer, 32)
-            exporter.Exporter(folder, trained, encoded, 64).export(name, path)
+            exporter.Exporter(folder, trained, encoded, 64).export(name, Place(path))
         return path
 
     get.stage = folder

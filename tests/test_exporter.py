@@ -601,7 +601,7 @@ def test_labels_keep_the_order_of_their_ids():
     assert config["label2id"] == {"neutral": 0, "bad": 1, "good": 2}
     row = exporter.Row("a", 0.5, 0.75, 0.25, 1.0, [])
     holder = types.SimpleNamespace(_plain=plain)
-    described = exporter.Exporter._describe(holder, "bert", row)
+    described = exporter.Exporter._describe(holder, row)
     assert described["labels"] == ["neutral", "bad", "good"]
     assert (described["task_name"], described["num_texts"]) == ("tsv", 1)
     assert (described["max_seq_length"], described["do_lower_case"]) == (48, False)
@@ -624,7 +624,7 @@ def bert_vocab(tmp_path):
 
 
 def test_an_export_is_known_by_its_format_and_the_whole_definition_of_its_run():
-    identity = exporter._identity
+    identity = exporter.identity
     held = {"seed": 1, "stage": "successor"}
     assert identity("bert", held) == identity("bert", dict(reversed(list(held.items()))))
     assert identity("bert", held) != identity("onnx", held)

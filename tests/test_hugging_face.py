@@ -200,9 +200,18 @@ def test_a_missing_shard_and_a_damaged_index_are_refused_by_name(tmp_path, array
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match="model-00002-of-00002.safetensors: cannot be read: No"):
         weights.open_weights(path)
-    (tmp_path / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(UserError, match="index.json: cannot be read as an index of weights"):
-        weights.checkpoint_files(path)
+    for text, message in [
+        ("[]", "expected an object"),
+        ("{}", "expected an object with weight_map"),
+        ('{"weight_map": ["a"]}', "weight_map: expected an object"),
+        ('{"weight_map": {"a": 5}}', "weight_map.a: expected the name of a file in the same"),
+        ('{"weight_map": {"a": "../other/b"}}', "weight_map.a: expected the name of a file in"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "weight_map.a: expected the name of a file in"),
+        ('{"weight_map": {"a": ".."}}', "weight_map.a: expected the name of a file in the same"),
+    ]:
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(UserError, match="index.json: is damaged: " + message):
+            weights.checkpoint_files(path)
 
 
 def test_a_weight_is_looked_up_as_in_a_checkpoint(tmp_path, arrays):

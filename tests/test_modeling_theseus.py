@@ -417,12 +417,21 @@ def test_a_bad_config_is_refused_by_name(tmp_path):
     for text, message in [
         ('{"vocab_size": 30, "hidden_act": "swish"}', "swish is none of"),
         ('{"hidden_size": 16}', "vocab_size is missing"),
-        ("5", "vocab_size is missing"),
+        ("5", "bert_config.json: is damaged: expected an object, found 5"),
+        ('{"vocab_size": 1e30}', "vocab_size = 1e.30 is not a positive integer"),
+        ('{"vocab_size": 30, "num_hidden_layers": 1000000}', "hidden_layers = 1e.06 is larger"),
+        ('{"vocab_size": 30, "initializer_range": NaN}', "it holds NaN"),
+        ('{"vocab_size": 30, "initializer_range": "0.1"}', "initializer_range = '0.1' is no size"),
+        ('{"vocab_size": 30, "initializer_range": -1}', "initializer_range = -1 is no size"),
+        ('{"vocab_size": 30, "hidden_dropout_prob": true}', "dropout probability of True"),
+        ('{"vocab_size": 30, "architectures": 5}', "architectures = 5 is no list of names"),
+        ('{"vocab_size": 30, "architectures": [null]}', "architectures = .None. is no list"),
+        ('{"vocab_size": 30, "architectures": [["a"]]}', "architectures = ..'a'.. is no list"),
         ('{"vocab_size": "30"}', "vocab_size = '30' is not a positive integer"),
         ('{"vocab_size": 30, "num_hidden_layers": 0}', "num_hidden_layers = 0 is not a positive"),
         ('{"vocab_size": 30, "hidden_dropout_prob": 1.0}', "dropout probability of 1.0"),
         ('{"vocab_size": 30, "hidden_size": 10, "num_attention_heads": 4}', "not a multiple"),
-        ("{", "bert_config.json: cannot read"),
+        ("{", "bert_config.json: is damaged: Expecting"),
     ]:
         path.write_text(text)
         with pytest.raises(UserError, match=message):

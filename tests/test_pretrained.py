@@ -124,8 +124,6 @@ def test_a_tokenizer_json_tells_it_before_the_vocabulary(tmp_path, normalizer, i
         ('{"do_lower_case": false}', CHINESE, False, False),
         ('{"do_lower_case": true}', CASED, True, True),
         ('{"do_lower_case": "no"}', CASED, False, False),
-        ("[]", CASED, False, False),
-        ("damaged", UNCASED, True, False),
     ],
 )
 def test_a_tokenizer_config_tells_it_unless_the_vocabulary_has_no_capitals(
@@ -139,6 +137,15 @@ def test_a_tokenizer_config_tells_it_unless_the_vocabulary_has_no_capitals(
     case = pretrained.find_case(str(tmp_path))
     assert (case.is_lowered, case.warning is not None) == (is_lowered, is_warned_of)
     assert "\n" not in case.reason + (case.warning or "")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["[]", "damaged", '{"a": 1, "a": 2}'])
+def test_a_damaged_tokenizers_file_is_one_line(tmp_path, name, content):
+    write_vocab(tmp_path, CASED)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match="%s: is damaged: " % name):
+        pretrained.find_case(str(tmp_path))
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -91,6 +91,16 @@ def copied(export, tmp_path):
     return copy
 
 
+def forget_sums(path):
+    """Makes an export one of a version that listed no files."""
+    place = os.path.join(path, "export.json")
+    with open(place, encoding="utf-8") as reader:
+        held = json.load(reader)
+    del held["files"]
+    with open(place, "w", encoding="utf-8") as writer:
+        json.dump(held, writer)
+
+
 DAMAGES = [
     ("bert", "vocab.txt", None, "bert: holds no vocab.txt, nor a tokenizer.json"),
     ("bert", "bert_config.json", None, "bert: holds no bert_config.json, nor"),
@@ -101,15 +111,16 @@ DAMAGES = [
     ("saved_model", "variables/variables.index", None, "cannot be read as a SavedModel: "),
     ("onnx", "model.onnx", None, "model.onnx: cannot be read as ONNX: "),
     ("onnx", "model.onnx", b"no", "model.onnx: cannot be read as ONNX: "),
-    ("bert", "export.json", b"{", "export.json: cannot be read: "),
-    ("bert", "export.json", b"[]", "export.json: is damaged: holds no JSON object"),
-    ("bert", "export.json", b"{}", "export.json: is damaged, or of another version: .*task_name"),
+    ("bert", "export.json", b"{", "export.json: is damaged: Expecting"),
+    ("bert", "export.json", b"[]", "export.json: is damaged: expected an object, found"),
+    ("bert", "export.json", b"{}", "export.json: is damaged: expected an object with format"),
 ]
 
 
 @pytest.mark.parametrize("name, file, content, message", DAMAGES)
 def test_what_is_missing_or_damaged_is_one_line(copied, name, file, content, message):
     path = copied(name)
+    forget_sums(path)
     os.remove(os.path.join(path, file))
     if content is not None:
         with open(os.path.join(path, file), "wb") as writer:
@@ -122,8 +133,8 @@ def test_what_is_missing_or_damaged_is_one_line(copied, name, file, content, mes
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"format": "keras"}, "export.json: is damaged, or of another version: KeyError..keras"),
-        ({"max_seq_length": None}, "export.json: is damaged, or of another version: TypeError"),
+        ({"format": "keras"}, "export.json: is damaged: format: expected one of bert, .*'keras'"),
+        ({"max_seq_length": None}, "export.json: is damaged: max_seq_length: expected a whole"),
         ({"task_name": "mnli"}, "bert: its model gives 2 numbers, its export.json asks for 3"),
     ],
 )
@@ -139,6 +150,7 @@ def test_a_description_that_does_not_fit_is_refused(copied, change, message):
 
 def test_a_bert_without_a_classifier_is_refused(copied, random_data):
     path = copied("bert")
+    forget_sums(path)
     for source in (random_data / "bert").iterdir():
         shutil.copy(str(source), path)
     with pytest.raises(UserError, match="bert_model.ckpt: holds no output_weights, output_bias"):

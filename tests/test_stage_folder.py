@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from conftest import read_json
 from theseus.errors import FolderError, UserError
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
+from theseus.runs.state import State
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUN = {"suc_layers": 6, "learning_rate": 2e-5, "weights": "ab"}
@@ -159,7 +161,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(folder):
 def test_values_are_added_to_a_json_file(folder):
     folder.update_json("timing.json", train_seconds=1.0)
     folder.update_json("timing.json", eval_seconds=2.0)
-    found = files.read_object(folder.file("timing.json"))
+    found = read_json(folder.path, "timing.json")
     assert found == {"train_seconds": 1.0, "eval_seconds": 2.0}
 
 
@@ -215,30 +217,74 @@ def test_nothing_that_looks_like_anothers_model_is_written_over(folder, name):
         folder.claim(RUN, {})
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_none(tmp_path, monkeypatch):
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_a_lock_of_a_folder_that_was_removed_meanwhile_is_none(tmp_path, monkeypatch, comes_again):
     """The one before removed its new, empty folder between this one's opening and locking."""
     import fcntl
 
-    folder = StageFolder(str(tmp_path))
+    path, flock = tmp_path / "out", fcntl.flock
+
+    def remove_and_lock(*arguments):
+        path.rmdir()
+        if comes_again:
+            path.mkdir()
+        flock(*arguments)
+
+    monkeypatch.setattr("theseus.runs.lock.fcntl.flock", remove_and_lock)
+    with pytest.raises(UserError, match="another run is writing to"):
+        with StageFolder(str(path)).locked():
+            pass
+
+
+def test_removing_a_file_does_not_unlock(folder):
+    for path in os.listdir(folder.path):
+        os.remove(folder.file(path))
+    with pytest.raises(UserError, match="another run is writing to it"):
+        with StageFolder(folder.path).locked():
+            pass
+
+
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_a_folder_that_is_moved_away_is_not_written_to(folder, comes_again):
+    folder.claim(RUN, {})
+    os.rename(folder.path, folder.path + "_moved")
+    if comes_again:
+        os.mkdir(folder.path)
+    write = [
+        lambda: folder.new_checkpoint("last", 1),
+        lambda: folder.commit(State()),
+        lambda: folder.write_json("timing.json", {}),
+    ]
+    for attempt in write:
+        with pytest.raises(UserError, match="out_1: was moved or removed while this run was writ"):
+            attempt()
+    assert os.listdir(os.path.dirname(folder.path)).count("out_1") == comes_again
+    assert not comes_again or os.listdir(folder.path) == []
+    assert os.listdir(folder.path + "_moved") == ["run.json"]
+
+
+def test_where_folders_cannot_be_locked_a_file_is(tmp_path, monkeypatch):
+    """As on NFS."""
+    import fcntl
+    import stat
+
     flock = fcntl.flock
-    monkeypatch.setattr(
-        "theseus.runs.lock.fcntl.flock",
-        lambda *arguments: flock(*arguments) or os.remove(folder.file(".lock")),
-    )
-    with pytest.raises(UserError, match="another run is writing to"):
-        with folder.locked():
-            pass
-    monkeypatch.setattr(
-        "theseus.runs.lock.fcntl.flock",
-        lambda *arguments: (
-            flock(*arguments)
-            or os.remove(folder.file(".lock"))
-            or open(folder.file(".lock"), "w").close()
-        ),
-    )
-    with pytest.raises(UserError, match="another run is writing to"):
-        with folder.locked():
-            pass
+
+    def lock_files_alone(file, how):
+        number = file if isinstance(file, int) else file.fileno()
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(9, "Bad file descriptor")
+        flock(file, how)
+
+    monkeypatch.setattr("theseus.runs.lock.fcntl.flock", lock_files_alone)
+    held = StageFolder(str(tmp_path / "out"))
+    with held.locked():
+        held.write_json("run.json", RUN)
+        with pytest.raises(UserError, match="another run is writing to it"):
+            with StageFolder(held.path).locked():
+                pass
+    with held.locked():
+        pass
 
 
 def test_a_commit_is_cut_off_before_or_after_its_state_and_never_loses_a_checkpoint(
@@ -320,7 +366,9 @@ def test_a_state_without_its_run_is_refused(folder):
     folder.claim(RUN, {})
     folder.commit(folder.state())
     os.remove(folder.file("run.json"))
-    with pytest.raises(UserError, match="state.json: is damaged, or run.json is missing beside"):
+    with pytest.raises(
+        UserError, match="state.json: run.json is missing beside it; give another folder"
+    ):
         folder.state()
 
 
@@ -338,10 +386,10 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(folder):
 def test_a_later_value_of_a_json_file_counts_and_no_number_is_nan(folder):
     folder.update_json("timing.json", seconds=1.0, other=3)
     folder.update_json("timing.json", seconds=2.0)
-    assert files.read_object(folder.file("timing.json")) == {"seconds": 2.0, "other": 3}
+    assert read_json(folder.path, "timing.json") == {"seconds": 2.0, "other": 3}
     with pytest.raises(ValueError):
         folder.update_json("timing.json", seconds=float("nan"))
-    assert files.read_object(folder.file("timing.json")) == {"seconds": 2.0, "other": 3}
+    assert read_json(folder.path, "timing.json") == {"seconds": 2.0, "other": 3}
 
 
 def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
@@ -353,33 +401,3 @@ def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
     assert files.hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
     with pytest.raises(UserError, match="a checkpoint has vanished"):
         files.hash_files([])
-
-
-@pytest.mark.parametrize("is_there", [False, True])
-def test_an_export_takes_its_place_and_leaves_nothing_beside_it(tmp_path, is_there):
-    path = tmp_path / "export"
-    if is_there:
-        path.mkdir()
-        (path / "old.txt").write_text("old")
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "new.txt").write_text("new")
-    files.move_into_place(str(tmp_path / "new"), str(path))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
-    assert [entry.name for entry in path.iterdir()] == ["new.txt"]
-
-
-def test_an_export_that_cannot_take_its_place_has_not_destroyed_the_old_one(tmp_path, monkeypatch):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "old.txt").write_text("old")
-    (tmp_path / "new").mkdir()
-    rename = os.rename
-
-    def fail(source, target):
-        if os.path.basename(source) == "new":
-            raise OSError(5, "Input/output error")
-        rename(source, target)
-
-    monkeypatch.setattr("theseus.runs.files.os.rename", fail)
-    with pytest.raises(UserError, match="export: cannot be written: Input/output error"):
-        files.move_into_place(str(tmp_path / "new"), str(tmp_path / "export"))
-    assert [path.read_text() for path in tmp_path.rglob("old.txt")] == ["old"]

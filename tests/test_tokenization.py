@@ -68,7 +68,15 @@ def test_tokenizer_json_holds_the_vocabulary_of_vocab_txt(golden, vocab_file, tm
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[]", "tokenizer.json: cannot read the vocabulary: no tokenizer.json"),
+        ("[]", "tokenizer.json: cannot read the vocabulary: expected an object, found"),
+        ("{}", "tokenizer.json: cannot read the vocabulary: expected an object with model"),
+        ('{"model": []}', "the vocabulary: model: expected an object"),
+        ('{"model": {"vocab": [["a", 0]]}}', "model.vocab: expected an object, found"),
+        ('{"model": {"vocab": {"a": "0"}}}', "model.vocab.a: expected a whole number"),
+        ('{"model": {"vocab": {"a": null}}}', "model.vocab.a: expected a whole number"),
+        ('{"model": {"vocab": {"a\\nb": 0}}}', r"model.vocab.a\\nb: expected a token on one line"),
+        ('{"model": {"vocab": {"a": 0, "a": 1}}}', "it holds 'a' twice"),
+        ('{"model": {"type": 3, "vocab": {}}}', "model.type: expected text, found 3"),
         ('{"model": {"type": "BPE", "vocab": {}}}', "its model is BPE; BERT's is WordPiece"),
         ('{"model": {"type": "WordPiece", "vocab": {"a": 1}}}', "its ids are not 0, 1"),
         ("damaged", "tokenizer.json: cannot read the vocabulary: Expecting value"),

@@ -354,9 +354,21 @@ def test_a_damaged_last_checkpoint_is_refused_by_name(bert, tmp_path):
     for path in weights.checkpoint_files(prefix):
         with open(path, "r+b") as file:
             file.truncate(10)
-    with pytest.raises(UserError, match="last/model.ckpt-1: cannot be read: .*another folder"):
+    with pytest.raises(UserError, match="last/model.ckpt-1: cannot .*; give another folder"):
         with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)):
             pass
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[seed=1]", "a*b?", "back\\slash", "{a,b}"])
+def test_a_folder_may_be_named_as_a_pattern_is(bert, tmp_path, uninterrupted, name):
+    (tmp_path / "run1").mkdir()  # What the pattern would fit.
+    path = tmp_path / name
+    with trainer_in(path, bert, make_settings()) as trainer:
+        run_until_crash(trainer, 2)
+        trainer._save_last(2)
+    with trainer_in(path, bert, make_settings()) as trainer:
+        assert trainer.run()
+    assert_equals_no_interruption(path, uninterrupted)
 
 
 def test_two_runs_of_one_seed_are_equal_and_those_of_two_seeds_are_not(

@@ -44,7 +44,7 @@ class Classifier(object):
 
     def _load_stage(self, path, precision):
         folder = trained_model.trained_folder(path, "a stage's output folder, or an export's")
-        recorded = folder.definition()
+        recorded = folder.trained_definition()
         self._task = tasks.recorded(recorded)
         self._max_seq_length = recorded["max_seq_length"]
         trained = trained_model.load_into(self._session, folder, precision)

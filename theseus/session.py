@@ -1,6 +1,7 @@
 """TensorFlow as this program uses it: graphs, sessions, and what a processor can compute in."""
 
 import contextlib
+import os
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -17,6 +18,13 @@ def set_up_tensorflow() -> None:
     tf.get_logger().setLevel("ERROR")
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
+    if count_gpus():  # On a processor all that is used here is deterministic without it.
+        os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+
+
+def count_gpus() -> int:
+    """Returns how many GPUs TensorFlow finds."""
+    return len(tf.config.experimental.list_physical_devices("GPU"))
 
 
 def check_precision(precision):
@@ -31,7 +39,8 @@ def check_precision(precision):
             "which also runs what was trained in bfloat16" % tf.__version__
         )
     features = processor_features()
-    if precision == "bfloat16" and features and not features.intersection(_BFLOAT16_FEATURES):
+    has_instructions = count_gpus() or not features or features.intersection(_BFLOAT16_FEATURES)
+    if precision == "bfloat16" and not has_instructions:
         logging.warning(
             "--precision=bfloat16: this processor has no bfloat16 instructions; it will be slower "
             "than float32"

@@ -14,12 +14,15 @@ import struct
 
 import numpy as np
 
+from theseus import records
 from theseus.errors import UserError, first_line
 
 # A folder's weights are the first of these that it holds; an index names its shards.
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")
 TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _INDEX = ".index.json"
+_SHARD = records.text(r"[^/\0]*[^/\0.][^/\0]*", "the name of a file in the same folder")
+_SHARDS = records.table({"weight_map": records.mapping(_SHARD)}, others=True)
 
 # What is named otherwise than by `_ENDINGS`: TF1 BERT's name to Hugging Face's.
 _HEADS = {
@@ -111,12 +114,8 @@ def weight_files(path):
     """
     if not path.endswith(_INDEX):
         return [path]
-    try:
-        with open(path, encoding="utf-8") as reader:
-            shards = sorted(set(json.load(reader)["weight_map"].values()))
-        return [os.path.join(os.path.dirname(path), shard) for shard in shards]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("%s: cannot be read as an index of weights: %s" % (path, error))
+    shards = sorted(set(records.read(path, _SHARDS)["weight_map"].values()))
+    return [os.path.join(os.path.dirname(path), shard) for shard in shards]
 
 
 class HuggingFaceWeights(collections.abc.Mapping):

@@ -6,13 +6,12 @@ Hugging Face  config.json, vocab.txt or tokenizer.json, model.safetensors or pyt
 
 import collections
 import glob
-import io
-import json
 import os
 import re
 
 import tokenization
 from modeling_theseus import BertConfig
+from theseus import records
 from theseus.checkpoints import hugging_face
 from theseus.errors import UserError, first_line
 
@@ -182,13 +181,8 @@ def _lowers(normalizer):
 
 
 def _read_object(path):
-    """Returns the dict of a JSON file; an empty one where there is none, or another value."""
-    try:
-        with io.open(path, encoding="utf-8") as reader:
-            values = json.load(reader)
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    """Returns the dict of a JSON file; an empty one where there is none."""
+    return records.read_if_there(path, records.mapping(records.anything)) or {}
 
 
 def _first_existing(folder, names):

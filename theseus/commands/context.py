@@ -60,7 +60,7 @@ class Context(object):
         if options.labels:
             task = dataclasses.replace(task, labels=tuple(map(tasks.clean_label, options.labels)))
         recorded = self.folder.definition()
-        if recorded and recorded["task_name"] == task.name:
+        if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
         train_file = reading.find_files(options.data_dir, task, "train")[0]
         return reading.complete_task(task, train_file, form)
@@ -81,7 +81,7 @@ class Context(object):
         Raises:
           UserError: the command contradicts it, or it is damaged.
         """
-        recorded = self.folder.definition()
+        recorded = self.folder.trained_definition()
         precision = precision or self.options.model.precision or recorded["precision"]
         if precision not in self._models:
             refuse_contradiction(self.folder, model_definition(self))

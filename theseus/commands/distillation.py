@@ -30,7 +30,7 @@ def find_teacher(context, start):
     with naming("distill_from"):
         folder = trained_model.trained_folder(path, "the output folder of a trained stage")
         checkpoint = folder.best_checkpoint()
-    recorded, task = folder.definition(), context.task
+    recorded, task = folder.trained_definition(), context.task
     if recorded["task_name"] != task.name:
         raise UserError(
             "--distill_from: %s was trained on %s, this command is for %s; give a teacher of the "

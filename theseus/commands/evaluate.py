@@ -41,7 +41,7 @@ def run(context, files):
     best, (split, split_metrics) = folder.state().best, results[0]
     report = collections.OrderedDict(split=split, **split_metrics)
     report.update(global_step=best.global_step, checkpoint=best.checkpoint)
-    report["compute_type"] = options.model.precision or folder.definition()["precision"]
+    report["compute_type"] = options.model.precision or folder.trained_definition()["precision"]
     report["threshold"] = options.inference.threshold
     report["eval_files"] = dict(results[1:])
     folder.write_json("eval_results.json", report)

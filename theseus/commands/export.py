@@ -5,20 +5,25 @@ import os
 
 from theseus.export import exporter as exporter_lib
 from theseus.export import formats
+from theseus.export.place import Place
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
 
 def prepare(context):
-    """Returns the ExampleFile of dev, on which each export is compared with the graph."""
-    formats.refuse_missing_packages(export_paths(context))
-    return context.data.dev()
+    """Returns (the Places by format, the ExampleFile of dev that exports are compared on)."""
+    places = export_places(context)
+    formats.refuse_missing_packages(places)
+    for place in places.values():
+        place.check()
+    return places, context.data.dev()
 
 
-def run(context, dev):
+def run(context, prepared):
     """Writes the exports; prints a table."""
-    paths = export_paths(context)
-    exporter_lib.refuse_foreign(context.folder, paths)
+    places, dev = prepared
+    for name, place in places.items():
+        place.check(exporter_lib.identity(name, context.folder.definition()))
     # An export is float32: so is what it is compared with.
     trained = context.trained_model("float32")
     encoded = context.data.encode_file(dev, trained.tokenizer)
@@ -26,17 +31,18 @@ def run(context, dev):
     exporter = exporter_lib.Exporter(context.folder, trained, encoded, batch_size, dev.examples)
     rows = [exporter.graph_row]
     try:
-        for name, path in paths.items():
-            rows.append(exporter.export(name, path))
+        for name, place in places.items():
+            rows.append(exporter.export(name, place))
     finally:  # What is complete is said, even where a later one fails.
         print(exporter_lib.format_rows(rows, context.task), flush=True)
 
 
-def export_paths(context):
-    """Returns the folder of each export by the name of its format."""
-    options, paths = context.options.export, collections.OrderedDict()
+def export_places(context):
+    """Returns the place.Place of each export by the name of its format."""
+    options, places = context.options.export, collections.OrderedDict()
     for name in options.export_format:
         if name == "onnx" and options.quantize:
             name = "onnx_" + options.quantize
-        paths[name] = options.export_dir or context.folder.file(os.path.join("export", name))
-    return paths
+        path = options.export_dir or context.folder.file(os.path.join("export", name))
+        places[name] = Place(path)
+    return places

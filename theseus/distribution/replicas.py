@@ -9,7 +9,7 @@ from absl import logging
 from theseus.distribution.cluster import read_cluster, refuse_used_port
 from theseus.distribution.peers import Peers
 from theseus.errors import UserError, first_line
-from theseus.session import new_session
+from theseus.session import count_gpus, new_session
 
 
 class Replicas(object):
@@ -22,7 +22,7 @@ class Replicas(object):
       ids: range, which of the replicas are this process's.
     """
 
-    def __init__(self, strategy=None, cluster=None, server=None, num_cpus=None):
+    def __init__(self, strategy=None, cluster=None, server=None, num_cpus=0):
         """Takes the parts; see `opened`."""
         self.strategy = strategy or tf.distribute.get_strategy()
         self.count = self.strategy.num_replicas_in_sync
@@ -120,12 +120,11 @@ def opened(distribution, peer_timeout):
 
 def _mirrored():
     """Returns the Replicas of this machine's GPUs, or else of its CPU devices."""
-    gpus = tf.config.list_logical_devices("GPU")
-    devices = gpus or tf.config.list_logical_devices("CPU")
-    names = ["/%s:%d" % (device.device_type, n) for n, device in enumerate(devices)]
+    num_gpus = count_gpus()
+    num_cpus = 0 if num_gpus else len(tf.config.list_logical_devices("CPU"))
+    names = ["/GPU:%d" % n for n in range(num_gpus)] + ["/CPU:%d" % n for n in range(num_cpus)]
     logging.info("mirrored on %d devices: %s", len(names), " ".join(names))
-    strategy = tf.distribute.MirroredStrategy(names)
-    return Replicas(strategy, num_cpus=None if gpus else len(names))
+    return Replicas(tf.distribute.MirroredStrategy(names), num_cpus=num_cpus)
 
 
 def _multi_worker(cluster):

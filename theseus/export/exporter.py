@@ -1,10 +1,9 @@
 """Exports a stage's model, and checks each export: its logits, its score, its size and its speed.
 
-A folder is complete, or it is not there: an export is written and checked beside its name.
+Where it goes is a place.Place: a folder is complete, or it is not there.
 """
 
 import collections
-import contextlib
 import json
 import os
 import shutil
@@ -14,10 +13,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-from theseus.errors import UserError
+from theseus.errors import UserError, first_line
 from theseus.export import formats, read_back
 from theseus.inference import evaluation, metrics
-from theseus.runs.files import hash_text, move_into_place
+from theseus.runs.files import hash_text
 from theseus.session import new_session
 
 LARGEST_DIFFERENCE = 1e-4
@@ -74,29 +73,32 @@ class Exporter(object):
         parts = [rows[first : first + batch_size] for first in range(0, count, batch_size)]
         return [self._dev_data.batch(part) for part in parts]
 
-    def export(self, name, path):
-        """Writes one export, checks it, and moves it to `path` when it is complete.
+    def export(self, name, place):
+        """Writes one export, checks it, and gives it its name when it is complete.
 
         Args:
           name: str, one of `formats.FORMATS`.
-          path: the folder; what it holds is replaced, see `refuse_foreign`.
+          place: the place.Place.
 
         Returns:
           A Row.
 
         Raises:
-          UserError: `path` cannot be written; or the export differs from the graph, and is
+          UserError: the place cannot be written; or the export differs from the graph, and is
             left out.
         """
-        with _temporary_folder(path) as temporary:
+        known_by = identity(name, self._plain.definition)
+        with place.writing(known_by) as temporary:
             try:
                 formats.FORMATS[name].write(self._plain, temporary)
                 shutil.copyfile(self._plain.vocab_file, os.path.join(temporary, "vocab.txt"))
             except (OSError, tf.errors.OpError) as error:
-                raise UserError("--export_dir: %s: cannot be written: %s" % (path, error))
-            row = self._check(name, path, temporary)
-            formats.write_json(temporary, read_back.DESCRIPTION, self._describe(name, row))
-            move_into_place(temporary, path)
+                reason = first_line(error)
+                raise UserError("--export_dir: %s: cannot be written: %s" % (place.path, reason))
+            row = self._check(name, place.given, temporary)
+            description = dict(known_by, **self._describe(row))
+            description["files"] = read_back.list_files(temporary)
+            formats.write_json(temporary, read_back.DESCRIPTION, description)
         return row
 
     def _check(self, name, path, temporary):
@@ -135,12 +137,11 @@ class Exporter(object):
     def _seconds(self, run):
         return [_median_seconds(run, batches) for batches in self._timed]
 
-    def _describe(self, name, row):
-        """Returns the content of export.json, a dict."""
+    def _describe(self, row):
+        """Returns what export.json says of the model and of its check, a dict."""
         recorded = self._plain.definition
         task = self._plain.task
-        description = dict(_identity(name, recorded), labels=list(task.labels))
-        description["num_texts"] = task.num_texts
+        description = {"labels": list(task.labels), "num_texts": task.num_texts}
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = recorded[key]
         description["global_step"] = self._plain.best.global_step
@@ -209,51 +210,9 @@ def _cell(form, value):
     return "-" if value is None else form % value
 
 
-# --- The folder ---
-
-
-def refuse_foreign(folder, paths):
-    """Raises UserError where anything but an export of the same run would be replaced.
-
-    Args:
-      folder: the StageFolder of the run.
-      paths: dict from the name of a format to the folder that is to be written.
-    """
-    for name, path in paths.items():
-        is_free = not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
-        if not is_free and not _holds(path, _identity(name, folder.definition())):
-            raise UserError(
-                "--export_dir: %s is there, and is no export of this run as %s; give another "
-                "folder, or remove it" % (path, name)
-            )
-
-
-def _identity(name, definition):
+def identity(name, definition):
     """Returns the part of export.json by which an export is known again, a dict."""
     return {"format": name, "run": hash_text(json.dumps(definition, sort_keys=True))}
-
-
-def _holds(path, identity):
-    try:
-        recorded = read_back.read_description(path)
-    except UserError:
-        return False
-    return all(recorded.get(key) == identity[key] for key in identity)
-
-
-@contextlib.contextmanager
-def _temporary_folder(path):
-    """A new folder beside `path`, which is gone at the end, whether it was moved or not."""
-    temporary = os.path.realpath(path) + ".unfinished_export"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # A command that was killed left it.
-        os.makedirs(temporary)
-    except OSError as error:
-        raise UserError("--export_dir: %s: cannot be made: %s" % (temporary, error.strerror))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _megabytes(path):

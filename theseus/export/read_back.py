@@ -9,21 +9,42 @@ A model is here a function from the int32 [B, T] arrays of a batch, by name, to 
 """
 
 import collections
-import io
-import json
 import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling_theseus
+from theseus import records
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.inference import evaluation
 from theseus.inputs import tasks
+from theseus.runs import files
 
 DESCRIPTION = "export.json"
+
+_FORMATS = ("bert", "huggingface", "saved_model", "onnx", "onnx_int8")
+_FILE = records.table({"bytes": records.whole(0, 2**63), "sha256": records.text("[0-9a-f]{64}")})
+_NAME = r"(?!\.\.?(/|\Z))[^/\0]+"
+_INSIDE = records.text("%s(/%s)*" % (_NAME, _NAME), "a path inside the export")
+_EXPORT = records.table(
+    {
+        "format": records.choice(_FORMATS),
+        "task_name": records.choice(tasks.TASKS),
+        "max_seq_length": records.whole(3, 1 << 20),
+        "do_lower_case": records.boolean,
+        "labels": records.listed(records.text()),
+    },
+    {
+        "num_texts": records.nullable(records.whole(1, 2)),
+        "run": records.text(),
+        "files": records.mapping(_FILE, _INSIDE),
+    },
+    others=True,
+)
+"""The Kind of export.json."""
 
 Export = collections.namedtuple("Export", "task max_seq_length do_lower_case vocab_file run")
 """An export that is ready to be used.
@@ -42,15 +63,46 @@ def is_export(path):
 
 def read_description(path):
     """Returns what an export's export.json holds, a dict; UserError where it cannot be read."""
-    path = os.path.join(path, DESCRIPTION)
-    try:
-        with io.open(path, encoding="utf-8") as reader:
-            recorded = json.load(reader)
-    except (OSError, ValueError) as error:
-        raise UserError("%s: cannot be read: %s" % (path, first_line(error)))
-    if not isinstance(recorded, dict):
-        raise UserError("%s: is damaged: holds no JSON object" % path)
+    recorded = records.read(os.path.join(path, DESCRIPTION), _EXPORT)
     return recorded
+
+
+def all_files(path):
+    """Returns the names, with their folders' in it, of all that a folder holds but folders."""
+    found = []
+    for folder, folders, names in os.walk(path):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        found += [os.path.relpath(os.path.join(folder, name), path) for name in names + links]
+    return found
+
+
+def list_files(path):
+    """Returns the sizes and the SHA-256 of a new export's files by their names, as JSON."""
+    paths = {name: os.path.join(path, name) for name in sorted(all_files(path))}
+    return {
+        name: {"bytes": os.path.getsize(file), "sha256": files.hash_files([file])}
+        for name, file in paths.items()
+    }
+
+
+def listed_files(path, recorded):
+    """Returns what `list_files` has recorded; UserError where it has not, or was altered."""
+    if not recorded.get("files"):
+        raise UserError("%s: does not list its files" % os.path.join(path, DESCRIPTION))
+    return recorded["files"]
+
+
+def refuse_altered(path, recorded):
+    """Raises UserError where a file of an export is missing, or not what was written.
+
+    An export of a version before 0.8 lists none.
+    """
+    if "files" not in recorded:
+        return
+    for name, entry in listed_files(path, recorded).items():
+        file = os.path.join(path, name)
+        if files.hash_files([file]) != entry["sha256"]:
+            raise UserError("%s: is damaged: it is not what was exported; export again" % file)
 
 
 def load(path, session):
@@ -60,12 +112,8 @@ def load(path, session):
       UserError: a file is missing or damaged, or a package is not installed.
     """
     recorded = read_description(path)
-    try:
-        task, read = tasks.recorded(recorded), READERS[recorded["format"]]
-        max_seq_length, do_lower_case = int(recorded["max_seq_length"]), recorded["do_lower_case"]
-    except (KeyError, TypeError, ValueError) as error:
-        place = os.path.join(path, DESCRIPTION)
-        raise UserError("%s: is damaged, or of another version: %r" % (place, error))
+    task, read = tasks.recorded(recorded), READERS[recorded["format"]]
+    refuse_altered(path, recorded)
     vocab_file = pretrained.find_vocab(path)
     run = read(path, session)
     shortest = {name: np.zeros([1, 1], np.int32) for name in modeling_theseus.FEATURES}
@@ -75,7 +123,7 @@ def load(path, session):
             "%s: its model gives %d numbers, its %s asks for %d"
             % (path, num_outputs, DESCRIPTION, task.num_outputs)
         )
-    return Export(task, max_seq_length, do_lower_case, vocab_file, run)
+    return Export(task, recorded["max_seq_length"], recorded["do_lower_case"], vocab_file, run)
 
 
 # --- A plain BERT ---

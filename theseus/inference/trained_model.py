@@ -42,7 +42,7 @@ def load(folder, precision=None):
 def load_into(session, folder, precision):
     """Builds the TrainedModel of a StageFolder in the default graph, the session's."""
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
-    recorded = folder.definition()
+    recorded = folder.trained_definition()
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     modules = evaluated_modules(folder, model.config)
     num_outputs = tasks.recorded(recorded).num_outputs
@@ -57,7 +57,7 @@ def load_into(session, folder, precision):
 
 def evaluated_modules(folder, config):
     """Returns the modules of the encoder that a StageFolder's stage is evaluated with."""
-    recorded = folder.definition()
+    recorded = folder.trained_definition()
     stage = stages.of_name(recorded["stage"])
     groups = stage.groups(config.num_hidden_layers, recorded["suc_layers"], recorded.get("modules"))
     return modeling_theseus.encoder_modules(config, groups, stage.evaluated_path(groups))

@@ -7,7 +7,6 @@ Otherwise the rest of the file tells: a header reads like names, and not like th
 from __future__ import annotations
 
 import collections
-import math
 import re
 from typing import Iterable, List, Mapping, NamedTuple, Sequence
 
@@ -124,11 +123,15 @@ def describe(columns: Columns, header: Row) -> str:
     )
 
 
+LARGEST_NUMBER = 3.4e38
+"""Of a label that is a number: what a float32 can hold."""
+
+
 def is_label(label: str, task: Task) -> bool:
     """Returns whether `label`, a str as from tasks.clean_label, is one that the task can have."""
     if task.is_regression:
         try:
-            return math.isfinite(float(label))
+            return abs(float(label)) <= LARGEST_NUMBER  # Not nan either.
         except ValueError:
             return False
     return bool(label) if task.labels is None else label in task.labels

@@ -14,6 +14,8 @@ import re
 import unicodedata
 from typing import Any, Iterable, Mapping, NamedTuple, Tuple, Union
 
+from theseus.errors import UserError
+
 Column = Union[Tuple[str, ...], int]
 """What a column is known by: the names that it may bear in a header, or its index from 0."""
 
@@ -200,7 +202,7 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
         task = of_one_text(task)
     chosen: dict[str, Column] = {
         # isdigit() knows digits of other scripts, which int() does not all take.
-        column: int(text) - 1 if re.match("[0-9]+$", text) else (clean_name(text),)
+        column: int(text) - 1 if re.match("[0-9]{1,9}$", text) else (clean_name(text),)
         for column, text in given._asdict().items()
         if text
     }
@@ -229,8 +231,10 @@ def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
     """
     task = task or TASKS[definition["task_name"]]
     if task.labels is None:
+        if not definition.get("labels"):
+            raise UserError("the record of a run of %s holds no labels" % task.name)
         task = dataclasses.replace(task, labels=tuple(definition["labels"]))
-    if task.takes_columns and definition["num_texts"] == 1:
+    if task.takes_columns and definition.get("num_texts") == 1:
         task = of_one_text(task)
     return task
 

@@ -51,23 +51,6 @@ def read_text(path: str) -> str:
         raise UserError("%s: cannot be read: %s" % (path, first_reason(error)))
 
 
-def read_object(path: str) -> dict[str, Any] | None:
-    """Returns the dict that a JSON file holds; None where there is no such file.
-
-    Raises:
-      UserError: it cannot be read, or holds something else.
-    """
-    if not os.path.exists(path):
-        return None
-    try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError("%s: is damaged: %s" % (path, error))
-    if not isinstance(value, dict):
-        raise UserError("%s: is damaged: holds no JSON object" % path)
-    return value
-
-
 def first_reason(error: Exception) -> str:
     """Returns what is said of an OSError without its number and path, else the whole message."""
     return getattr(error, "strerror", None) or str(error)
@@ -100,31 +83,6 @@ def write_text(path: str, text: str) -> None:
 def write_json(path: str, value: Mapping[str, Any]) -> None:
     """Writes a JSON file in one step."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def move_into_place(new: str, path: str) -> None:
-    """Gives a complete export its name; one that bore it before is removed then.
-
-    Args:
-      new: path of the export's folder.
-      path: its name, on the same file system.
-
-    Raises:
-      UserError: it cannot be moved.
-    """
-    path = os.path.realpath(path)
-    old = path + ".replaced_export"
-    try:
-        for folder, _, names in os.walk(new):
-            sync([os.path.join(folder, name) for name in names] + [folder])
-        if os.path.exists(path):
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(path, old)
-        os.rename(new, path)
-        sync([os.path.dirname(path)])
-    except OSError as error:
-        raise UserError("%s: cannot be written: %s" % (path, error.strerror))
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove(path: str) -> None:

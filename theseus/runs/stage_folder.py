@@ -13,16 +13,40 @@ moment finds its last complete state.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
-from typing import Any, ContextManager, Mapping, TextIO
+from typing import Any, ContextManager, Iterator, Mapping, TextIO
 
-from theseus.errors import FolderError
+from theseus import records, stage
+from theseus.errors import FolderError, UserError
+from theseus.inputs import tasks
 from theseus.runs import files, lock
-from theseus.runs.state import Checkpoint, State
+from theseus.runs.state import STATE, Checkpoint, State
 
 _RUN, _STATE = "run.json", "state.json"
 _BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
+
+_LAYERS = records.whole(1, 1 << 10)
+_OF_MODEL = {
+    "stage": records.choice(known.name for known in stage.STAGES),
+    "task_name": records.choice(tasks.TASKS),
+    "suc_layers": records.nullable(_LAYERS),
+    "max_seq_length": records.whole(3, 1 << 20),
+    "do_lower_case": records.boolean,
+    "precision": records.choice(["float32", "bfloat16"]),
+}
+_OPEN = {
+    "modules": records.nullable(records.listed(_LAYERS, 1)),
+    "labels": records.nullable(records.listed(records.text(), 2)),
+    "num_texts": records.nullable(records.whole(1, 2)),
+    "padded_length": records.nullable(records.whole(1)),
+    _BEGAN_ON: records.mapping(records.anything),
+}
+RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
+"""The Kind of run.json: what is known of a run's definition, as far as it is there."""
+TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
+"""The same where all is there that a trained model cannot be used without."""
 
 
 class StageFolder(object):
@@ -31,6 +55,7 @@ class StageFolder(object):
     def __init__(self, path: str) -> None:
         """Names the folder, which need not exist."""
         self.path = path
+        self._held: lock.Held | None = None
         self._run: dict[str, Any] | None = None
         self._run_is_of: tuple[int, int, int] | None = None
 
@@ -38,9 +63,19 @@ class StageFolder(object):
         """Returns the path of a file of the folder."""
         return os.path.join(self.path, name)
 
-    def locked(self) -> ContextManager[None]:
-        """Returns the context in which the folder is this process's; see lock.locked."""
-        return lock.locked(self.path)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The context in which the folder is this process's; see lock.locked."""
+        with lock.locked(self.path) as self._held:
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def refuse_moved(self) -> None:
+        """Raises FolderError where the folder that is locked is no longer at its path."""
+        if self._held is not None:
+            self._held.check()
 
     # --- What run it holds ---
 
@@ -53,13 +88,20 @@ class StageFolder(object):
         """Returns what the run began on, as from machine.describe; {} where it is not known."""
         return (self._read_run() or {}).get(_BEGAN_ON) or {}
 
+    def trained_definition(self) -> dict[str, Any]:
+        """Returns what defines the run of a trained model; UserError where a part is missing."""
+        recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
+        if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
+            raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
+        return recorded
+
     def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
         path = self.file(_RUN)
         found = os.stat(path) if os.path.exists(path) else None
         is_of = found and (found.st_ino, found.st_mtime_ns, found.st_size)
         if is_of != self._run_is_of:
-            self._run, self._run_is_of = files.read_object(path), is_of
+            self._run, self._run_is_of = records.read_if_there(path, RUN), is_of
         return self._run
 
     def claim(
@@ -80,22 +122,11 @@ class StageFolder(object):
         """
         if self.definition() is not None:
             return
-        self._refuse_foreign_files(model_files)
+        _refuse_foreign_files(self.path, model_files)
         for name, text in model_files.items():
             files.write_text(self.file(name), text)
         record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
         files.write_json(self.file(_RUN), record)
-
-    def _refuse_foreign_files(self, model_files: Mapping[str, str]) -> None:
-        """Refuses a folder without a run in which something would be lost."""
-        foreign: list[str] = []
-        for name in (_STATE, "last", "best", "bert_model.ckpt*"):
-            foreign += glob.glob(os.path.join(glob.escape(self.path), name))
-        for name, text in model_files.items():
-            if os.path.exists(self.file(name)) and files.read_text(self.file(name)) != text:
-                foreign.append(self.file(name))
-        if foreign:
-            raise FolderError("%s: is there, but no run of this program;" % foreign[0])
 
     # --- Its checkpoints ---
 
@@ -105,13 +136,14 @@ class StageFolder(object):
         Raises:
           FolderError: state.json is damaged, or run.json is missing beside it.
         """
-        recorded = files.read_object(self.file(_STATE))
+        try:
+            recorded = records.read_if_there(self.file(_STATE), STATE)
+        except UserError as error:
+            raise FolderError("%s;" % error)
         if recorded is None:
             return State()
-        if sorted(recorded) != sorted(State().to_json()) or self.definition() is None:
-            raise FolderError(
-                "%s: is damaged, or %s is missing beside it;" % (self.file(_STATE), _RUN)
-            )
+        if self.definition() is None:
+            raise FolderError("%s: %s is missing beside it;" % (self.file(_STATE), _RUN))
         return State.from_json(recorded)
 
     def checkpoint(self, which: str) -> str | None:
@@ -128,11 +160,13 @@ class StageFolder(object):
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""
+        self.refuse_moved()
         lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
     def commit(self, state: State) -> None:
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
+        self.refuse_moved()
         for entry in (state.last, state.best):
             if entry:
                 path = self.file(entry.checkpoint)
@@ -153,12 +187,27 @@ class StageFolder(object):
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON file in one step."""
+        self.refuse_moved()
         files.write_json(self.file(name), value)
 
     def update_json(self, name: str, **values: Any) -> None:
         """Adds values to a JSON file, or puts them in the place of older ones."""
-        self.write_json(name, dict(files.read_object(self.file(name)) or {}, **values))
+        recorded = records.read_if_there(self.file(name), records.mapping(records.anything))
+        self.write_json(name, dict(recorded or {}, **values))
 
     def writing(self, name: str) -> ContextManager[TextIO]:
         """Returns the context in which a file of the folder is written; see files.writing."""
         return files.writing(self.file(name))
+
+
+def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
+    """Refuses a folder without a run in which something would be lost."""
+    foreign: list[str] = []
+    for name in (_STATE, "last", "best", "bert_model.ckpt*"):
+        foreign += glob.glob(os.path.join(glob.escape(path), name))
+    for name, text in model_files.items():
+        file = os.path.join(path, name)
+        if os.path.exists(file) and files.read_text(file) != text:
+            foreign.append(file)
+    if foreign:
+        raise FolderError("%s: is there, but no run of this program;" % foreign[0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping
 
+from theseus.records import boolean, both, listed, mapping, nullable, number, table, text, whole
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -39,7 +41,7 @@ class State:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> State:
-        """Builds a State from what `to_json` returned; TypeError where it is something else."""
+        """Builds a State from what `to_json` returned, which is of the Kind `STATE`."""
         values = dict(values)
         for which in ("last", "best"):
             if values[which] is not None:
@@ -63,3 +65,23 @@ class State:
         """Returns how many evaluations came after the best one; all where there is none."""
         best_step = self.best.global_step if self.best else -1
         return sum(entry["global_step"] > best_step for entry in self.evaluations)
+
+
+def _checkpoint(which: str) -> Any:
+    """Returns the Kind of a Checkpoint, which is in the folder of its own name."""
+    place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
+    return nullable(table({"checkpoint": place, "global_step": whole()}))
+
+
+STATE = table(
+    {
+        "last": _checkpoint("last"),
+        "best": _checkpoint("best"),
+        "evaluations": listed(
+            both(mapping(nullable(number())), table({"global_step": whole()}, others=True))
+        ),
+        "train_seconds": number(0),
+        "is_finished": boolean,
+    }
+)
+"""The Kind of state.json."""

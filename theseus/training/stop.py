@@ -13,7 +13,7 @@ class Stop(object):
 
 @contextlib.contextmanager
 def stop_on_signal():
-    """Turns the first SIGINT or SIGTERM into a request, so that a step is not cut in two."""
+    """Turns the first signal to end into a request, so that a step is not cut in two."""
     stop = Stop()
     previous = {}
 
@@ -23,8 +23,9 @@ def stop_on_signal():
         # print is not safe here: the signal may have come in the middle of one.
         os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, request)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
+            previous[number] = signal.signal(number, request)
     try:
         yield stop
     finally:

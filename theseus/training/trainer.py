@@ -5,6 +5,7 @@ import time
 
 from absl import logging
 
+from theseus.errors import FolderError
 from theseus.inference import evaluation, metrics
 from theseus.training import curves, initial_weights
 from theseus.training.checkpoints import Checkpoints
@@ -61,8 +62,18 @@ class Trainer(object):
         initial_weights.start(initial, self.session, self.workers, last is None)
         if last:
             self._checkpoints.restore(last)
+            self._refuse_another_step()
         self.workers.take_over_weights()
         logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
+
+    def _refuse_another_step(self):
+        """Raises FolderError where state.json and its last checkpoint are not of one training."""
+        last, found = self._state.last, steps_done(self.session)
+        if last.global_step != found or found > self.steps.in_all:
+            raise FolderError(
+                "%s: says step %d; its checkpoint is of step %d, and the training has %d;"
+                % (self.folder.file("state.json"), last.global_step, found, self.steps.in_all)
+            )
 
     def run(self):
         """Trains to the end; evaluates, first of all, an epoch that was left unevaluated.

@@ -1,0 +1,134 @@
+"""Where an export goes: of what is there nothing but an earlier export of the run is replaced.
+
+An export is written beside its name, and takes it when it is complete. Its export.json lists its
+files, and of an earlier export these alone are ever removed.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+from absl import logging
+
+from theseus.errors import UserError
+from theseus.export import read_back
+from theseus.runs import files
+
+_UNFINISHED, _REPLACED = ".unfinished_export", ".replaced_export"
+
+
+class Place(object):
+    """The folder of one export.
+
+    Attributes:
+      given: str, the path as it was given.
+      path: str, that with no link in it, which every check and every move is about.
+    """
+
+    def __init__(self, path):
+        """Names the folder, which need not exist."""
+        self.given, self.path = path, os.path.realpath(path)
+        self._replaced = self.path + _REPLACED
+
+    def check(self, identity=None):
+        """Brings back what an interrupted export has left, and refuses what may not be replaced.
+
+        Args:
+          identity: dict, what export.json says of an export of this run; None: not yet known.
+
+        Raises:
+          UserError: something else is there.
+        """
+        self._recover()
+        if os.path.lexists(self.path) and not _is_empty_folder(self.path):
+            _refuse_foreign(self.path, identity)
+
+    def _recover(self):
+        """Ends what was cut off between an earlier export's leaving its name and its removal."""
+        if not os.path.lexists(self._replaced):
+            return
+        _refuse_foreign(self._replaced)
+        if os.path.lexists(self.path):
+            _remove(self._replaced)
+        else:
+            os.rename(self._replaced, self.path)
+            message = "%s: the export before is there again; replacing it was cut off"
+            logging.warning(message, self.path)
+
+    @contextlib.contextmanager
+    def writing(self, identity):
+        """The context in which the export is written, in a new folder beside its name.
+
+        The folder takes the name when the context ends without an error, and is removed else.
+        """
+        parent, name = os.path.split(self.path)
+        try:
+            os.makedirs(parent, exist_ok=True)
+            temporary = tempfile.mkdtemp(_UNFINISHED, name + ".", parent)
+            os.chmod(temporary, 0o777 & ~_umask())
+        except OSError as error:
+            raise UserError("%s: cannot be made: %s" % (self.path, files.first_reason(error)))
+        try:
+            yield temporary
+            self._commit(temporary, identity)
+        except OSError as error:
+            raise UserError("%s: cannot be written: %s" % (self.path, files.first_reason(error)))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _commit(self, temporary, identity):
+        for folder, _, names in os.walk(temporary):
+            files.sync([os.path.join(folder, name) for name in names] + [folder])
+        self.check(identity)  # It may have come while the export was written.
+        is_replaced = os.path.lexists(self.path) and not _is_empty_folder(self.path)
+        if is_replaced:
+            os.rename(self.path, self._replaced)
+        os.rename(temporary, self.path)
+        files.sync([os.path.dirname(self.path)])
+        if is_replaced:
+            _remove(self._replaced)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _is_empty_folder(path):
+    return os.path.isdir(path) and not os.listdir(path)
+
+
+def _refuse_foreign(path, identity=None):
+    """Raises UserError where a folder holds more than an export, or one of another identity."""
+    try:
+        recorded = read_back.read_description(path)
+        listed = read_back.listed_files(path, recorded)
+    except UserError:
+        raise UserError(
+            "--export_dir: %s is there, and is no export that lists its files; give another "
+            "folder, or remove it" % path
+        )
+    if identity is not None and any(recorded.get(key) != identity[key] for key in identity):
+        raise UserError(
+            "--export_dir: %s is there, and is no export of this run as %s; give another folder, "
+            "or remove it" % (path, identity["format"])
+        )
+    foreign = sorted(set(read_back.all_files(path)) - set(listed) - {read_back.DESCRIPTION})
+    if foreign:
+        raise UserError(
+            "--export_dir: %s holds %s, which is no part of the export; move it, or give another "
+            "folder" % (path, foreign[0])
+        )
+
+
+def _remove(path):
+    """Removes an export: the files that it lists, and folders that are empty then."""
+    listed = list(read_back.listed_files(path, read_back.read_description(path)))
+    for name in listed + [read_back.DESCRIPTION]:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(path, name))
+    for folder, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):  # Somebody's file has come.
+            os.rmdir(folder)

@@ -286,6 +286,13 @@ flags.DEFINE_integer(
     "save_checkpoints_steps", None, "Save every so many steps too. Unset: not.", lower_bound=1
 )
 flags.DEFINE_float("save_checkpoints_secs", 600, "Save every so many seconds.", lower_bound=0.0)
+flags.DEFINE_integer(
+    "keep_checkpoints",
+    2,
+    "Of the last checkpoints keep so many: where one is damaged, training goes on from the one "
+    "before.",
+    lower_bound=1,
+)
 flags.DEFINE_bool(
     "pad_to_max_length", False, "Pad to max_seq_length, not to the longest example of a batch."
 )

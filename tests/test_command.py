@@ -169,6 +169,7 @@ OTHERS = {
     "log_steps": "3",
     "save_checkpoints_steps": "3",
     "save_checkpoints_secs": "3",
+    "keep_checkpoints": "3",
 }
 
 

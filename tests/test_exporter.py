@@ -31,6 +31,7 @@ from conftest import (
     write_bert,
     write_stage,
 )
+from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
 from theseus.export import exporter, formats, hugging_face_tokenizer
@@ -476,6 +477,17 @@ def test_an_export_is_replaced_by_the_same_runs_and_no_other(
     other = export_line(stages(), random_data, "bert", "--export_dir=%s" % stages().path)
     assert "is no export" in refused(other, tmp_path, monkeypatch)
     assert contents(tmp_path) == before
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("form", ["bert", "saved_model", "onnx"])
+def test_a_folder_named_as_a_pattern_is_exported_to_and_read(
+    stages, random_data, monkeypatch, tmp_path, form
+):
+    line = export_line(stages(), random_data, form, "--export_dir=run[1]*")
+    command(line, tmp_path, monkeypatch)
+    with Classifier(str(tmp_path / "run[1]*")) as model:
+        assert len(model.classify([("手", "机")])) == 1
 
 
 @needs_tensorflow_2

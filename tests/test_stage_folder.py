@@ -321,8 +321,8 @@ def test_a_checkpoint_is_on_disk_before_the_state_that_names_it(folder, monkeypa
 
     monkeypatch.setattr(module + "fsync", record)
     monkeypatch.setattr(module + "replace", lambda a, b: synced.append("now " + b) or replace(a, b))
-    state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 1))
-    folder.commit(state)
+    saved = folder.seal(write_checkpoint(folder, "last", 1))
+    folder.commit(dataclasses.replace(folder.state(), last=saved))
     (place,) = [i for i, name in enumerate(synced) if name == "now " + folder.file("state.json")]
     root = os.path.realpath(folder.path)
     expected = {root + "/last/" + name for name in names(folder, "last")} | {root + "/last", root}

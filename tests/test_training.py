@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import copy
+import dataclasses
 import functools
 import json
 import os
@@ -347,16 +348,111 @@ def test_weights_that_are_not_numbers_never_become_the_best(bert, tmp_path):
     assert state.best is None and not state.is_finished
 
 
-def test_a_damaged_last_checkpoint_is_refused_by_name(bert, tmp_path):
+def flip(path):
+    with open(path, "r+b") as file:
+        middle = os.path.getsize(path) // 2
+        file.seek(middle)
+        byte = file.read(1)[0]
+        file.seek(middle)
+        file.write(bytes([byte ^ 16]))
+
+
+def truncate(path):
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 1)
+
+
+def empty(path):
+    open(path, "wb").close()
+
+
+DAMAGES = [flip, truncate, empty, os.remove]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
+def test_a_damaged_last_checkpoint_is_said_and_the_one_before_used(
+    bert, tmp_path, uninterrupted, caplog, ending, damage
+):
+    """Step 3 is after the first epoch's evaluation, step 2 at its end."""
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+        run_until_crash(trainer, 3)
+        assert [entry.global_step for entry in trainer.folder.state().previous] == [2]
+        damage(trainer.folder.checkpoint("last") + ending)
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert "model.ckpt-3%s: " % ending in caplog.text
+        assert "going on from the checkpoint before" in caplog.text
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_end_is_trained_again_and_the_best_kept(bert, tmp_path, uninterrupted, damage):
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+        assert trainer.run()
+        damage(trainer.folder.checkpoint("last") + ".index")
+        best = trainer.folder.best_checkpoint()
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert trainer.folder.best_checkpoint() == best
+        assert trainer.run()
+    assert_equals_no_interruption(tmp_path, uninterrupted)
+
+
+def test_where_all_that_is_kept_is_damaged_it_is_one_line(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
+        run_until_crash(trainer, 3)
+        for entry in trainer.folder.state().checkpoints():
+            truncate(trainer.folder.file(entry.checkpoint + ".index"))
+    with pytest.raises(UserError, match="ckpt-2.index: is damaged: .*; nothing before it is kept"):
+        with trainer_in(tmp_path, bert, make_settings()):
+            pass
+
+
+@pytest.mark.parametrize("num_kept", [1, 3])
+def test_so_many_of_the_last_checkpoints_are_kept(bert, tmp_path, num_kept):
+    with trainer_in(
+        tmp_path, bert, make_settings(), save_checkpoints_steps=1, keep_checkpoints=num_kept
+    ) as trainer:
+        assert trainer.run()
+        names = os.listdir(trainer.folder.file("last"))
+        steps = sorted(int(name[11]) for name in names if name.endswith(".index"))
+        assert steps == [4, 3, 2][:num_kept][::-1] and len(names) == 2 * num_kept
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
+def test_a_damaged_best_checkpoint_is_named(bert, tmp_path, ending, damage):
     with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)) as trainer:
         assert trainer.run()
-        prefix = trainer.folder.checkpoint("last")
-    for path in weights.checkpoint_files(prefix):
-        with open(path, "r+b") as file:
-            file.truncate(10)
-    with pytest.raises(UserError, match="last/model.ckpt-1: cannot .*; give another folder"):
+        prefix = trainer.folder.best_checkpoint()
+        damage(prefix + ending)
+        with pytest.raises(UserError, match="best/model.ckpt-1%s: (is damaged|cannot)" % ending):
+            trainer.folder.best_checkpoint()
+
+
+def test_a_checkpoint_of_another_step_than_its_record_says_is_refused(bert, tmp_path):
+    with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)) as trainer:
+        assert trainer.run()
+        state = trainer.folder.state()
+        state.last = dataclasses.replace(state.last, global_step=7)
+        trainer.folder.commit(state)
+    with pytest.raises(UserError, match="state.json: says step 7; its checkpoint is of step 1"):
         with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)):
             pass
+
+
+def test_what_an_older_version_left_without_sums_is_still_read(bert, tmp_path, uninterrupted):
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        run_until_crash(trainer, 3)
+        trainer._save_last(3)
+    path = tmp_path / "state.json"
+    held = json.loads(path.read_text())
+    del held["previous"], held["last"]["files"], held["best"]["files"]
+    path.write_text(json.dumps(held))
+    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+        assert trainer.run()
+        assert_same(values_of(trainer.folder.checkpoint("last")), uninterrupted[1])
+        assert_same(values_of(trainer.folder.best_checkpoint()), uninterrupted[2])
 
 
 @pytest.mark.parametrize("name", ["run[1]", "[seed=1]", "a*b?", "back\\slash", "{a,b}"])

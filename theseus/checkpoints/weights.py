@@ -2,8 +2,11 @@
 
 import collections
 import collections.abc
+import contextlib
 import glob
 import os
+import re
+import tempfile
 
 import tensorflow.compat.v1 as tf
 
@@ -28,14 +31,29 @@ _TRAINING_STATE = ("/adam_m", "/adam_v", "/average", "global_step")
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
+@contextlib.contextmanager
+def plain_path(prefix):
+    """A path to a checkpoint without [, * and such, which TensorFlow takes for a pattern."""
+    folder, name = os.path.split(prefix)
+    if not re.search(r"[][*?{}\\]", folder):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        link = os.path.join(elsewhere, "checkpoints")
+        os.symlink(os.path.abspath(folder), link)
+        yield os.path.join(link, name)
+
+
 class CheckpointWeights(collections.abc.Mapping):
     """The weights of a TF1 checkpoint, each read when it is asked for."""
 
     def __init__(self, prefix):
         """Opens `prefix`; raises UserError where it is no readable checkpoint."""
         self.prefix = prefix
+        self._open = contextlib.ExitStack()  # For as long as it is read from.
         try:
-            self._reader = tf.train.load_checkpoint(prefix)
+            path = self._open.enter_context(plain_path(prefix))
+            self._reader = tf.train.load_checkpoint(path)
             self.shapes = self._reader.get_variable_to_shape_map()
         except _READ_ERRORS as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))

@@ -83,6 +83,7 @@ class TrainingOptions:
     log_steps: int
     save_checkpoints_steps: int | None
     save_checkpoints_secs: float
+    keep_checkpoints: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,6 +106,7 @@ def make_reporting(options):
         log_steps=given.log_steps,
         save_checkpoints_steps=given.save_checkpoints_steps,
         save_checkpoints_secs=given.save_checkpoints_secs,
+        keep_checkpoints=given.keep_checkpoints,
     )
 
 

@@ -79,10 +79,7 @@ def all_files(path):
 def list_files(path):
     """Returns the sizes and the SHA-256 of a new export's files by their names, as JSON."""
     paths = {name: os.path.join(path, name) for name in sorted(all_files(path))}
-    return {
-        name: {"bytes": os.path.getsize(file), "sha256": files.hash_files([file])}
-        for name, file in paths.items()
-    }
+    return {name: files.sums(file) for name, file in paths.items()}
 
 
 def listed_files(path, recorded):
@@ -148,7 +145,9 @@ def _read_plain(path, session):
 
 def _read_saved_model(path, session):
     try:
-        loaded = tf.saved_model.loader.load(session, [tf.saved_model.SERVING], path)
+        with weights_lib.plain_path(os.path.join(path, "saved_model.pb")) as plain:
+            folder, tags = os.path.dirname(plain), [tf.saved_model.SERVING]
+            loaded = tf.saved_model.loader.load(session, tags, folder)
         signature = loaded.signature_def[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
         logits = signature.outputs["logits"].name
         inputs = {name: signature.inputs[name].name for name in modeling_theseus.FEATURES}

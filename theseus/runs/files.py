@@ -32,6 +32,12 @@ def hash_files(paths: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def sums(path: str) -> dict[str, Any]:
+    """Returns the size and the SHA-256 of a file, as JSON; UserError where it cannot be read."""
+    digest = hash_files([path])
+    return {"bytes": os.path.getsize(path), "sha256": digest}
+
+
 def hash_bytes(content: bytes) -> str:
     """Returns the SHA-256, in hex, of bytes: that of a file which holds them."""
     return hashlib.sha256(content).hexdigest()

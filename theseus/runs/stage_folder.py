@@ -13,122 +13,21 @@ moment finds its last complete state.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import glob
 import os
-from typing import Any, ContextManager, Iterator, Mapping, TextIO
 
-from theseus import records, stage
+from absl import logging
+
+from theseus import records
 from theseus.errors import FolderError, UserError
-from theseus.inputs import tasks
 from theseus.runs import files, lock
+from theseus.runs.run_folder import STATE_FILE, RunFolder
 from theseus.runs.state import STATE, Checkpoint, State
 
-_RUN, _STATE = "run.json", "state.json"
-_BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
 
-_LAYERS = records.whole(1, 1 << 10)
-_OF_MODEL = {
-    "stage": records.choice(known.name for known in stage.STAGES),
-    "task_name": records.choice(tasks.TASKS),
-    "suc_layers": records.nullable(_LAYERS),
-    "max_seq_length": records.whole(3, 1 << 20),
-    "do_lower_case": records.boolean,
-    "precision": records.choice(["float32", "bfloat16"]),
-}
-_OPEN = {
-    "modules": records.nullable(records.listed(_LAYERS, 1)),
-    "labels": records.nullable(records.listed(records.text(), 2)),
-    "num_texts": records.nullable(records.whole(1, 2)),
-    "padded_length": records.nullable(records.whole(1)),
-    _BEGAN_ON: records.mapping(records.anything),
-}
-RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
-"""The Kind of run.json: what is known of a run's definition, as far as it is there."""
-TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
-"""The same where all is there that a trained model cannot be used without."""
-
-
-class StageFolder(object):
-    """A folder such as out_1. Reading needs no lock, writing does."""
-
-    def __init__(self, path: str) -> None:
-        """Names the folder, which need not exist."""
-        self.path = path
-        self._held: lock.Held | None = None
-        self._run: dict[str, Any] | None = None
-        self._run_is_of: tuple[int, int, int] | None = None
-
-    def file(self, name: str) -> str:
-        """Returns the path of a file of the folder."""
-        return os.path.join(self.path, name)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """The context in which the folder is this process's; see lock.locked."""
-        with lock.locked(self.path) as self._held:
-            try:
-                yield
-            finally:
-                self._held = None
-
-    def refuse_moved(self) -> None:
-        """Raises FolderError where the folder that is locked is no longer at its path."""
-        if self._held is not None:
-            self._held.check()
-
-    # --- What run it holds ---
-
-    def definition(self) -> dict[str, Any] | None:
-        """Returns what defines the run, a dict; None where there is no run."""
-        recorded = self._read_run()
-        return recorded and {key: value for key, value in recorded.items() if key != _BEGAN_ON}
-
-    def began_on(self) -> dict[str, Any]:
-        """Returns what the run began on, as from machine.describe; {} where it is not known."""
-        return (self._read_run() or {}).get(_BEGAN_ON) or {}
-
-    def trained_definition(self) -> dict[str, Any]:
-        """Returns what defines the run of a trained model; UserError where a part is missing."""
-        recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
-        if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
-            raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
-        return recorded
-
-    def _read_run(self) -> dict[str, Any] | None:
-        """Returns what run.json holds, a dict, read again only where it is another file."""
-        path = self.file(_RUN)
-        found = os.stat(path) if os.path.exists(path) else None
-        is_of = found and (found.st_ino, found.st_mtime_ns, found.st_size)
-        if is_of != self._run_is_of:
-            self._run, self._run_is_of = records.read_if_there(path, RUN), is_of
-        return self._run
-
-    def claim(
-        self,
-        definition: Mapping[str, Any],
-        model_files: Mapping[str, str],
-        began_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Records a new run; does nothing where the folder holds this run already.
-
-        Args:
-          definition: dict of JSON values that define the run.
-          model_files: dict from file name to text, such as bert_config.json.
-          began_on: dict, as from machine.describe, which defines nothing.
-
-        Raises:
-          FolderError: the folder holds something else that would be written over.
-        """
-        if self.definition() is not None:
-            return
-        _refuse_foreign_files(self.path, model_files)
-        for name, text in model_files.items():
-            files.write_text(self.file(name), text)
-        record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
-        files.write_json(self.file(_RUN), record)
-
-    # --- Its checkpoints ---
+class StageFolder(RunFolder):
+    """A folder such as out_1: one run, its state and its checkpoints."""
 
     def state(self) -> State:
         """Returns the State; that of a run not yet begun where there is none.
@@ -137,13 +36,13 @@ class StageFolder(object):
           FolderError: state.json is damaged, or run.json is missing beside it.
         """
         try:
-            recorded = records.read_if_there(self.file(_STATE), STATE)
+            recorded = records.read_if_there(self.file(STATE_FILE), STATE)
         except UserError as error:
             raise FolderError("%s;" % error)
         if recorded is None:
             return State()
         if self.definition() is None:
-            raise FolderError("%s: %s is missing beside it;" % (self.file(_STATE), _RUN))
+            raise FolderError("%s: run.json is missing beside it;" % self.file(STATE_FILE))
         return State.from_json(recorded)
 
     def checkpoint(self, which: str) -> str | None:
@@ -153,10 +52,11 @@ class StageFolder(object):
 
     def best_checkpoint(self) -> str:
         """Returns the path of the best checkpoint; raises FolderError where there is none."""
-        best = self.checkpoint("best")
+        best = self.state().best
         if best is None:
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
-        return best
+        self.refuse_damaged(best)
+        return self.file(best.checkpoint)
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""
@@ -164,50 +64,48 @@ class StageFolder(object):
         lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
+    def seal(self, entry: Checkpoint) -> Checkpoint:
+        """Returns a Checkpoint that was written with the sums of its files, which are on disk."""
+        parts = sorted(glob.glob(glob.escape(self.file(entry.checkpoint)) + ".*"))
+        files.sync(parts + [os.path.dirname(self.file(entry.checkpoint)), self.path])
+        return dataclasses.replace(entry, files={os.path.basename(p): files.sums(p) for p in parts})
+
+    def refuse_damaged(self, entry: Checkpoint) -> None:
+        """Raises UserError where a file of a Checkpoint is missing, or not what was written."""
+        folder = os.path.dirname(self.file(entry.checkpoint))
+        for name, recorded in (entry.files or {}).items():
+            path = os.path.join(folder, name)
+            if files.sums(path) != recorded:
+                raise UserError("%s: is damaged: it is not what was written" % path)
+
+    def sound_state(self) -> State:
+        """Returns the State, with the last checkpoint that is not damaged; says which are.
+
+        Raises:
+          FolderError: there is none.
+        """
+        state = self.state()
+        while state.last:
+            try:
+                self.refuse_damaged(state.last)
+                break
+            except UserError as error:
+                if not state.previous:
+                    raise FolderError("%s; nothing before it is kept; begin anew:" % error)
+                state = state.before_last()
+                logging.warning("%s; going on from the checkpoint before", error)
+        return state
+
     def commit(self, state: State) -> None:
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
         self.refuse_moved()
-        for entry in (state.last, state.best):
-            if entry:
-                path = self.file(entry.checkpoint)
-                parts = glob.glob(glob.escape(path) + ".*")
-                files.sync(parts + [os.path.dirname(path), self.path])
-        files.write_json(self.file(_STATE), state.to_json())
+        files.write_json(self.file(STATE_FILE), state.to_json())
         self.sweep(state)
 
     def sweep(self, state: State) -> None:
         """Removes checkpoints that the state does not name: older or half-written ones."""
+        kept = tuple(self.file(entry.checkpoint + ".") for entry in state.checkpoints())
         for which in ("last", "best"):
-            entry = getattr(state, which)
             for path in glob.glob(os.path.join(glob.escape(self.file(which)), "model.ckpt-*")):
-                if entry is None or not path.startswith(self.file(entry.checkpoint + ".")):
+                if not path.startswith(kept):
                     files.remove(path)
-
-    # --- Its results ---
-
-    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes a JSON file in one step."""
-        self.refuse_moved()
-        files.write_json(self.file(name), value)
-
-    def update_json(self, name: str, **values: Any) -> None:
-        """Adds values to a JSON file, or puts them in the place of older ones."""
-        recorded = records.read_if_there(self.file(name), records.mapping(records.anything))
-        self.write_json(name, dict(recorded or {}, **values))
-
-    def writing(self, name: str) -> ContextManager[TextIO]:
-        """Returns the context in which a file of the folder is written; see files.writing."""
-        return files.writing(self.file(name))
-
-
-def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
-    """Refuses a folder without a run in which something would be lost."""
-    foreign: list[str] = []
-    for name in (_STATE, "last", "best", "bert_model.ckpt*"):
-        foreign += glob.glob(os.path.join(glob.escape(path), name))
-    for name, text in model_files.items():
-        file = os.path.join(path, name)
-        if os.path.exists(file) and files.read_text(file) != text:
-            foreign.append(file)
-    if foreign:
-        raise FolderError("%s: is there, but no run of this program;" % foreign[0])

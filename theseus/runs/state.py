@@ -15,10 +15,13 @@ class Checkpoint:
     Attributes:
       checkpoint: str, its prefix, relative to the folder.
       global_step: int, the steps done.
+      files: dict from the name of each of its files to its size and SHA-256; None where these
+        are not known, as of a version before 0.8.
     """
 
     checkpoint: str
     global_step: int
+    files: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass
@@ -27,6 +30,7 @@ class State:
 
     Attributes:
       last: the Checkpoint that training resumes from, or None.
+      previous: list of Checkpoints that were the last before, the latest first.
       best: the Checkpoint that is evaluated, or None.
       evaluations: list of dicts of dev metrics, each with its global_step.
       train_seconds: float, spent in steps.
@@ -38,6 +42,7 @@ class State:
     evaluations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     train_seconds: float = 0.0
     is_finished: bool = False
+    previous: list[Checkpoint] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> State:
@@ -46,7 +51,29 @@ class State:
         for which in ("last", "best"):
             if values[which] is not None:
                 values[which] = Checkpoint(**values[which])
+        values["previous"] = [Checkpoint(**entry) for entry in values.get("previous", [])]
         return cls(**values)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Returns all that are kept."""
+        return [entry for entry in (self.last, self.best, *self.previous) if entry]
+
+    def renew_last(self, saved: Checkpoint, num_kept: int) -> None:
+        """Makes a Checkpoint the last one, of which the latest `num_kept` are kept."""
+        before = [self.last] if self.last else []
+        self.previous = (before + self.previous)[: num_kept - 1]
+        self.last = saved
+
+    def before_last(self) -> State:
+        """Returns the State in which training goes on from the checkpoint before the last.
+
+        The best stays, also where it is of a later step: it comes again.
+        """
+        last, *previous = self.previous
+        kept = [entry for entry in self.evaluations if entry["global_step"] <= last.global_step]
+        return dataclasses.replace(
+            self, last=last, previous=previous, evaluations=kept, is_finished=False
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as a dict of JSON values."""
@@ -70,18 +97,22 @@ class State:
 def _checkpoint(which: str) -> Any:
     """Returns the Kind of a Checkpoint, which is in the folder of its own name."""
     place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
-    return nullable(table({"checkpoint": place, "global_step": whole()}))
+    name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
+    file = table({"bytes": whole(0, 2**63), "sha256": text("[0-9a-f]{64}")})
+    files = nullable(mapping(file, name))
+    return table({"checkpoint": place, "global_step": whole()}, {"files": files})
 
 
 STATE = table(
     {
-        "last": _checkpoint("last"),
-        "best": _checkpoint("best"),
+        "last": nullable(_checkpoint("last")),
+        "best": nullable(_checkpoint("best")),
         "evaluations": listed(
             both(mapping(nullable(number())), table({"global_step": whole()}, others=True))
         ),
         "train_seconds": number(0),
         "is_finished": boolean,
-    }
+    },
+    {"previous": listed(_checkpoint("last"))},
 )
 """The Kind of state.json."""

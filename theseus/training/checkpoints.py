@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from optimization_theseus import AVERAGE
-from theseus.checkpoints import weights
+from theseus.checkpoints.weights import plain_path
 from theseus.errors import FolderError, UserError, first_line
 
 
@@ -29,17 +29,11 @@ class Checkpoints(object):
     def restore(self, prefix):
         """Restores the last checkpoint, and says so; FolderError where it cannot be read."""
         logging.info("resuming from %s", prefix)
-        variables = tf.global_variables()
         try:
-            # Not by TensorFlow's Saver, which takes [ and * in a path for a pattern.
-            saved = weights.CheckpointWeights(prefix)
-            sources = {v.op.name: v.op.name for v in variables if v.op.name in saved}
-            missing = weights.match(variables, saved, sources).missing
-            if missing:
-                raise UserError("%s: holds no %s" % (prefix, missing[0]))
-            weights.load(self._session, variables, saved, sources)
-        except (UserError, ValueError) as error:
-            raise FolderError("%s;" % first_line(error))
+            with plain_path(prefix) as path:
+                self._saver("last").restore(self._session, path)
+        except (tf.errors.OpError, ValueError) as error:
+            raise FolderError("%s: cannot be read: %s;" % (prefix, first_line(error)))
 
     def save(self, which, step):
         """Saves the "last" or the "best"; returns its Checkpoint, which no state names yet."""
@@ -49,7 +43,7 @@ class Checkpoints(object):
             self._saver(which).save(self._session, path, write_meta_graph=False, write_state=False)
         except tf.errors.OpError as error:
             raise UserError("%s: cannot be written: %s" % (path, first_line(error)))
-        return saved
+        return self._folder.seal(saved)
 
     def _evaluated_by_name(self):
         """Returns the variables of the evaluated model by the names that a BERT's have."""

@@ -55,3 +55,4 @@ class Reporting:
     log_steps: int = 50
     save_checkpoints_steps: int | None = None
     save_checkpoints_secs: float = 600
+    keep_checkpoints: int = 2

@@ -18,8 +18,8 @@ from theseus.training.stop import stop_on_signal
 
 def is_best(task, values, state):
     """Returns whether dev metrics are better than all that a State holds."""
-    best = state.best_evaluation()
-    return best is None or metrics.score(task, values) > metrics.score(task, best)
+    score = metrics.score(task, values)
+    return all(score > metrics.score(task, entry) for entry in state.evaluations)
 
 
 class Trainer(object):
@@ -50,7 +50,7 @@ class Trainer(object):
         self.session = session
         self.workers = workers
         self._checkpoints = Checkpoints(session, folder, graph.evaluation.variables)
-        self._state = folder.state()
+        self._state = folder.sound_state()
         self._curves = None
         self._replaced_losses = ReplacedLosses()
         self._saved_at = time.monotonic()
@@ -58,10 +58,10 @@ class Trainer(object):
     def initialize(self, initial):
         """Restores the last checkpoint, or starts from InitialWeights; says which."""
         self.folder.sweep(self._state)
-        last = self.folder.checkpoint("last")
+        last = self._state.last
         initial_weights.start(initial, self.session, self.workers, last is None)
         if last:
-            self._checkpoints.restore(last)
+            self._checkpoints.restore(self.folder.file(last.checkpoint))
             self._refuse_another_step()
         self.workers.take_over_weights()
         logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
@@ -135,7 +135,8 @@ class Trainer(object):
         """Saves everything that the next step needs, once a step."""
         if self._state.last and self._state.last.global_step == step:
             return
-        self._state.last = self._checkpoints.save("last", step)
+        saved = self._checkpoints.save("last", step)
+        self._state.renew_last(saved, self.reporting.keep_checkpoints)
         self._commit()
         self._saved_at = time.monotonic()
 

@@ -1,0 +1,147 @@
+"""An output folder as that of one run: its lock, what defines the run, and records beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from typing import Any, ContextManager, Iterator, Mapping, TextIO
+
+from theseus import records, stage
+from theseus.errors import FolderError, UserError
+from theseus.inputs import tasks
+from theseus.runs import files, lock
+
+_RUN = "run.json"
+STATE_FILE = "state.json"
+_BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
+
+_LAYERS = records.whole(1, 1 << 10)
+_OF_MODEL = {
+    "stage": records.choice(known.name for known in stage.STAGES),
+    "task_name": records.choice(tasks.TASKS),
+    "suc_layers": records.nullable(_LAYERS),
+    "max_seq_length": records.whole(3, 1 << 20),
+    "do_lower_case": records.boolean,
+    "precision": records.choice(["float32", "bfloat16"]),
+}
+_OPEN = {
+    "modules": records.nullable(records.listed(_LAYERS, 1)),
+    "labels": records.nullable(records.listed(records.text(), 2)),
+    "num_texts": records.nullable(records.whole(1, 2)),
+    "padded_length": records.nullable(records.whole(1)),
+    _BEGAN_ON: records.mapping(records.anything),
+}
+RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
+"""The Kind of run.json: what is known of a run's definition, as far as it is there."""
+TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
+"""The same where all is there that a trained model cannot be used without."""
+
+
+class RunFolder(object):
+    """A folder that holds one run. Reading needs no lock, writing does."""
+
+    def __init__(self, path: str) -> None:
+        """Names the folder, which need not exist."""
+        self.path = path
+        self._held: lock.Held | None = None
+        self._run: dict[str, Any] | None = None
+        self._run_is_of: tuple[int, int, int] | None = None
+
+    def file(self, name: str) -> str:
+        """Returns the path of a file of the folder."""
+        return os.path.join(self.path, name)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The context in which the folder is this process's; see lock.locked."""
+        with lock.locked(self.path) as self._held:
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def refuse_moved(self) -> None:
+        """Raises FolderError where the folder that is locked is no longer at its path."""
+        if self._held is not None:
+            self._held.check()
+
+    # --- What run it holds ---
+
+    def definition(self) -> dict[str, Any] | None:
+        """Returns what defines the run, a dict; None where there is no run."""
+        recorded = self._read_run()
+        return recorded and {key: value for key, value in recorded.items() if key != _BEGAN_ON}
+
+    def began_on(self) -> dict[str, Any]:
+        """Returns what the run began on, as from machine.describe; {} where it is not known."""
+        return (self._read_run() or {}).get(_BEGAN_ON) or {}
+
+    def trained_definition(self) -> dict[str, Any]:
+        """Returns what defines the run of a trained model; UserError where a part is missing."""
+        recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
+        if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
+            raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
+        return recorded
+
+    def _read_run(self) -> dict[str, Any] | None:
+        """Returns what run.json holds, a dict, read again only where it is another file."""
+        path = self.file(_RUN)
+        found = os.stat(path) if os.path.exists(path) else None
+        is_of = found and (found.st_ino, found.st_mtime_ns, found.st_size)
+        if is_of != self._run_is_of:
+            self._run, self._run_is_of = records.read_if_there(path, RUN), is_of
+        return self._run
+
+    def claim(
+        self,
+        definition: Mapping[str, Any],
+        model_files: Mapping[str, str],
+        began_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Records a new run; does nothing where the folder holds this run already.
+
+        Args:
+          definition: dict of JSON values that define the run.
+          model_files: dict from file name to text, such as bert_config.json.
+          began_on: dict, as from machine.describe, which defines nothing.
+
+        Raises:
+          FolderError: the folder holds something else that would be written over.
+        """
+        if self.definition() is not None:
+            return
+        _refuse_foreign_files(self.path, model_files)
+        for name, text in model_files.items():
+            files.write_text(self.file(name), text)
+        record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
+        files.write_json(self.file(_RUN), record)
+
+    # --- Its results ---
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes a JSON file in one step."""
+        self.refuse_moved()
+        files.write_json(self.file(name), value)
+
+    def update_json(self, name: str, **values: Any) -> None:
+        """Adds values to a JSON file, or puts them in the place of older ones."""
+        recorded = records.read_if_there(self.file(name), records.mapping(records.anything))
+        self.write_json(name, dict(recorded or {}, **values))
+
+    def writing(self, name: str) -> ContextManager[TextIO]:
+        """Returns the context in which a file of the folder is written; see files.writing."""
+        return files.writing(self.file(name))
+
+
+def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
+    """Refuses a folder without a run in which something would be lost."""
+    foreign: list[str] = []
+    for name in (STATE_FILE, "last", "best", "bert_model.ckpt*"):
+        foreign += glob.glob(os.path.join(glob.escape(path), name))
+    for name, text in model_files.items():
+        file = os.path.join(path, name)
+        if os.path.exists(file) and files.read_text(file) != text:
+            foreign.append(file)
+    if foreign:
+        raise FolderError("%s: is there, but no run of this program;" % foreign[0])

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 
+from theseus import records
 from theseus.errors import UserError
 from theseus.runs import files
 
@@ -66,11 +67,11 @@ def find_files(patterns):
 
 def claim_folder(folder, model):
     """Makes the folder of predictions; UserError where it holds another model's."""
-    records = [os.path.join(model, name) for name in ("export.json", "state.json")]
-    records = [path for path in records if os.path.exists(path)]
-    if not records:
+    known_by = [os.path.join(model, name) for name in ("export.json", "state.json")]
+    known_by = [path for path in known_by if os.path.exists(path)]
+    if not known_by:
         raise UserError("%s: is neither a trained stage's folder nor an export" % model)
-    made_by = {"model": os.path.realpath(model), "sha256": files.hash_files(records)}
+    made_by = {"model": os.path.realpath(model), "sha256": files.hash_files(known_by)}
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:

@@ -177,7 +177,8 @@ def _accumulate(shares, variables):
       variables: list of tf.Variable, of the gradients.
     """
     names = ["loss_sum"] + [_name(variable) + "/gradient_sum" for variable in variables]
-    sums = [_zeros_like(share, name) for share, name in zip(shares, names)]
+    shapes = [[]] + [variable.shape for variable in variables]
+    sums = [_zeros(name, shape) for name, shape in zip(names, shapes)]
     return sums, tf.group(*[total.assign_add(share) for total, share in zip(sums, shares)])
 
 
@@ -186,14 +187,14 @@ def _name(variable):
     return variable.name.split(":")[0]
 
 
-def _zeros_like(share, name):
+def _zeros(name, shape):
     """Returns a local variable for the sum of a micro-batch's shares, for each replica its own.
 
     It is zero between two steps, as after its initialization, so no checkpoint needs it.
     """
     return tf.get_variable(
         name,
-        share.shape,
+        shape,
         initializer=tf.zeros_initializer(),
         trainable=False,
         collections=[tf.GraphKeys.LOCAL_VARIABLES],

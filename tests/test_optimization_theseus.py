@@ -423,7 +423,8 @@ def test_an_average_is_of_the_weights_after_the_update(session):
     """Of AdamW's own: the mean of what the weights were after each of three steps."""
     kernel = tf.get_variable("kernel", initializer=[1.0, -2.0])
     step = tf.identity(tf.train.get_or_create_global_step())
-    update = optimization_theseus.build_update(tf.reduce_sum(kernel**2), 0.1, 10)
+    with tf.control_dependencies([step]):
+        update = optimization_theseus.build_update(tf.reduce_sum(kernel**2), 0.1, 10)
     both, averages = optimization_theseus.average_weights(update.train_op, step, [kernel], 0.99)
     session.run(tf.global_variables_initializer())
     after = []

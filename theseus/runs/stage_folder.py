@@ -29,6 +29,11 @@ from theseus.runs.state import STATE, Checkpoint, State
 class StageFolder(RunFolder):
     """A folder such as out_1: one run, its state and its checkpoints."""
 
+    def __init__(self, path: str) -> None:
+        """Names the folder, which need not exist."""
+        super(StageFolder, self).__init__(path)
+        self._sound: dict[str, list[tuple[int, int, int]]] = {}
+
     def state(self) -> State:
         """Returns the State; that of a run not yet begun where there is none.
 
@@ -71,12 +76,19 @@ class StageFolder(RunFolder):
         return dataclasses.replace(entry, files={os.path.basename(p): files.sums(p) for p in parts})
 
     def refuse_damaged(self, entry: Checkpoint) -> None:
-        """Raises UserError where a file of a Checkpoint is missing, or not what was written."""
+        """Raises UserError where a file of a Checkpoint is missing, or not what was written.
+
+        What was found sound, and is the same file, is not read again.
+        """
         folder = os.path.dirname(self.file(entry.checkpoint))
-        for name, recorded in (entry.files or {}).items():
-            path = os.path.join(folder, name)
-            if files.sums(path) != recorded:
+        paths = {name: os.path.join(folder, name) for name in entry.files or {}}
+        found = [_identity(path) for path in paths.values() if os.path.exists(path)]
+        if found == self._sound.get(entry.checkpoint):
+            return
+        for name, path in paths.items():
+            if files.sums(path) != (entry.files or {})[name]:
                 raise UserError("%s: is damaged: it is not what was written" % path)
+        self._sound[entry.checkpoint] = found
 
     def sound_state(self) -> State:
         """Returns the State, with the last checkpoint that is not damaged; says which are.
@@ -109,3 +121,9 @@ class StageFolder(RunFolder):
             for path in glob.glob(os.path.join(glob.escape(self.file(which)), "model.ckpt-*")):
                 if not path.startswith(kept):
                     files.remove(path)
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    """Returns by what a file that was written again differs."""
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -118,11 +118,12 @@ def read_vocab(vocab_file: str) -> str:
 
 def _vocab_of_json(text: str) -> str:
     """Returns the vocabulary of a tokenizer.json in vocab.txt's form."""
-    model = records.parse(text, _TOKENIZER)["model"]
+    value = records.parse(text, _TOKENIZER)
+    model = value["model"]
     kind = model.get("type", "WordPiece")  # The oldest do not say it.
     if kind != "WordPiece":
         raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
-    records.parse(text, _WORDPIECE)
+    records.check(value, _WORDPIECE)
     ids = model["vocab"]
     tokens = sorted(ids, key=ids.__getitem__)
     if [ids[token] for token in tokens] != list(range(len(tokens))):

@@ -67,11 +67,16 @@ def parse(text: str, kind: Kind) -> Any:
         )
     except RecursionError:
         raise ValueError("it is nested too deeply")
+    check(value, kind)
+    return value
+
+
+def check(value: Any, kind: Kind) -> None:
+    """Raises ValueError, in one line, where a value is not of a Kind."""
     try:
         kind(value, "")
     except _Wrong as wrong:
         raise ValueError(str(wrong))
-    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

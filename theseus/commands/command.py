@@ -32,9 +32,8 @@ def run(options: Options) -> None:
         prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in options.actions]
         if "train" not in options.actions:
             context.folder.best_checkpoint()
-        with (
-            contextlib.nullcontext() if follows or not writes(options) else context.folder.locked()
-        ):
+        is_written = writes(options) and not follows
+        with context.folder.locked() if is_written else contextlib.nullcontext():
             for action, found in prepared:
                 with _in_memory(action.MEMORY_REMEDY):
                     action.run(context, found)

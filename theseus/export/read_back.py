@@ -26,7 +26,6 @@ from theseus.runs import files
 DESCRIPTION = "export.json"
 
 _FORMATS = ("bert", "huggingface", "saved_model", "onnx", "onnx_int8")
-_FILE = records.table({"bytes": records.whole(0, 2**63), "sha256": records.text("[0-9a-f]{64}")})
 _NAME = r"(?!\.\.?(/|\Z))[^/\0]+"
 _INSIDE = records.text("%s(/%s)*" % (_NAME, _NAME), "a path inside the export")
 _EXPORT = records.table(
@@ -40,7 +39,7 @@ _EXPORT = records.table(
     {
         "num_texts": records.nullable(records.whole(1, 2)),
         "run": records.text(),
-        "files": records.mapping(_FILE, _INSIDE),
+        "files": records.mapping(files.SUMS, _INSIDE),
     },
     others=True,
 )
@@ -63,8 +62,7 @@ def is_export(path):
 
 def read_description(path):
     """Returns what an export's export.json holds, a dict; UserError where it cannot be read."""
-    recorded = records.read(os.path.join(path, DESCRIPTION), _EXPORT)
-    return recorded
+    return records.read(os.path.join(path, DESCRIPTION), _EXPORT)
 
 
 def all_files(path):

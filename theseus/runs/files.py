@@ -11,6 +11,7 @@ import shutil
 from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
 
 from theseus.errors import UserError
+from theseus.records import table, text, whole
 
 
 def hash_files(paths: Sequence[str]) -> str:
@@ -36,6 +37,16 @@ def sums(path: str) -> dict[str, Any]:
     """Returns the size and the SHA-256 of a file, as JSON; UserError where it cannot be read."""
     digest = hash_files([path])
     return {"bytes": os.path.getsize(path), "sha256": digest}
+
+
+SUMS = table({"bytes": whole(0, 2**63), "sha256": text("[0-9a-f]{64}")})
+"""The Kind of what `sums` returns."""
+
+
+def identity(path: str) -> tuple[int, int, int]:
+    """Returns by what a file that was written again differs."""
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def hash_bytes(content: bytes) -> str:

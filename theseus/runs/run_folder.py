@@ -87,8 +87,7 @@ class RunFolder(object):
     def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
         path = self.file(_RUN)
-        found = os.stat(path) if os.path.exists(path) else None
-        is_of = found and (found.st_ino, found.st_mtime_ns, found.st_size)
+        is_of = files.identity(path) if os.path.exists(path) else None
         if is_of != self._run_is_of:
             self._run, self._run_is_of = records.read_if_there(path, RUN), is_of
         return self._run

@@ -82,7 +82,7 @@ class StageFolder(RunFolder):
         """
         folder = os.path.dirname(self.file(entry.checkpoint))
         paths = {name: os.path.join(folder, name) for name in entry.files or {}}
-        found = [_identity(path) for path in paths.values() if os.path.exists(path)]
+        found = [files.identity(path) for path in paths.values() if os.path.exists(path)]
         if found == self._sound.get(entry.checkpoint):
             return
         for name, path in paths.items():
@@ -121,9 +121,3 @@ class StageFolder(RunFolder):
             for path in glob.glob(os.path.join(glob.escape(self.file(which)), "model.ckpt-*")):
                 if not path.startswith(kept):
                     files.remove(path)
-
-
-def _identity(path: str) -> tuple[int, int, int]:
-    """Returns by what a file that was written again differs."""
-    found = os.stat(path)
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Mapping
 
 from theseus.records import boolean, both, listed, mapping, nullable, number, table, text, whole
+from theseus.runs.files import SUMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +99,7 @@ def _checkpoint(which: str) -> Any:
     """Returns the Kind of a Checkpoint, which is in the folder of its own name."""
     place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
     name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
-    file = table({"bytes": whole(0, 2**63), "sha256": text("[0-9a-f]{64}")})
-    files = nullable(mapping(file, name))
+    files = nullable(mapping(SUMS, name))
     return table({"checkpoint": place, "global_step": whole()}, {"files": files})
 
 

@@ -143,8 +143,15 @@ def load_vocab(vocab_file: str) -> collections.OrderedDict[str, int]:
     Raises:
       UserError: see `read_vocab`.
     """
-    lines = io.StringIO(read_vocab(vocab_file))
-    return collections.OrderedDict((line.strip(), index) for index, line in enumerate(lines))
+    tokens = [line.strip() for line in io.StringIO(read_vocab(vocab_file))]
+    return collections.OrderedDict(
+        (token, index) for index, token in enumerate(tokens[: count_tokens(tokens)])
+    )
+
+
+def count_tokens(lines: list[str]) -> int:
+    """Returns how many of a vocabulary's stripped lines are left without blank ones at the end."""
+    return max((number for number, token in enumerate(lines, 1) if token), default=0)
 
 
 def convert_by_vocab(vocab: Mapping[_Item, _Found], items: Iterable[_Item]) -> list[_Found]:

@@ -1,6 +1,7 @@
 """Hugging Face's names and files: read to the bit, computed as Hugging Face does, refused."""
 
 import json
+import os
 import struct
 import sys
 import types
@@ -245,8 +246,15 @@ def test_a_google_checkpoint_comes_before_hugging_face_weights(tmp_path, arrays)
 class FakeTensor(object):
     """As much of a torch.Tensor as is used."""
 
-    def __init__(self, array):
+    layout, device = "strided", types.SimpleNamespace(type="cpu")
+
+    def __init__(self, array, dtype=None, **others):
         self.array, self.shape = array, array.shape
+        self.dtype = "torch.%s" % (dtype or array.dtype)
+        self.__dict__.update(others)
+
+    def detach(self):
+        return self
 
     def float(self):
         return FakeTensor(self.array.astype(np.float32))
@@ -255,15 +263,29 @@ class FakeTensor(object):
         return self.array
 
 
-def test_pytorch_model_is_read_through_torch(tmp_path, monkeypatch, held, arrays):
-    def fake_load(path, map_location, weights_only):
-        assert (map_location, weights_only) == ("cpu", True)
-        return {name: FakeTensor(array.astype(np.float64)) for name, array in arrays.items()}
+@pytest.fixture
+def torch_file(tmp_path, monkeypatch):
+    """Makes a pytorch_model.bin as a torch would read it that gives, or raises, `content`."""
 
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=fake_load))
-    path = tmp_path / "pytorch_model.bin"
-    path.write_bytes(b"zip")
-    found = weights.open_weights(weights.find_checkpoint(str(tmp_path)))
+    def make(content):
+        def fake_load(path, map_location, weights_only):
+            assert (map_location, weights_only) == ("cpu", True)
+            if isinstance(content, Exception):
+                raise content
+            return content
+
+        torch = types.SimpleNamespace(load=fake_load, Tensor=FakeTensor, strided="strided")
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        path = tmp_path / "pytorch_model.bin"
+        path.write_bytes(b"zip")
+        return str(path)
+
+    return make
+
+
+def test_pytorch_model_is_read_through_torch(torch_file, held, arrays):
+    path = torch_file({n: FakeTensor(array.astype(np.float64)) for n, array in arrays.items()})
+    found = weights.open_weights(weights.find_checkpoint(os.path.dirname(path)))
     for name in found:
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], held[name], err_msg=name)
@@ -283,11 +305,140 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package, hint):
         weights.open_weights(str(tmp_path / name))
 
 
+def test_torchs_bfloat16_is_widened(torch_file):
+    held = FakeTensor(np.array([1.5], np.float32), "bfloat16")
+    found = weights.open_weights(torch_file({"classifier.bias": held}))
+    assert (found.dtypes["output_bias"], found["output_bias"].tolist()) == ("bfloat16", [1.5])
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (TypeError("'int' object\nis odd"), "cannot be read as weights: 'int' object$"),
+        (AssertionError(), "cannot be read as weights: AssertionError$"),
+        ([1, 2], "holds a list, not weights by their names$"),
+        ({3: FakeTensor(np.zeros(1))}, "holds a FakeTensor under 3; expected a tensor"),
+        ({"classifier.bias": {"a": 1}}, "holds a dict under 'classifier.bias'; expected"),
+    ],
+)
+def test_a_damaged_torch_file_or_one_of_something_else_is_one_line(torch_file, content, message):
+    with pytest.raises(UserError, match="pytorch_model.bin: " + message):
+        weights.open_weights(torch_file(content))
+
+
+# --- What no weight is ---
+
+
+def open_arrays(tmp_path, arrays, name="model.safetensors"):
+    safetensors_numpy.save_file(arrays, str(tmp_path / name))
+    return weights.open_weights(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.bool_, np.uint16])
+def test_a_dtype_that_no_weight_has_is_refused_by_name(session, tmp_path, dtype):
+    found = open_arrays(tmp_path, {"classifier.bias": np.array([0, 1], dtype)})
+    variables = [tf.get_variable("output_bias", [2])]
+    with pytest.raises(UserError, match="output_bias is of .*; a weight is of float32, float16"):
+        weights.match(variables, found, {"output_bias": "output_bias"})
+
+
+@pytest.mark.parametrize("layout, device", [("sparse_coo", "cpu"), ("strided", "meta")])
+def test_a_tensor_that_is_no_array_is_refused_by_name(session, torch_file, layout, device):
+    kind = {"layout": layout, "device": types.SimpleNamespace(type=device)}
+    tensor = FakeTensor(np.ones(2, np.float32), **kind)
+    found = weights.open_weights(torch_file({"classifier.bias": tensor}))
+    with pytest.raises(UserError, match="output_bias is of %s float32 on %s" % (layout, device)):
+        weights.match([tf.get_variable("output_bias", [2])], found, {"output_bias": "output_bias"})
+
+
+def test_float64_is_taken_where_float32_holds_it(tmp_path):
+    found = open_arrays(tmp_path, {"classifier.bias": np.array([0.5, 2.0**-20])})
+    assert found["output_bias"].dtype == np.float32
+    np.testing.assert_array_equal(found["output_bias"], [0.5, 2.0**-20])
+    for value in (0.1, 1e300):
+        found = open_arrays(tmp_path, {"classifier.bias": np.array([0.5, value])})
+        with pytest.raises(UserError, match="output_bias: float32 does not hold its float64"):
+            found["output_bias"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_weight_that_is_not_finite_is_refused_by_file_and_name(tmp_path, value, dtype):
+    found = open_arrays(tmp_path, {"classifier.bias": np.array([0.5, value], dtype)})
+    with pytest.raises(UserError, match="model.safetensors: output_bias: holds NaN or infinite"):
+        found["output_bias"]
+
+
+def test_kernels_of_whole_numbers_are_refused_and_biases_are_not(tmp_path):
+    layer = "bert.encoder.layer.0.output."
+    found = open_arrays(
+        tmp_path,
+        {
+            layer + "dense.weight": np.ones([2, 2], np.float32),
+            layer + "LayerNorm.weight": np.ones([2], np.float32),
+            "bert.embeddings.word_embeddings.weight": np.zeros([2, 2], np.float32),
+            "bert.embeddings.token_type_embeddings.weight": np.zeros([2, 2], np.float32),
+        },
+    )
+    whole = [layer.replace(".", "/").replace("layer/0", "layer_0") + "dense/kernel"]
+    whole += ["bert/embeddings/word_embeddings"]
+    for name in found:
+        if name in whole:
+            with pytest.raises(UserError, match="%s: holds whole numbers alone" % name):
+                found[name]
+        else:
+            assert found[name] is not None
+    assert set(whole) < set(found)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("bert.embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.weight"),
+        ("bert.pooler.dense.bias", "pooler.dense.bias"),
+    ],
+)
+def test_two_arrays_of_one_name_are_refused_by_both(tmp_path, first, second):
+    arrays = {first: np.ones([2], np.float32), second: np.zeros([2], np.float32)}
+    with pytest.raises(UserError, match="%s and %s are both bert/" % (first, second)):
+        open_arrays(tmp_path, arrays)
+
+
+def test_an_index_that_names_what_a_shard_has_not_is_refused(tmp_path):
+    safetensors_numpy.save_file(
+        {"classifier.bias": np.ones([2], np.float32)}, str(tmp_path / "a.safetensors")
+    )
+    index = tmp_path / "model.safetensors.index.json"
+    weight_map = {"classifier.bias": "a.safetensors", "classifier.weight": "a.safetensors"}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match="a.safetensors: holds no classifier.weight, which .*index"):
+        weights.open_weights(str(index))
+
+
+def test_a_link_leads_nowhere_but_into_the_folder_and_the_hubs_cache(tmp_path):
+    folder = tmp_path / "models--a--b" / "snapshots" / "1f2e"
+    blobs = tmp_path / "models--a--b" / "blobs"
+    for path in (folder, blobs, tmp_path / "elsewhere"):
+        path.mkdir(parents=True)
+    link = folder / "model.safetensors"
+    for place, is_inside in ((folder, True), (blobs, True), (tmp_path / "elsewhere", False)):
+        safetensors_numpy.save_file(
+            {"classifier.bias": np.ones([2], np.float32)}, str(place / "b10b")
+        )
+        link.symlink_to(place / "b10b")
+        if is_inside:
+            assert list(weights.open_weights(str(link))) == ["output_bias"]
+        else:
+            with pytest.raises(UserError, match="model.safetensors: is a link out of its folder"):
+                weights.open_weights(str(link))
+        link.unlink()
+
+
 # --- What the reference's shapes and names cannot tell ---
 
 
 def test_a_square_kernel_is_transposed_and_a_table_is_not(tmp_path):
-    square = np.arange(9, dtype=np.float32).reshape(3, 3)
+    square = np.arange(9, dtype=np.float32).reshape(3, 3) + 0.5
     theirs = {
         "bert.encoder.layer.11.attention.self.query.weight": square,
         "bert.embeddings.word_embeddings.weight": square,

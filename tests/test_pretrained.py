@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from modeling_theseus import BertConfig
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 
@@ -239,3 +240,25 @@ def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="needs the package huggingface_hub; pip install -r"):
         pretrained.local_folder("owner/bert")
+
+
+@pytest.mark.parametrize(
+    "lines, rows, warnings",
+    [
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], 5, []),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", ""], 5, []),
+        (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["1 of its lines are blank"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["1 tokens are there twice"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 7, ["holds 4 tokens, the BERT's config says 7"]),
+        (["[UNK]", "[CLS]", "[SEP]"], 3, ["its first token is not [PAD]"]),
+    ],
+)
+def test_what_is_odd_in_a_vocabulary_is_said_in_a_line_each(tmp_path, lines, rows, warnings):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(lines) + "\n")
+    model = pretrained.Model(BertConfig(vocab_size=rows), str(path))
+    found = pretrained.vocab_warnings(model)
+    assert len(found) == len(warnings)
+    for line, part in zip(found, warnings):
+        assert line.startswith("%s: %s" % (path, part)) and "\n" not in line
+    assert pretrained.make_tokenizer(model, True).vocab["[SEP]"] < rows

@@ -10,8 +10,8 @@ from theseus.checkpoints import weights
 from theseus.errors import UserError
 
 VALUES = {
-    "bert/encoder/layer_0/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "bert/embeddings/word_embeddings": np.ones([4, 2], np.float32),
+    "bert/encoder/layer_0/kernel": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),
+    "bert/embeddings/word_embeddings": np.full([4, 2], 0.5, np.float32),
     "cls/predictions/output_bias": np.zeros([4], np.float32),
     "bert/encoder/layer_0/kernel/adam_m": np.zeros([2, 3], np.float32),
     "bert/encoder/layer_0/kernel/average": np.zeros([2, 3], np.float32),
@@ -136,3 +136,15 @@ def test_a_successors_layer_takes_the_weight_of_another_name(session, prefix):
     weights.load(session, variables, held, sources)
     (found,) = session.run(variables)
     np.testing.assert_array_equal(found, VALUES["bert/encoder/layer_0/kernel"])
+
+
+def test_every_variable_of_a_trained_model_must_be_there_and_fit(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    good = {"cls/predictions/output_bias": [4], "bert/embeddings/word_embeddings": [4, 2]}
+    variables = variables_of(good)
+    weights.load_all(session, variables, held)
+    np.testing.assert_array_equal(session.run(variables[1]), np.full([4, 2], 0.5))
+    with pytest.raises(UserError, match="holds no output_bias, which the model needs"):
+        weights.load_all(session, variables_of({"output_bias": [2]}), held)
+    with pytest.raises(UserError, match="global_step is of int64; a weight is of float32"):
+        weights.load_all(session, variables_of({"global_step": []}), held)

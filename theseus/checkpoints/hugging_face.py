@@ -8,13 +8,13 @@ import collections.abc
 import importlib
 import json
 import os
-import pickle
 import re
 import struct
 
 import numpy as np
 
 from theseus import records
+from theseus.checkpoints import outside
 from theseus.errors import UserError, first_line
 
 # A folder's weights are the first of these that it holds; an index names its shards.
@@ -38,6 +38,9 @@ _ENDINGS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias
 _BARE = ("embeddings.", "encoder.", "pooler.")
 # Saved by some versions; constants, not weights.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+# The dtypes of safetensors that a weight may have, by numpy's names.
+_SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 _GIT_LFS = b"version https://git-lfs"
 
@@ -118,7 +121,7 @@ def weight_files(path):
     return [os.path.join(os.path.dirname(path), shard) for shard in shards]
 
 
-class HuggingFaceWeights(collections.abc.Mapping):
+class HuggingFaceWeights(outside.Weights):
     """The weights of a Hugging Face folder, under TF1 BERT's names and in its layout.
 
     A counterpart of weights.CheckpointWeights. Of safetensors each array is read when it
@@ -127,28 +130,41 @@ class HuggingFaceWeights(collections.abc.Mapping):
 
     def __init__(self, path):
         """Opens `path`, as from `find_weights`; raises UserError where that fails."""
-        self.prefix = path
-        self.shapes = {}
+        super(HuggingFaceWeights, self).__init__(path)
         self._places = {}
         for file_path in weight_files(path):
             file = _open(file_path)
-            for theirs, shape in file.shapes.items():
+            for theirs in sorted(file.shapes):
                 if not theirs.endswith(_BUFFERS):
-                    ours, is_transposed = from_hugging_face(theirs)
-                    self.shapes[ours] = list(shape)[::-1] if is_transposed else list(shape)
-                    self._places[ours] = file, theirs, is_transposed
+                    self._add(file, theirs)
+            _refuse_incomplete(path, file)
 
-    def __getitem__(self, name):
-        """Returns a float32 array."""
+    def _add(self, file, theirs):
+        """Takes an array of a file; UserError where another array has the same name here."""
+        ours, is_transposed = from_hugging_face(theirs)
+        if ours in self._places:
+            first, name, _ = self._places[ours]
+            both = "%s and %s are both %s" % (name, theirs, ours)
+            raise UserError("%s, %s: %s; remove one" % (first.path, file.path, both))
+        shape = list(file.shapes[theirs])
+        self.shapes[ours] = shape[::-1] if is_transposed else shape
+        self.dtypes[ours] = file.dtypes[theirs]
+        self._places[ours] = file, theirs, is_transposed
+
+    def _read(self, name):
         file, theirs, is_transposed = self._places[name]
         array = file.read(theirs)
         return array.T if is_transposed else array
 
-    def __iter__(self):
-        return iter(sorted(self.shapes))
 
-    def __len__(self):
-        return len(self.shapes)
+def _refuse_incomplete(path, file):
+    """Raises UserError where an index says that a file holds an array which it does not."""
+    if not path.endswith(_INDEX):
+        return
+    name = os.path.basename(file.path)
+    for weight, shard in records.read(path, _SHARDS)["weight_map"].items():
+        if shard == name and weight not in file.shapes:
+            raise UserError("%s: holds no %s, which %s says it does" % (file.path, weight, path))
 
 
 def _open(path):
@@ -164,7 +180,13 @@ def _open(path):
 
 
 class _SafetensorsFile(object):
-    """A .safetensors file; `shapes` maps each name to its shape."""
+    """A .safetensors file.
+
+    Fields:
+      path: str.
+      shapes, dtypes: dict from each name to its shape, and to numpy's name of its dtype or,
+        where it is none of `_SAFETENSORS_DTYPES`, the format's.
+    """
 
     def __init__(self, path):
         safetensors = import_optional("safetensors", path)
@@ -172,22 +194,26 @@ class _SafetensorsFile(object):
             self._file = safetensors.safe_open(path, framework="numpy")
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError("%s: cannot be read as safetensors: %s" % (path, first_line(error)))
-        self._path = path
-        self._slices = {name: self._file.get_slice(name) for name in self._file.keys()}
-        self.shapes = {name: piece.get_shape() for name, piece in self._slices.items()}
+        self.path = path
+        slices = {name: self._file.get_slice(name) for name in self._file.keys()}
+        self.shapes = {name: piece.get_shape() for name, piece in slices.items()}
+        self.dtypes = {}
+        for name, piece in slices.items():
+            dtype = str(piece.get_dtype())
+            self.dtypes[name] = _SAFETENSORS_DTYPES.get(dtype, dtype)
 
     def read(self, name):
-        """Returns a float32 array."""
-        if self._slices[name].get_dtype() == "BF16":
+        """Returns an array; of bfloat16 as float32."""
+        if self.dtypes[name] == "bfloat16":
             return self._read_bfloat16(name).reshape(self.shapes[name])
-        return np.asarray(self._file.get_tensor(name), np.float32)
+        return self._file.get_tensor(name)
 
     def _read_bfloat16(self, name):
         """Widens bfloat16, which numpy lacks: it is the upper half of a float32's bits.
 
         Source: the safetensors format: the header's length, the header as JSON, the data.
         """
-        with open(self._path, "rb") as reader:
+        with open(self.path, "rb") as reader:
             header_size = struct.unpack("<Q", reader.read(8))[0]
             begin, end = json.loads(reader.read(header_size).decode("utf-8"))[name]["data_offsets"]
             reader.seek(8 + header_size + begin)
@@ -196,28 +222,44 @@ class _SafetensorsFile(object):
 
 
 class _TorchFile(object):
-    """A pytorch_model.bin; `shapes` maps each name to its shape."""
+    """A pytorch_model.bin; its fields are those of a _SafetensorsFile."""
 
     def __init__(self, path):
         hint = "pip install torch, or save the model as model.safetensors"
         torch = import_optional("torch", path, hint)
+        self.path = path
         try:
             self._tensors = torch.load(path, map_location="cpu", weights_only=True)
-            self.shapes = {name: list(tensor.shape) for name, tensor in self._tensors.items()}
-        except (
-            pickle.UnpicklingError,
-            AttributeError,
-            EOFError,
-            KeyError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            raise UserError("%s: cannot be read as weights: %s" % (path, first_line(error)))
+        except Exception as error:  # Whatever a damaged pickle makes torch stumble over.
+            reason = first_line(error) or type(error).__name__
+            raise UserError("%s: cannot be read as weights: %s" % (path, reason))
+        self._refuse_other_content(torch)
+        self.shapes = {name: list(tensor.shape) for name, tensor in self._tensors.items()}
+        self.dtypes = {name: _torch_dtype(torch, t) for name, t in self._tensors.items()}
+
+    def _refuse_other_content(self, torch):
+        """Raises UserError where the file does not hold a mapping from names to tensors."""
+        if not isinstance(self._tensors, collections.abc.Mapping):
+            found = type(self._tensors).__name__
+            raise UserError("%s: holds a %s, not weights by their names" % (self.path, found))
+        for name, tensor in self._tensors.items():
+            if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
+                raise UserError(
+                    "%s: holds a %s under %s; expected a tensor under its name"
+                    % (self.path, type(tensor).__name__, ascii(name)[:40])
+                )
 
     def read(self, name):
-        """Returns a float32 array."""
-        return self._tensors[name].float().numpy()
+        """Returns an array; of bfloat16 as float32."""
+        tensor = self._tensors[name].detach()
+        return (tensor.float() if self.dtypes[name] == "bfloat16" else tensor).numpy()
+
+
+def _torch_dtype(torch, tensor):
+    """Returns numpy's name of a tensor's dtype; "sparse ..." and such where it is no array."""
+    dtype = str(tensor.dtype).replace("torch.", "")
+    is_array = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return dtype if is_array else "%s %s on %s" % (tensor.layout, dtype, tensor.device.type)
 
 
 def import_optional(package, purpose, hint="pip install -r requirements-hub.txt"):

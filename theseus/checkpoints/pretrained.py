@@ -12,7 +12,7 @@ import re
 import tokenization
 from modeling_theseus import BertConfig
 from theseus import records
-from theseus.checkpoints import hugging_face
+from theseus.checkpoints import hugging_face, outside
 from theseus.errors import UserError, first_line
 
 Model = collections.namedtuple("Model", "config vocab_file")
@@ -187,7 +187,10 @@ def _read_object(path):
 
 def _first_existing(folder, names):
     paths = [os.path.join(folder, name) for name in names]
-    return next(filter(os.path.exists, paths), None)
+    found = next(filter(os.path.exists, paths), None)
+    if found:
+        outside.refuse_link(found)
+    return found
 
 
 def read_model(folder, max_seq_length):
@@ -201,6 +204,27 @@ def read_model(folder, max_seq_length):
             % (max_seq_length, folder, config.max_position_embeddings)
         )
     return Model(config, find_vocab(folder))
+
+
+def vocab_warnings(model):
+    """Returns what is odd in a Model's vocabulary, and yet in use, as lines, list of str."""
+    tokens = [line.strip() for line in tokenization.read_vocab(model.vocab_file).split("\n")]
+    tokens = tokens[: tokenization.count_tokens(tokens)]
+    counts = collections.Counter(tokens)
+    blank = counts.pop("", 0)
+    twice = [token for token, count in counts.items() if count > 1]
+    rows, found = model.config.vocab_size, []
+    if twice:
+        first = "%d tokens are there twice, such as %s" % (len(twice), ascii(twice[0])[1:-1])
+        found.append(first + "; the last of a token's ids is taken, as by BERT")
+    if blank:
+        found.append("%d of its lines are blank; no text gets their ids" % blank)
+    if tokens[:1] != ["[PAD]"]:
+        found.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
+    if len(tokens) < rows:
+        message = "holds %d tokens, the BERT's config says %d; the rest of its table is unused"
+        found.append(message % (len(tokens), rows))
+    return ["%s: %s" % (model.vocab_file, warning) for warning in found]
 
 
 def read_tokenizer(vocab_file, do_lower_case):

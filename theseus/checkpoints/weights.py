@@ -1,7 +1,6 @@
 """Weights as a mapping from name to array: read, matched with a graph, reported, loaded."""
 
 import collections
-import collections.abc
 import contextlib
 import glob
 import os
@@ -10,7 +9,7 @@ import tempfile
 
 import tensorflow.compat.v1 as tf
 
-from theseus.checkpoints import hugging_face
+from theseus.checkpoints import hugging_face, outside
 from theseus.errors import UserError, first_line
 
 Match = collections.namedtuple("Match", "sources missing unused")
@@ -26,8 +25,6 @@ Fields:
 _REQUIRED = ("bert/embeddings/", "bert/encoder/")
 # What a training run leaves beside the weights: not worth a line in the report.
 _TRAINING_STATE = ("/adam_m", "/adam_v", "/average", "global_step")
-
-
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
@@ -44,33 +41,27 @@ def plain_path(prefix):
         yield os.path.join(link, name)
 
 
-class CheckpointWeights(collections.abc.Mapping):
+class CheckpointWeights(outside.Weights):
     """The weights of a TF1 checkpoint, each read when it is asked for."""
 
     def __init__(self, prefix):
         """Opens `prefix`; raises UserError where it is no readable checkpoint."""
-        self.prefix = prefix
+        super(CheckpointWeights, self).__init__(prefix)
         self._open = contextlib.ExitStack()  # For as long as it is read from.
         try:
             path = self._open.enter_context(plain_path(prefix))
             self._reader = tf.train.load_checkpoint(path)
             self.shapes = self._reader.get_variable_to_shape_map()
+            dtypes = self._reader.get_variable_to_dtype_map()
+            self.dtypes = {name: dtype.name for name, dtype in dtypes.items()}
         except _READ_ERRORS as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
 
-    def __getitem__(self, name):
-        if name not in self.shapes:
-            raise KeyError(name)
+    def _read(self, name):
         try:
             return self._reader.get_tensor(name)
         except _READ_ERRORS as error:
             raise UserError("%s: cannot read %s: %s" % (self.prefix, name, first_line(error)))
-
-    def __iter__(self):
-        return iter(sorted(self.shapes))
-
-    def __len__(self):
-        return len(self.shapes)
 
 
 def open_weights(prefix):
@@ -80,8 +71,10 @@ def open_weights(prefix):
       CheckpointWeights or HuggingFaceWeights.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or one of its files is a link out of its folder.
     """
+    for path in checkpoint_files(prefix):
+        outside.refuse_link(path)
     if hugging_face.is_weights(prefix):
         return hugging_face.HuggingFaceWeights(prefix)
     return CheckpointWeights(prefix)
@@ -124,37 +117,52 @@ def checkpoint_files(prefix):
     return sorted(glob.glob(names + ".index")) + sorted(glob.glob(names + ".data-*"))
 
 
-def match(variables, weights, sources):
+def match(variables, weights, sources, required=_REQUIRED):
     """Compares the variables of a graph with the weights that should fill them.
+
+    Nothing is read yet but names, shapes and dtypes.
 
     Args:
       variables: list of tf.Variable.
       weights: CheckpointWeights or HuggingFaceWeights.
       sources: OrderedDict from variable name to weight name.
+      required: tuple of str, how the names begin of variables that may not stay unfilled.
 
     Returns:
       A Match.
 
     Raises:
-      UserError: an encoder or embedding variable stays unfilled, or a shape differs.
+      UserError: an encoder or embedding variable stays unfilled, or a shape differs, or a
+        weight is of a dtype that is not taken.
     """
     for variable in variables:
         name = variable.op.name
-        if name not in sources and name.startswith(_REQUIRED):
+        if name not in sources and name.startswith(required):
             raise UserError("%s: holds no %s, which the model needs" % (weights.prefix, name))
         if name in sources:
-            expected, found = variable.shape.as_list(), list(weights.shapes[sources[name]])
-            if expected != found:
-                raise UserError(
-                    "%s: %s has the shape %s, the config asks for %s"
-                    % (weights.prefix, sources[name], found, expected)
-                )
+            _refuse_misfit(variable, weights, sources[name])
     used = set(sources.values())
     return Match(
         sources,
         missing=[v.op.name for v in variables if v.op.name not in sources],
         unused=[n for n in weights if n not in used and not n.endswith(_TRAINING_STATE)],
     )
+
+
+def _refuse_misfit(variable, weights, name):
+    expected, found = variable.shape.as_list(), list(weights.shapes[name])
+    if expected != found:
+        raise UserError(
+            "%s: %s has the shape %s, the config asks for %s"
+            % (weights.prefix, name, found, expected)
+        )
+    outside.refuse_dtype(weights, name)
+
+
+def refuse_unfit_values(matched, weights):
+    """Raises UserError where a weight of a Match holds what no weight is; keeps none of them."""
+    for name in set(matched.sources.values()):
+        weights[name]  # Looking it up is what checks it.
 
 
 def report(matched, weights):
@@ -191,6 +199,13 @@ def load(session, variables, weights, sources=None):
         for copy in copies(variable)
     }
     session.run([variable.initializer for variable in variables], feed)
+
+
+def load_all(session, variables, weights):
+    """Gives each variable the weight of its name; UserError where one is missing or unfit."""
+    sources = {v.op.name: v.op.name for v in variables if v.op.name in weights}
+    match(variables, weights, sources, required=("",))
+    load(session, variables, weights, sources)
 
 
 def _part(name):

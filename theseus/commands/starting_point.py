@@ -129,6 +129,8 @@ def _plain_start(options):
     logging.info("the case is %s: %s", what, case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
+    for warning in pretrained.vocab_warnings(model):
+        logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(given.init_checkpoint or folder)
     return Start(model, weights_lib.open_weights(prefix), case.is_lowered)
 

@@ -129,12 +129,7 @@ def _read_plain(path, session):
     weights = weights_lib.open_weights(weights_lib.find_checkpoint(path))
     num_outputs = weights.shapes.get("output_bias", [1])[0]
     graph = evaluation.build_graph(pretrained.read_config(path), num_outputs)
-    names = [variable.op.name for variable in graph.variables]
-    sources = collections.OrderedDict((name, name) for name in names if name in weights)
-    absent = weights_lib.match(graph.variables, weights, sources).missing
-    if absent:
-        raise UserError("%s: holds no %s" % (weights.prefix, ", ".join(absent)))
-    weights_lib.load(session, graph.variables, weights)
+    weights_lib.load_all(session, graph.variables, weights)
     return evaluation.runner(session, graph)
 
 

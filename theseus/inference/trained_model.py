@@ -50,7 +50,7 @@ def load_into(session, folder, precision):
     check_precision(precision)
     with kernels_kept_in(precision):
         graph = evaluation.build_graph(model.config, num_outputs, modules, precision)
-    weights_lib.load(session, graph.variables, weights)
+    weights_lib.load_all(session, graph.variables, weights)
     tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
     return TrainedModel(session, graph, tokenizer)
 

@@ -1,0 +1,103 @@
+"""What a weight from outside may be: finite numbers that float32 holds exactly, and no others."""
+
+import abc
+import collections.abc
+import os
+import re
+
+import numpy as np
+
+from theseus.errors import UserError
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+"""The dtypes of weights, by numpy's names: float32 has all numbers of the first three, and of
+float64 those that count as exact."""
+
+# What no training leaves without a fraction.
+_NEVER_WHOLE = re.compile(r"bert/(encoder/.*/kernel|embeddings/word_embeddings)$")
+
+
+class Weights(collections.abc.Mapping):
+    """Weights as a mapping from TF1 BERT's names to arrays, each read when it is asked for.
+
+    Fields:
+      prefix: str, where they lie.
+      shapes: dict from name to list of int.
+      dtypes: dict from name to str, numpy's name of a dtype where numpy or TensorFlow has it.
+    """
+
+    def __init__(self, prefix):
+        """Takes where they lie; shapes and dtypes are for the subclass to fill."""
+        self.prefix = prefix
+        self.shapes = {}
+        self.dtypes = {}
+
+    @abc.abstractmethod
+    def _read(self, name):
+        """Returns an array as it lies there; of bfloat16 perhaps as float32."""
+
+    def __getitem__(self, name):
+        """Returns a float32 array; what is none of a weight's dtypes, as it is.
+
+        Raises:
+          KeyError: there is none of that name.
+          UserError: it cannot be read, or holds what no weight is; see `as_weight`.
+        """
+        if name not in self.shapes:
+            raise KeyError(name)
+        array = self._read(name)
+        if self.dtypes[name] not in DTYPES:
+            return array
+        return as_weight(array, "%s: %s" % (self.prefix, name), _NEVER_WHOLE.match(name))
+
+    def __iter__(self):
+        return iter(sorted(self.shapes))
+
+    def __len__(self):
+        return len(self.shapes)
+
+
+def as_weight(array, place, is_never_whole):
+    """Returns an array as float32.
+
+    Args:
+      array: of one of `DTYPES`.
+      place: str, for the message.
+      is_never_whole: bool, whether nothing but whole numbers is taken for a mistake.
+
+    Raises:
+      UserError: it is not finite; or float32 does not hold it exactly; or it is whole.
+    """
+    with np.errstate(over="ignore"):
+        taken = np.asarray(array, np.float32)
+    if array.dtype == np.float64 and not np.array_equal(taken, array):
+        if np.isfinite(array).all():
+            raise UserError("%s: float32 does not hold its float64 exactly; save it so" % place)
+    if not np.isfinite(taken).all():
+        raise UserError("%s: holds NaN or infinite numbers, of a training gone wrong" % place)
+    if is_never_whole and np.array_equal(taken, np.rint(taken)):
+        raise UserError("%s: holds whole numbers alone; it was rounded, or never trained" % place)
+    return taken
+
+
+def refuse_dtype(weights, name):
+    """Raises UserError where one of Weights is of a dtype that is none of `DTYPES`."""
+    if weights.dtypes[name] not in DTYPES:
+        raise UserError(
+            "%s: %s is of %s; a weight is of %s; save it as float32"
+            % (weights.prefix, name, weights.dtypes[name], ", ".join(DTYPES))
+        )
+
+
+def refuse_link(path):
+    """Raises UserError where a file is a link that leads out of its folder.
+
+    In the hub's cache models--*/snapshots/<revision> holds links into models--*/blobs.
+    """
+    folder = os.path.realpath(os.path.dirname(path))
+    inside = [folder]
+    if os.path.basename(os.path.dirname(folder)) == "snapshots":
+        inside.append(os.path.join(os.path.dirname(os.path.dirname(folder)), "blobs"))
+    real = os.path.realpath(path)
+    if os.path.dirname(real) not in inside:
+        raise UserError("%s: is a link out of its folder, to %s; copy that there" % (path, real))

@@ -198,3 +198,32 @@ def test_a_file_that_was_altered_after_the_export_is_named(export, tmp_path, nam
             writer.write(content if change == "flip" else content[:-1])
     with pytest.raises(UserError, match=name):
         Classifier(path)
+
+
+def test_what_a_killed_export_has_left_is_removed_and_somebodys_files_are_not(tmp_path):
+    def left(name, *files):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("x")
+
+    left(
+        "export.a1b2c3d4.unfinished_export", "bert_config.json", "bert_model.ckpt.index.tempstate1"
+    )
+    left("export.a1b2c3d5.unfinished_export", "vocab.txt", "mine.txt")
+    left("export.unfinished_export", "vocab.txt")
+    left("export.of_mine.unfinished_export.", "vocab.txt")
+    left("other.a1b2c3d4.unfinished_export", "vocab.txt")
+    Place(str(tmp_path / "export")).check(MINE)
+    assert set(texts(tmp_path)) == {
+        "export.a1b2c3d5.unfinished_export/mine.txt",
+        "export.unfinished_export/vocab.txt",
+        "export.of_mine.unfinished_export./vocab.txt",
+        "other.a1b2c3d4.unfinished_export/vocab.txt",
+    }
+
+
+def test_an_export_that_is_being_written_is_not_taken_for_one_that_was_killed(tmp_path):
+    with written(tmp_path / "export"):
+        Place(str(tmp_path / "export")).check(MINE)
+        assert len(os.listdir(str(tmp_path))) == 1
+    assert set(texts(tmp_path)) == {"export/model", "export/variables/data"}

@@ -36,5 +36,15 @@ def naming(flag: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, for use within a UserError's."""
-    return str(error).strip().split("\n")[0]
+    """Returns the first line of an exception's message, for use within a UserError's.
+
+    Of an error within TensorFlow's graph it is the line with the cause, which comes after the
+    places where the operation was built.
+    """
+    lines = str(error).strip().split("\n")
+    nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
+    if lines[0].startswith("Graph execution error") and nodes:
+        lines = lines[nodes[-1] + 1 :] or lines
+    if lines[0].endswith("root error(s) found."):
+        lines = lines[1:] or lines
+    return lines[0].strip()

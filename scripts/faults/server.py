@@ -1,0 +1,131 @@
+"""Runs the command line again and again in forks of one process that has TensorFlow imported.
+
+  LD_PRELOAD=shim.so python scripts/faults/server.py < requests > replies
+
+A request is a line of JSON, see `_child`; a reply the exit status, a line of JSON. Written for
+torture.py: a command that costs four seconds of import and half a second of work costs the half.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import runpy
+import signal
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+DEATHS = {"none": 0, "before": 1, "within": 2, "after": 3, "fail": 4, "fail_from": 5, "signal": 6}
+
+
+def _open(path, number, flags):
+    """Opens a file under a descriptor's number; None closes that, as <&- does."""
+    if path is None:
+        os.close(number)
+        return
+    descriptor = os.open(path, flags, 0o666)
+    os.dup2(descriptor, number)
+    os.close(descriptor)
+
+
+def _child(request):
+    """Becomes the command; a request's fields:
+
+    argv: list of str.
+    folder: str, where the command runs, and whose files are watched.
+    streams: list of three paths, or None for a closed stream.
+    log: path of a file that gets a line for each event, or null.
+    event, death, detail: at which event what happens, see shim.c.
+    limits: mapping from names such as RLIMIT_NOFILE to numbers.
+    patience_s: number, after which it is killed.
+    program: path of the Python program.
+    """
+    os.setsid()
+    os.chdir(request["folder"])
+    if request["log"]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        log = os.dup2(os.open(request["log"], flags, 0o666), 1000)
+    for number, path in enumerate(request["streams"]):
+        _open(path, number, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
+    # As a Python that starts: a stream whose descriptor is closed is None.
+    for number, name in enumerate(["stdin", "stdout", "stderr"]):
+        is_open = request["streams"][number] is not None
+        file = open(number, "w" if number else "r", closefd=False) if is_open else None
+        setattr(sys, name, file)
+        setattr(sys, "__%s__" % name, file)
+    for name, value in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    folder = os.fsencode(os.path.realpath(request["folder"]))
+    shim = ctypes.CDLL(None)
+    if hasattr(shim, "faults_arm"):
+        death = DEATHS[request["death"]]
+        log = log if request["log"] else -1
+        shim.faults_arm(folder, ctypes.c_long(request["event"]), death, request["detail"], log)
+    sys.argv = [request["program"]] + request["argv"]
+    runpy.run_path(request["program"], run_name="__main__")
+
+
+def _end_child(request):
+    """Runs `_child`, and ends the process as Python would."""
+    status = 1
+    try:
+        _child(request)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            with contextlib.suppress(Exception):
+                print(end.code, file=sys.stderr)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            sys.excepthook(*sys.exc_info())
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream:
+                stream.flush()
+    except Exception:
+        status = status or 120  # As Python does.
+    finally:
+        os._exit(status)
+
+
+def _wait(process, patience_s):
+    """Returns the exit status, negative of a signal; None where it had to be killed."""
+    until = time.monotonic() + patience_s
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        if time.monotonic() > until:
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return None
+        time.sleep(0.01)
+
+
+def main():
+    """Imports what the command imports, and serves until its input ends."""
+    sys.path.insert(0, ROOT)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    from theseus.commands import command  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        process = os.fork()
+        if not process:
+            _end_child(request)
+        try:
+            status = _wait(process, request["patience_s"])
+        except ProcessLookupError:
+            status = None
+        replies.write(json.dumps(status) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

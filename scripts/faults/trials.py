@@ -1,0 +1,326 @@
+"""The trials: each disturbs one command in one way, then runs it again, and judges both."""
+
+import collections
+import errno
+import os
+import random
+import re
+import shutil
+
+from faults import world
+from faults.world import Disturbance
+
+KILLED = ("before", "within", "after")
+ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
+
+
+class Chain(object):
+    """The commands of the chain, each with the folder it starts from and what it leaves."""
+
+    def __init__(self, folder, server, formats):
+        """Runs all undisturbed, twice where that may differ; raises RuntimeError if one fails."""
+        self.folder = folder
+        self.commands = world.commands(formats)
+        self.before, self.expected, self.events, self.is_stable = {}, {}, {}, {}
+        current = os.path.join(folder, "before_stage_0")
+        world.make_data(current)
+        for command in self.commands:
+            self.before[command.name] = current
+            after = os.path.join(folder, "after_%s" % command.name)
+            shutil.copytree(current, after)
+            result = server.run(after, command.argv)
+            if world.verdict(result) != "done":
+                raise RuntimeError("%s: %s" % (command.name, result.errors))
+            self.expected[command.name] = world.fingerprint(after)
+            self.events[command.name] = result.events
+            current = after
+        self.after = current
+        self._drop_unstable(server)
+
+    def _drop_unstable(self, server):
+        """Leaves out of what is compared the files that two undisturbed runs write differently."""
+        for command in self.commands:
+            folder = self.copy(self.before[command.name], "again")
+            server.run(folder, command.argv)
+            again = world.fingerprint(folder)
+            unstable = world.differences(again, self.expected[command.name])
+            self.is_stable[command.name] = not unstable
+            for path in unstable:
+                self.expected[command.name][path] = again[path] = None
+            shutil.rmtree(folder)
+
+    def copy(self, source, name):
+        """Returns a new folder in which a command can be tried."""
+        target = os.path.join(self.folder, name)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+        return target
+
+    def compare(self, command, folder):
+        """Returns in which files a folder differs from what a command leaves undisturbed."""
+        expected, found = self.expected[command.name], world.fingerprint(folder)
+        for path, digest in expected.items():
+            if digest is None and path in found:
+                found[path] = None
+        return world.differences(found, expected)
+
+
+class Tally(object):
+    """What trials of one kind came to."""
+
+    def __init__(self, kind):
+        """Names the kind."""
+        self.kind = kind
+        self.counts = collections.Counter()
+        self.lost = collections.Counter()
+        self.problems = []
+
+    def add(self, outcome, problem=None):
+        """Counts a trial; `problem` is a line that says how to see it again."""
+        self.counts[outcome] += 1
+        if problem:
+            self.problems.append("%s: %s" % (outcome, problem))
+
+    def to_json(self):
+        """Returns it as JSON."""
+        return {
+            "trials": sum(self.counts.values()),
+            "outcomes": dict(self.counts),
+            "steps_lost": {str(steps): count for steps, count in sorted(self.lost.items())},
+            "problems": self.problems,
+        }
+
+
+def choose_events(events, count, source):
+    """Returns numbers of events, from 1, that cover all that is done to all kinds of files.
+
+    Args:
+      events: list of (kind, path).
+      count: int, how many at most.
+      source: random.Random.
+    """
+    groups = collections.defaultdict(list)
+    for number, (kind, path) in enumerate(events, 1):
+        groups[kind, re.sub(r"\d+", "#", os.path.basename(path))].append(number)
+    for numbers in groups.values():
+        source.shuffle(numbers)
+    chosen = []
+    while len(chosen) < min(count, len(events)):
+        for key in sorted(groups):
+            if groups[key]:
+                chosen.append(groups[key].pop())
+    return chosen[:count]
+
+
+def shares(chain, count):
+    """Yields (Command, int): how many of so many trials each command gets."""
+    for number, command in enumerate(chain.commands):
+        yield command, (count + number) // len(chain.commands)
+
+
+# --- Kills ---
+
+
+def kill(chain, server, tally, command, disturbances, name, begin=None):
+    """Kills a command at one event after another, runs it to its end, and compares.
+
+    Args:
+      disturbances: list of Disturbance, one for each run that is killed; or of float, seconds
+        after which it is.
+      name: str, the trial's folder.
+      begin: function that damages the folder before the last killed run; or None.
+    """
+    folder = chain.copy(chain.before[command.name], name)
+    killed = None
+    for number, disturbance in enumerate(disturbances):
+        if begin and number == len(disturbances) - 1:
+            begin(folder)
+        if isinstance(disturbance, float):
+            killed = server.run(folder, command.argv, patience_s=disturbance)
+        else:
+            killed = server.run(folder, command.argv, disturbance)
+        if world.verdict(killed) in ("traceback", "silent"):
+            tally.add("error", "%s %s: %s" % (command.name, disturbances, killed.errors[-300:]))
+            return
+    resumed = server.run(folder, command.argv)
+    place = "%s %s" % (command.name, ", ".join(map(describe, disturbances)))
+    if world.verdict(resumed) != "done":
+        tally.add("error", "%s: %s" % (place, world.last_line(resumed)))
+        return
+    different = chain.compare(command, folder)
+    tally.add("differs" if different else "identical", different and "%s: %s" % (place, different))
+    lost = world.steps_lost(killed, resumed)
+    if lost is not None:
+        tally.lost[lost] += 1
+
+
+def describe(disturbance):
+    """Returns how a Disturbance, or a number of seconds, is called in a report."""
+    if isinstance(disturbance, float):
+        return "after %.2f s" % disturbance
+    detail = " %s" % disturbance.detail if disturbance.detail else ""
+    return "%s event %d%s" % (disturbance.death, disturbance.event, detail)
+
+
+def kills(chain, server, count, source, worker):
+    """Returns the Tally of kills at file events, one or two in a row, and at random moments."""
+    tally = Tally("kills")
+    for command, share in shares(chain, count):
+        events = chain.events[command.name]
+        for number, event in enumerate(choose_events(events, share, source)):
+            how = source.choice(KILLED) if events[event - 1][0] == "write" else "before"
+            disturbances = [Disturbance(how, event)]
+            if number % 8 == 5:  # In the run that goes on, too.
+                disturbances.append(Disturbance("before", source.randint(1, len(events) // 2)))
+            elif number % 8 == 6:
+                disturbances = [source.uniform(0.02, 2.0)]
+            begin = None
+            if number % 8 == 7 and command.name.startswith("stage"):
+                disturbances.append(Disturbance("before", source.randint(1, len(events) // 2)))
+                begin = damage_last
+            kill(chain, server, tally, command, disturbances, worker, begin)
+    return tally
+
+
+def damage_last(folder):
+    """Flips a bit of the newest file of a checkpoint below a folder, if there is an older one."""
+    found = []
+    for place, _, names in os.walk(folder):
+        if os.path.basename(place) == "last":
+            found += [os.path.join(place, name) for name in names if ".data-" in name]
+    found.sort(key=os.path.getmtime)
+    # What one step has made would be made anew; an older checkpoint of the run must be there.
+    if len([p for p in found if os.path.dirname(p) == os.path.dirname(found[-1])]) > 1:
+        flip_bit(found[-1], random.Random(0))
+
+
+# --- Torn files ---
+
+
+def flip_bit(path, source):
+    """Flips a random bit of a file that is not empty."""
+    with open(path, "r+b") as file:
+        place = source.randrange(os.path.getsize(path))
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ (1 << source.randrange(8))]))
+
+
+def tear(path, how, source):
+    """Truncates a file to none, one byte, half, or all but one; or flips a bit; or removes it."""
+    size = os.path.getsize(path)
+    if how == "flip":
+        flip_bit(path, source)
+    elif how == "remove":
+        os.remove(path)
+    else:
+        sizes = {"empty": 0, "one": 1, "half": size // 2, "all but one": size - 1}
+        os.truncate(path, min(size, sizes[how]))
+
+
+TEARS = ("flip", "empty", "one", "half", "all but one", "flip", "remove", "flip")
+# The folders, of those that commands have written, which a command reads.
+READS = {
+    "stage_0": ("out_0", "cache"),
+    "stage_1": ("out_1", "cache"),
+    "stage_2": ("out_0", "out_1", "out_2", "cache"),
+    "evaluate": ("out_2",),
+    "predict": ("out_2",),
+}
+
+
+def torn(chain, server, count, source, worker):
+    """Returns the Tally of files that are torn in what a command has left, or half left.
+
+    The command is then run again: what it prints and leaves is that of an undisturbed run, or it
+    says in a line what is damaged.
+    """
+    tally = Tally("torn")
+    for command, share in shares(chain, count):
+        half_done = _half_done(chain, server, command)
+        paths = _read(chain, command, half_done)
+        for number in range(share):
+            path, how = paths[number % len(paths)], source.choice(TEARS)
+            folder = chain.copy(half_done, worker)
+            tear(os.path.join(folder, path), how, source)
+            _judge_torn(chain, server, tally, command, folder, path, how)
+        shutil.rmtree(half_done)
+    return tally
+
+
+def _half_done(chain, server, command):
+    """Returns a folder in which a command was cut off late: all that it reads again is there."""
+    folder = chain.copy(chain.before[command.name], "half_%s" % command.name)
+    events = chain.events[command.name]
+    renames = [n for n, (kind, path) in enumerate(events, 1) if path.endswith("state.json")]
+    if command.name.startswith("stage"):
+        server.run(folder, command.argv, Disturbance("after", renames[-3]))
+    elif command.name.startswith("export"):
+        server.run(folder, command.argv)
+    return folder
+
+
+def _read(chain, command, folder):
+    """Returns the files, sorted list of relative paths, that a command reads and some has written.
+
+    TensorBoard's log is none of them.
+    """
+    inside = READS.get(command.name, ("out_2", command.name))
+    found = []
+    for place, _, names in os.walk(folder):
+        relative = os.path.relpath(place, folder)
+        if relative.split(os.sep)[0] in inside:
+            found += [os.path.join(relative, name) for name in names if ".tfevents." not in name]
+    return sorted(path for path in found if os.path.getsize(os.path.join(folder, path)))
+
+
+def _judge_torn(chain, server, tally, command, folder, path, how):
+    """Runs a command in a folder with a damaged file, and counts what comes of it."""
+    result = server.run(folder, command.argv)
+    found = world.verdict(result)
+    place = "%s, %s: %s" % (command.name, path, how)
+    if found == "line":
+        tally.add("one line")
+    elif found != "done":
+        tally.add(found, "%s: %s" % (place, result.errors[-300:]))
+    else:
+        different = [other for other in chain.compare(command, folder) if other != path]
+        tally.add("used" if different else "identical", different and "%s: %s" % (place, different))
+
+
+# --- Disks that fail ---
+
+
+def failing_disk(chain, server, count, source, worker):
+    """Returns the Tally of errors that writing gives, once or from then on.
+
+    The command ends undisturbed or in a line with the cause; the same command, run again on a
+    sound disk, ends as if nothing had been.
+    """
+    tally = Tally("failing_disk")
+    for command, share in shares(chain, count):
+        for number, event in enumerate(choose_events(chain.events[command.name], share, source)):
+            name = ERRORS[number % len(ERRORS)]
+            death = "fail_from" if source.random() < 0.7 else "fail"
+            disturbance = Disturbance(death, event, getattr(errno, name))
+            folder = chain.copy(chain.before[command.name], worker)
+            result = server.run(folder, command.argv, disturbance)
+            found = world.verdict(result)
+            kind, path = chain.events[command.name][event - 1]
+            place = "%s %s %s, %s %s" % (command.name, describe(disturbance), name, kind, path)
+            cause = os.strerror(getattr(errno, name))
+            if found not in ("done", "line"):
+                tally.add(found, "%s: %s" % (place, result.errors[-400:]))
+                continue
+            if found == "line" and cause not in world.last_line(result):
+                tally.add("no cause", "%s: %s" % (place, world.last_line(result)))
+                continue
+            again = server.run(folder, command.argv)
+            if world.verdict(again) != "done":
+                tally.add("error", "%s, then: %s" % (place, world.last_line(again)))
+                continue
+            different = chain.compare(command, folder)
+            outcome = "differs" if different else found + ", then identical"
+            tally.add(outcome, different and "%s: %s" % (place, different))
+    return tally

@@ -1,0 +1,252 @@
+"""A small world in which commands are disturbed: data, a BERT, what runs commands, verdicts."""
+
+import collections
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+Disturbance = collections.namedtuple("Disturbance", "death event detail", defaults=("none", 0, 0))
+"""What happens at which file event of a command; see server.DEATHS."""
+
+UNDISTURBED = Disturbance()
+
+Result = collections.namedtuple("Result", "status output errors events")
+"""What a command did: its exit status, None where it was killed for lasting too long; its two
+streams, str; and its file events, list of (kind, path)."""
+
+Command = collections.namedtuple("Command", "name argv")
+"""A command of the chain: each starts where the one before it has ended."""
+
+_PATIENCE_S = 120
+_LINE = re.compile(r"^run_classifier\.py: .+$")
+
+_CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
+_CONFIG = {
+    "vocab_size": 5 + len(set(_CHARACTERS)),
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 32,
+    "type_vocab_size": 2,
+    "initializer_range": 0.3,
+}
+_WRITE_BERT = """
+import json, sys
+import tensorflow.compat.v1 as tf
+from theseus.session import set_up_tensorflow
+import modeling_theseus
+set_up_tensorflow()
+tf.set_random_seed(7)
+config = modeling_theseus.BertConfig.from_json_file("bert/bert_config.json")
+modeling_theseus.BertModel(config, False, tf.placeholder(tf.int32, [None, None]))
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    tf.train.Saver().save(session, "bert/bert_model.ckpt", write_state=False)
+"""
+
+_TRAIN = (
+    "--do_train --data_dir=. --bert_pretrained_model=bert --suc_layers=1 --train_batch_size=8 "
+    "--num_train_epochs=2 --save_checkpoints_steps=2 --max_seq_length=24 --log_steps=1 "
+    "--learning_rate=1e-3 --cache_dir=cache --stage_0_outputdir=out_0 --stage_1_outputdir=out_1 "
+    "--stage_2_outputdir=out_2"
+)
+_USE = "--finetune_suc --stage_2_outputdir=out_2 --suc_layers=1 --max_seq_length=24 --data_dir=."
+
+
+def commands(formats):
+    """Returns the Commands of the chain, for a list of the formats that can be exported."""
+    found = [
+        Command("stage_0", _TRAIN + " --finetune_pre"),
+        Command("stage_1", _TRAIN),
+        Command("stage_2", _TRAIN + " --finetune_suc --distill_from=out_0"),
+        Command("evaluate", _USE + " --do_eval --eval_files=test.txt"),
+        Command("predict", _USE + " --do_predict"),
+    ]
+    for name in formats:
+        argv = "%s --do_export --export_format=%s --export_dir=export_%s" % (_USE, name, name)
+        found.append(Command("export_" + name, argv))
+    return found
+
+
+class Server(object):
+    """A server.py process."""
+
+    def __init__(self, program, shim=None):
+        """Starts it; `shim` is the path of the compiled shim.c, or None for none."""
+        environment = dict(os.environ, PYTHONPATH=ROOT)
+        if shim:
+            environment["LD_PRELOAD"] = shim
+        self._program = program
+        self._process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            universal_newlines=True,
+        )
+
+    def start(self, folder, argv, disturbance=UNDISTURBED, **others):
+        """Begins a command in a folder; `others` are fields of a request, see server._child."""
+        self._files = {name: "%s.%s" % (folder, name) for name in ("output", "errors", "log")}
+        for path in self._files.values():
+            if os.path.exists(path):
+                os.remove(path)
+        request = {
+            "argv": argv.split(),
+            "folder": folder,
+            "streams": [os.devnull, self._files["output"], self._files["errors"]],
+            "log": self._files["log"],
+            "limits": {},
+            "patience_s": _PATIENCE_S,
+            "program": self._program,
+        }
+        request.update(disturbance._asdict())
+        request.update(others)
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def finish(self):
+        """Waits for what was started; returns its Result."""
+        status = json.loads(self._process.stdout.readline())
+        texts = []
+        for name in ("output", "errors", "log"):
+            try:
+                with open(self._files[name], encoding="utf-8", errors="replace") as reader:
+                    texts.append(reader.read())
+            except FileNotFoundError:
+                texts.append("")
+        events = [tuple(line.split("\t")) for line in texts[2].splitlines()]
+        return Result(status, texts[0], texts[1], events)
+
+    def run(self, folder, argv, disturbance=UNDISTURBED, **others):
+        """Runs a command in a folder to its end; returns its Result."""
+        self.start(folder, argv, disturbance, **others)
+        return self.finish()
+
+    def close(self):
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def compile_shim(folder):
+    """Compiles shim.c into a folder; returns its path, None where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    path = os.path.join(folder, "shim.so")
+    source = os.path.join(HERE, "shim.c")
+    subprocess.check_call([compiler, "-O1", "-shared", "-fPIC", "-o", path, source, "-ldl"])
+    return path
+
+
+def make_data(folder):
+    """Writes train, dev and test, and a BERT of random weights."""
+    os.makedirs(os.path.join(folder, "bert"))
+    source = random.Random(1)
+    for name, count in (("train", 40), ("dev", 16), ("test", 12)):
+        with open(os.path.join(folder, name + ".txt"), "w", encoding="utf-8") as writer:
+            for number in range(count):
+                texts = ["".join(source.sample(_CHARACTERS, 6)) for _ in range(2)]
+                if number % 2:
+                    texts[1] = texts[0][::-1]
+                writer.write("%s\t%s\t%d\n" % (texts[0], texts[1], number % 2))
+    with open(os.path.join(folder, "bert", "bert_config.json"), "w") as writer:
+        json.dump(_CONFIG, writer)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(_CHARACTERS))
+    with open(os.path.join(folder, "bert", "vocab.txt"), "w", encoding="utf-8") as writer:
+        writer.write("\n".join(tokens) + "\n")
+    environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="2")
+    arguments = [sys.executable, "-c", _WRITE_BERT]
+    subprocess.check_call(arguments, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+
+
+# --- What is left of a command ---
+
+
+def fingerprint(folder):
+    """Returns what a folder holds, a dict from each file's path to its hash.
+
+    Times, which no two runs share, are left out, as is TensorBoard's log, which has them in every
+    record.
+    """
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if name.startswith("events.out."):
+                continue
+            with open(path, "rb") as reader:
+                content = reader.read()
+            if name.endswith(".json"):
+                content = _without_times(content)
+            found[os.path.relpath(path, folder)] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def _without_times(content):
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except ValueError:
+        return content
+    return json.dumps(_drop_times(value), sort_keys=True).encode("utf-8")
+
+
+def _drop_times(value):
+    if isinstance(value, list):
+        return [_drop_times(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _drop_times(member) for key, member in value.items() if "second" not in key}
+
+
+def differences(found, expected):
+    """Returns the paths, sorted list of str, in which two fingerprints differ."""
+    return sorted(
+        path for path in set(found) | set(expected) if found.get(path) != expected.get(path)
+    )
+
+
+def verdict(result):
+    """Returns what a Result is: "done", "line", "killed", or what may not be.
+
+    A line is what a user can act on: exit status 1, and nothing like a traceback.
+    """
+    if "Traceback (most recent" in result.errors:
+        return "traceback"
+    if result.status is None:
+        return "hang"
+    if result.status == 0:
+        return "done"
+    if result.status < 0:
+        return "killed"
+    lines = [line for line in result.errors.splitlines() if line.strip()]
+    return "line" if lines and _LINE.match(lines[-1]) else "silent"
+
+
+def last_line(result):
+    """Returns the last line of a Result's errors, str."""
+    lines = [line for line in result.errors.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def steps_lost(killed, resumed):
+    """Returns how many steps a resumed training takes again, int; None where it does not say."""
+    done = re.findall(r"step (\d+)/\d+,", killed.errors)
+    start = re.findall(r"resuming from \S+ckpt-(\d+)", resumed.errors)
+    if not done:
+        return None
+    return max(0, int(done[-1]) - (int(start[0]) if start else 0))

@@ -1,0 +1,105 @@
+"""Kills, tears and starves the commands on a tiny model, and judges what is left of them.
+
+  python scripts/torture.py --quick                        # within a minute
+  python scripts/torture.py --kills=500 --torn=2000 --out=torture.json
+
+Each trial disturbs one command of a chain (stages 0, 1 and 2, evaluation, prediction, exports) in
+one way and runs it again. Bit for bit the same as an undisturbed run, or one line that says what
+is wrong: everything else is a defect, is printed, and makes the exit status 1. The same --seed
+gives the same trials. File events are caught by a small library that a C compiler (cc) makes.
+"""
+
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+import threading
+import time
+
+from absl import app, flags
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from faults import trials, world
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_bool("quick", False, "A few trials of each kind.")
+flags.DEFINE_integer("kills", 500, "Kills at file events and at random moments.", 0)
+flags.DEFINE_integer("torn", 2000, "Files truncated, altered or removed.", 0)
+flags.DEFINE_integer("failing_disk", 300, "Writes that fail: no space, no quota, read-only.", 0)
+flags.DEFINE_integer("seed", 1, "Of the trials.")
+flags.DEFINE_integer("workers", 2, "How many trials run at a time.", 1)
+flags.DEFINE_list("formats", ["bert", "huggingface", "saved_model", "onnx"], "Exports tried.")
+flags.DEFINE_string("out", None, "File for the report, as JSON.")
+flags.DEFINE_string("program", os.path.join(world.ROOT, "run_classifier.py"), "What is tried.")
+
+QUICK = {"kills": 8, "torn": 8, "failing_disk": 6}
+KINDS = {"kills": trials.kills, "torn": trials.torn, "failing_disk": trials.failing_disk}
+
+
+def run_kind(chain, server, kind, count, seed, worker, tallies):
+    """Runs the trials of a kind, and adds their Tally to a list."""
+    tallies.append(KINDS[kind](chain, server, count, random.Random(seed), worker))
+    print("%s: %s" % (worker, json.dumps(tallies[-1].to_json()["outcomes"])), flush=True)
+
+
+def merge(tallies):
+    """Returns the Tallies of workers as one."""
+    merged = trials.Tally(tallies[0].kind)
+    for tally in tallies:
+        merged.counts.update(tally.counts)
+        merged.lost.update(tally.lost)
+        merged.problems += tally.problems
+    return merged
+
+
+def run_all(folder, shim):
+    """Runs all kinds of trials; returns the report."""
+    servers = [world.Server(FLAGS.program, shim) for _ in range(FLAGS.workers)]
+    formats = ["bert"] if FLAGS.quick else FLAGS.formats
+    report = {}
+    chains = [
+        trials.Chain(os.path.join(folder, "worker_%d" % number), server, formats)
+        for number, server in enumerate(servers)
+    ]
+    for kind in KINDS:
+        count = QUICK[kind] if FLAGS.quick else getattr(FLAGS, kind)
+        tallies, threads = [], []
+        for number, server in enumerate(servers):
+            share = (count + number) // len(servers)
+            seed = "%d %s %d" % (FLAGS.seed, kind, number)
+            arguments = (chains[number], server, kind, share, seed, "%s_%d" % (kind, number))
+            threads.append(threading.Thread(target=run_kind, args=arguments + (tallies,)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        report[kind] = merge(tallies).to_json()
+    for server in servers:
+        server.close()
+    return report
+
+
+def main(_):
+    """Runs the trials, prints the counts and the defects, and writes the report."""
+    began = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        shim = world.compile_shim(folder)
+        if shim is None:
+            sys.exit("torture.py: needs a C compiler, cc, to catch file events")
+        report = run_all(folder, shim)
+    problems = [problem for kind in report.values() for problem in kind["problems"]]
+    for problem in problems:
+        print(problem)
+    print(json.dumps({kind: found["outcomes"] for kind, found in report.items()}, indent=2))
+    if FLAGS.out:
+        report["seconds"] = round(time.time() - began)
+        report["on"] = "%s, Python %s" % (platform.machine(), platform.python_version())
+        with open(FLAGS.out, "w") as writer:
+            json.dump(report, writer, indent=2)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    app.run(main)

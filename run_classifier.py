@@ -21,6 +21,7 @@ from theseus.commands.options import Options, from_flags
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
 from theseus.inputs import lines, tasks
+from theseus.limits import refuse_little_memory
 
 FLAGS = flags.FLAGS
 
@@ -523,13 +524,14 @@ def refuse_unknown_start(options: Options) -> None:
             fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
 
 
-def refuse_unknown_worker(options: Options) -> None:
-    """Exits where TF_CONFIG does not say which of the workers this is."""
-    if options.training.distribution == "multi_worker":
-        try:
+def refuse_surroundings(options: Options) -> None:
+    """Exits where TF_CONFIG does not say which of the workers this is, or memory is limited."""
+    try:
+        refuse_little_memory()
+        if options.training.distribution == "multi_worker":
             read_cluster(os.environ)
-        except UserError as error:
-            fail(error)
+    except UserError as error:
+        fail(error)
 
 
 def fail(message: object) -> NoReturn:
@@ -556,7 +558,7 @@ def main(argv: list[str]) -> None:
     # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
     refuse_missing_paths(options)
     refuse_unknown_start(options)
-    refuse_unknown_worker(options)
+    refuse_surroundings(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from theseus.commands import command
     from theseus.session import set_up_tensorflow

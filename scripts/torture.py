@@ -21,7 +21,7 @@ import time
 from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import trials, world
+from faults import surroundings, trials, world
 
 FLAGS = flags.FLAGS
 
@@ -29,14 +29,20 @@ flags.DEFINE_bool("quick", False, "A few trials of each kind.")
 flags.DEFINE_integer("kills", 500, "Kills at file events and at random moments.", 0)
 flags.DEFINE_integer("torn", 2000, "Files truncated, altered or removed.", 0)
 flags.DEFINE_integer("failing_disk", 300, "Writes that fail: no space, no quota, read-only.", 0)
+flags.DEFINE_list("surroundings", surroundings.NAMES, "Streams, limits, signals and such.")
 flags.DEFINE_integer("seed", 1, "Of the trials.")
 flags.DEFINE_integer("workers", 2, "How many trials run at a time.", 1)
 flags.DEFINE_list("formats", ["bert", "huggingface", "saved_model", "onnx"], "Exports tried.")
 flags.DEFINE_string("out", None, "File for the report, as JSON.")
 flags.DEFINE_string("program", os.path.join(world.ROOT, "run_classifier.py"), "What is tried.")
 
-QUICK = {"kills": 8, "torn": 8, "failing_disk": 6}
-KINDS = {"kills": trials.kills, "torn": trials.torn, "failing_disk": trials.failing_disk}
+QUICK = {"kills": 6, "torn": 6, "failing_disk": 6, "surroundings": []}
+KINDS = {
+    "kills": trials.kills,
+    "torn": trials.torn,
+    "failing_disk": trials.failing_disk,
+    "surroundings": surroundings.surroundings,
+}
 
 
 def run_kind(chain, server, kind, count, seed, worker, tallies):
@@ -68,7 +74,10 @@ def run_all(folder, shim):
         count = QUICK[kind] if FLAGS.quick else getattr(FLAGS, kind)
         tallies, threads = [], []
         for number, server in enumerate(servers):
-            share = (count + number) // len(servers)
+            if kind == "surroundings":
+                share = count[number :: len(servers)]
+            else:
+                share = (count + number) // len(servers)
             seed = "%d %s %d" % (FLAGS.seed, kind, number)
             arguments = (chains[number], server, kind, share, seed, "%s_%d" % (kind, number))
             threads.append(threading.Thread(target=run_kind, args=arguments + (tallies,)))
@@ -90,8 +99,6 @@ def main(_):
             sys.exit("torture.py: needs a C compiler, cc, to catch file events")
         report = run_all(folder, shim)
     problems = [problem for kind in report.values() for problem in kind["problems"]]
-    for problem in problems:
-        print(problem)
     print(json.dumps({kind: found["outcomes"] for kind, found in report.items()}, indent=2))
     if FLAGS.out:
         report["seconds"] = round(time.time() - began)

@@ -8,6 +8,7 @@ torture.py: a command that costs four seconds of import and half a second of wor
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import resource
@@ -18,15 +19,32 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-DEATHS = {"none": 0, "before": 1, "within": 2, "after": 3, "fail": 4, "fail_from": 5, "signal": 6}
+DEATHS = {
+    "none": 0,
+    "before": 1,
+    "within": 2,
+    "after": 3,
+    "fail": 4,
+    "fail_from": 5,
+    "signal": 6,
+    "signals": 7,
+}
+CLOSED_PIPE = "|"
 
 
 def _open(path, number, flags):
-    """Opens a file under a descriptor's number; None closes that, as <&- does."""
+    """Opens a file under a descriptor's number; None closes that, as <&- does.
+
+    `CLOSED_PIPE` is a pipe from which nobody reads.
+    """
     if path is None:
         os.close(number)
         return
-    descriptor = os.open(path, flags, 0o666)
+    if path == CLOSED_PIPE:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    else:
+        descriptor = os.open(path, flags, 0o666)
     os.dup2(descriptor, number)
     os.close(descriptor)
 
@@ -40,6 +58,7 @@ def _child(request):
     log: path of a file that gets a line for each event, or null.
     event, death, detail: at which event what happens, see shim.c.
     limits: mapping from names such as RLIMIT_NOFILE to numbers.
+    clock_step_s: number, by which the clock goes back with every look at it.
     patience_s: number, after which it is killed.
     program: path of the Python program.
     """
@@ -58,6 +77,7 @@ def _child(request):
         setattr(sys, "__%s__" % name, file)
     for name, value in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
+    _turn_back_clock(request["clock_step_s"])
     folder = os.fsencode(os.path.realpath(request["folder"]))
     shim = ctypes.CDLL(None)
     if hasattr(shim, "faults_arm"):
@@ -66,6 +86,13 @@ def _child(request):
         shim.faults_arm(folder, ctypes.c_long(request["event"]), death, request["detail"], log)
     sys.argv = [request["program"]] + request["argv"]
     runpy.run_path(request["program"], run_name="__main__")
+
+
+def _turn_back_clock(step_s):
+    """Has the time of day go back by so many seconds with every look at it."""
+    if step_s:
+        looks, now = itertools.count(), time.time
+        time.time = lambda: now() - step_s * next(looks)
 
 
 def _end_child(request):

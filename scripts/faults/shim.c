@@ -17,8 +17,9 @@
 #include <unistd.h>
 
 /* What happens at the event: the process is killed before it, half-way through (of a write), or
- * after it; it fails, once or from then on; or a signal comes before it. */
-enum { NOTHING, KILL_BEFORE, KILL_WITHIN, KILL_AFTER, FAIL_ONCE, FAIL_FROM, SIGNAL };
+ * after it; it fails, once or from then on; or a signal comes before it, or before each from then
+ * on. */
+enum { NOTHING, KILL_BEFORE, KILL_WITHIN, KILL_AFTER, FAIL_ONCE, FAIL_FROM, SIGNAL, SIGNALS };
 
 #define DESCRIPTORS 65536
 static char root[PATH_MAX];
@@ -78,8 +79,9 @@ static int begin(const char *what, const char *path) {
     if (length > 0 && REAL(write)(log_descriptor, line, length) < 0) log_descriptor = -1;
   }
   if (is_it && action == KILL_BEFORE) die();
-  if (is_it && action == SIGNAL) kill(getpid(), detail);
-  if ((is_it && action == FAIL_ONCE) || (event_number && number >= event_number && action == FAIL_FROM)) {
+  int is_from = event_number && number >= event_number;
+  if ((is_it && action == SIGNAL) || (is_from && action == SIGNALS)) kill(getpid(), detail);
+  if ((is_it && action == FAIL_ONCE) || (is_from && action == FAIL_FROM)) {
     errno = detail;
     return -1;
   }

@@ -80,6 +80,7 @@ class Tally(object):
         self.counts[outcome] += 1
         if problem:
             self.problems.append("%s: %s" % (outcome, problem))
+            print(self.problems[-1], flush=True)
 
     def to_json(self):
         """Returns it as JSON."""
@@ -131,10 +132,10 @@ def kill(chain, server, tally, command, disturbances, name, begin=None):
       begin: function that damages the folder before the last killed run; or None.
     """
     folder = chain.copy(chain.before[command.name], name)
-    killed = None
+    killed, damaged = None, None
     for number, disturbance in enumerate(disturbances):
         if begin and number == len(disturbances) - 1:
-            begin(folder)
+            damaged = begin(os.path.join(folder, command.name.replace("stage", "out")))
         if isinstance(disturbance, float):
             killed = server.run(folder, command.argv, patience_s=disturbance)
         else:
@@ -147,7 +148,8 @@ def kill(chain, server, tally, command, disturbances, name, begin=None):
     if world.verdict(resumed) != "done":
         tally.add("error", "%s: %s" % (place, world.last_line(resumed)))
         return
-    different = chain.compare(command, folder)
+    # A training that is at its end does not read its last checkpoint again.
+    different = [path for path in chain.compare(command, folder) if path != damaged]
     tally.add("differs" if different else "identical", different and "%s: %s" % (place, different))
     lost = world.steps_lost(killed, resumed)
     if lost is not None:
@@ -183,15 +185,19 @@ def kills(chain, server, count, source, worker):
 
 
 def damage_last(folder):
-    """Flips a bit of the newest file of a checkpoint below a folder, if there is an older one."""
-    found = []
-    for place, _, names in os.walk(folder):
-        if os.path.basename(place) == "last":
-            found += [os.path.join(place, name) for name in names if ".data-" in name]
-    found.sort(key=os.path.getmtime)
-    # What one step has made would be made anew; an older checkpoint of the run must be there.
-    if len([p for p in found if os.path.dirname(p) == os.path.dirname(found[-1])]) > 1:
-        flip_bit(found[-1], random.Random(0))
+    """Flips a bit of the last checkpoint in a stage's folder, if there is an older one.
+
+    Returns:
+      The file's path from the folder above; None where nothing was damaged.
+    """
+    last = os.path.join(folder, "last")
+    names = os.listdir(last) if os.path.isdir(last) else []
+    paths = [os.path.join(last, name) for name in names if ".data-" in name]
+    if len(paths) < 2:
+        return None
+    newest = max(paths, key=lambda path: int(re.search(r"ckpt-(\d+)", path).group(1)))
+    flip_bit(newest, random.Random(0))
+    return os.path.relpath(newest, os.path.dirname(folder))
 
 
 # --- Torn files ---

@@ -88,7 +88,7 @@ class Server(object):
         environment = dict(os.environ, PYTHONPATH=ROOT)
         if shim:
             environment["LD_PRELOAD"] = shim
-        self._program = program
+        self.program = program
         self._process = subprocess.Popen(
             [sys.executable, os.path.join(HERE, "server.py")],
             stdin=subprocess.PIPE,
@@ -98,9 +98,10 @@ class Server(object):
             universal_newlines=True,
         )
 
-    def start(self, folder, argv, disturbance=UNDISTURBED, **others):
+    def start(self, folder, argv, disturbance=UNDISTURBED, suffix="", **others):
         """Begins a command in a folder; `others` are fields of a request, see server._child."""
-        self._files = {name: "%s.%s" % (folder, name) for name in ("output", "errors", "log")}
+        names = ("output", "errors", "log")
+        self._files = {name: "%s%s.%s" % (folder, suffix, name) for name in names}
         for path in self._files.values():
             if os.path.exists(path):
                 os.remove(path)
@@ -110,8 +111,9 @@ class Server(object):
             "streams": [os.devnull, self._files["output"], self._files["errors"]],
             "log": self._files["log"],
             "limits": {},
+            "clock_step_s": 0,
             "patience_s": _PATIENCE_S,
-            "program": self._program,
+            "program": self.program,
         }
         request.update(disturbance._asdict())
         request.update(others)
@@ -247,6 +249,7 @@ def steps_lost(killed, resumed):
     """Returns how many steps a resumed training takes again, int; None where it does not say."""
     done = re.findall(r"step (\d+)/\d+,", killed.errors)
     start = re.findall(r"resuming from \S+ckpt-(\d+)", resumed.errors)
-    if not done:
-        return None
+    goes_on = re.search(r"step \d+/\d+,|resuming from", resumed.errors)
+    if not done or not goes_on:
+        return 0 if done else None
     return max(0, int(done[-1]) - (int(start[0]) if start else 0))

@@ -6,6 +6,7 @@ import time
 from absl import logging
 
 from theseus.commands.data import warn_of_unknown
+from theseus.commands.output import say
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics
 from theseus.inputs.unknown_words import UnknownWords
@@ -48,7 +49,7 @@ def run(context, files):
     speed = sum(values["num_examples"] for _, values in results) / seconds
     folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
     is_dev = options.inference.eval_split == "dev"
-    print("\n".join(describe_results(context.task, results, is_dev)), flush=True)
+    say("\n".join(describe_results(context.task, results, is_dev)))
 
 
 def _evaluate_file(context, trained, file):

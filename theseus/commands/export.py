@@ -3,6 +3,7 @@
 import collections
 import os
 
+from theseus.commands.output import say
 from theseus.export import exporter as exporter_lib
 from theseus.export import formats
 from theseus.export.place import Place
@@ -34,7 +35,7 @@ def run(context, prepared):
         for name, place in places.items():
             rows.append(exporter.export(name, place))
     finally:  # What is complete is said, even where a later one fails.
-        print(exporter_lib.format_rows(rows, context.task), flush=True)
+        say(exporter_lib.format_rows(rows, context.task))
 
 
 def export_places(context):

@@ -1,12 +1,11 @@
 """--do_predict: the best checkpoint's predictions for a file, or for standard input."""
 
 import collections
-import io
-import sys
 import time
 
 from theseus.commands.data import warn_of_unknown
 from theseus.commands.evaluate import refuse_threshold
+from theseus.commands.output import say, standard_output
 from theseus.inference import evaluation
 from theseus.inputs import batches, reading
 from theseus.inputs.unknown_words import UnknownWords
@@ -46,12 +45,12 @@ def run(context, given):
         folder.update_json(
             "timing.json", predict_seconds=seconds, predict_examples_per_second=speed
         )
-        print("%d predictions in %s" % (count, folder.file("predictions.tsv")), flush=True)
+        say("%d predictions in %s" % (count, folder.file("predictions.tsv")))
 
 
 def _writer(folder, given):
     if given.path == reading.STANDARD_INPUT:
-        return io.open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", closefd=False)
+        return standard_output()
     return folder.writing("predictions.tsv")
 
 

@@ -10,6 +10,7 @@ from theseus import machine
 from theseus.checkpoints import pretrained
 from theseus.commands import distillation, starting_point
 from theseus.commands.definition import refuse_contradiction, run_definition
+from theseus.commands.output import say
 from theseus.distribution.replicas import opened
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
@@ -47,7 +48,7 @@ def run(context, prepared):
         if replicas.is_chief:
             refuse_contradiction(context.folder, definition)
         train_data = context.data.encode_train(tokenizer, definition)
-        is_finished = replicas.is_chief and context.folder.state().is_finished
+        is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
             _say_what_is_trained(context, settings, len(train_data))
             if teacher:
@@ -60,6 +61,14 @@ def run(context, prepared):
         _report(context.folder, settings, len(train_data))
 
 
+def _is_finished(folder):
+    """Returns whether a StageFolder's training has come to its end, and removes what it left."""
+    state = folder.state()
+    if state.is_finished:
+        folder.sweep(state)
+    return state.is_finished
+
+
 def _report(folder, settings, num_examples):
     """Records how long a StageFolder's training took, and prints its evaluations."""
     state = folder.state()
@@ -67,7 +76,7 @@ def _report(folder, settings, num_examples):
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
     examples = num_examples * state.last.global_step / steps_per_epoch
     write_training_time(folder, state.train_seconds, examples)
-    print(evaluations_table(state, steps_per_epoch), flush=True)
+    say(evaluations_table(state, steps_per_epoch))
 
 
 def make_settings(options, num_replicas=1):

@@ -6,7 +6,6 @@ files, and of an earlier export these alone are ever removed.
 
 import contextlib
 import fnmatch
-import glob
 import os
 import re
 import shutil
@@ -14,9 +13,10 @@ import tempfile
 
 from absl import logging
 
+from theseus import unfinished
 from theseus.errors import UserError
 from theseus.export import read_back
-from theseus.runs import files, lock
+from theseus.runs import files
 
 _UNFINISHED, _REPLACED = ".unfinished_export", ".replaced_export"
 # Names of what exports hold, and of what is there while they are written.
@@ -28,6 +28,8 @@ _WRITTEN = (
     "special_tokens_map.json",
     "bert_model.ckpt*",
     "model.*",
+    ".tmp*",
+    "part-*",
     "saved_model.pb*",
     "fingerprint.pb",
     "variables*",
@@ -57,7 +59,7 @@ class Place(object):
           UserError: something else is there.
         """
         self._recover()
-        self._sweep()
+        unfinished.sweep(self.path, r"\.\w{8}" + re.escape(_UNFINISHED), _is_written)
         if os.path.lexists(self.path) and not _is_empty_folder(self.path):
             _refuse_foreign(self.path, identity)
 
@@ -73,16 +75,6 @@ class Place(object):
             message = "%s: the export before is there again; replacing it was cut off"
             logging.warning(message, self.path)
 
-    def _sweep(self):
-        """Removes what exports that were killed have left; each locks its own while it lives."""
-        names = glob.escape(self.path) + ".*" + _UNFINISHED
-        for folder in glob.glob(names):
-            if not re.match(r"\.\w{8}\Z", folder[len(self.path) : -len(_UNFINISHED)]):
-                continue
-            with lock.locked_itself(folder) as is_left:
-                if is_left:
-                    _remove_files(folder, _is_written)
-
     @contextlib.contextmanager
     def writing(self, identity):
         """The context in which the export is written, in a new folder beside its name.
@@ -97,7 +89,7 @@ class Place(object):
         except OSError as error:
             raise UserError("%s: cannot be made: %s" % (self.path, files.first_reason(error)))
         try:
-            with lock.locked_itself(temporary):
+            with unfinished.held(temporary):
                 yield temporary
                 self._commit(temporary, identity)
         except OSError as error:
@@ -159,15 +151,4 @@ def _remove(path):
     """Removes an export: the files that it lists, and folders that are empty then."""
     listed = read_back.listed_files(path, read_back.read_description(path))
     ours = {os.path.join(path, name) for name in list(listed) + [read_back.DESCRIPTION]}
-    _remove_files(path, ours.__contains__)
-
-
-def _remove_files(path, is_ours):
-    """Removes the files below a folder that are ours, and the folders that are empty then."""
-    for folder, _, names in os.walk(path, topdown=False):
-        for file in [os.path.join(folder, name) for name in names]:
-            if is_ours(file):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(file)
-        with contextlib.suppress(OSError):  # Somebody's file is there.
-            os.rmdir(folder)
+    unfinished.remove_files(path, ours.__contains__)

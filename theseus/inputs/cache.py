@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable
 
 import numpy as np
 
+from theseus import records, unfinished
+from theseus.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,6 +26,13 @@ Arrays = Dict[str, "NDArray[Any]"]
 
 _RECORD = "arrays.json"
 _TYPES = ("uint16", "int32", "int64", "float32")
+_ARRAY = records.table(
+    {
+        "dtype": records.choice(_TYPES),
+        "shape": records.listed(records.whole(0, 2**40), least=1),
+        "crc32": records.whole(0, 2**32 - 1),
+    }
+)
 _BLOCK = 1 << 22
 
 
@@ -58,17 +68,14 @@ def _join(parts: Iterable[Arrays]) -> Arrays:
 def _read(path: str, names: Iterable[str]) -> Arrays | None:
     """Returns the arrays of a folder; None where one is missing or damaged."""
     try:
-        with io.open(os.path.join(path, _RECORD), encoding="utf-8") as reader:
-            record = json.load(reader)
+        record = records.read(os.path.join(path, _RECORD), records.mapping(_ARRAY))
         return {name: _map(os.path.join(path, name), record[name]) for name in names}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (UserError, OSError, ValueError, KeyError):
         return None
 
 
 def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
     """Returns the array of a file; ValueError where that is not what it was."""
-    if entry["dtype"] not in _TYPES:
-        raise ValueError("no type of an array")
     with io.open(path, "rb") as reader:
         if _checksum(reader) != entry["crc32"]:
             raise ValueError("not what was written")
@@ -90,11 +97,13 @@ def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
     temporary = "%s.%d.tmp" % (path, os.getpid())
     try:
         os.makedirs(temporary)
-        with _Writer(temporary) as writer:
-            for part in make():
-                writer.add(part)
-        shutil.rmtree(path, ignore_errors=True)
-        os.rename(temporary, path)
+        with unfinished.held(temporary):
+            unfinished.sweep(path, r"\.\d+\.tmp", is_ours=lambda _: True)
+            with _Writer(temporary) as writer:
+                for part in make():
+                    writer.add(part)
+            shutil.rmtree(path, ignore_errors=True)
+            os.rename(temporary, path)
     except OSError:
         return os.path.isdir(path)  # Where another process was the first.
     finally:

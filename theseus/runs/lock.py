@@ -65,18 +65,6 @@ def locked(folder: str) -> Iterator[Held]:
                 _remove_if_empty(folder)
 
 
-@contextlib.contextmanager
-def locked_itself(folder: str) -> Iterator[bool]:
-    """Locks a folder without any file in it; yields whether that could be done."""
-    with contextlib.ExitStack() as stack:
-        is_held = True
-        try:
-            fcntl.flock(_open(folder, stack), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # It is another's, or is gone, or lies where files alone are locked.
-            is_held = False
-        yield is_held
-
-
 def make_folder(path: str) -> None:
     """Makes a folder, and those above it; FolderError where that fails."""
     try:

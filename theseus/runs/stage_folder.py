@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import shutil
 
 from absl import logging
 
@@ -62,6 +63,21 @@ class StageFolder(RunFolder):
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
         self.refuse_damaged(best)
         return self.file(best.checkpoint)
+
+    def refuse_full_disk(self, needed: int) -> None:
+        """Raises FolderError where its disk has no room for so many bytes of checkpoints.
+
+        Those that are there count, since they give way.
+        """
+        there = [
+            p for which in ("last", "best") for p in glob.glob(glob.escape(self.file(which)) + "/*")
+        ]
+        free = shutil.disk_usage(self.path).free + sum(map(os.path.getsize, there))
+        if free < needed:
+            raise FolderError(
+                "%s: its checkpoints take %.0f MB at most, its disk has %.0f left; free some, or"
+                % (self.path, needed / 1e6, free / 1e6)
+            )
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""

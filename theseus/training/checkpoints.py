@@ -26,6 +26,17 @@ class Checkpoints(object):
         self._evaluated = evaluated
         self._savers = {}
 
+    def num_bytes(self, keep):
+        """Returns how much disk a training needs that keeps so many of the last checkpoints, int.
+
+        Of the last and of the best there is one more while it is written.
+        """
+        last, best = (
+            sum(v.shape.num_elements() * v.dtype.size for v in variables)
+            for variables in (tf.global_variables(), self._evaluated)
+        )
+        return last * (keep + 1) + best * 2
+
     def restore(self, prefix):
         """Restores the last checkpoint, and says so; FolderError where it cannot be read."""
         logging.info("resuming from %s", prefix)

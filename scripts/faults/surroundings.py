@@ -1,0 +1,209 @@
+"""What happens around a command: streams, limits, signals, clocks, other commands, missing folders.
+
+Each case is a function (Chain, server, worker) that yields (what, outcome, problem or None).
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from faults import world
+from faults.server import CLOSED_PIPE
+from faults.trials import Tally
+from faults.world import Disturbance
+
+_FULL = "/dev/full"
+
+
+def _find(chain, name):
+    return next(command for command in chain.commands if command.name == name)
+
+
+def _judge(chain, server, command, folder, result, is_silent=False):
+    """Returns (outcome, problem) of a disturbed Result, after the same command once more.
+
+    Args:
+      is_silent: bool, whether the disturbed command had no standard error to say a line on.
+    """
+    found = world.verdict(result)
+    if found == "silent" and is_silent:
+        found = "line"
+    if found not in ("done", "line", "killed"):
+        return found, result.errors[-400:]
+    again = server.run(folder, command.argv)
+    if world.verdict(again) != "done":
+        return "error", world.last_line(again)
+    different = chain.compare(command, folder)
+    if different:
+        return "differs", str(different)
+    return found + ", then identical", None
+
+
+def _try(
+    chain, server, worker, name, what, is_silent=False, disturbance=world.UNDISTURBED, **others
+):
+    """Disturbs the command of that name; returns what a case yields."""
+    command = _find(chain, name)
+    folder = chain.copy(chain.before[name], worker)
+    result = server.run(folder, command.argv, disturbance, **others)
+    return ("%s, %s" % (name, what),) + _judge(chain, server, command, folder, result, is_silent)
+
+
+def streams(chain, server, worker):
+    """Streams that are full, closed, or read by nobody."""
+    files = [os.path.join(chain.folder, "%s.%s" % (worker, name)) for name in ("output", "errors")]
+    usual = [os.devnull] + files
+    for name in ("stage_1", "evaluate", "predict"):
+        for number, stream in enumerate(["input", "output", "errors"]):
+            for value, how in ((None, "closed"), (_FULL, "full"), (CLOSED_PIPE, "closed pipe")):
+                if stream == "input" and value is not None:
+                    continue
+                given = usual[:number] + [value] + usual[number + 1 :]
+                what = "%s %s" % (stream, how)
+                # Who reads no more, such as head, asks for no line either.
+                silent = stream == "errors" or value == CLOSED_PIPE
+                yield _try(chain, server, worker, name, what, silent, streams=given)
+        yield _try(chain, server, worker, name, "all closed", True, streams=[None] * 3)
+
+
+def limits(chain, server, worker):
+    """Too few descriptors, too small files, too little address space."""
+    for name in ("stage_0", "evaluate", "export_bert"):
+        for limit, values in (
+            ("RLIMIT_NOFILE", (8, 12, 16, 24, 40)),
+            ("RLIMIT_FSIZE", (0, 1000, 5000, 30000)),
+            ("RLIMIT_AS", (1 << 30, 3 << 30, 6 << 30)),
+        ):
+            for value in values:
+                what = "%s %d" % (limit, value)
+                silent = limit == "RLIMIT_FSIZE"  # Which stderr, a file here, has too.
+                yield _try(chain, server, worker, name, what, silent, limits={limit: value})
+
+
+def signals(chain, server, worker):
+    """Signals, once and again and again, early, within a save and at the end."""
+    for command in chain.commands:
+        events = chain.events[command.name]
+        saves = [n for n, (_, path) in enumerate(events, 1) if path.endswith("state.json")]
+        moments = {1, len(events), *saves[:2]}
+        for moment in sorted(moments if events else ()):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for death in ("signal", "signals"):
+                    disturbance = Disturbance(death, moment, int(number))
+                    what = "%s %s at %d of %d" % (death, number.name, moment, len(events))
+                    yield _try(chain, server, worker, command.name, what, disturbance=disturbance)
+
+
+def clocks(chain, server, worker):
+    """A clock that goes back with every look at it."""
+    for name in ("stage_1", "evaluate"):
+        yield _try(chain, server, worker, name, "clock back", clock_step_s=3600.0)
+
+
+def others(chain, server, worker):
+    """Two commands at once: on one folder, on one cache, into one export."""
+    second = world.Server(server.program)
+    for name in ("stage_0", "stage_2", "evaluate", "export_bert"):
+        command = _find(chain, name)
+        folder = chain.copy(chain.before[name], worker)
+        server.start(folder, command.argv)
+        second.start(folder, command.argv, suffix=".second")
+        found = [world.verdict(one.finish()) for one in (server, second)]
+        problem = None
+        if not set(found) <= {"done", "line"} or "done" not in found:
+            problem = str(found)
+        elif chain.compare(command, folder):
+            problem = str(chain.compare(command, folder))
+        yield "%s twice" % name, " and ".join(sorted(found)), problem
+    command = _find(chain, "stage_0")
+    folder = chain.copy(chain.before["stage_0"], worker)
+    server.start(folder, command.argv)
+    second.start(folder, command.argv.replace("out_0", "other_0"), suffix=".second")
+    found = [world.verdict(one.finish()) for one in (server, second)]
+    shutil.rmtree(os.path.join(folder, "other_0"))
+    different = chain.compare(command, folder)
+    problem = None if found == ["done", "done"] and not different else str((found, different))
+    yield "two on one cache", "done and done", problem
+    second.close()
+
+
+def removed(chain, server, worker):
+    """A folder, or a part of it, that is removed or renamed: while a command runs, or before."""
+    for name in ("stage_0", "evaluate", "predict"):
+        output = "out_0" if name == "stage_0" else "out_2"
+        for moment in (0.3, 0.8, 1.5):
+            for how in ("removed", "renamed"):
+                command = _find(chain, name)
+                folder = chain.copy(chain.before[name], worker)
+                server.start(folder, command.argv)
+                time.sleep(moment)
+                path = os.path.join(folder, output)
+                if os.path.isdir(path):
+                    shutil.move(path, os.path.join(folder, "moved"))
+                    if how == "removed":
+                        shutil.rmtree(os.path.join(folder, "moved"), ignore_errors=True)
+                found = world.verdict(server.finish())
+                problem = None if found in ("done", "line") else found
+                yield "%s, %s %s after %.1f s" % (name, output, how, moment), found, problem
+    for name, part in [
+        ("evaluate", "out_2/best"),
+        ("predict", "out_2/best"),
+        ("stage_2", "out_1/best"),
+        ("export_bert", "out_2/best"),
+        ("evaluate", "out_2/state.json"),
+        ("evaluate", "out_2/run.json"),
+        ("evaluate", "out_2/vocab.txt"),
+        ("evaluate", "out_2/bert_config.json"),
+        ("evaluate", "out_2"),
+        ("stage_2", "out_1"),
+        ("stage_0", "bert"),
+        ("stage_0", "train.txt"),
+        ("predict", "test.txt"),
+    ]:
+        folder = chain.copy(chain.before[name], worker)
+        path = os.path.join(folder, part)
+        shutil.move(path, os.path.join(folder, "moved"))
+        result = server.run(folder, _find(chain, name).argv)
+        found = world.verdict(result)
+        problem = None if found == "line" else result.errors[-300:]
+        yield "%s without %s" % (name, part), found, problem
+
+
+def imports(chain, server, worker):
+    """A signal in the first seconds, while TensorFlow is imported: a real process."""
+    folder = chain.copy(chain.before["stage_0"], worker)
+    arguments = [sys.executable, server.program] + _find(chain, "stage_0").argv.split()
+    for number in range(6):
+        process = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            universal_newlines=True,
+        )
+        time.sleep(0.3 + 0.7 * number)
+        process.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
+        errors = process.communicate()[1]
+        result = world.Result(process.returncode, "", errors, [])
+        # A signal may come before Python has run the program's first line.
+        found = world.verdict(result)
+        problem = None if found in ("line", "killed") else errors[-300:]
+        yield "import interrupted after %.1f s" % (0.3 + 0.7 * number), found, problem
+
+
+CASES = {
+    case.__name__: case for case in (streams, limits, signals, clocks, others, removed, imports)
+}
+NAMES = sorted(CASES)
+
+
+def surroundings(chain, server, names, source, worker):
+    """Returns the Tally of the cases of some names; `source` is not used: all are tried."""
+    tally = Tally("surroundings")
+    for name in names:
+        for what, outcome, problem in CASES[name](chain, server, worker):
+            tally.add("%s: %s" % (name, outcome), problem and "%s: %s" % (what, problem))
+    return tally

@@ -1,0 +1,42 @@
+"""What a command prints: its results, of which files keep all but the predictions of a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import Iterator, TextIO
+
+from theseus.errors import UserError
+
+
+def say(text: str) -> None:
+    """Prints a line or a table; see `_written`."""
+    with _written():
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """Standard output in UTF-8, for what another program reads; see `_written`."""
+    if sys.stdout is None:
+        raise UserError("standard output: is closed; predictions have nowhere to go")
+    with _written():
+        with io.open(
+            sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", closefd=False
+        ) as writer:
+            yield writer
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """Raises UserError where standard output takes no more; BrokenPipeError if nobody reads it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python writes what is left of it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError("standard output: cannot be written: %s" % error.strerror)

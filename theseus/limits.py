@@ -1,0 +1,19 @@
+"""What a process may have: too little of it, and TensorFlow ends without a word that helps."""
+
+from __future__ import annotations
+
+import resource
+
+from theseus.errors import UserError
+
+_LEAST_ADDRESS_SPACE = 3 << 30  # 2.5e9 bytes were enough for two threads and a tiny model.
+
+
+def refuse_little_memory() -> None:
+    """Raises UserError where the shell allows less address space than TensorFlow maps."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY and allowed < _LEAST_ADDRESS_SPACE:
+        raise UserError(
+            "the shell allows %.1f GB of address space, TensorFlow needs %.1f; raise it by "
+            "ulimit -v" % (allowed / 1e9, _LEAST_ADDRESS_SPACE / 1e9)
+        )

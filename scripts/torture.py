@@ -30,6 +30,7 @@ flags.DEFINE_integer("kills", 500, "Kills at file events and at random moments."
 flags.DEFINE_integer("torn", 2000, "Files truncated, altered or removed.", 0)
 flags.DEFINE_integer("failing_disk", 300, "Writes that fail: no space, no quota, read-only.", 0)
 flags.DEFINE_list("surroundings", surroundings.NAMES, "Streams, limits, signals and such.")
+flags.DEFINE_integer("fuzz", 10000, "Altered files, given to all that reads one.", 0)
 flags.DEFINE_integer("seed", 1, "Of the trials.")
 flags.DEFINE_integer("workers", 2, "How many trials run at a time.", 1)
 flags.DEFINE_list("formats", ["bert", "huggingface", "saved_model", "onnx"], "Exports tried.")
@@ -49,6 +50,25 @@ def run_kind(chain, server, kind, count, seed, worker, tallies):
     """Runs the trials of a kind, and adds their Tally to a list."""
     tallies.append(KINDS[kind](chain, server, count, random.Random(seed), worker))
     print("%s: %s" % (worker, json.dumps(tallies[-1].to_json()["outcomes"])), flush=True)
+
+
+def fuzz(folder, count):
+    """Returns the report of altered files: how many were taken, refused in a line, or neither."""
+    from faults import fuzz  # It imports TensorFlow, which nothing else here does.
+
+    tally = trials.Tally("fuzz")
+    readers = fuzz.readers() + fuzz.checkpoint_readers(folder)
+    for reader in readers:
+        is_checkpoint = reader.name.startswith("ckpt")  # Whose files stand beside each other.
+        place = folder if is_checkpoint else os.path.join(folder, reader.name + ".d")
+        os.makedirs(place, exist_ok=True)
+        try:
+            taken, refused = fuzz.fuzz(reader, place, count // len(readers), is_fixed=False)
+            tally.counts["taken"] += taken
+            tally.counts["one line"] += refused
+        except Exception as error:
+            tally.add("neither", "%s: %s: %s" % (reader.name, type(error).__name__, error))
+    return tally.to_json()
 
 
 def merge(tallies):
@@ -87,6 +107,8 @@ def run_all(folder, shim):
         report[kind] = merge(tallies).to_json()
     for server in servers:
         server.close()
+    if not FLAGS.quick:
+        report["fuzz"] = fuzz(folder, FLAGS.fuzz)
     return report
 
 

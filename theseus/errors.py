@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Iterator
 
+_LONGEST = 1500
+
 
 class UserError(Exception):
     """A mistake in the command, a file or a folder; the message is one line.
@@ -12,6 +14,12 @@ class UserError(Exception):
     The message names what is wrong (file, line or flag), what was found and how to fix it.
     Only `run_classifier.py` catches it.
     """
+
+    def __init__(self, message: str) -> None:
+        """Takes the message; of one that quotes something very long the middle is left out."""
+        if len(message) > _LONGEST:
+            message = "%s ... %s" % (message[: _LONGEST // 2], message[-_LONGEST // 2 :])
+        super(UserError, self).__init__(message)
 
 
 class FolderError(UserError):
@@ -23,7 +31,7 @@ class FolderError(UserError):
 
     def __init__(self, message: str) -> None:
         """Takes the message without its end, which is the same for all."""
-        super().__init__("%s give another folder" % message)
+        super(FolderError, self).__init__("%s give another folder" % message)
 
 
 @contextlib.contextmanager

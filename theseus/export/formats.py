@@ -32,7 +32,7 @@ from absl import logging
 import modeling_theseus
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.errors import UserError
+from theseus.errors import UserError, first_line
 from theseus.export import hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks
@@ -134,7 +134,10 @@ def _write_hugging_face(plain, path):
         # safetensors writes an array's memory: one that is only viewed transposed comes out wrong.
         arrays[there] = np.ascontiguousarray(array.T if is_transposed else array)
     file = os.path.join(path, "model.safetensors")
-    safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
+    try:
+        safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:  # Its own, also where the disk is full.
+        raise OSError(first_line(error))
     write_json(path, "config.json", _hugging_face_config(plain))
     shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
     tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]

@@ -111,10 +111,13 @@ def remove(path: str) -> None:
 
 
 def sync(paths: Iterable[str]) -> None:
-    """Waits until files, or a folder's entries, are on disk."""
+    """Waits until files, or a folder's entries, are on disk; UserError where that fails."""
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise UserError("%s: cannot be written: %s" % (path, error.strerror))

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import io
+import os
+import pickle
 import sys
 import types
 
@@ -75,6 +77,31 @@ def test_several_threads_may_share_one(export, pairs, name):
             found = list(pool.map(lambda pair: model.classify([pair]), pairs * 4))
     assert_close([row[0][1] for row in found], [row[0][1] for row in expected * 4])
     assert [row[0][0] for row in found] == [str(np.argmax(row[0][1])) for row in found]
+
+
+def test_a_fork_is_told_to_load_its_own(folder, pairs):
+    """TensorFlow's threads are not in it: what it asked for would never come."""
+    with classifier.Classifier(folder.path) as model:
+        process = os.fork()
+        if not process:
+            status = 1
+            try:
+                model.classify(pairs)
+            except RuntimeError as error:
+                status = 0 if "forked; load one in each process" in str(error) else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(process, 0)[1] == 0
+        assert model.classify(pairs)
+
+
+def test_sent_to_another_process_it_is_loaded_there(folder, pairs, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(folder.path))
+    with classifier.Classifier(os.path.basename(folder.path)) as model:
+        sent, expected = pickle.dumps(model), model.classify(pairs)
+    monkeypatch.chdir("/")
+    with pickle.loads(sent) as model:
+        assert model.classify(pairs) == expected
 
 
 def test_two_may_be_open_and_close_in_any_order(folder, pairs):

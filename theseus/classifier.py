@@ -2,6 +2,7 @@
 
 import collections.abc
 import numbers
+import os
 
 import tensorflow.compat.v1 as tf
 
@@ -34,6 +35,8 @@ class Classifier(object):
           UserError: the folder holds no model, or a damaged one; or a package is missing that
             an export's format needs.
         """
+        self._made_of = os.path.abspath(path), precision
+        self._process = os.getpid()
         graph = tf.Graph()
         self._session = tf.Session(graph=graph, config=session_config(rewrites=True))
         with graph.as_default():
@@ -95,7 +98,12 @@ class Classifier(object):
 
         Raises:
           UserError: a logit is infinite or not a number.
+          RuntimeError: it is closed, or was loaded in the process that this one is a fork of.
         """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "the Classifier was loaded before this process was forked; load one in each process"
+            )
         length = self._max_seq_length
         encoded = encoding.encode_examples(examples, self._task, self._tokenizer, length)
         return evaluation.compute_logits(self._run, encoded, batch_size)
@@ -125,6 +133,10 @@ class Classifier(object):
     def labels(self):
         """The task's labels, a tuple of str."""
         return self._task.labels
+
+    def __reduce__(self):
+        """Has a process that it is sent to load it anew."""
+        return Classifier, self._made_of
 
     def close(self):
         """Frees the memory; the classifier cannot be used any more."""

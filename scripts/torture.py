@@ -33,17 +33,27 @@ flags.DEFINE_list("surroundings", surroundings.NAMES, "Streams, limits, signals 
 flags.DEFINE_integer("fuzz", 10000, "Altered files, given to all that reads one.", 0)
 flags.DEFINE_integer("seed", 1, "Of the trials.")
 flags.DEFINE_integer("workers", 2, "How many trials run at a time.", 1)
-flags.DEFINE_list("formats", ["bert", "huggingface", "saved_model", "onnx"], "Exports tried.")
+flags.DEFINE_list("commands", None, "Names of those that are tried; unset: all.")
 flags.DEFINE_string("out", None, "File for the report, as JSON.")
 flags.DEFINE_string("program", os.path.join(world.ROOT, "run_classifier.py"), "What is tried.")
 
-QUICK = {"kills": 6, "torn": 6, "failing_disk": 6, "surroundings": []}
+QUICK = {"kills": 6, "torn": 6, "failing_disk": 6, "surroundings": [], "fuzz": 0}
 KINDS = {
     "kills": trials.kills,
     "torn": trials.torn,
     "failing_disk": trials.failing_disk,
     "surroundings": surroundings.surroundings,
 }
+
+
+def commands():
+    """Returns the world.Commands that are tried, after which the chain ends."""
+    found = world.commands(["bert"] if FLAGS.quick else list(world.FORMATS))
+    if FLAGS.commands:
+        names = [command.name for command in found]
+        last = max(map(names.index, FLAGS.commands))
+        return [c._replace(is_tried=c.name in FLAGS.commands) for c in found[: last + 1]]
+    return found
 
 
 def run_kind(chain, server, kind, count, seed, worker, tallies):
@@ -84,14 +94,13 @@ def merge(tallies):
 def run_all(folder, shim):
     """Runs all kinds of trials; returns the report."""
     servers = [world.Server(FLAGS.program, shim) for _ in range(FLAGS.workers)]
-    formats = ["bert"] if FLAGS.quick else FLAGS.formats
     report = {}
     chains = [
-        trials.Chain(os.path.join(folder, "worker_%d" % number), server, formats)
+        trials.Chain(os.path.join(folder, "worker_%d" % number), server, commands(), FLAGS.quick)
         for number, server in enumerate(servers)
     ]
     for kind in KINDS:
-        count = QUICK[kind] if FLAGS.quick else getattr(FLAGS, kind)
+        count = getattr(FLAGS, kind)
         tallies, threads = [], []
         for number, server in enumerate(servers):
             if kind == "surroundings":
@@ -107,7 +116,7 @@ def run_all(folder, shim):
         report[kind] = merge(tallies).to_json()
     for server in servers:
         server.close()
-    if not FLAGS.quick:
+    if FLAGS.fuzz:
         report["fuzz"] = fuzz(folder, FLAGS.fuzz)
     return report
 
@@ -115,6 +124,10 @@ def run_all(folder, shim):
 def main(_):
     """Runs the trials, prints the counts and the defects, and writes the report."""
     began = time.time()
+    if FLAGS.quick:
+        for name, value in QUICK.items():
+            if FLAGS[name].using_default_value:
+                setattr(FLAGS, name, value)
     with tempfile.TemporaryDirectory() as folder:
         shim = world.compile_shim(folder)
         if shim is None:

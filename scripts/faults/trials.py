@@ -17,11 +17,19 @@ ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 class Chain(object):
     """The commands of the chain, each with the folder it starts from and what it leaves."""
 
-    def __init__(self, folder, server, formats):
-        """Runs all undisturbed, twice where that may differ; raises RuntimeError if one fails."""
+    def __init__(self, folder, server, commands, is_quick=False):
+        """Runs all undisturbed; raises RuntimeError if one fails.
+
+        Args:
+          folder: path of a folder that is to be made.
+          server: world.Server.
+          commands: list of world.Command.
+          is_quick: bool, whether they are run once alone, so that files which no two runs write
+            alike, as those of some exports, would be taken for a difference.
+        """
         self.folder = folder
-        self.commands = world.commands(formats)
-        self.before, self.expected, self.events, self.is_stable = {}, {}, {}, {}
+        self.commands = commands
+        self.before, self.expected, self.events = {}, {}, {}
         current = os.path.join(folder, "before_stage_0")
         world.make_data(current)
         for command in self.commands:
@@ -34,8 +42,8 @@ class Chain(object):
             self.expected[command.name] = world.fingerprint(after)
             self.events[command.name] = result.events
             current = after
-        self.after = current
-        self._drop_unstable(server)
+        if not is_quick:
+            self._drop_unstable(server)
 
     def _drop_unstable(self, server):
         """Leaves out of what is compared the files that two undisturbed runs write differently."""
@@ -44,7 +52,6 @@ class Chain(object):
             server.run(folder, command.argv)
             again = world.fingerprint(folder)
             unstable = world.differences(again, self.expected[command.name])
-            self.is_stable[command.name] = not unstable
             for path in unstable:
                 self.expected[command.name][path] = again[path] = None
             shutil.rmtree(folder)
@@ -115,8 +122,9 @@ def choose_events(events, count, source):
 
 def shares(chain, count):
     """Yields (Command, int): how many of so many trials each command gets."""
-    for number, command in enumerate(chain.commands):
-        yield command, (count + number) // len(chain.commands)
+    tried = [command for command in chain.commands if command.is_tried]
+    for number, command in enumerate(tried):
+        yield command, (count + number) // len(tried)
 
 
 # --- Kills ---

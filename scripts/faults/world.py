@@ -22,8 +22,11 @@ Result = collections.namedtuple("Result", "status output errors events")
 """What a command did: its exit status, None where it was killed for lasting too long; its two
 streams, str; and its file events, list of (kind, path)."""
 
-Command = collections.namedtuple("Command", "name argv")
-"""A command of the chain: each starts where the one before it has ended."""
+Command = collections.namedtuple("Command", "name argv is_tried", defaults=(True,))
+"""A command of the chain: each starts where the one before it has ended. One that is not tried is
+run for those after it."""
+
+FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 
 _PATIENCE_S = 120
 _LINE = re.compile(r"^run_classifier\.py: .+$")
@@ -182,8 +185,8 @@ def make_data(folder):
 def fingerprint(folder):
     """Returns what a folder holds, a dict from each file's path to its hash.
 
-    Times, which no two runs share, are left out, as is TensorBoard's log, which has them in every
-    record.
+    Times, which no two runs share, and the machine are left out, as is TensorBoard's log, which
+    has times in every record.
     """
     found = {}
     for place, _, names in os.walk(folder):
@@ -212,7 +215,8 @@ def _drop_times(value):
         return [_drop_times(member) for member in value]
     if not isinstance(value, dict):
         return value
-    return {key: _drop_times(member) for key, member in value.items() if "second" not in key}
+    kept = [key for key in value if "second" not in key and key != "began_on"]
+    return {key: _drop_times(value[key]) for key in kept}
 
 
 def differences(found, expected):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from theseus import unfinished
 from theseus.errors import UserError
 from theseus.inputs import cache
 from theseus.inputs.encoding import EncodedExamples
@@ -182,3 +183,15 @@ def test_two_paths_keep_their_own(tmp_path):
         cache.through_cache(path, NAMES, lambda label=label: [made((label,))])
     found = [cache.through_cache(path, NAMES, refuse)["labels"].tolist() for path in paths]
     assert found == [[3], [4]]
+
+
+def test_what_a_killed_writer_has_left_goes_and_another_writers_stays(path):
+    left, written = path + ".77.tmp", path + ".78.tmp"
+    for folder in (left, written, path + ".mine"):
+        os.makedirs(folder)
+        with open(os.path.join(folder, "ids"), "w") as writer:
+            writer.write("x")
+    with unfinished.held(written):
+        cache.through_cache(path, NAMES, lambda: [made()])
+    there = {os.path.join(os.path.dirname(path), n) for n in os.listdir(os.path.dirname(path))}
+    assert there == {path, written, path + ".mine"}

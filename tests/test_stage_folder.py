@@ -1,8 +1,11 @@
 """What a stage's folder promises: one run, one writer, and a state that is always whole."""
 
+import collections
 import dataclasses
+import glob
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -401,3 +404,13 @@ def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
     assert files.hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
     with pytest.raises(UserError, match="a checkpoint has vanished"):
         files.hash_files([])
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_said_before_training(folder, monkeypatch):
+    write_checkpoint(folder, "last", 1)
+    there = sum(map(os.path.getsize, glob.glob(folder.file("last/*"))))
+    usage = collections.namedtuple("usage", "total used free")(9e9, 0, 5000000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    folder.refuse_full_disk(5000000 + there)  # What is there gives way.
+    with pytest.raises(FolderError, match="take 5 MB at most, its disk has 5 left; free some, or"):
+        folder.refuse_full_disk(5000001 + there)

@@ -31,7 +31,7 @@ flags.DEFINE_string("learning_rate", "1e-4", "Of all stages.")
 flags.DEFINE_float("largest_difference", 1e-4, "Of a loss.")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-STEPS, BATCH = 200, 32
+STEPS, BATCH = 200, 8
 STAGES = (["--finetune_pre"], [], ["--finetune_suc"])
 
 

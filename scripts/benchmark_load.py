@@ -53,7 +53,7 @@ def resident_mb():
 
 
 def ask(model, pairs):
-    """Returns the labels and the probabilities of pairs as one array, float64 [pairs, labels]."""
+    """Returns the probabilities of pairs as one array, float64 [pairs, labels]."""
     return np.array([probabilities for _, probabilities in model.classify(pairs)])
 
 
@@ -100,7 +100,8 @@ def predict(folder, file):
     with io.open(errors, encoding="utf-8", errors="replace") as reader:
         lines = [line for line in reader.read().splitlines() if line.strip()]
     seconds = time.perf_counter() - start
-    return os.WEXITSTATUS(status), seconds, usage.ru_maxrss * 1024 / 1e6, lines[-1:]
+    status = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return status, seconds, usage.ru_maxrss * 1024 / 1e6, lines[-1:]
 
 
 def predict_rows(folder, pairs, count):

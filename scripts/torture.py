@@ -1,6 +1,6 @@
 """Kills, tears and starves the commands on a tiny model, and judges what is left of them.
 
-  python scripts/torture.py --quick                        # within a minute
+  python scripts/torture.py --quick                        # a minute or two
   python scripts/torture.py --kills=500 --torn=2000 --out=torture.json
 
 Each trial disturbs one command of a chain (stages 0, 1 and 2, evaluation, prediction, exports) in
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 from absl import app, flags
 
@@ -58,7 +59,12 @@ def commands():
 
 def run_kind(chain, server, kind, count, seed, worker, tallies):
     """Runs the trials of a kind, and adds their Tally to a list."""
-    tallies.append(KINDS[kind](chain, server, count, random.Random(seed), worker))
+    try:
+        tally = KINDS[kind](chain, server, count, random.Random(seed), worker)
+    except Exception:  # Such as a server that is gone: no success.
+        tally = trials.Tally(kind)
+        tally.add("not tried", traceback.format_exc())
+    tallies.append(tally)
     print("%s: %s" % (worker, json.dumps(tallies[-1].to_json()["outcomes"])), flush=True)
 
 

@@ -186,12 +186,32 @@ def test_two_paths_keep_their_own(tmp_path):
 
 
 def test_what_a_killed_writer_has_left_goes_and_another_writers_stays(path):
-    left, written = path + ".77.tmp", path + ".78.tmp"
-    for folder in (left, written, path + ".mine"):
-        os.makedirs(folder)
-        with open(os.path.join(folder, "ids"), "w") as writer:
-            writer.write("x")
-    with unfinished.held(written):
+    folder = os.path.dirname(path)
+    left, mine = path + ".abcdefg1.tmp", path + ".abcdefg2.tmp"
+    for place in (left, mine, path + ".mine", os.path.join(folder, "elsewhere")):
+        os.makedirs(place)
+        for name in ("ids", "arrays.json"):
+            with open(os.path.join(place, name), "w") as writer:
+                writer.write("x")
+    with open(os.path.join(mine, "my thesis.doc"), "w") as writer:
+        writer.write("x")
+    os.symlink(os.path.join(folder, "elsewhere"), path + ".abcdefg3.tmp")
+    with unfinished.new(path, ".tmp") as written:
         cache.through_cache(path, NAMES, lambda: [made()])
-    there = {os.path.join(os.path.dirname(path), n) for n in os.listdir(os.path.dirname(path))}
-    assert there == {path, written, path + ".mine"}
+        there = {os.path.join(folder, name) for name in os.listdir(folder)}
+    links = {path + ".abcdefg3.tmp", os.path.join(folder, "elsewhere")}
+    assert there == {path, written, mine, path + ".mine"} | links
+    assert os.listdir(mine) == ["my thesis.doc"]
+    assert len(os.listdir(os.path.join(folder, "elsewhere"))) == 2
+
+
+@pytest.mark.parametrize("shape", [[1], [1, 2], [4], [2**31, 2**30], [0]])
+def test_a_shape_that_is_not_the_files_is_not_taken(path, shape):
+    cache.through_cache(path, NAMES, lambda: [made([1])])
+    record = os.path.join(path, "arrays.json")
+    with open(record) as reader:
+        altered = json.load(reader)
+    altered["ids"]["shape"] = shape
+    with open(record, "w") as writer:
+        json.dump(altered, writer)
+    assert_same(cache.through_cache(path, NAMES, lambda: [made([0])]), made([0]))

@@ -174,7 +174,7 @@ def test_what_a_replaced_export_has_left_goes_at_the_next_start(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file/export: cannot be made: "):
+    with pytest.raises(UserError, match="file/export: cannot be written: "):
         write(tmp_path / "file" / "export")
 
 

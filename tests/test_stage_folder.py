@@ -412,5 +412,5 @@ def test_a_disk_without_room_for_the_checkpoints_is_said_before_training(folder,
     usage = collections.namedtuple("usage", "total used free")(9e9, 0, 5000000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     folder.refuse_full_disk(5000000 + there)  # What is there gives way.
-    with pytest.raises(FolderError, match="take 5 MB at most, its disk has 5 left; free some, or"):
-        folder.refuse_full_disk(5000001 + there)
+    with pytest.raises(FolderError, match="has 5 MB free, and the checkpoints need 2 more; free"):
+        folder.refuse_full_disk(7000000 + there)

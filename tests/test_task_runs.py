@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ from conftest import (
     write_bert,
 )
 from theseus import classifier
+from theseus.checkpoints import weights
 from theseus.inputs import tasks
 from theseus.session import new_session
 
@@ -280,3 +282,30 @@ def test_a_file_as_a_spreadsheet_leaves_it_is_trained_on_and_predicted(folder, m
     command(line + "--skip_bad_lines", folder, monkeypatch)
     lines = (folder / "out_1" / "predictions.tsv").read_text(encoding="utf-8").splitlines()
     assert [row.split("\t")[:3] for row in lines[1:]] == [["0", "手机", ""], ["2", "电脑", ""]]
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (np.nan, "pooler/dense/bias: holds NaN or infinite numbers"),
+        (1, "bias is of int64; a weight"),
+    ],
+)
+def test_weights_that_are_none_are_refused_before_anything_is_written(
+    random_data, tmp_path, monkeypatch, value, message
+):
+    shutil.copytree(str(random_data / "bert"), str(tmp_path / "bert"))
+    held = weights.CheckpointWeights(str(tmp_path / "bert" / "bert_model.ckpt"))
+    arrays = {name: held[name] for name in held}
+    bias = arrays["bert/pooler/dense/bias"]
+    arrays["bert/pooler/dense/bias"] = bias.astype(np.array(value).dtype) + value
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = [tf.get_variable(name, initializer=array) for name, array in arrays.items()]
+        session.run(tf.global_variables_initializer())
+        prefix = str(tmp_path / "bert" / "bert_model.ckpt")
+        tf.train.Saver(variables).save(session, prefix, write_meta_graph=False, write_state=False)
+    line = (
+        "--do_train --finetune_pre --data_dir=%s --bert_pretrained_model=bert --max_seq_length=24"
+    )
+    assert message in refused(line % random_data, tmp_path, monkeypatch)
+    assert not (tmp_path / "out_0").exists()

@@ -300,7 +300,7 @@ def fuzz(reader, folder, count, is_fixed=True):
     """Tries altered files on a Reader; raises what the first that is neither read nor refused does.
 
     Args:
-      folder: path of an empty folder.
+      folder: path of a folder, empty but for the other file of a checkpoint.
       count: int, how many files.
       is_fixed: bool, whether they are the same each time.
 

@@ -112,9 +112,10 @@ def choose_events(events, count, source):
         groups[kind, re.sub(r"\d+", "#", os.path.basename(path))].append(number)
     for numbers in groups.values():
         source.shuffle(numbers)
-    chosen = []
+    chosen, keys = [], sorted(groups)
+    source.shuffle(keys)
     while len(chosen) < min(count, len(events)):
-        for key in sorted(groups):
+        for key in keys:
             if groups[key]:
                 chosen.append(groups[key].pop())
     return chosen[:count]
@@ -174,10 +175,11 @@ def describe(disturbance):
 
 def kills(chain, server, count, source, worker):
     """Returns the Tally of kills at file events, one or two in a row, and at random moments."""
-    tally = Tally("kills")
+    tally, number = Tally("kills"), 0
     for command, share in shares(chain, count):
         events = chain.events[command.name]
-        for number, event in enumerate(choose_events(events, share, source)):
+        for event in choose_events(events, share, source):
+            number += 1
             how = source.choice(KILLED) if events[event - 1][0] == "write" else "before"
             disturbances = [Disturbance(how, event)]
             if number % 8 == 5:  # In the run that goes on, too.
@@ -247,8 +249,8 @@ READS = {
 def torn(chain, server, count, source, worker):
     """Returns the Tally of files that are torn in what a command has left, or half left.
 
-    The command is then run again: what it prints and leaves is that of an undisturbed run, or it
-    says in a line what is damaged.
+    The command is then run again: what it leaves is that of an undisturbed run, or it says in a
+    line what is damaged.
     """
     tally = Tally("torn")
     for command, share in shares(chain, count):
@@ -312,9 +314,10 @@ def failing_disk(chain, server, count, source, worker):
     The command ends undisturbed or in a line with the cause; the same command, run again on a
     sound disk, ends as if nothing had been.
     """
-    tally = Tally("failing_disk")
+    tally, number = Tally("failing_disk"), 0
     for command, share in shares(chain, count):
-        for number, event in enumerate(choose_events(chain.events[command.name], share, source)):
+        for event in choose_events(chain.events[command.name], share, source):
+            number += 1
             name = ERRORS[number % len(ERRORS)]
             death = "fail_from" if source.random() < 0.7 else "fail"
             disturbance = Disturbance(death, event, getattr(errno, name))

@@ -96,8 +96,9 @@ def refuse_link(path):
     """
     folder = os.path.realpath(os.path.dirname(path))
     inside = [folder]
-    if os.path.basename(os.path.dirname(folder)) == "snapshots":
-        inside.append(os.path.join(os.path.dirname(os.path.dirname(folder)), "blobs"))
+    before, is_snapshot, _ = folder.rpartition(os.sep + "snapshots" + os.sep)
+    if is_snapshot:
+        inside.append(os.path.realpath(os.path.join(before, "blobs")))
     real = os.path.realpath(path)
     if os.path.dirname(real) not in inside:
         raise UserError("%s: is a link out of its folder, to %s; copy that there" % (path, real))

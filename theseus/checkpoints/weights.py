@@ -73,6 +73,8 @@ def open_weights(prefix):
     Raises:
       UserError: it cannot be read, or one of its files is a link out of its folder.
     """
+    if hugging_face.is_weights(prefix):
+        outside.refuse_link(prefix)  # Of an index, before it is read.
     for path in checkpoint_files(prefix):
         outside.refuse_link(path)
     if hugging_face.is_weights(prefix):

@@ -18,15 +18,31 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def standard_output() -> Iterator[TextIO]:
+def standard_output() -> Iterator[_Stream]:
     """Standard output in UTF-8, for what another program reads; see `_written`."""
     if sys.stdout is None:
         raise UserError("standard output: is closed; predictions have nowhere to go")
-    with _written():
-        with io.open(
-            sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", closefd=False
-        ) as writer:
-            yield writer
+    descriptor = sys.stdout.fileno()
+    stream = _Stream(io.open(descriptor, "w", encoding="utf-8", newline="\n", closefd=False))
+    yield stream
+    stream.flush()
+
+
+class _Stream(object):
+    """As much of a stream as is written to, which alone is to blame for its errors."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Writes text; see `_written`."""
+        with _written():
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Hands on what was written; see `_written`."""
+        with _written():
+            self._stream.flush()
 
 
 @contextlib.contextmanager

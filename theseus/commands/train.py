@@ -159,6 +159,8 @@ def _train(training, train_data, replicas):
         if not replicas.is_chief:
             is_done = follow(initial, steps, session, workers)
         else:
+            if context.folder.state().last is None:
+                initial_weights.refuse_unfit(initial)  # Before anything is written.
             context.folder.claim(definition, _model_files(start.model), machine.describe())
             dev_data = context.data.encode_file(context.data.dev(), tokenizer)
             reporting = make_reporting(context.options)

@@ -7,9 +7,6 @@ files, and of an earlier export these alone are ever removed.
 import contextlib
 import fnmatch
 import os
-import re
-import shutil
-import tempfile
 
 from absl import logging
 
@@ -59,7 +56,7 @@ class Place(object):
           UserError: something else is there.
         """
         self._recover()
-        unfinished.sweep(self.path, r"\.\w{8}" + re.escape(_UNFINISHED), _is_written)
+        unfinished.sweep(self.path, _UNFINISHED, _is_written)
         if os.path.lexists(self.path) and not _is_empty_folder(self.path):
             _refuse_foreign(self.path, identity)
 
@@ -81,21 +78,14 @@ class Place(object):
 
         The folder takes the name when the context ends without an error, and is removed else.
         """
-        parent, name = os.path.split(self.path)
+        parent = os.path.dirname(self.path)
         try:
             os.makedirs(parent, exist_ok=True)
-            temporary = tempfile.mkdtemp(_UNFINISHED, name + ".", parent)
-            os.chmod(temporary, 0o777 & ~_umask())
-        except OSError as error:
-            raise UserError("%s: cannot be made: %s" % (self.path, files.first_reason(error)))
-        try:
-            with unfinished.held(temporary):
+            with unfinished.new(self.path, _UNFINISHED) as temporary:
                 yield temporary
                 self._commit(temporary, identity)
         except OSError as error:
             raise UserError("%s: cannot be written: %s" % (self.path, files.first_reason(error)))
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _commit(self, temporary, identity):
         for folder, _, names in os.walk(temporary):
@@ -108,12 +98,6 @@ class Place(object):
         files.sync([os.path.dirname(self.path)])
         if is_replaced:
             _remove(self._replaced)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _is_empty_folder(path):

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Arrays = Dict[str, "NDArray[Any]"]
 
 _RECORD = "arrays.json"
+_UNFINISHED = ".tmp"
 _TYPES = ("uint16", "int32", "int64", "float32")
 _ARRAY = records.table(
     {
@@ -76,13 +78,23 @@ def _read(path: str, names: Iterable[str]) -> Arrays | None:
 
 def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
     """Returns the array of a file; ValueError where that is not what it was."""
+    size = np.dtype(entry["dtype"]).itemsize
+    for length in entry["shape"]:
+        size *= length  # Of Python's numbers, which do not overflow.
     with io.open(path, "rb") as reader:
-        if _checksum(reader) != entry["crc32"]:
+        if os.fstat(reader.fileno()).st_size != size:
+            raise ValueError("not the shape that was written")
+        if _with_form(_checksum(reader), entry) != entry["crc32"]:
             raise ValueError("not what was written")
         if not entry["shape"][0]:
             return np.zeros(entry["shape"], entry["dtype"])
         # A plain array: what is taken from one of np.memmap is one too, and slower.
         return np.asarray(np.memmap(reader, entry["dtype"], "r", shape=tuple(entry["shape"])))
+
+
+def _with_form(checksum: int, entry: dict[str, Any]) -> int:
+    """Returns the checksum of an array's bytes and of its form: other forms have as many bytes."""
+    return zlib.crc32(repr((entry["dtype"], entry["shape"])).encode("ascii"), checksum)
 
 
 def _checksum(reader: BinaryIO) -> int:
@@ -94,11 +106,10 @@ def _checksum(reader: BinaryIO) -> int:
 
 def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
     """Returns whether what is made could be kept."""
-    temporary = "%s.%d.tmp" % (path, os.getpid())
     try:
-        os.makedirs(temporary)
-        with unfinished.held(temporary):
-            unfinished.sweep(path, r"\.\d+\.tmp", is_ours=lambda _: True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        unfinished.sweep(path, _UNFINISHED, _is_written)
+        with unfinished.new(path, _UNFINISHED) as temporary:
             with _Writer(temporary) as writer:
                 for part in make():
                     writer.add(part)
@@ -106,9 +117,13 @@ def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
             os.rename(temporary, path)
     except OSError:
         return os.path.isdir(path)  # Where another process was the first.
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return True
+
+
+def _is_written(path: str) -> bool:
+    """Returns whether a file, by its name, may be one of a cache's."""
+    is_beside = os.path.dirname(path).endswith(_UNFINISHED)
+    return is_beside and re.match(r"\w+(\.json)?\Z", os.path.basename(path)) is not None
 
 
 class _Writer(object):
@@ -139,5 +154,7 @@ class _Writer(object):
     def __exit__(self, failed: type | None, *_: object) -> None:
         self._files.close()
         if not failed:
+            for entry in self._record.values():
+                entry["crc32"] = _with_form(entry["crc32"], entry)
             with io.open(os.path.join(self._folder, _RECORD), "w", encoding="utf-8") as writer:
                 json.dump(self._record, writer)

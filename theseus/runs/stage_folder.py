@@ -69,14 +69,14 @@ class StageFolder(RunFolder):
 
         Those that are there count, since they give way.
         """
-        there = [
-            p for which in ("last", "best") for p in glob.glob(glob.escape(self.file(which)) + "/*")
-        ]
-        free = shutil.disk_usage(self.path).free + sum(map(os.path.getsize, there))
-        if free < needed:
+        places = [glob.escape(self.file(which)) for which in ("last", "best")]
+        there = [path for place in places for path in glob.glob(place + "/model.ckpt-*")]
+        free = shutil.disk_usage(self.path).free
+        lacking = needed - free - sum(map(os.path.getsize, filter(os.path.isfile, there)))
+        if lacking > 0:
             raise FolderError(
-                "%s: its checkpoints take %.0f MB at most, its disk has %.0f left; free some, or"
-                % (self.path, needed / 1e6, free / 1e6)
+                "%s: its disk has %.0f MB free, and the checkpoints need %.0f more; free them, or "
+                "give fewer --keep_checkpoints, or" % (self.path, free / 1e6, lacking / 1e6)
             )
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:

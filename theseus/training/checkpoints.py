@@ -26,16 +26,16 @@ class Checkpoints(object):
         self._evaluated = evaluated
         self._savers = {}
 
-    def num_bytes(self, keep):
-        """Returns how much disk a training needs that keeps so many of the last checkpoints, int.
+    def num_bytes(self, keep, epochs):
+        """Returns how much disk a training of so many epochs needs that keeps so many, int.
 
-        Of the last and of the best there is one more while it is written.
+        Each epoch saves. Of the last, and of the best, there is one more while it is written.
         """
         last, best = (
             sum(v.shape.num_elements() * v.dtype.size for v in variables)
             for variables in (tf.global_variables(), self._evaluated)
         )
-        return last * (keep + 1) + best * 2
+        return last * min(keep + 1, epochs) + best * min(2, epochs)
 
     def restore(self, prefix):
         """Restores the last checkpoint, and says so; FolderError where it cannot be read."""

@@ -37,18 +37,23 @@ def match_start(train_scope, start, graph_variables):
       InitialWeights.
 
     Raises:
-      UserError: they do not match, see `match_weights`; or hold what no weight is.
+      UserError: they do not match; see `match_weights`.
     """
     small, of_small = start.successor_weights, None
     if small is not None:
         of_small = match_successor(small, graph_variables)
-        weights_lib.refuse_unfit_values(of_small, small)
         graph_variables = [v for v in graph_variables if v.op.name not in of_small.sources]
     match = match_weights(
         train_scope, start.weights, graph_variables, start.successor_start, start.takes_classifier
     )
-    weights_lib.refuse_unfit_values(match, start.weights)
     return InitialWeights(start.weights, match, small, of_small)
+
+
+def refuse_unfit(initial):
+    """Raises UserError where one of the InitialWeights holds what no weight is."""
+    weights_lib.refuse_unfit_values(initial.match, initial.source)
+    if initial.successor_match is not None:
+        weights_lib.refuse_unfit_values(initial.successor_match, initial.successor_source)
 
 
 def start(initial, session, workers, is_new=True):

@@ -51,7 +51,8 @@ class Trainer(object):
         self.workers = workers
         self._checkpoints = Checkpoints(session, folder, graph.evaluation.variables)
         self._state = folder.sound_state()
-        folder.refuse_full_disk(self._checkpoints.num_bytes(reporting.keep_checkpoints))
+        epochs = math.ceil(settings.num_train_epochs)
+        folder.refuse_full_disk(self._checkpoints.num_bytes(reporting.keep_checkpoints, epochs))
         self._curves = None
         self._replaced_losses = ReplacedLosses()
         self._saved_at = time.monotonic()

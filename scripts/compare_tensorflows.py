@@ -27,7 +27,7 @@ flags.DEFINE_string("python", ".venv/bin/python", "A Python with one TensorFlow.
 flags.DEFINE_string("other_python", ".venv-tf1/bin/python", "A Python with the other.")
 flags.DEFINE_string("data_dir", "data/sample", "Folder with train and dev.")
 flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "The BERT, of Google's form.")
-flags.DEFINE_string("learning_rate", "1e-4", "Of all stages.")
+flags.DEFINE_string("learning_rate", "2e-5", "Of all stages.")
 flags.DEFINE_float("largest_difference", 1e-4, "Of a loss.")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

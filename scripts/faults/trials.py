@@ -121,11 +121,21 @@ def choose_events(events, count, source):
     return chosen[:count]
 
 
-def shares(chain, count):
-    """Yields (Command, int): how many of so many trials each command gets."""
-    tried = [command for command in chain.commands if command.is_tried]
-    for number, command in enumerate(tried):
-        yield command, (count + number) // len(tried)
+def shares(chain, count, limited=False):
+    """Returns how many of so many trials each command gets, list of (Command, int).
+
+    Args:
+      limited: bool, whether a command gets no more than it has events; others get the rest.
+    """
+    given = {command: 0 for command in chain.commands if command.is_tried}
+    while count > 0:
+        takers = [c for c in given if not limited or given[c] < len(chain.events[c.name])]
+        if not takers:
+            break
+        for command in takers[:count]:
+            given[command] += 1
+        count -= len(takers)
+    return list(given.items())
 
 
 # --- Kills ---
@@ -176,7 +186,7 @@ def describe(disturbance):
 def kills(chain, server, count, source, worker):
     """Returns the Tally of kills at file events, one or two in a row, and at random moments."""
     tally, number = Tally("kills"), 0
-    for command, share in shares(chain, count):
+    for command, share in shares(chain, count, limited=True):
         events = chain.events[command.name]
         for event in choose_events(events, share, source):
             number += 1
@@ -315,7 +325,7 @@ def failing_disk(chain, server, count, source, worker):
     sound disk, ends as if nothing had been.
     """
     tally, number = Tally("failing_disk"), 0
-    for command, share in shares(chain, count):
+    for command, share in shares(chain, count, limited=True):
         for event in choose_events(chain.events[command.name], share, source):
             number += 1
             name = ERRORS[number % len(ERRORS)]

@@ -44,6 +44,6 @@ def test_a_command_that_writes_in_place_is_found_out(tmp_path):
     program = tmp_path / "careless.py"
     program.write_text(CARELESS % (ROOT, os.path.join(ROOT, "run_classifier.py")))
     arguments = ["--quick", "--workers=1", "--commands=stage_0", "--program=%s" % program]
-    arguments += ["--kills=12", "--torn=0", "--failing_disk=0"]
+    arguments += ["--kills=30", "--torn=0", "--failing_disk=0"]
     status, output, errors = run([sys.executable, SCRIPT] + arguments, tmp_path)
     assert status == 1 and "error: stage_0 " in output, output + errors

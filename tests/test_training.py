@@ -1022,6 +1022,7 @@ def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
     config, start, _, _ = bert
     shapes = dict(start.shapes, output_weights=[2, 16], output_bias=[2])
     source = mock.MagicMock(wraps=start, shapes=shapes, prefix="two_labels")
+    source.dtypes = dict.fromkeys(shapes, "float32")
     source.__contains__.side_effect = shapes.__contains__
     source.__iter__.side_effect = lambda: iter(sorted(shapes))
     head = {"output_weights", "output_bias"}

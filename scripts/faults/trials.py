@@ -190,7 +190,7 @@ def kills(chain, server, count, source, worker):
         events = chain.events[command.name]
         for event in choose_events(events, share, source):
             number += 1
-            how = source.choice(KILLED) if events[event - 1][0] == "write" else "before"
+            how = source.choice(KILLED)
             disturbances = [Disturbance(how, event)]
             if number % 8 == 5:  # In the run that goes on, too.
                 disturbances.append(Disturbance("before", source.randint(1, len(events) // 2)))

@@ -2,8 +2,10 @@
 
 import collections
 import contextlib
+import os
 
 import modeling_theseus
+import tokenization
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
@@ -11,6 +13,7 @@ from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import tasks
 from theseus.model.layers import kernels_kept_in
+from theseus.runs.files import hash_text
 from theseus.runs.stage_folder import StageFolder
 from theseus.session import check_precision, new_session
 
@@ -44,6 +47,7 @@ def load_into(session, folder, precision):
     weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
     recorded = folder.trained_definition()
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
+    _refuse_altered(recorded, model)
     modules = evaluated_modules(folder, model.config)
     num_outputs = tasks.recorded(recorded).num_outputs
     precision = precision or recorded["precision"]
@@ -53,6 +57,17 @@ def load_into(session, folder, precision):
     weights_lib.load_all(session, graph.variables, weights)
     tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
     return TrainedModel(session, graph, tokenizer)
+
+
+def _refuse_altered(recorded, model):
+    """Raises UserError where a stage's vocabulary or config is not that of its run's definition."""
+    vocab = hash_text(tokenization.read_vocab(model.vocab_file))
+    if recorded.get("vocab", vocab) != vocab:
+        raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
+    config = model.config.to_dict()
+    if recorded.get("bert_config", config) != config:
+        folder = os.path.dirname(model.vocab_file)
+        raise UserError("%s: its bert_config.json is not what the run began with" % folder)
 
 
 def evaluated_modules(folder, config):

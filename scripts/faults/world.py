@@ -239,8 +239,7 @@ def verdict(result):
         return "done"
     if result.status < 0:
         return "killed"
-    lines = [line for line in result.errors.splitlines() if line.strip()]
-    return "line" if lines and _LINE.match(lines[-1]) else "silent"
+    return "line" if _LINE.match(last_line(result)) else "silent"
 
 
 def last_line(result):

@@ -322,6 +322,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     """
     import modeling_theseus
     from theseus.inference import evaluation
+    from theseus.runs.files import hash_text
     from theseus.runs.stage_folder import StageFolder
     from theseus.stage import of_name
 
@@ -333,6 +334,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     definition.update(
         task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
     )
+    definition["vocab"] = hash_text(VOCABULARY)
     folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}

@@ -268,6 +268,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         classifier.Classifier(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "name, old, new, message",
+    [
+        ("vocab.txt", "手", "扌", "vocab.txt: is damaged: it is not what the run began with$"),
+        ("bert_config.json", "0.3", "0.1", "its bert_config.json is not what the run began with$"),
+    ],
+)
+def test_a_stage_with_an_altered_file_is_refused(tmp_path, name, old, new, message):
+    altered = write_stage(tmp_path / "out", "successor").file(name)
+    with open(altered, encoding="utf-8") as reader:
+        text = reader.read()
+    assert text.count(old) == 1
+    with open(altered, "w", encoding="utf-8") as writer:
+        writer.write(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        classifier.Classifier(str(tmp_path / "out"))
+
+
 CPU_INFO = "processor\t: 0\nflags\t\t: fpu %s avx2\npower management:\n"
 
 

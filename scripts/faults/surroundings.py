@@ -12,7 +12,7 @@ import time
 
 from faults import world
 from faults.server import CLOSED_PIPE
-from faults.trials import Tally
+from faults.trials import Tally, judge
 from faults.world import Disturbance
 
 _FULL = "/dev/full"
@@ -22,26 +22,6 @@ def _find(chain, name):
     return next(command for command in chain.commands if command.name == name)
 
 
-def _judge(chain, server, command, folder, result, is_silent=False):
-    """Returns (outcome, problem) of a disturbed Result, after the same command once more.
-
-    Args:
-      is_silent: bool, whether the disturbed command had no standard error to say a line on.
-    """
-    found = world.verdict(result)
-    if found == "silent" and is_silent:
-        found = "line"
-    if found not in ("done", "line", "killed"):
-        return found, result.errors[-400:]
-    again = server.run(folder, command.argv)
-    if world.verdict(again) != "done":
-        return "error", world.last_line(again)
-    different = chain.compare(command, folder)
-    if different:
-        return "differs", str(different)
-    return found + ", then identical", None
-
-
 def _try(
     chain, server, worker, name, what, is_silent=False, disturbance=world.UNDISTURBED, **others
 ):
@@ -49,7 +29,7 @@ def _try(
     command = _find(chain, name)
     folder = chain.copy(chain.before[name], worker)
     result = server.run(folder, command.argv, disturbance, **others)
-    return ("%s, %s" % (name, what),) + _judge(chain, server, command, folder, result, is_silent)
+    return ("%s, %s" % (name, what),) + judge(chain, server, command, folder, result, is_silent)
 
 
 def streams(chain, server, worker):

@@ -336,18 +336,29 @@ def failing_disk(chain, server, count, source, worker):
             found = world.verdict(result)
             kind, path = chain.events[command.name][event - 1]
             place = "%s %s %s, %s %s" % (command.name, describe(disturbance), name, kind, path)
-            cause = os.strerror(getattr(errno, name))
-            if found not in ("done", "line"):
-                tally.add(found, "%s: %s" % (place, result.errors[-400:]))
-                continue
-            if found == "line" and cause not in world.last_line(result):
-                tally.add("no cause", "%s: %s" % (place, world.last_line(result)))
-                continue
-            again = server.run(folder, command.argv)
-            if world.verdict(again) != "done":
-                tally.add("error", "%s, then: %s" % (place, world.last_line(again)))
-                continue
-            different = chain.compare(command, folder)
-            outcome = "differs" if different else found + ", then identical"
-            tally.add(outcome, different and "%s: %s" % (place, different))
+            outcome, problem = judge(chain, server, command, folder, result)
+            is_told = os.strerror(getattr(errno, name)) in world.last_line(result)
+            if found in ("line", "killed") and not is_told:
+                outcome, problem = "no cause", world.last_line(result)
+            tally.add(outcome, problem and "%s: %s" % (place, problem))
     return tally
+
+
+def judge(chain, server, command, folder, result, is_silent=False):
+    """Returns (outcome, problem or None) of a disturbed Result, after the command once more.
+
+    Args:
+      is_silent: bool, whether the disturbed command had no standard error to say a line on.
+    """
+    found = world.verdict(result)
+    if found == "silent" and is_silent:
+        found = "line"
+    if found not in ("done", "line", "killed"):
+        return found, result.errors[-400:]
+    again = server.run(folder, command.argv)
+    if world.verdict(again) != "done":
+        return "error", world.last_line(again)
+    different = chain.compare(command, folder)
+    if different:
+        return "differs", str(different)
+    return found + ", then identical", None

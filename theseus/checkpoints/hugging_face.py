@@ -4,6 +4,7 @@ Hugging Face keeps a dense layer's kernel as [out, in], TF1 BERT as [in, out]; t
 embeddings and the classifier's weights are the same in both.
 """
 
+import collections
 import collections.abc
 import importlib
 import json
@@ -115,10 +116,17 @@ def weight_files(path):
     Raises:
       UserError: an index is damaged.
     """
+    return [file_path for file_path, _ in _shards(path)]
+
+
+def _shards(path):
+    """Returns a list of (path of a file, names of the arrays that an index says it holds)."""
     if not path.endswith(_INDEX):
-        return [path]
-    shards = sorted(set(records.read(path, _SHARDS)["weight_map"].values()))
-    return [os.path.join(os.path.dirname(path), shard) for shard in shards]
+        return [(path, [])]
+    names = collections.defaultdict(list)
+    for weight, shard in records.read(path, _SHARDS)["weight_map"].items():
+        names[shard].append(weight)
+    return [(os.path.join(os.path.dirname(path), shard), names[shard]) for shard in sorted(names)]
 
 
 class HuggingFaceWeights(outside.Weights):
@@ -132,12 +140,15 @@ class HuggingFaceWeights(outside.Weights):
         """Opens `path`, as from `find_weights`; raises UserError where that fails."""
         super(HuggingFaceWeights, self).__init__(path)
         self._places = {}
-        for file_path in weight_files(path):
+        for file_path, promised in _shards(path):
             file = _open(file_path)
             for theirs in sorted(file.shapes):
                 if not theirs.endswith(_BUFFERS):
                     self._add(file, theirs)
-            _refuse_incomplete(path, file)
+            for theirs in promised:
+                if theirs not in file.shapes:
+                    lacks = "%s: holds no %s, which %s says it does"
+                    raise UserError(lacks % (file_path, theirs, path))
 
     def _add(self, file, theirs):
         """Takes an array of a file; UserError where another array has the same name here."""
@@ -155,16 +166,6 @@ class HuggingFaceWeights(outside.Weights):
         file, theirs, is_transposed = self._places[name]
         array = file.read(theirs)
         return array.T if is_transposed else array
-
-
-def _refuse_incomplete(path, file):
-    """Raises UserError where an index says that a file holds an array which it does not."""
-    if not path.endswith(_INDEX):
-        return
-    name = os.path.basename(file.path)
-    for weight, shard in records.read(path, _SHARDS)["weight_map"].items():
-        if shard == name and weight not in file.shapes:
-            raise UserError("%s: holds no %s, which %s says it does" % (file.path, weight, path))
 
 
 def _open(path):

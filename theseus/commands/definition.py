@@ -4,8 +4,8 @@ import collections
 import dataclasses
 
 from theseus.checkpoints import weights as weights_lib
-from theseus.commands import starting_point
 from theseus.errors import FolderError
+from theseus.inference.trained_model import hash_vocab
 from theseus.runs.files import hash_files
 
 # What a message calls a part of the definition that is not named after its flag.
@@ -72,7 +72,7 @@ def run_definition(context, settings, start, teacher=None):
         train_data=data.hash_of("train"),
         dev_data=data.hash_of("dev"),
         bert_config=start.model.config.to_dict(),
-        vocab=starting_point.hash_vocab(start.model),
+        vocab=hash_vocab(start.model),
         weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
     )
     return definition

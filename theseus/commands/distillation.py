@@ -7,7 +7,6 @@ import collections
 
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.commands.starting_point import hash_vocab
 from theseus.errors import UserError, naming
 from theseus.inference import evaluation, trained_model
 from theseus.inputs import cache, tasks
@@ -51,7 +50,7 @@ def find_teacher(context, start):
         )
     model = pretrained.read_model(path, context.options.model.max_seq_length)
     same_case = recorded["do_lower_case"] == start.do_lower_case
-    if hash_vocab(model) != hash_vocab(start.model) or not same_case:
+    if trained_model.hash_vocab(model) != trained_model.hash_vocab(start.model) or not same_case:
         raise UserError(
             "--distill_from: %s was trained with another vocabulary or case; give a teacher of the "
             "same" % path

@@ -5,14 +5,14 @@ import os
 
 from absl import logging
 
-import tokenization
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
+from theseus.inference.trained_model import hash_vocab
 from theseus.inputs import tasks
 from theseus.model import variable_names
-from theseus.runs.files import hash_files, hash_text
+from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
 Start = collections.namedtuple(
@@ -197,8 +197,3 @@ def read_trained_model(folder, options):
                 % (folder.path, given.bert_pretrained_model)
             )
     return model
-
-
-def hash_vocab(model):
-    """Returns the SHA-256, in hex, of the vocabulary of a pretrained.Model."""
-    return hash_text(tokenization.read_vocab(model.vocab_file))

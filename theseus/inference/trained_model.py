@@ -59,9 +59,14 @@ def load_into(session, folder, precision):
     return TrainedModel(session, graph, tokenizer)
 
 
+def hash_vocab(model):
+    """Returns the SHA-256, in hex, of the vocabulary of a pretrained.Model."""
+    return hash_text(tokenization.read_vocab(model.vocab_file))
+
+
 def _refuse_altered(recorded, model):
     """Raises UserError where a stage's vocabulary or config is not that of its run's definition."""
-    vocab = hash_text(tokenization.read_vocab(model.vocab_file))
+    vocab = hash_vocab(model)
     if recorded.get("vocab", vocab) != vocab:
         raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
     config = model.config.to_dict()

@@ -172,6 +172,23 @@ def test_what_a_replaced_export_has_left_goes_at_the_next_start(tmp_path):
     assert os.listdir(str(tmp_path)) == ["export"]
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_a_replaced_export_has_left_and_cannot_go_is_one_line(tmp_path, monkeypatch, is_there):
+    write(tmp_path / "export", "old")
+    os.rename(str(tmp_path / "export"), str(tmp_path / "export.replaced_export"))
+    if is_there:
+        write(tmp_path / "other")
+        os.rename(str(tmp_path / "other"), str(tmp_path / "export"))
+
+    def fail(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("theseus.export.place.os.rename", fail)
+    monkeypatch.setattr("theseus.unfinished.os.remove", fail)
+    message = refuse(tmp_path / "export")
+    assert message.endswith("replaced_export: cannot be removed or renamed: Read-only file system")
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/export: cannot be written: "):

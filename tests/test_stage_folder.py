@@ -414,3 +414,17 @@ def test_a_disk_without_room_for_the_checkpoints_is_said_before_training(folder,
     folder.refuse_full_disk(5000000 + there)  # What is there gives way.
     with pytest.raises(FolderError, match="has 5 MB free, and the checkpoints need 2 more; free"):
         folder.refuse_full_disk(7000000 + there)
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_one_line(folder, monkeypatch):
+    folder.claim(RUN, {})
+    state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 1))
+    write_checkpoint(folder, "last", 2)
+
+    def fail(path):
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr("theseus.runs.files.os.remove", fail)
+    pattern = r"last/model.ckpt-2[^:]*: cannot be removed: Read-only file system$"
+    with pytest.raises(UserError, match=pattern):
+        folder.commit(state)

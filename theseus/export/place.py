@@ -65,12 +65,16 @@ class Place(object):
         if not os.path.lexists(self._replaced):
             return
         _refuse_foreign(self._replaced)
-        if os.path.lexists(self.path):
-            _remove(self._replaced)
-        else:
+        try:
+            if os.path.lexists(self.path):
+                _remove(self._replaced)
+                return
             os.rename(self._replaced, self.path)
-            message = "%s: the export before is there again; replacing it was cut off"
-            logging.warning(message, self.path)
+        except OSError as error:
+            reason = files.first_reason(error)
+            raise UserError("%s: cannot be removed or renamed: %s" % (self._replaced, reason))
+        message = "%s: the export before is there again; replacing it was cut off"
+        logging.warning(message, self.path)
 
     @contextlib.contextmanager
     def writing(self, identity):

@@ -103,11 +103,14 @@ def write_json(path: str, value: Mapping[str, Any]) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file, or a folder with what it holds."""
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    else:
-        os.remove(path)
+    """Removes a file, or a folder with what it holds; UserError where that fails."""
+    try:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+    except OSError as error:
+        raise UserError("%s: cannot be removed: %s" % (path, error.strerror))
 
 
 def sync(paths: Iterable[str]) -> None:

@@ -12,24 +12,17 @@ import os
 import re
 import signal
 import sys
-from typing import Any, Callable, Dict, NoReturn, Sequence
+from typing import Any, NoReturn, Sequence
 
 from absl import app, flags, logging
 
 import theseus
-from theseus.commands.options import Options, from_flags
-from theseus.distribution.cluster import read_cluster
+from theseus.commands import rules
+from theseus.commands.options import from_flags
 from theseus.errors import UserError
-from theseus.inputs import lines, tasks
-from theseus.limits import refuse_little_memory
+from theseus.inputs import tasks
 
 FLAGS = flags.FLAGS
-
-EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
-SUC_INITS = ("first", "last", "spread")
-
-_Values = Dict[str, Any]  # Of flags, by their names.
-_Rule = Callable[[_Values], bool]
 
 # Files.
 flags.DEFINE_string(
@@ -115,7 +108,7 @@ flags.DEFINE_float(
 flags.DEFINE_list(
     "export_format",
     [],
-    "What --do_export writes, one or several of %s." % ", ".join(EXPORT_FORMATS),
+    "What --do_export writes, one or several of %s." % ", ".join(rules.EXPORT_FORMATS),
 )
 flags.DEFINE_string(
     "export_dir", None, "Folder of one export. Unset: export/<format> in the stage's folder."
@@ -298,167 +291,7 @@ flags.DEFINE_bool(
     "pad_to_max_length", False, "Pad to max_seq_length, not to the longest example of a batch."
 )
 
-
-def _rule(names: Sequence[str], message: str) -> Callable[[_Rule], _Rule]:
-    """Declares a rule over several flags; the function gets their values as a dict."""
-
-    def register(is_met: _Rule) -> _Rule:
-        flags.register_multi_flags_validator(names, is_met, message)
-        return is_met
-
-    return register
-
-
-def _is_in_range(value: float | None) -> bool:
-    return value is None or abs(value) < 2**31  # Not nan either.
-
-
-for _flag in FLAGS.get_key_flags_for_module(sys.modules[__name__]):
-    if _flag.flag_type() in ("int", "float"):
-        flags.register_validator(_flag.name, _is_in_range, "must be a number below %d" % 2**31)
-
-
-@_rule(["do_train", "do_eval", "do_predict", "do_export", "version"], "give at least one of them")
-def _has_action(values: _Values) -> bool:
-    return any(values.values())
-
-
-@_rule(["finetune_pre", "finetune_suc"], "give one of them at the most")
-def _is_one_stage(values: _Values) -> bool:
-    return not all(values.values())
-
-
-@_rule(["modules"], "give a whole number of at least 1 for each module, separated by commas")
-def _has_sizes(values: _Values) -> bool:
-    sizes = values["modules"]
-    return sizes is None or bool(
-        sizes and all(re.match("0*[1-9][0-9]{0,4}$", size) for size in sizes)
-    )
-
-
-@_rule(
-    ["replace_scheduler", "replace_linear_k", "replace_until"],
-    "a linear rate takes exactly one of --replace_linear_k and --replace_until, above 0; "
-    "a constant one takes neither",
-)
-def _has_one_slope(values: _Values) -> bool:
-    slopes = [values["replace_linear_k"], values["replace_until"]]
-    given = [slope for slope in slopes if slope is not None]
-    if values["replace_scheduler"] == "constant":
-        return not given
-    return len(given) == 1 and given[0] > 0
-
-
-@_rule(
-    ["replace_scheduler", "steps_for_replacing"],
-    "--steps_for_replacing is for a constant rate",
-)
-def _ends_constant_rate(values: _Values) -> bool:
-    return values["steps_for_replacing"] is None or values["replace_scheduler"] == "constant"
-
-
-@_rule(["eval_files", "do_eval"], "--eval_files takes different files, and needs --do_eval")
-def _names_files_once(values: _Values) -> bool:
-    files = values["eval_files"]
-    return not files or (values["do_eval"] and all(files) and len(set(files)) == len(files))
-
-
-@_rule(
-    ["task_name", "text_a_column", "text_b_column", "label_column", "labels"],
-    "columns and labels are for --task_name=tsv; columns are numbered from 1; labels are "
-    "different ones, two at least",
-)
-def _describes_tsv(values: _Values) -> bool:
-    columns = [values[name] for name in ("text_a_column", "text_b_column", "label_column")]
-    labels = list(map(tasks.clean_label, values["labels"]))
-    are_labels = not labels or (len(set(labels)) == len(labels) > 1 and all(labels))
-    is_free = values["task_name"] == "tsv" or not (labels or any(columns))
-    return is_free and are_labels and not any(re.match("0*$", c) for c in columns if c is not None)
-
-
-@_rule(["encoding"], "give an encoding that Python knows, such as gb18030, big5 or utf-16")
-def _knows_encoding(values: _Values) -> bool:
-    return values["encoding"] is None or lines.is_encoding(values["encoding"])
-
-
-@_rule(["threshold", "do_eval", "do_predict"], "--threshold needs --do_eval or --do_predict")
-def _applies_threshold(values: _Values) -> bool:
-    return values["threshold"] is None or values["do_eval"] or values["do_predict"]
-
-
-@_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")
-def _predicts_file(values: _Values) -> bool:
-    return values["predict_file"] is None or values["do_predict"]
-
-
-@_rule(
-    ["do_export", "export_format"],
-    "--do_export and --export_format need each other; the format is one or several different "
-    "ones of %s, separated by commas" % ", ".join(EXPORT_FORMATS),
-)
-def _names_formats_once(values: _Values) -> bool:
-    formats = values["export_format"]
-    known = len(set(formats).intersection(EXPORT_FORMATS)) == len(formats)
-    return known and bool(formats) == values["do_export"]
-
-
-@_rule(["export_dir", "export_format"], "--export_dir takes one --export_format")
-def _exports_to_one_folder(values: _Values) -> bool:
-    return values["export_dir"] is None or (
-        bool(values["export_dir"]) and len(values["export_format"]) == 1
-    )
-
-
-@_rule(["quantize", "export_format"], "--quantize is for --export_format=onnx")
-def _quantizes_onnx(values: _Values) -> bool:
-    return values["quantize"] is None or "onnx" in values["export_format"]
-
-
-@_rule(
-    ["gradient_accumulation_steps", "train_batch_size"],
-    "a step's batch cannot be cut into more parts than it has examples",
-)
-def _cuts_batch(values: _Values) -> bool:
-    return bool(values["gradient_accumulation_steps"] <= values["train_batch_size"])
-
-
-@_rule(["distill_temperature"], "must be above 0")
-def _has_temperature(values: _Values) -> bool:
-    return bool(values["distill_temperature"] > 0)
-
-
-@_rule(["ema_decay"], "must be below 1")
-def _forgets(values: _Values) -> bool:
-    return values["ema_decay"] is None or bool(values["ema_decay"] < 1)
-
-
-@_rule(
-    ["suc_learning_rate", "finetune_pre", "learning_rate"],
-    "stage 0 has no successor; --learning_rate, of which it is a multiple, must be above 0",
-)
-def _has_successor_rate(values: _Values) -> bool:
-    is_free = not values["finetune_pre"] and values["learning_rate"] > 0
-    return values["suc_learning_rate"] is None or is_free
-
-
-@_rule(["distribution", "do_train"], "--distribution is for --do_train")
-def _distributes_training(values: _Values) -> bool:
-    return bool(values["distribution"] == "none" or values["do_train"])
-
-
-@_rule(["distill_from", "finetune_pre"], "--distill_from is for stages 1 and 2")
-def _distills_a_successor(values: _Values) -> bool:
-    return values["distill_from"] is None or not values["finetune_pre"]
-
-
-@_rule(["num_train_epochs"], "must be above 0")
-def _trains(values: _Values) -> bool:
-    return bool(values["num_train_epochs"] > 0)  # False for nan too.
-
-
-@_rule(["finetune_pre", "train_scope"], "stage 0 trains all; it has no successor")
-def _fits_stage_0(values: _Values) -> bool:
-    return not values["finetune_pre"] or values["train_scope"] in (None, "all")
+rules.register(sys.modules[__name__])
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -482,58 +315,6 @@ def refuse_positional(arguments: Sequence[str]) -> NoReturn:
     fail("%r is not a flag; did you mean --%s?" % (name, meant))
 
 
-def resolve_modules(values: _Values) -> None:
-    """Turns --modules into numbers, of which there are as many as --suc_layers says."""
-    if not values["modules"]:
-        return
-    values["modules"] = [int(size) for size in values["modules"]]
-    count = len(values["modules"])
-    if FLAGS["suc_layers"].present and values["suc_layers"] != count:
-        fail(
-            "--suc_layers=%d: --modules has %d sizes, one for each layer of the successor; give "
-            "--suc_layers=%d, or leave it out" % (values["suc_layers"], count, count)
-        )
-    values["suc_layers"] = count
-
-
-def refuse_missing_paths(options: Options) -> None:
-    """Exits for a path that does not exist."""
-    given = options.inference
-    paths = [("eval_files", path) for path in given.eval_files]
-    paths += [("predict_file", given.predict_file)] if given.predict_file else []
-    for name, path in paths:
-        if path != "-" and not os.path.exists(path):
-            fail("--%s: there is no file %s" % (name, path))
-    reads_splits = options.actions != ("predict",)
-    if (reads_splits or not given.predict_file) and not os.path.isdir(options.data.data_dir):
-        fail("--data_dir: there is no folder %s" % options.data.data_dir)
-    start = options.start.init_checkpoint
-    if "train" in options.actions and start:
-        if not any(map(os.path.exists, [start, start + ".index"])):
-            fail(
-                "--init_checkpoint: there is no %s; give a stage's output folder, a pretrained "
-                "BERT's folder or a checkpoint's prefix" % start
-            )
-
-
-def refuse_unknown_start(options: Options) -> None:
-    """Exits for a --suc_init that is not a choice, a folder or a name of the hub."""
-    start = options.start.suc_init
-    if start is not None and start not in SUC_INITS and "/" not in start:
-        if "train" in options.actions and not os.path.isdir(start):
-            fail("--suc_init: %r is none of %s, nor a folder" % (start, ", ".join(SUC_INITS)))
-
-
-def refuse_surroundings(options: Options) -> None:
-    """Exits where TF_CONFIG does not say which of the workers this is, or memory is limited."""
-    try:
-        refuse_little_memory()
-        if options.training.distribution == "multi_worker":
-            read_cluster(os.environ)
-    except UserError as error:
-        fail(error)
-
-
 def fail(message: object) -> NoReturn:
     """Exits with status 1 and one line on standard error."""
     sys.exit("run_classifier.py: %s" % " ".join(str(message).split()))
@@ -551,14 +332,15 @@ def main(argv: list[str]) -> None:
         return
     values = dict(FLAGS.flag_values_dict())
     values["bert_is_given"] = bool(FLAGS["bert_pretrained_model"].present)
-    resolve_modules(values)
-    options = from_flags(values)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
-    # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
-    refuse_missing_paths(options)
-    refuse_unknown_start(options)
-    refuse_surroundings(options)
+    try:
+        # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
+        rules.resolve_modules(values)
+        options = from_flags(values)
+        rules.refuse_what_is_missing(options)
+    except UserError as error:
+        fail(error)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from theseus.commands import command
     from theseus.session import set_up_tensorflow

@@ -130,6 +130,13 @@ flags.DEFINE_list(
     "Unset: equal modules.",
 )
 flags.DEFINE_string(
+    "path",
+    None,
+    "Stage 1: what is evaluated, predicted with and exported, a digit for each module, such as "
+    "101011: 1 for the successor's layer, 0 for the predecessor's, which --keep_predecessor has "
+    "kept. Unset: the successor's.",
+)
+flags.DEFINE_string(
     "suc_init",
     None,
     "Which layers the successor's start as, where the starting weights hold none of its own: the "
@@ -288,6 +295,11 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_bool(
+    "keep_predecessor",
+    False,
+    "Stage 1: keep the predecessor's layers in the best checkpoint too, for --path.",
+)
+flags.DEFINE_bool(
     "pad_to_max_length", False, "Pad to max_seq_length, not to the longest example of a batch."
 )
 
@@ -337,6 +349,7 @@ def main(argv: list[str]) -> None:
     try:
         # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
         rules.resolve_modules(values)
+        rules.resolve_path(values)
         options = from_flags(values)
         rules.refuse_what_is_missing(options)
     except UserError as error:

@@ -33,7 +33,7 @@ class TimedModel(object):
         """Takes a StageFolder and its trained_model.TrainedModel."""
         recorded = folder.definition()
         self.name = folder.path
-        session, graph, tokenizer = loaded
+        session, graph, tokenizer = loaded[:3]
         self.forward = evaluation.runner(session, graph)
         self.task = task = tasks.recorded(recorded)
         self.score = metrics.score(task, folder.state().best_evaluation())

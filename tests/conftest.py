@@ -309,13 +309,14 @@ def random_data(tmp_path_factory):
     return root
 
 
-def write_stage(root, stage, hidden_act="gelu_tanh"):
+def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
     """Writes a stage's folder as training leaves it, of random weights that matter.
 
     Args:
       root: path of the folder.
       stage: a Stage's name; the predecessor has 4 layers, the successor 2.
       hidden_act: "gelu_tanh" or "gelu_erf".
+      keep_predecessor: True, for a stage that keeps the predecessor's layers; or None.
 
     Returns:
       The stage_folder.StageFolder.
@@ -334,14 +335,17 @@ def write_stage(root, stage, hidden_act="gelu_tanh"):
     definition.update(
         task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
     )
-    definition["vocab"] = hash_text(VOCABULARY)
+    definition.update(vocab=hash_text(VOCABULARY), keep_predecessor=keep_predecessor)
     folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
         folder.claim(definition, files)
         groups = stage.groups(config.num_hidden_layers, suc_layers)
-        path = stage.evaluated_path(groups)
-        evaluation.build_graph(config, 2, modeling_theseus.encoder_modules(config, groups, path))
+        paths = [stage.evaluated_path(groups)]
+        paths += [[False] * len(groups)] if keep_predecessor else []
+        for path in paths:
+            modules = modeling_theseus.encoder_modules(config, groups, path)
+            evaluation.build_graph(config, 2, modules)
         opened.run(tf.global_variables_initializer())
         entry = folder.new_checkpoint("best", 7)
         path = folder.file(entry.checkpoint)

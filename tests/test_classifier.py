@@ -31,7 +31,7 @@ def pairs(random_data):
 
 def test_it_says_what_the_stages_graph_says(folder, pairs):
     examples = [reading.Example(text_a, text_b, None) for text_a, text_b in pairs]
-    with trained_model.load(folder) as (session, graph, tokenizer):
+    with trained_model.load(folder) as (session, graph, tokenizer, *_):
         task = tasks.TASKS["lcqmc_pair"]
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)

@@ -115,6 +115,7 @@ DEFINING = {
     "finetune_suc": ("--init_checkpoint=bert ", "true"),
     "suc_layers": ("", "4"),
     "modules": ("", "1,3"),
+    "keep_predecessor": ("", "true"),
     "suc_init": ("", "spread"),
     "replace_rate_prob": ("", "0.6"),
     "replace_scheduler": ("", "linear --replace_until=0.5"),
@@ -149,6 +150,7 @@ OTHERS = {
     "stage_1_outputdir": "a",
     "stage_2_outputdir": "a",
     "eval_files": "data/test.tsv --do_eval",
+    "path": "10 --do_eval --nodo_train",
     "predict_file": "data/test.tsv --do_predict",
     "cache_dir": "a",
     "num_encoding_processes": "3",
@@ -374,7 +376,7 @@ def logits_of(prefix, root):
     folder = StageFolder(str(root / "out_2"))
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(root / "data" / "dev.tsv"), task)
-    with trained_model.load(folder) as (session, graph, tokenizer):
+    with trained_model.load(folder) as (session, graph, tokenizer, *_):
         variables = tf.trainable_variables()
         weights.load(session, variables, weights.CheckpointWeights(prefix))
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)

@@ -165,6 +165,16 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, mo
         write(tmp_path, [4], begin=3)
     assert len(warnings) == 1 and "events.tmp: no more curves" in warnings[0]
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4, 5)}
+    assert os.listdir(str(tmp_path)) == event_files(tmp_path)
+
+
+def test_a_file_that_cannot_take_its_name_is_not_left(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(curves.os, "rename", fail)
+    write(tmp_path, [1, 2])
+    assert os.listdir(str(tmp_path)) == []
 
 
 def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):

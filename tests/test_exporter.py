@@ -75,7 +75,7 @@ def expected(folder, data):
     """Returns (arrays of a batch, logits): pairs of dev, and what the stage's graph says."""
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(data / "dev.txt"), task)[:20]
-    with trained_model.load(folder) as (session, graph, tokenizer):
+    with trained_model.load(folder) as (session, graph, tokenizer, *_):
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
         arrays = encoded.batch(rows)

@@ -30,7 +30,7 @@ def load(path):
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_a_model_gives_the_stages_logits(export, name):
-    with trained_model.load(export.stage) as (session, graph, _):
+    with trained_model.load(export.stage) as (session, graph, *_):
         expected = evaluation.runner(session, graph)(ARRAYS)
     with new_session() as session:
         read = read_back.load(export(name), session)

@@ -769,6 +769,20 @@ def test_the_averages_are_what_is_evaluated(bert, averaged):
     assert np.abs(averaged.logits - found[1]).max() > 1e-2 * np.abs(found[0]).max()
 
 
+@pytest.mark.parametrize("averages", [False, True])
+def test_the_best_can_hold_the_predecessor_too(bert, tmp_path, averages):
+    """As it was at the same step; where weights are averaged, as their average."""
+    more = dict(ema_decay=0.5) if averages else {}
+    settings = make_settings(keep_predecessor=True, num_train_epochs=1, **more)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        assert trainer.run()
+    folder = StageFolder(str(tmp_path))
+    last, best = values_of(folder.checkpoint("last")), values_of(folder.best_checkpoint())
+    layers = {name.split("/")[2] for name in best if "/encoder/" in name}
+    assert layers == {"layer_0", "layer_1", "suc_layer_0", "suc_layer_1"}
+    assert_same(best, {name: last[name + ("/average" if averages else "")] for name in best})
+
+
 @pytest.mark.parametrize("crash_at", [1, 3])
 def test_averages_after_a_crash_and_a_resume_equal_no_interruption(
     bert, tmp_path, averaged, crash_at

@@ -71,6 +71,19 @@ SUCCESSOR = Stage(2, "successor", "stage_2_outputdir", "successor", "stage_1_out
 STAGES = (PREDECESSOR, REPLACING, SUCCESSOR)
 
 
+def layers_on(groups: Sequence[Sequence[int]], path: Sequence[bool]) -> list[str]:
+    """Returns the names of the layers on a path, from the lowest; `path` has a bool a module."""
+    names = []
+    for index, (group, is_replaced) in enumerate(zip(groups, path)):
+        names += ["suc_layer_%d" % index] if is_replaced else ["layer_%d" % n for n in group]
+    return names
+
+
+def digits(path: Sequence[bool]) -> str:
+    """Returns a path as it is written: 1 for a module that is replaced, 0 for one that is not."""
+    return "".join(str(int(is_replaced)) for is_replaced in path)
+
+
 def of_name(name: str) -> Stage:
     """Returns the Stage that run.json calls so; KeyError where there is none."""
     return {stage.name: stage for stage in STAGES}[name]

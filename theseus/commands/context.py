@@ -2,7 +2,11 @@
 
 import contextlib
 import dataclasses
+import os
 
+from absl import logging
+
+from theseus import stage as stages
 from theseus.commands import starting_point
 from theseus.commands.data import Data
 from theseus.commands.definition import model_definition, refuse_contradiction
@@ -65,6 +69,11 @@ class Context(object):
         train_file = reading.find_files(options.data_dir, task, "train")[0]
         return reading.complete_task(task, train_file, form)
 
+    def result(self, name):
+        """Returns the name, in the folder, of a result: those of a --path are below their own."""
+        path = self.options.inference.path
+        return os.path.join("path_%s" % stages.digits(path), name) if path else name
+
     def columns(self):
         """Returns the columns that the command names, a tasks.NamedColumns."""
         options = self.options.data
@@ -83,9 +92,13 @@ class Context(object):
         """
         recorded = self.folder.trained_definition()
         precision = precision or self.options.model.precision or recorded["precision"]
+        path = self.options.inference.path
         if precision not in self._models:
             refuse_contradiction(self.folder, model_definition(self))
             starting_point.read_trained_model(self.folder, self.options)
-            loading = trained_model.load(self.folder, precision)
+            loading = trained_model.load(self.folder, precision, path)
             self._models[precision] = self._open.enter_context(loading)
+            if path:
+                layers = self._models[precision].layers
+                logging.info("the path %s: %s", stages.digits(path), ", ".join(layers))
         return self._models[precision]

@@ -45,9 +45,10 @@ def run(context, files):
     report["compute_type"] = options.model.precision or folder.trained_definition()["precision"]
     report["threshold"] = options.inference.threshold
     report["eval_files"] = dict(results[1:])
-    folder.write_json("eval_results.json", report)
+    folder.write_json(context.result("eval_results.json"), report)
     speed = sum(values["num_examples"] for _, values in results) / seconds
-    folder.update_json("timing.json", eval_seconds=seconds, eval_examples_per_second=speed)
+    timing = dict(eval_seconds=seconds, eval_examples_per_second=speed)
+    folder.update_json(context.result("timing.json"), **timing)
     is_dev = options.inference.eval_split == "dev"
     say("\n".join(describe_results(context.task, results, is_dev)))
 

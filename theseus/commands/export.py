@@ -23,8 +23,9 @@ def prepare(context):
 def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
+    definition = formats.exported_definition(context.folder, context.options.inference.path)
     for name, place in places.items():
-        place.check(exporter_lib.identity(name, context.folder.definition()))
+        place.check(exporter_lib.identity(name, definition))
     # An export is float32: so is what it is compared with.
     trained = context.trained_model("float32")
     encoded = context.data.encode_file(dev, trained.tokenizer)
@@ -44,6 +45,7 @@ def export_places(context):
     for name in options.export_format:
         if name == "onnx" and options.quantize:
             name = "onnx_" + options.quantize
-        path = options.export_dir or context.folder.file(os.path.join("export", name))
+        place = context.result(os.path.join("export", name))
+        path = options.export_dir or context.folder.file(place)
         places[name] = Place(path)
     return places

@@ -84,12 +84,14 @@ class TrainingOptions:
     save_checkpoints_steps: int | None
     save_checkpoints_secs: float
     keep_checkpoints: int
+    keep_predecessor: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class InferenceOptions:
-    """What is evaluated and predicted."""
+    """What is evaluated and predicted, and with which of stage 1's paths; None: the successor."""
 
+    path: list[bool] | None
     eval_split: str
     eval_files: list[str]
     eval_batch_size: int

@@ -12,6 +12,8 @@ from theseus.inputs.unknown_words import UnknownWords
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
+_PREDICTIONS = "predictions.tsv"
+
 Input = collections.namedtuple("Input", "path num_examples")
 """A file of examples, labelled or not, and how many it holds."""
 
@@ -36,22 +38,21 @@ def run(context, given):
     folder, options = context.folder, context.options.inference
     trained = context.trained_model()
     start = time.perf_counter()
-    with _writer(folder, given) as writer:
+    with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
         count = evaluation.write_predictions(writer, context.task, pools, options.threshold)
     seconds = time.perf_counter() - start
     if given.path != reading.STANDARD_INPUT:
         speed = count / seconds
-        folder.update_json(
-            "timing.json", predict_seconds=seconds, predict_examples_per_second=speed
-        )
-        say("%d predictions in %s" % (count, folder.file("predictions.tsv")))
+        timing = dict(predict_seconds=seconds, predict_examples_per_second=speed)
+        folder.update_json(context.result("timing.json"), **timing)
+        say("%d predictions in %s" % (count, folder.file(context.result(_PREDICTIONS))))
 
 
-def _writer(folder, given):
+def _writer(context, given):
     if given.path == reading.STANDARD_INPUT:
         return standard_output()
-    return folder.writing("predictions.tsv")
+    return context.folder.writing(context.result(_PREDICTIONS))
 
 
 def _classify(context, trained, given):

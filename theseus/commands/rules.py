@@ -193,6 +193,22 @@ def _distills_a_successor(values: _Values) -> bool:
     return values["distill_from"] is None or not values["finetune_pre"]
 
 
+@_rule(
+    ["path", "do_eval", "do_predict", "do_export", "finetune_pre", "finetune_suc"],
+    "--path takes a digit for each module of stage 1, 1 for the successor's layer, 0 for the "
+    "predecessor's, and needs --do_eval, --do_predict or --do_export",
+)
+def _has_path_for_stage_1(values: _Values) -> bool:
+    path, is_stage_1 = values["path"], not (values["finetune_pre"] or values["finetune_suc"])
+    is_used = values["do_eval"] or values["do_predict"] or values["do_export"]
+    return path is None or bool(re.match("[01]+$", path) and is_stage_1 and is_used)
+
+
+@_rule(["keep_predecessor", "finetune_pre", "finetune_suc"], "--keep_predecessor is for stage 1")
+def _keeps_in_stage_1(values: _Values) -> bool:
+    return not (values["keep_predecessor"] and (values["finetune_pre"] or values["finetune_suc"]))
+
+
 @_rule(["num_train_epochs"], "must be above 0")
 def _trains(values: _Values) -> bool:
     return bool(values["num_train_epochs"] > 0)  # False for nan too.
@@ -218,6 +234,21 @@ def resolve_modules(values: _Values) -> None:
             "--suc_layers=%d, or leave it out" % (values["suc_layers"], count, count)
         )
     values["suc_layers"] = count
+
+
+def resolve_path(values: _Values) -> None:
+    """Turns --path into a bool for each module; that of the successor into None."""
+    digits, count = values["path"], values["suc_layers"]
+    if digits is None:
+        return
+    if len(digits) != count:
+        raise UserError(
+            "--path: %s has %d digits, one is needed for each of the %d modules that --suc_layers "
+            "or --modules says" % (digits, len(digits), count)
+        )
+    values["path"] = None if "0" not in digits else [digit == "1" for digit in digits]
+    if values["path"] and values["do_train"] and not values["keep_predecessor"]:
+        raise UserError("--path: needs --keep_predecessor where the stage is trained")
 
 
 def refuse_what_is_missing(options: Options) -> None:

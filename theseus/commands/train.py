@@ -104,6 +104,7 @@ def make_settings(options, num_replicas=1):
         distill_weight=given.distill_weight if distills else None,
         ema_decay=given.ema_decay,
         num_replicas=num_replicas if num_replicas > 1 else None,
+        keep_predecessor=given.keep_predecessor or None,
     )
 
 

@@ -144,6 +144,8 @@ class Exporter(object):
         description = {"labels": list(task.labels), "num_texts": task.num_texts}
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = recorded[key]
+        if "path" in recorded:
+            description["path"] = recorded["path"]
         description["global_step"] = self._plain.best.global_step
         description["largest_difference"] = row.difference
         description["agreement"] = row.agreement

@@ -30,6 +30,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling_theseus
+from theseus import stage as stages
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
@@ -52,7 +53,7 @@ Fields:
   weights: OrderedDict from name, as in google-research/bert, to float32 array.
   task: the tasks.Task that it was trained on.
   vocab_file: path of vocab.txt.
-  definition: dict, what defines the run, as from StageFolder.definition.
+  definition: dict, as from `exported_definition`.
   best: the state.Checkpoint that the weights come from.
 """
 
@@ -69,6 +70,17 @@ Fields:
 # --- The model ---
 
 
+def exported_definition(folder, path):
+    """Returns what defines a StageFolder's exported model: its run, and a path through that.
+
+    Args:
+      folder: the StageFolder.
+      path: as TrainedModel has it.
+    """
+    definition = folder.definition()
+    return dict(definition, path=stages.digits(path)) if path else definition
+
+
 def plain_classifier(folder, trained):
     """Returns the PlainClassifier of a StageFolder.
 
@@ -76,12 +88,12 @@ def plain_classifier(folder, trained):
       folder: the StageFolder.
       trained: its TrainedModel, in float32.
     """
-    recorded = folder.definition()
+    recorded = exported_definition(folder, trained.path)
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     config = copy.copy(model.config)
-    config.num_hidden_layers = recorded["suc_layers"] or config.num_hidden_layers
+    config.num_hidden_layers = len(trained.layers)
     variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
-    names = [variable_names.plain_name(variable.op.name) for variable in variables]
+    names = [variable_names.plain_name(v.op.name, trained.layers) for v in variables]
     weights = collections.OrderedDict(zip(names, trained.session.run(variables)))
     task, best = tasks.recorded(recorded), folder.state().best
     return PlainClassifier(config, weights, task, model.vocab_file, recorded, best)

@@ -7,6 +7,7 @@ from theseus.errors import UserError
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
+_LAYER = re.compile(r"(?<=^bert/encoder/)(suc_)?layer_\d+(?=/)")
 _LAYER_NUMBER = re.compile(r"(?<=layer_)\d+")
 SUCCESSOR_STARTS = ("first", "last", "spread")
 """The choices of `successor_start_layers`."""
@@ -49,12 +50,15 @@ def deployed_variables(variables):
     return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
 
 
-def plain_name(name):
-    """Returns what a variable of the evaluated model is called in a BERT of its own.
+def plain_name(name, layers):
+    """Returns what a variable of a model is called in a BERT of its own.
 
-    The successor's suc_layer_%d is layer_%d there; every other name stays.
+    Args:
+      name: str.
+      layers: list of the names of the model's layers, from the lowest, see stage.layers_on;
+        there they are layer_0, layer_1 and so on. Every other name stays.
     """
-    return _SUCCESSOR_LAYER.sub("bert/encoder/", name)
+    return _LAYER.sub(lambda found: "layer_%d" % layers.index(found.group()), name)
 
 
 def successor_start_layers(how, num_successor_layers, num_layers):
@@ -110,9 +114,10 @@ def assign_sources(variable_names, source_names, successor_start=None):
 
 def _starting_name(name, successor_start):
     """Returns the name of the weight that a variable starts as, if there is none of its own."""
-    if successor_start is None or not _SUCCESSOR_LAYER.match(name):
-        return plain_name(name)
-    return _LAYER_NUMBER.sub(lambda n: str(successor_start[int(n.group())]), plain_name(name))
+    of_predecessor = _SUCCESSOR_LAYER.sub("bert/encoder/", name)
+    if successor_start is None or not is_of_successor(name):
+        return of_predecessor
+    return _LAYER_NUMBER.sub(lambda n: str(successor_start[int(n.group())]), of_predecessor)
 
 
 def successor_layers_started(sources):

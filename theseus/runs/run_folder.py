@@ -120,8 +120,7 @@ class RunFolder(object):
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON file in one step."""
-        self.refuse_moved()
-        files.write_json(self.file(name), value)
+        files.write_json(self._new_file(name), value)
 
     def update_json(self, name: str, **values: Any) -> None:
         """Adds values to a JSON file, or puts them in the place of older ones."""
@@ -130,7 +129,14 @@ class RunFolder(object):
 
     def writing(self, name: str) -> ContextManager[TextIO]:
         """Returns the context in which a file of the folder is written; see files.writing."""
-        return files.writing(self.file(name))
+        return files.writing(self._new_file(name))
+
+    def _new_file(self, name: str) -> str:
+        """Returns the path of a file that is to be written, whose own folder is there then."""
+        self.refuse_moved()
+        if os.path.dirname(name):
+            lock.make_folder(os.path.dirname(self.file(name)))
+        return self.file(name)
 
 
 def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:

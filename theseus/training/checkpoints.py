@@ -13,17 +13,17 @@ from theseus.errors import FolderError, UserError, first_line
 class Checkpoints(object):
     """Saves and restores the variables of a session in a StageFolder."""
 
-    def __init__(self, session, folder, evaluated):
+    def __init__(self, session, folder, kept):
         """Takes the session over the default graph, the StageFolder, and what "best" holds.
 
         Args:
           session: a tf.Session.
           folder: a locked StageFolder.
-          evaluated: list of tf.Variable, those of the evaluated model.
+          kept: list of tf.Variable, those of the evaluated model, at least.
         """
         self._session = session
         self._folder = folder
-        self._evaluated = evaluated
+        self._kept = kept
         self._savers = {}
 
     def num_bytes(self, keep, epochs):
@@ -33,7 +33,7 @@ class Checkpoints(object):
         """
         last, best = (
             sum(v.shape.num_elements() * v.dtype.size for v in variables)
-            for variables in (tf.global_variables(), self._evaluated)
+            for variables in (tf.global_variables(), self._kept)
         )
         return last * min(keep + 1, epochs) + best * min(2, epochs)
 
@@ -56,12 +56,12 @@ class Checkpoints(object):
             raise UserError("%s: cannot be written: %s" % (path, first_line(error)))
         return self._folder.seal(saved)
 
-    def _evaluated_by_name(self):
-        """Returns the variables of the evaluated model by the names that a BERT's have."""
+    def _kept_by_name(self):
+        """Returns the variables that the best holds by the names that a BERT's have."""
         ending = re.compile(re.escape(AVERAGE) + "$")
         copies = tf.distribute.get_strategy().experimental_local_results
         # Each replica has a copy of a variable; they are the same.
-        return {ending.sub("", v.op.name): copies(v)[0] for v in self._evaluated}
+        return {ending.sub("", v.op.name): copies(v)[0] for v in self._kept}
 
     def _saver(self, which):
         """Returns the tf.train.Saver of last or best, built when it is first asked for.
@@ -69,6 +69,6 @@ class Checkpoints(object):
         Its operations take most of a second to build, for which no first step should wait.
         """
         if which not in self._savers:
-            variables = tf.global_variables() if which == "last" else self._evaluated_by_name()
+            variables = tf.global_variables() if which == "last" else self._kept_by_name()
             self._savers[which] = tf.train.Saver(variables, max_to_keep=None)
         return self._savers[which]

@@ -153,6 +153,8 @@ class EventWriter(object):
             yield
         except (OSError, tf.errors.OpError) as error:
             self._writer = None
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(self._folder, _TEMPORARY))
             message = "%s: no more curves are written, the training goes on: %s"
             logging.warning(message, self._path, first_line(error))
 

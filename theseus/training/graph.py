@@ -27,7 +27,7 @@ Fields:
 TrainingGraph = collections.namedtuple(
     "TrainingGraph",
     "task inputs loss replacing_rate path train_op learning_rate gradient_norm evaluation "
-    "variables trained accumulate_op",
+    "variables trained kept accumulate_op",
 )
 """The graph of one stage.
 
@@ -40,6 +40,7 @@ Fields:
   evaluation: an EvaluationGraph over the same variables.
   variables: list of the model's tf.Variable.
   trained: list of the tf.Variable that train.
+  kept: list of the tf.Variable that the best checkpoint holds.
 """
 
 _Part = collections.namedtuple("_Part", "inputs update averages")
@@ -82,18 +83,23 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
         return _Part(inputs, *_update(settings, loss, num_train_steps, step, trained))
 
     parts = replicas.build(build_part)
-    variables = tf.trainable_variables()
+    variables, averages = tf.trainable_variables(), parts[0].averages
     modules = modeling_theseus.encoder_modules(config, groups, evaluated)
+    evaluation_graph = evaluation.build_graph(
+        config, task.num_outputs, modules, settings.precision, averages
+    )
+    kept = evaluation_graph.variables
+    if settings.keep_predecessor:
+        kept = [averages.get(variable.op.name, variable) for variable in variables]
     return TrainingGraph(
         task=task,
         inputs=[part.inputs for part in parts],
         replacing_rate=rate,
         path=tf.convert_to_tensor(path),
-        evaluation=evaluation.build_graph(
-            config, task.num_outputs, modules, settings.precision, parts[0].averages
-        ),
+        evaluation=evaluation_graph,
         variables=variables,
         trained=variable_names.trained_variables(settings.train_scope, variables),
+        kept=kept,
         **_of_all(parts)._asdict(),
     )
 

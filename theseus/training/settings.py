@@ -18,7 +18,8 @@ class Settings:
     `suc_learning_rate` None: the successor's layers train at `learning_rate`. Where
     `distill_weight` is None no teacher is learned from; where `ema_decay` is, the weights of
     the last step are evaluated, not their average. `num_replicas` is at least 2, the devices
-    that compute a step together; None: it is one.
+    that compute a step together; None: it is one. With `keep_predecessor` the best checkpoint
+    of stage 1 holds the predecessor's layers too; else it is None.
     """
 
     stage: Stage
@@ -40,6 +41,7 @@ class Settings:
     distill_weight: float | None = None
     ema_decay: float | None = None
     num_replicas: int | None = None
+    keep_predecessor: bool | None = None
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""

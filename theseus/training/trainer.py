@@ -49,7 +49,7 @@ class Trainer(object):
         self.folder = folder
         self.session = session
         self.workers = workers
-        self._checkpoints = Checkpoints(session, folder, graph.evaluation.variables)
+        self._checkpoints = Checkpoints(session, folder, graph.kept)
         self._state = folder.sound_state()
         epochs = math.ceil(settings.num_train_epochs)
         folder.refuse_full_disk(self._checkpoints.num_bytes(reporting.keep_checkpoints, epochs))

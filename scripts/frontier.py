@@ -1,0 +1,302 @@
+"""Measures the paths through a stage 1 that kept its predecessor: score on dev against latency.
+
+    python scripts/frontier.py out_1 [--data_dir=data/sample] [--max_milliseconds=5]
+
+Each module is the predecessor's or the successor's: of M modules that makes 2^M classifiers. Up
+to --max_paths all are scored on dev; of more, those that two greedy searches meet: from the
+predecessor, replacing the module that costs least; and from the successor, putting back the one
+that gains most. What a batch takes depends on the number of layers alone, and is measured for one
+path of each number, in turns. On the front are the paths than which none is faster and as good.
+--test_file is scored with these alone, and nothing is chosen by it.
+
+It prints the front and what replacing each module costs, and writes frontier.json and, with
+matplotlib, frontier.png into the stage's folder.
+"""
+
+import collections
+import contextlib
+import itertools
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+from theseus import stage as stages
+from theseus.checkpoints import pretrained
+from theseus.errors import UserError
+from theseus.inference import evaluation, metrics, trained_model
+from theseus.inputs import batches, encoding, reading, tasks
+from theseus.runs import files
+from theseus.session import set_up_tensorflow
+
+FLAGS = flags.FLAGS
+
+Point = collections.namedtuple("Point", "path layers milliseconds dev test")
+"""A path: its digits, number of layers, median time of a batch, and scores (test: or None)."""
+
+
+class Scores(object):
+    """The scores of paths on a labelled file, each computed once."""
+
+    def __init__(self, runner, task, encoded):
+        """Takes what trained_model.load_all_paths yields, the Task, and EncodedExamples."""
+        self._runner, self._task, self._encoded = runner, task, encoded
+        self.found = {}
+
+    def __call__(self, path):
+        """Returns the score of a path, a tuple of bool; see metrics.score."""
+        if path not in self.found:
+            name = "path " + stages.digits(path)
+            with evaluation.progress_bar(name, len(self._encoded)) as bar:
+                logits = evaluation.compute_logits(
+                    self._runner(path), self._encoded, FLAGS.eval_batch_size, bar
+                )
+            values = metrics.compute(self._task, logits, self._encoded.labels)
+            self.found[path] = metrics.score(self._task, values)
+        return self.found[path]
+
+
+# --- Which paths ---
+
+
+def flipped(path, index):
+    """Returns a path with another choice at one module."""
+    return path[:index] + (not path[index],) + path[index + 1 :]
+
+
+def search(score, num_modules):
+    """Scores all paths, or those that the greedy searches from both ends meet."""
+    if 2**num_modules <= FLAGS.max_paths:
+        for path in itertools.product([False, True], repeat=num_modules):
+            score(path)
+        return
+    for is_replaced in (False, True):
+        path = (is_replaced,) * num_modules
+        score(path)
+        while is_replaced in path:
+            left = [index for index in range(num_modules) if path[index] == is_replaced]
+            path = max((flipped(path, index) for index in left), key=score)
+
+
+def find_front(points):
+    """Returns the Points than which none is faster and as good, the fastest first."""
+    front = []
+    for point in sorted(points, key=lambda p: (p.milliseconds, -p.dev)):
+        if not front or point.dev > front[-1].dev:
+            front.append(point)
+    return front
+
+
+def costs(scores, num_modules):
+    """Returns what replacing each module changes, a list of (alone, last, mean), each a score.
+
+    Args:
+      scores: dict from a path to its score.
+      num_modules: int.
+    """
+    found = []
+    for index in range(num_modules):
+        pairs = [(path, flipped(path, index)) for path in scores if not path[index]]
+        changes = {p: scores[other] - scores[p] for p, other in pairs if other in scores}
+        alone = changes[(False,) * num_modules]
+        last = changes[flipped((True,) * num_modules, index)]
+        found.append((alone, last, float(np.mean(list(changes.values())))))
+    return found
+
+
+# --- How fast ---
+
+
+def milliseconds(folder, paths, encoded):
+    """Returns the median milliseconds of a batch on each of the paths, which take turns."""
+    plan = batches.plan_epoch(encoded.lengths, FLAGS.batch_size, 0, 0)
+    plan = (plan * FLAGS.num_batches)[: FLAGS.num_batches]
+    with contextlib.ExitStack() as stack:
+        loading = [trained_model.load(folder, path=list(path)) for path in paths]
+        models = [stack.enter_context(one) for one in loading]
+        runs = [evaluation.runner(model.session, model.graph) for model in models]
+        seconds = [
+            [_seconds(run, encoded.batch(rows)) for run in runs]
+            for rows in tqdm(plan + plan, "timing", leave=False, disable=None)
+        ]
+    return 1000 * np.median(seconds[len(plan) :], axis=0)  # The first time, each shape is new.
+
+
+def _seconds(run, arrays):
+    start = time.perf_counter()
+    run(arrays)
+    return time.perf_counter() - start
+
+
+def milliseconds_by_layers(folder, paths, groups, encoded):
+    """Returns a dict from each number of layers, of paths, to the milliseconds of a batch."""
+    of_depth = {len(stages.layers_on(groups, path)): path for path in sorted(paths)}
+    return dict(zip(of_depth, milliseconds(folder, of_depth.values(), encoded)))
+
+
+# --- What is said ---
+
+
+def format_front(front, reference, task):
+    """Returns the front as a table, str; `reference` is the predecessor's score."""
+    name = task.score_name
+    lines = [
+        "%-*s  layers  ms per batch of %d  dev %s    kept  test %s"
+        % (max(6, len(front[0].path)), "path", FLAGS.batch_size, name, name)
+    ]
+    for point in front:
+        kept = "%.1f%%" % (100 * point.dev / reference) if reference > 0 else "-"
+        test = "-" if point.test is None else "%.4f" % point.test
+        lines.append(
+            "%-*s  %6d  %*.2f  %*.4f  %6s  %*s"
+            % (
+                max(6, len(point.path)),
+                point.path,
+                point.layers,
+                len("ms per batch of %d" % FLAGS.batch_size),
+                point.milliseconds,
+                len("dev " + name),
+                point.dev,
+                kept,
+                len("test " + name),
+                test,
+            )
+        )
+    return "\n".join(lines)
+
+
+def format_costs(found, groups):
+    """Returns what replacing each module costs as a table, str."""
+    lines = ["module  layers   replaced alone  replaced last  mean of all pairs"]
+    for index, (group, changes) in enumerate(zip(groups, found)):
+        layers = "%d-%d" % (group[0], group[-1])
+        lines.append("%6d  %-7s  %+14.4f  %+13.4f  %+17.4f" % ((index, layers) + changes))
+    return "\n".join(lines)
+
+
+def draw(plt, path, points, front, task):
+    """Draws all Points, and the front as a line, into a PNG."""
+    figure, panel = plt.subplots(figsize=(7, 4.5))
+    panel.plot(
+        [p.milliseconds for p in points], [p.dev for p in points], "o", color="C7", alpha=0.4
+    )
+    panel.plot([p.milliseconds for p in front], [p.dev for p in front], "o-", color="C0")
+    for point in front:
+        place = (point.milliseconds, point.dev)
+        panel.annotate(point.path, place, (0, 6), textcoords="offset points", fontsize="small")
+    panel.set_xlabel("milliseconds per batch of %d" % FLAGS.batch_size)
+    panel.set_ylabel("dev " + task.score_name)
+    panel.margins(x=0.12, y=0.12)
+    panel.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+# --- All of it ---
+
+
+def encode(path, task, model, recorded, count=None):
+    """Returns the EncodedExamples of a labelled file, or of so many of it."""
+    examples = reading.read_examples(path, task)
+    if count is not None:
+        examples = reading.sample_examples(examples, count)
+    tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
+    return encoding.encode_examples(examples, task, tokenizer, recorded["max_seq_length"])
+
+
+def measure(folder):
+    """Returns (Points, front, groups, costs) of a StageFolder."""
+    recorded = folder.trained_definition()
+    task = tasks.recorded(recorded)
+    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
+    dev_file = reading.find_files(FLAGS.data_dir, task, "dev")[0]
+    dev = encode(dev_file, task, model, recorded, FLAGS.max_dev_examples)
+    with trained_model.load_all_paths(folder) as (runner, groups):
+        scores = Scores(runner, task, dev)
+        search(scores, len(groups))
+        taken = milliseconds_by_layers(folder, scores.found, groups, dev)
+
+        def point(path):
+            layers = len(stages.layers_on(groups, path))
+            return Point(stages.digits(path), layers, taken[layers], scores(path), None)
+
+        points = [point(path) for path in sorted(scores.found)]
+        front = find_front(points)
+        if FLAGS.test_file:
+            on_test = Scores(runner, task, encode(FLAGS.test_file, task, model, recorded))
+            choices = [tuple(digit == "1" for digit in p.path) for p in front]
+            front = [p._replace(test=on_test(path)) for p, path in zip(front, choices)]
+    return points, front, groups, costs(scores.found, len(groups))
+
+
+def report(folder, plt):
+    """Measures a StageFolder's paths, prints, and writes the files."""
+    task = tasks.recorded(folder.trained_definition())
+    points, front, groups, found = measure(folder)
+    by_path = {point.path: point for point in points}
+    reference = by_path["0" * len(groups)].dev
+    print(format_front(front, reference, task))
+    print("\n%s\n\n%d of %d paths" % (format_costs(found, groups), len(points), 2 ** len(groups)))
+    names = ("alone", "last", "mean")
+    record = dict(
+        stage=folder.path,
+        batch_size=FLAGS.batch_size,
+        groups=groups,
+        paths=[point._asdict() for point in points],
+        front=[point._asdict() for point in front],
+        costs=[dict(zip(names, changes)) for changes in found],
+    )
+    files.write_json(folder.file("frontier.json"), record)
+    if plt:
+        draw(plt, folder.file("frontier.png"), points, front, task)
+    if FLAGS.max_milliseconds is not None:
+        print(choose(front))
+
+
+def choose(front):
+    """Returns a line with the best path within --max_milliseconds."""
+    fast = [point for point in front if point.milliseconds <= FLAGS.max_milliseconds]
+    if not fast:
+        fastest = front[0].milliseconds
+        raise UserError("--max_milliseconds: the fastest path takes %.2f" % fastest)
+    return "within %g ms: --path=%s" % (FLAGS.max_milliseconds, fast[-1].path)
+
+
+def import_pyplot():
+    """Returns matplotlib.pyplot; UserError where there is none."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("--plot: needs matplotlib; pip install matplotlib, or give --noplot")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def main(argv):
+    """Prints the front, and writes frontier.json and frontier.png."""
+    set_up_tensorflow()
+    try:
+        if len(argv) != 2:
+            raise UserError("give the output folder of a stage 1, such as out_1")
+        plt = import_pyplot() if FLAGS.plot else None
+        folder = trained_model.trained_folder(argv[1])
+        report(folder, plt)
+    except UserError as error:
+        sys.exit("frontier.py: %s" % error)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev chooses.")
+    flags.DEFINE_string("test_file", None, "Labelled file that the front is scored on, too.")
+    flags.DEFINE_integer("max_dev_examples", None, "A sample of dev of this size.", 1)
+    flags.DEFINE_integer("max_paths", 64, "The most paths of which all are scored.", 2)
+    flags.DEFINE_float("max_milliseconds", None, "Print the best path that is so fast.", 0.0)
+    flags.DEFINE_integer("batch_size", 10, "Examples in a timed batch.", 1)
+    flags.DEFINE_integer("num_batches", 40, "Timed batches.", 1)
+    flags.DEFINE_integer("eval_batch_size", 64, "Examples in a scored batch.", 1)
+    flags.DEFINE_bool("plot", True, "Write frontier.png.")
+    app.run(main)

@@ -1,0 +1,182 @@
+"""Every path of a stage 1 that keeps its predecessor is a model: a BERT of the path's layers."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling_theseus
+from conftest import (
+    SMALL_BERT,
+    assert_close,
+    assert_matches,
+    command,
+    contents,
+    read_json,
+    refused,
+    write_pairs,
+    write_stage,
+)
+from theseus import stage as stages
+from theseus.checkpoints.weights import CheckpointWeights
+from theseus.errors import UserError
+from theseus.inference import evaluation, trained_model
+from theseus.model import variable_names
+
+# By hand: of 4 layers in 2 modules.
+LAYERS = {
+    "00": ["layer_0", "layer_1", "layer_2", "layer_3"],
+    "01": ["layer_0", "layer_1", "suc_layer_1"],
+    "10": ["suc_layer_0", "layer_2", "layer_3"],
+    "11": ["suc_layer_0", "suc_layer_1"],
+}
+USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 "
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with data, and in out_1 a stage 1 that keeps its predecessor; in plain none."""
+    root = tmp_path_factory.mktemp("paths")
+    (root / "data").mkdir()
+    write_pairs(root / "data" / "dev.txt", 20, seed=1)
+    write_stage(root / "out_1", "replacing", keep_predecessor=True)
+    write_stage(root / "plain", "replacing")
+    write_stage(root / "out_2", "successor")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(root):
+    return trained_model.trained_folder(str(root / "out_1"))
+
+
+def some_arrays():
+    random = np.random.RandomState(3)
+    ids = random.randint(5, SMALL_BERT["vocab_size"], [4, 9]).astype(np.int32)
+    mask = (np.arange(9) < np.array([[9], [4], [7], [2]])).astype(np.int32)
+    segments = (np.arange(9) >= np.array([[5], [2], [3], [1]])).astype(np.int32) * mask
+    return {"input_ids": ids * mask, "input_mask": mask, "segment_ids": segments}
+
+
+def logits_of_plain_bert(folder, layers):
+    """Returns the logits of a BERT whose layers are those of that name in a stage's checkpoint."""
+    config = modeling_theseus.BertConfig.from_dict(
+        dict(SMALL_BERT, num_hidden_layers=len(layers), hidden_act="gelu_tanh")
+    )
+    weights = CheckpointWeights(folder.best_checkpoint())
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = evaluation.build_graph(config, 2)
+        for variable in graph.variables:
+            name = variable.op.name
+            for number, layer in enumerate(layers):
+                name = name.replace("encoder/layer_%d/" % number, "encoder/=%s/" % layer)
+            variable.load(weights[name.replace("=", "")], session)
+        return evaluation.runner(session, graph)(some_arrays())
+
+
+@pytest.mark.parametrize("digits", sorted(LAYERS))
+def test_a_path_is_a_bert_of_its_layers(folder, digits):
+    path, expected = (
+        [digit == "1" for digit in digits],
+        logits_of_plain_bert(folder, LAYERS[digits]),
+    )
+    with trained_model.load(folder, path=path) as model:
+        assert model.layers == LAYERS[digits] and model.path == path
+        found = evaluation.runner(model.session, model.graph)(some_arrays())
+    assert_close(found, expected)
+    with trained_model.load_all_paths(folder) as (runner, groups):
+        assert groups == [[0, 1], [2, 3]]
+        assert_close(runner(path)(some_arrays()), expected)
+
+
+def test_the_paths_are_different_models(folder):
+    with trained_model.load_all_paths(folder) as (runner, _):
+        paths = itertools.product([False, True], repeat=2)
+        found = [runner(list(path))(some_arrays()) for path in paths]
+    for one, other in itertools.combinations(found, 2):
+        assert np.abs(one - other).max() > 1e-3
+
+
+def test_unset_it_is_the_successor(folder):
+    with trained_model.load(folder) as model:
+        assert model.layers == LAYERS["11"] and model.path is None
+
+
+def test_layers_are_named_by_their_place_on_the_path():
+    layers = ["suc_layer_0", "layer_2", "layer_10"]
+    groups, path = [[0, 1], [2], [10]], [True, False, False]
+    assert stages.layers_on(groups, path) == layers and stages.digits(path) == "100"
+    names = ["bert/encoder/%s/output/dense/kernel" % layer for layer in layers]
+    found = [variable_names.plain_name(name, layers) for name in names]
+    assert found == ["bert/encoder/layer_%d/output/dense/kernel" % n for n in range(3)]
+    assert variable_names.plain_name("bert/pooler/dense/bias", layers) == "bert/pooler/dense/bias"
+
+
+@pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])
+def test_a_stage_without_the_path_is_refused(root, name, path):
+    folder = trained_model.trained_folder(str(root / name))
+    message = "keep_predecessor" if name == "plain" else "--path: 11 is no path of this stage"
+    with pytest.raises(UserError, match=message):
+        with trained_model.load(folder, path=path):
+            pass
+    with pytest.raises(UserError, match="--path: "):
+        with trained_model.load_all_paths(folder):
+            pass
+
+
+def test_a_path_of_another_length_is_refused(folder):
+    with pytest.raises(UserError, match="--path: 101 is no path of this stage"):
+        with trained_model.load(folder, path=[True, False, True]):
+            pass
+
+
+def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
+    line = "--do_eval --do_predict --predict_file=data/dev.txt " + USED
+    command(line, root, monkeypatch)
+    of_successor = contents(root / "out_1")
+    command(line + "--path=10", root, monkeypatch)
+    command(line + "--path=11", root, monkeypatch)  # The successor, by its name.
+    assert sorted(os.listdir(str(root / "out_1" / "path_10"))) == [
+        "eval_results.json",
+        "predictions.tsv",
+        "timing.json",
+    ]
+    found = {name: data for name, data in contents(root / "out_1").items() if "path_10" not in name}
+    timing = str(root / "out_1" / "timing.json")
+    found.pop(timing), of_successor.pop(timing)
+    assert found == of_successor
+    results = [read_json(root, "out_1", part, "eval_results.json") for part in ("path_10", "")]
+    assert results[0]["loss"] != results[1]["loss"]
+
+
+def test_its_export_is_one_of_the_path(root, monkeypatch):
+    line = "--do_export --export_format=bert " + USED
+    command(line + "--path=01", root, monkeypatch)
+    path = root / "out_1" / "path_01" / "export" / "bert"
+    assert read_json(path, "export.json")["path"] == "01"
+    assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
+    line += "--export_dir=%s " % path
+    message = refused(line + "--path=10", root, monkeypatch)
+    assert_matches("--export_dir: .* is no export of this run as bert", message)
+    command(line + "--path=01", root, monkeypatch)  # Its own may be written anew.
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--do_eval --path=1", "--path: 1 has 1 digits, one is needed for each of the 2 modules"),
+        ("--do_eval --path=12", "--path takes a digit for each module"),
+        ("--do_eval --path=", "--path takes a digit for each module"),
+        ("--do_train --path=10", "--path takes a digit for each module"),
+        ("--do_eval --path=10 --finetune_suc", "--path takes a digit for each module"),
+        ("--do_train --do_eval --path=10", "--path: needs --keep_predecessor where the stage is"),
+        ("--do_train --finetune_suc --keep_predecessor", "--keep_predecessor is for stage 1"),
+        ("--do_eval --path=10 --stage_1_outputdir=plain", "train the stage with --keep_predec"),
+    ],
+)
+def test_a_mistake_is_one_line(root, monkeypatch, line, message):
+    before = contents(root)
+    assert_matches(message, refused(USED + line, root, monkeypatch))
+    assert contents(root) == before

@@ -105,6 +105,25 @@ flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+flags.DEFINE_bool(
+    "calibrate",
+    False,
+    "With --do_eval: find on dev the temperature by which logits are to be divided for true "
+    "probabilities. It is kept with the model, and holds from then on, in exports too.",
+)
+flags.DEFINE_float(
+    "abstain_below",
+    None,
+    "Mark predictions whose probability is below this as uncertain, and evaluate the others.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+flags.DEFINE_string(
+    "compare_with",
+    None,
+    "With --do_eval: folder of a trained stage, such as out_0, to whose predictions the loyalty "
+    "is measured.",
+)
 flags.DEFINE_list(
     "export_format",
     [],

@@ -150,6 +150,9 @@ OTHERS = {
     "stage_1_outputdir": "a",
     "stage_2_outputdir": "a",
     "eval_files": "data/test.tsv --do_eval",
+    "calibrate": "true --do_eval",
+    "abstain_below": "0.5 --do_eval",
+    "compare_with": "out_2 --do_eval",
     "path": "10 --do_eval --nodo_train",
     "predict_file": "data/test.tsv --do_predict",
     "cache_dir": "a",
@@ -424,13 +427,12 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command, split):
     made = make_command("--do_eval --eval_split=%s " % split + USED)
-    (found,) = evaluate.prepare(made)
+    (found,), _ = evaluate.prepare(made)
     assert (found.name, found.path) == (split, "data/%s.tsv" % split)
     assert len(found.examples) == {"dev": 6, "test": 5}[split]
-    values = metrics.compute(made.task, np.eye(2), np.array([0, 1]))
-    values["best_threshold"] = metrics.best_threshold(np.eye(2), np.array([0, 1]))
-    is_dev = made.options.inference.eval_split == "dev"
-    said = "\n".join(evaluate.describe_results(made.task, [(split, values)], is_dev))
+    evaluated = evaluate._Evaluated(found, np.eye(2), np.array([0, 1]), None, 1.0)
+    values = evaluate._measure(made, evaluated)
+    said = "\n".join(evaluate.describe_results(made, [(split, values)]))
     assert ("--threshold=" in said) == (split == "dev")
 
 

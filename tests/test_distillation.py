@@ -239,9 +239,9 @@ TSV = "--task_name=tsv --text_a_column=1 --text_b_column=2 --label_column=3 --he
 @pytest.mark.parametrize(
     "labels, num_texts, message",
     [
-        (["1", "0"], 2, "teacher was trained on the labels 1,0, this command has 0,1; give a tea"),
+        (["1", "0"], 2, "teacher was trained on the labels 1,0, this command has 0,1; give one"),
         (["0", "1", "2"], 2, "teacher was trained on the labels 0,1,2, this command has 0,1; "),
-        (["0", "1"], 1, "teacher was trained on 1 text an example, this command has 2; give a te"),
+        (["0", "1"], 1, "teacher was trained on 1 text an example, this command has 2; give one "),
     ],
 )
 def test_a_teacher_of_other_labels_or_texts_is_refused(

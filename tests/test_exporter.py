@@ -603,7 +603,8 @@ def described_as(labels, **definition):
     task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["tsv"]), labels=labels)
     held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **definition)
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
-    return formats.PlainClassifier(config, {}, task, None, held, Checkpoint("best/model.ckpt-7", 7))
+    best = Checkpoint("best/model.ckpt-7", 7)
+    return formats.PlainClassifier(config, {}, task, None, held, best, 1.0)
 
 
 def test_labels_keep_the_order_of_their_ids():

@@ -139,6 +139,7 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     command(line + "--path=10", root, monkeypatch)
     command(line + "--path=11", root, monkeypatch)  # The successor, by its name.
     assert sorted(os.listdir(str(root / "out_1" / "path_10"))) == [
+        "errors.tsv",
         "eval_results.json",
         "predictions.tsv",
         "timing.json",

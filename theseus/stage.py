@@ -84,6 +84,11 @@ def digits(path: Sequence[bool]) -> str:
     return "".join(str(int(is_replaced)) for is_replaced in path)
 
 
+def result(name: str, path: Sequence[bool] | None) -> str:
+    """Returns the name, in a stage's folder, of a result: those of a path are below its own."""
+    return "path_%s/%s" % (digits(path), name) if path else name
+
+
 def of_name(name: str) -> Stage:
     """Returns the Stage that run.json calls so; KeyError where there is none."""
     return {stage.name: stage for stage in STAGES}[name]

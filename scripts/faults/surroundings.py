@@ -125,8 +125,9 @@ def removed(chain, server, worker):
                     shutil.move(path, os.path.join(folder, "moved"))
                     if how == "removed":
                         shutil.rmtree(os.path.join(folder, "moved"), ignore_errors=True)
-                found = world.verdict(server.finish())
-                problem = None if found in ("done", "line") else found
+                result = server.finish()
+                found = world.verdict(result)
+                problem = None if found in ("done", "line") else result.errors[-400:]
                 yield "%s, %s %s after %.1f s" % (name, output, how, moment), found, problem
     for name, part in [
         ("evaluate", "out_2/best"),

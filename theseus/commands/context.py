@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 
 from absl import logging
 
@@ -70,9 +69,8 @@ class Context(object):
         return reading.complete_task(task, train_file, form)
 
     def result(self, name):
-        """Returns the name, in the folder, of a result: those of a --path are below their own."""
-        path = self.options.inference.path
-        return os.path.join("path_%s" % stages.digits(path), name) if path else name
+        """Returns the name, in the folder, of a result of this command; see stage.result."""
+        return stages.result(name, self.options.inference.path)
 
     def columns(self):
         """Returns the columns that the command names, a tasks.NamedColumns."""
@@ -81,11 +79,12 @@ class Context(object):
             options.text_a_column, options.text_b_column, options.label_column
         )
 
-    def trained_model(self, precision=None):
-        """Returns the TrainedModel of the folder's best checkpoint, loaded once in a precision.
+    def trained_model(self, precision=None, is_calibrated=True):
+        """Returns the TrainedModel of the folder's best checkpoint, loaded once.
 
         Args:
           precision: str; None: as the command says, or else that of the training.
+          is_calibrated: see trained_model.load.
 
         Raises:
           UserError: the command contradicts it, or it is damaged.
@@ -93,12 +92,12 @@ class Context(object):
         recorded = self.folder.trained_definition()
         precision = precision or self.options.model.precision or recorded["precision"]
         path = self.options.inference.path
-        if precision not in self._models:
+        if (precision, is_calibrated) not in self._models:
             refuse_contradiction(self.folder, model_definition(self))
             starting_point.read_trained_model(self.folder, self.options)
-            loading = trained_model.load(self.folder, precision, path)
-            self._models[precision] = self._open.enter_context(loading)
+            loading = trained_model.load(self.folder, precision, path, is_calibrated)
+            trained = self._open.enter_context(loading)
             if path:
-                layers = self._models[precision].layers
-                logging.info("the path %s: %s", stages.digits(path), ", ".join(layers))
-        return self._models[precision]
+                logging.info("the path %s: %s", stages.digits(path), ", ".join(trained.layers))
+            self._models[precision, is_calibrated] = trained
+        return self._models[precision, is_calibrated]

@@ -7,9 +7,10 @@ import collections
 
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.errors import UserError, naming
+from theseus.commands import other_model
+from theseus.errors import UserError
 from theseus.inference import evaluation, trained_model
-from theseus.inputs import cache, tasks
+from theseus.inputs import cache
 from theseus.runs.files import hash_files
 
 Teacher = collections.namedtuple("Teacher", "folder weights_hash")
@@ -26,28 +27,8 @@ def find_teacher(context, start):
     path = context.options.start.distill_from
     if path is None:
         return None
-    with naming("distill_from"):
-        folder = trained_model.trained_folder(path, "the output folder of a trained stage")
-        checkpoint = folder.best_checkpoint()
-    recorded, task = folder.trained_definition(), context.task
-    if recorded["task_name"] != task.name:
-        raise UserError(
-            "--distill_from: %s was trained on %s, this command is for %s; give a teacher of the "
-            "same task" % (path, recorded["task_name"], task.name)
-        )
-    taught = tasks.recorded(recorded)
-    labels = taught.labels
-    if labels != task.labels:
-        raise UserError(
-            "--distill_from: %s was trained on the labels %s, this command has %s; give a teacher "
-            "of the same" % (path, ",".join(labels), ",".join(task.labels))
-        )
-    if taught.num_texts != task.num_texts:
-        raise UserError(
-            "--distill_from: %s was trained on %d text%s an example, this command has %d; give a "
-            "teacher of as many"
-            % (path, taught.num_texts, "s"[: taught.num_texts - 1], task.num_texts)
-        )
+    folder = other_model.find("distill_from", path, context.task)
+    recorded, checkpoint = folder.trained_definition(), folder.best_checkpoint()
     model = pretrained.read_model(path, context.options.model.max_seq_length)
     same_case = recorded["do_lower_case"] == start.do_lower_case
     if trained_model.hash_vocab(model) != trained_model.hash_vocab(start.model) or not same_case:
@@ -71,7 +52,7 @@ def teacher_logits(context, teacher, train_data, definition):
     """
 
     def compute():
-        with trained_model.load(teacher.folder) as trained:
+        with trained_model.load(teacher.folder, is_calibrated=False) as trained:
             run = evaluation.runner(trained.session, trained.graph)
             batch_size = context.options.inference.eval_batch_size
             with evaluation.progress_bar("teacher", len(train_data)) as bar:

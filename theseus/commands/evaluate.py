@@ -1,90 +1,214 @@
-"""--do_eval: the metrics of the best checkpoint on labelled files."""
+"""--do_eval: metrics of the best checkpoint on labelled files, and how far to trust them."""
 
 import collections
 import time
 
+import numpy as np
 from absl import logging
 
+from theseus.commands import other_model
 from theseus.commands.data import warn_of_unknown
 from theseus.commands.output import say
 from theseus.errors import UserError
-from theseus.inference import evaluation, metrics
+from theseus.inference import calibration, evaluation, metrics, trained_model
+from theseus.inputs import encoding
 from theseus.inputs.unknown_words import UnknownWords
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
+_Evaluated = collections.namedtuple("_Evaluated", "file logits labels others seconds")
+"""An ExampleFile with logits, float32 [rows, outputs], and labels; `others`: the logits of the
+model of --compare_with, or None; seconds: what the model took."""
+
 
 def prepare(context):
-    """Returns the ExampleFiles: of the split, then each of --eval_files."""
-    refuse_threshold(context)
-    split = context.options.inference.eval_split
+    """Returns (ExampleFiles: of the split, then each of --eval_files; the other StageFolder)."""
+    refuse_other_tasks(context)
+    options = context.options.inference
+    split = options.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
-    named += [(path, path) for path in context.options.inference.eval_files]
+    named += [(path, path) for path in options.eval_files]
     logging.info("evaluating on %s", ", ".join(path for _, path in named))
-    return [context.data.labelled(path, name) for name, path in named]
+    other = None
+    if options.compare_with is not None:
+        other = other_model.find("compare_with", options.compare_with, context.task)
+    return [context.data.labelled(path, name) for name, path in named], other
 
 
-def refuse_threshold(context):
-    """Raises UserError where there is a --threshold, and not two labels."""
-    if context.options.inference.threshold is not None and len(context.task.labels) != 2:
+def refuse_other_tasks(context):
+    """Raises UserError for a flag that the task's kind of labels has no use for."""
+    options, task = context.options.inference, context.task
+    if options.threshold is not None and len(task.labels) != 2:
         raise UserError("--threshold: is for two labels; this task has others")
+    for name in ("calibrate", "abstain_below", "compare_with"):
+        if task.is_regression and getattr(options, name) not in (None, False):
+            raise UserError("--%s: is for labels; this task has numbers" % name)
 
 
-def run(context, files):
-    """Evaluates the files; prints a table and writes eval_results.json."""
+def run(context, prepared):
+    """Evaluates the files; prints tables and writes eval_results.json and errors.tsv."""
+    files, other = prepared
     options, folder = context.options, context.folder
+    if options.inference.calibrate:
+        calibrate(context, files[0])
     trained = context.trained_model()
-    results, seconds = [], 0.0
-    for file in files:
-        values, took = _evaluate_file(context, trained, file)
-        results.append((file.name, values))
-        seconds += took
-    best, (split, split_metrics) = folder.state().best, results[0]
-    report = collections.OrderedDict(split=split, **split_metrics)
+    others = _logits_of(context, other, files) if other else [None] * len(files)
+    found = [_evaluate(context, trained, *pair) for pair in zip(files, others)]
+    results = [(one.file.name, _measure(context, one)) for one in found]
+
+    best, (split, of_split) = trained.best, results[0]
+    report = collections.OrderedDict(split=split, **of_split)
     report.update(global_step=best.global_step, checkpoint=best.checkpoint)
-    report["compute_type"] = options.model.precision or folder.trained_definition()["precision"]
+    report["compute_type"] = options.model.precision or trained.definition["precision"]
+    report["temperature"] = trained.temperature
     report["threshold"] = options.inference.threshold
+    report["compare_with"] = options.inference.compare_with
     report["eval_files"] = dict(results[1:])
     folder.write_json(context.result("eval_results.json"), report)
-    speed = sum(values["num_examples"] for _, values in results) / seconds
+    _write_errors(context, found[0])
+    seconds = sum(one.seconds for one in found)
+    speed = sum(len(one.labels) for one in found) / seconds
     timing = dict(eval_seconds=seconds, eval_examples_per_second=speed)
     folder.update_json(context.result("timing.json"), **timing)
-    is_dev = options.inference.eval_split == "dev"
-    say("\n".join(describe_results(context.task, results, is_dev)))
+    say("\n\n".join(describe_results(context, results)))
 
 
-def _evaluate_file(context, trained, file):
-    """Returns the metrics of an ExampleFile, and the seconds that the model took."""
-    options, task = context.options.inference, context.task
+def calibrate(context, file):
+    """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
+    trained = context.trained_model(is_calibrated=False)
+    logits, labels = _evaluate(context, trained, file)[1:3]
+    temperature = calibration.find_temperature(logits, labels)
+    if temperature is None:
+        raise UserError(
+            "--calibrate: %s: all labels are predicted right; how far predictions can be trusted "
+            "is seen by wrong ones alone" % file.path
+        )
+    bins = calibration.reliability(logits, labels)
+    before = calibration.expected_error(bins)
+    after = calibration.expected_error(
+        calibration.reliability(logits / np.float32(temperature), labels)
+    )
+    record = dict(
+        temperature=temperature,
+        checkpoint=trained.best.checkpoint,
+        ece_before=before,
+        ece=after,
+        reliability_before=[one._asdict() for one in bins],
+        num_examples=len(labels),
+    )
+    context.folder.write_json(context.result(trained_model.CALIBRATION), record)
+    line = "temperature %.4g: the expected calibration error on dev is %.4f, and was %.4f"
+    logging.info(line, temperature, after, before)
+
+
+def _evaluate(context, trained, file, others=None):
+    """Returns an ExampleFile as _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
     unknown = UnknownWords(trained.tokenizer)
     unknown.add(encoded, lambda: file.examples)
     start = time.perf_counter()
-    with evaluation.progress_bar(file.name, len(encoded)) as bar:
-        run = evaluation.runner(trained.session, trained.graph)
-        logits = evaluation.compute_logits(run, encoded, options.eval_batch_size, bar)
+    logits = _compute_logits(context, trained, file.name, encoded)
     seconds = time.perf_counter() - start
     warn_of_unknown(unknown, file.path)
-    labels = encoded.labels
+    return _Evaluated(file, logits, encoded.labels, others, seconds)
+
+
+def _compute_logits(context, trained, name, encoded):
+    with evaluation.progress_bar(name, len(encoded)) as bar:
+        run_model = evaluation.runner(trained.session, trained.graph)
+        batch_size = context.options.inference.eval_batch_size
+        return evaluation.compute_logits(run_model, encoded, batch_size, bar)
+
+
+def _logits_of(context, folder, files):
+    """Returns the logits of another StageFolder's model on each of the ExampleFiles."""
+    length, found = folder.trained_definition()["max_seq_length"], []
+    with trained_model.load(folder) as other:
+        for file in files:
+            encoded = encoding.encode_examples(file.examples, context.task, other.tokenizer, length)
+            found.append(_compute_logits(context, other, folder.path, encoded))
+    return found
+
+
+def _measure(context, evaluated):
+    """Returns all that eval_results.json says of an _Evaluated."""
+    task, options = context.task, context.options.inference
+    _, logits, labels, others, _ = evaluated
     found = metrics.compute(task, logits, labels, options.threshold)
-    if not task.is_regression:
-        found["confusion"] = metrics.confusion(task, logits, labels, options.threshold)
+    if task.is_regression:
+        return found
+    bins = calibration.reliability(logits, labels, options.threshold)
+    found["ece"] = calibration.expected_error(bins)
+    found["confusion"] = metrics.confusion(task, logits, labels, options.threshold)
+    found["by_label"] = metrics.by_label(task, logits, labels, options.threshold)
     if len(task.labels) == 2:
         found["best_threshold"] = metrics.best_threshold(logits, labels)
-    return found, seconds
+    found["reliability"] = [one._asdict() for one in bins]
+    covered = calibration.at_coverages(logits, labels, options.threshold)
+    found["most_confident"] = [one._asdict() for one in covered]
+    if options.abstain_below is not None:
+        kept = calibration.abstaining(logits, labels, options.abstain_below, options.threshold)
+        found["abstaining"] = kept._asdict()
+    if others is not None:
+        found.update(calibration.loyalty(logits, others))
+    return found
 
 
-def describe_results(task, results, is_dev):
+def _write_errors(context, evaluated):
+    """Writes the wrong predictions of an _Evaluated as predictions, the most confident first."""
+    task, threshold = context.task, context.options.inference.threshold
+    file, logits, labels, _, _ = evaluated
+    if task.is_regression:
+        rows = np.argsort(-np.abs(logits[:, 0] - labels), kind="stable")
+    else:
+        order = np.argsort(-calibration.confidences(logits, threshold), kind="stable")
+        is_wrong = metrics.predicted_ids(logits, threshold) != labels
+        rows = order[is_wrong[order]]
+    pools = [([file.examples[row] for row in rows], logits[rows])] if len(rows) else []
+    with context.folder.writing(context.result("errors.tsv")) as writer:
+        evaluation.write_predictions(writer, task, pools, threshold)
+
+
+# --- In words ---
+
+
+def describe_results(context, results):
     """Yields the table of all files, and what more is to be said of the first.
 
     Args:
-      task: a tasks.Task.
-      results: list of (name, metrics).
-      is_dev: bool; a threshold is to be chosen on dev alone.
+      context: a Context.
+      results: list of (name, what `_measure` returns).
     """
+    task, options = context.task, context.options.inference
     yield metrics.format_table(results)
-    _, found = results[0]
-    if "confusion" in found:
-        yield "\n" + metrics.format_confusion(task, found["confusion"])
-    if is_dev and found.get("best_threshold"):
-        yield "\n" + metrics.format_threshold(found["best_threshold"])
+    name, found = results[0]
+    if task.is_regression:
+        return
+    tables = [
+        metrics.format_confusion(task, found["confusion"]),
+        metrics.format_by_label(task, found["by_label"]),
+        calibration.format_coverages([calibration.Covered(**c) for c in found["most_confident"]]),
+    ]
+    yield from filter(None, tables)
+    if options.eval_split == "dev" and found.get("best_threshold"):  # Chosen on dev alone.
+        yield metrics.format_threshold(found["best_threshold"])
+    if "abstaining" in found:
+        yield "%s, of a probability of at least %g: %s" % (
+            name,
+            options.abstain_below,
+            _describe_kept(found["abstaining"]),
+        )
+    for name, values in results:
+        if "label_loyalty" in values:
+            yield "%s, loyalty to %s: labels %.4f, probabilities %.4f" % (
+                name,
+                options.compare_with,
+                values["label_loyalty"],
+                values["probability_loyalty"],
+            )
+
+
+def _describe_kept(kept):
+    if kept["accuracy"] is None:
+        return "none"
+    return "%.1f%% of the examples, accuracy %.4f" % (100 * kept["coverage"], kept["accuracy"])

@@ -23,7 +23,9 @@ def prepare(context):
 def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
-    definition = formats.exported_definition(context.folder, context.options.inference.path)
+    definition = formats.exported_definition(
+        context.folder.trained_definition(), context.options.inference.path
+    )
     for name, place in places.items():
         place.check(exporter_lib.identity(name, definition))
     # An export is float32: so is what it is compared with.

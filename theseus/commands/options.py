@@ -98,6 +98,9 @@ class InferenceOptions:
     predict_file: str | None
     predict_batch_size: int
     threshold: float | None
+    calibrate: bool
+    abstain_below: float | None
+    compare_with: str | None
 
 
 @dataclasses.dataclass(frozen=True)

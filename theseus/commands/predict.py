@@ -4,7 +4,7 @@ import collections
 import time
 
 from theseus.commands.data import warn_of_unknown
-from theseus.commands.evaluate import refuse_threshold
+from theseus.commands.evaluate import refuse_other_tasks
 from theseus.commands.output import say, standard_output
 from theseus.inference import evaluation
 from theseus.inputs import batches, reading
@@ -20,7 +20,7 @@ Input = collections.namedtuple("Input", "path num_examples")
 
 def prepare(context):
     """Returns the Input, which was read to its end: it may be larger than the memory."""
-    refuse_threshold(context)
+    refuse_other_tasks(context)
     path = context.options.inference.predict_file or context.data.paths("test")[0]
     return Input(path, sum(1 for _ in _examples(context, path)))
 
@@ -40,7 +40,9 @@ def run(context, given):
     start = time.perf_counter()
     with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
-        count = evaluation.write_predictions(writer, context.task, pools, options.threshold)
+        count = evaluation.write_predictions(
+            writer, context.task, pools, options.threshold, options.abstain_below
+        )
     seconds = time.perf_counter() - start
     if given.path != reading.STANDARD_INPUT:
         speed = count / seconds

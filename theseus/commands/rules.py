@@ -128,6 +128,23 @@ def _applies_threshold(values: _Values) -> bool:
     return values["threshold"] is None or values["do_eval"] or values["do_predict"]
 
 
+@_rule(["calibrate", "do_eval", "eval_split"], "--calibrate needs --do_eval, and --eval_split=dev")
+def _calibrates_on_dev(values: _Values) -> bool:
+    return not values["calibrate"] or (values["do_eval"] and values["eval_split"] == "dev")
+
+
+@_rule(
+    ["abstain_below", "do_eval", "do_predict"], "--abstain_below needs --do_eval or --do_predict"
+)
+def _abstains(values: _Values) -> bool:
+    return values["abstain_below"] is None or values["do_eval"] or values["do_predict"]
+
+
+@_rule(["compare_with", "do_eval"], "--compare_with needs --do_eval")
+def _compares(values: _Values) -> bool:
+    return values["compare_with"] is None or values["do_eval"]
+
+
 @_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")
 def _predicts_file(values: _Values) -> bool:
     return values["predict_file"] is None or values["do_predict"]

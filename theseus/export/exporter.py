@@ -146,6 +146,7 @@ class Exporter(object):
             description[key] = recorded[key]
         if "path" in recorded:
             description["path"] = recorded["path"]
+        description["temperature"] = self._plain.temperature
         description["global_step"] = self._plain.best.global_step
         description["largest_difference"] = row.difference
         description["agreement"] = row.agreement

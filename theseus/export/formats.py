@@ -44,7 +44,7 @@ from theseus.session import new_session
 _ONNX_OPSET = 17
 
 PlainClassifier = collections.namedtuple(
-    "PlainClassifier", "config weights task vocab_file definition best"
+    "PlainClassifier", "config weights task vocab_file definition best temperature"
 )
 """A stage's evaluated model as a plain BERT with a classifier.
 
@@ -55,6 +55,7 @@ Fields:
   vocab_file: path of vocab.txt.
   definition: dict, as from `exported_definition`.
   best: the state.Checkpoint that the weights come from.
+  temperature: float, what the logits were divided by; the weights have it.
 """
 
 Format = collections.namedtuple("Format", "packages write read")
@@ -70,14 +71,13 @@ Fields:
 # --- The model ---
 
 
-def exported_definition(folder, path):
-    """Returns what defines a StageFolder's exported model: its run, and a path through that.
+def exported_definition(definition, path):
+    """Returns what defines an exported model: its run, and a path through that.
 
     Args:
-      folder: the StageFolder.
+      definition: dict, as from StageFolder.trained_definition.
       path: as TrainedModel has it.
     """
-    definition = folder.definition()
     return dict(definition, path=stages.digits(path)) if path else definition
 
 
@@ -88,15 +88,22 @@ def plain_classifier(folder, trained):
       folder: the StageFolder.
       trained: its TrainedModel, in float32.
     """
-    recorded = exported_definition(folder, trained.path)
+    recorded = exported_definition(trained.definition, trained.path)
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     config = copy.copy(model.config)
     config.num_hidden_layers = len(trained.layers)
     variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
     names = [variable_names.plain_name(v.op.name, trained.layers) for v in variables]
     weights = collections.OrderedDict(zip(names, trained.session.run(variables)))
-    task, best = tasks.recorded(recorded), folder.state().best
-    return PlainClassifier(config, weights, task, model.vocab_file, recorded, best)
+    return PlainClassifier(
+        config,
+        weights,
+        tasks.recorded(recorded),
+        model.vocab_file,
+        recorded,
+        trained.best,
+        trained.temperature,
+    )
 
 
 @contextlib.contextmanager

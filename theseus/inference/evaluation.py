@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import modeling_theseus
 from theseus.errors import UserError
-from theseus.inference import metrics
+from theseus.inference import calibration, metrics
 from theseus.inputs import batches
 
 EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits variables")
@@ -107,13 +107,13 @@ def evaluate(task, run, encoded, batch_size):
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 
-def write_predictions(writer, task, pools, threshold=None):
+def write_predictions(writer, task, pools, threshold=None, abstain_below=None):
     """Writes predictions as tab-separated text with a header, as the module csv reads it.
 
     The columns are index (the row of a reading.Example, or else its place here), text_a,
     text_b (where there is one), label (where the file has labels; empty where one is not
-    known), and predicted_label with a probability for each label; for regression
-    predicted_score alone.
+    known), and predicted_label with a probability for each label, and is_uncertain, 1 or 0, where
+    there is what to abstain below; for regression predicted_score alone.
 
     Args:
       writer: a text file that writes line ends as they are.
@@ -121,6 +121,7 @@ def write_predictions(writer, task, pools, threshold=None):
       pools: iterable of (list of reading.Example, logits of these, float32
         [rows, num_outputs]).
       threshold: see metrics.predicted_ids.
+      abstain_below: float, the probability below which a prediction is uncertain; or None.
 
     Returns:
       int, the number of predictions.
@@ -131,8 +132,10 @@ def write_predictions(writer, task, pools, threshold=None):
             name for name in ("text_a", "text_b", "label") if getattr(rows[0], name) is not None
         ]
         if not count:
-            writer.write(_csv_line(["index"] + known + _predicted_columns(task)))
-        for example, predicted in zip(rows, _predicted_cells(task, logits, threshold)):
+            columns = _predicted_columns(task, abstain_below)
+            writer.write(_csv_line(["index"] + known + columns))
+        cells_of_all = _predicted_cells(task, logits, threshold, abstain_below)
+        for example, predicted in zip(rows, cells_of_all):
             index = count if example.row is None else example.row
             cells = [getattr(example, name) for name in known]
             writer.write(_csv_line([index] + cells + predicted))
@@ -148,16 +151,24 @@ def _csv_line(cells):
     return line.getvalue()[: -len("\r\n")] + "\n"
 
 
-def _predicted_columns(task):
+def _predicted_columns(task, abstain_below):
     if task.is_regression:
         return ["predicted_score"]
-    return ["predicted_label"] + ["probability_%s" % label for label in task.labels]
+    columns = ["predicted_label"] + ["probability_%s" % label for label in task.labels]
+    return columns + (["is_uncertain"] if abstain_below is not None else [])
 
 
-def _predicted_cells(task, logits, threshold):
+def _predicted_cells(task, logits, threshold, abstain_below):
     """Returns a list of str for each row."""
     if task.is_regression:
         return [["%.8f" % score] for score in logits[:, 0]]
-    labels = [task.labels[label_id] for label_id in metrics.predicted_ids(logits, threshold)]
-    rows = metrics.probabilities(logits)
-    return [[label] + ["%.8f" % p for p in row] for label, row in zip(labels, rows)]
+    ids, probabilities = metrics.predicted_ids(logits, threshold), metrics.probabilities(logits)
+    cells = [
+        [task.labels[label_id]] + ["%.8f" % p for p in row]
+        for label_id, row in zip(ids, probabilities)
+    ]
+    if abstain_below is not None:
+        confidences = calibration.confidences(logits, threshold)
+        for row, confidence in zip(cells, confidences):
+            row.append(str(int(confidence < abstain_below)))
+    return cells

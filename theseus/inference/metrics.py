@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What a table shows of the metrics, in this order.
 _COLUMNS = ["accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews"]
-_COLUMNS += ["pearson", "spearman", "loss"]
+_COLUMNS += ["pearson", "spearman", "loss", "ece"]
 # A confusion table of more labels is too wide to be read; eval_results.json has it.
 _MOST_LABELS = 12
 
@@ -161,6 +161,25 @@ def confusion(
     return counts
 
 
+def by_label(
+    task: Task, logits: _Floats, labels: _Integers, threshold: float | None = None
+) -> list[dict[str, Any]]:
+    """Returns precision, recall, F1 and the number of examples of each label, a list of dict.
+
+    Args as for `compute`. Where a label does not occur, or is never predicted, what then cannot
+    be computed is 0.
+    """
+    columns = sklearn.metrics.precision_recall_fscore_support(
+        labels,
+        predicted_ids(logits, threshold),
+        labels=range(len(task.known_labels)),
+        zero_division=0,
+    )
+    names = ("precision", "recall", "f1", "num_examples")
+    rows = zip(*(np.asarray(column).tolist() for column in columns))
+    return [dict(zip(names, row), label=label) for label, row in zip(task.known_labels, rows)]
+
+
 def best_threshold(
     logits: _Floats, labels: _Integers
 ) -> collections.OrderedDict[str, float] | None:
@@ -229,6 +248,18 @@ def format_confusion(task: Task, counts: Sequence[Sequence[int]]) -> str:
     lines = [" " * first + "".join(header.rjust(width) for header in headers)]
     for name, row in zip(names, counts):
         lines.append(name.ljust(first) + "".join(str(count).rjust(width) for count in row))
+    return "\n".join(lines)
+
+
+def format_by_label(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what `by_label` has found as a table, str; "" for many labels."""
+    if len(rows) > _MOST_LABELS:
+        return ""
+    width = max(len("label"), *(len(row["label"]) for row in rows))
+    lines = ["%-*s  precision    recall        f1  examples" % (width, "label")]
+    for row in rows:
+        cells = "%11.4f%10.4f%10.4f" % (row["precision"], row["recall"], row["f1"])
+        lines.append("%-*s%s%10d" % (width, row["label"], cells, row["num_examples"]))
     return "\n".join(lines)
 
 

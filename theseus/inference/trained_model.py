@@ -4,10 +4,13 @@ import collections
 import contextlib
 import os
 
+import numpy as np
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import modeling_theseus
 import tokenization
+from theseus import records
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
@@ -19,7 +22,9 @@ from theseus.runs.files import hash_text
 from theseus.runs.stage_folder import StageFolder
 from theseus.session import check_precision, new_session
 
-TrainedModel = collections.namedtuple("TrainedModel", "session graph tokenizer layers path")
+TrainedModel = collections.namedtuple(
+    "TrainedModel", "session graph tokenizer layers path temperature definition best"
+)
 """A model that is ready to be used.
 
 Fields:
@@ -29,10 +34,19 @@ Fields:
   layers: list of str, the names of its layers, from the lowest.
   path: list of bool, whether each module is replaced, where it is another path than the stage is
     evaluated on; else None.
+  temperature: float, what its logits are divided by; 1 where it is not calibrated.
+  definition: dict, what defines its run, as from StageFolder.trained_definition.
+  best: the state.Checkpoint that its weights come from.
 """
 
+CALIBRATION = "calibration.json"
+_CALIBRATION = records.table(
+    {"temperature": records.number(1e-3, 1e3), "checkpoint": records.text()}, others=True
+)
+_CLASSIFIER = ("output_weights", "output_bias")
 
-_Source = collections.namedtuple("_Source", "weights recorded model groups")
+
+_Source = collections.namedtuple("_Source", "weights recorded model groups best")
 """What a StageFolder's model is built from.
 
 Fields:
@@ -40,26 +54,29 @@ Fields:
   recorded: dict, what defines its run.
   model: a pretrained.Model.
   groups: list of lists of the predecessor's layers, one list a module.
+  best: the state.Checkpoint.
 """
 
 
 @contextlib.contextmanager
-def load(folder, precision=None, path=None):
+def load(folder, precision=None, path=None, is_calibrated=True):
     """Yields the TrainedModel of a StageFolder's best checkpoint.
 
     Args:
       folder: a StageFolder.
       precision: "float32" or "bfloat16"; None: that of its training.
       path: list of bool, whether each module of stage 1 is replaced; None: as it is evaluated.
+      is_calibrated: bool, whether its logits are divided by the temperature that the folder has
+        for it, if any.
 
     Raises:
       UserError: the folder holds no trained model, or a damaged one, or none with that path.
     """
     with new_session(rewrites=True) as session:
-        yield load_into(session, folder, precision, path)
+        yield load_into(session, folder, precision, path, is_calibrated)
 
 
-def load_into(session, folder, precision, path=None):
+def load_into(session, folder, precision, path=None, is_calibrated=True):
     """Builds the TrainedModel of a StageFolder in the default graph, the session's; see `load`."""
     source = _read(folder)
     if path is None:
@@ -68,8 +85,33 @@ def load_into(session, folder, precision, path=None):
         _refuse_path(source, path)
         taken = path
     graph = _build(session, source, taken, precision)
+    temperature = _find_temperature(folder, source.best, path) if is_calibrated else 1.0
+    _divide_logits(session, graph, source.weights, temperature)
     tokenizer = pretrained.make_tokenizer(source.model, source.recorded["do_lower_case"])
-    return TrainedModel(session, graph, tokenizer, stages.layers_on(source.groups, taken), path)
+    layers = stages.layers_on(source.groups, taken)
+    return TrainedModel(
+        session, graph, tokenizer, layers, path, temperature, source.recorded, source.best
+    )
+
+
+def _find_temperature(folder, best, path):
+    """Returns the temperature that a StageFolder has for its best Checkpoint; 1 for none."""
+    name = folder.file(stages.result(CALIBRATION, path))
+    recorded = records.read_if_there(name, _CALIBRATION)
+    if recorded is None:
+        return 1.0
+    if recorded["checkpoint"] != best.checkpoint:
+        logging.warning("%s: is of another checkpoint; give --calibrate again", name)
+        return 1.0
+    return recorded["temperature"]
+
+
+def _divide_logits(session, graph, weights, temperature):
+    """Divides the classifier, so that the logits are, in whatever form it is exported."""
+    if temperature != 1:
+        variables = [v for v in graph.variables if v.op.name in _CLASSIFIER]
+        divided = {name: weights[name] / np.float32(temperature) for name in _CLASSIFIER}
+        weights_lib.load(session, variables, divided)
 
 
 @contextlib.contextmanager
@@ -105,13 +147,14 @@ def load_all_paths(folder):
 
 def _read(folder):
     """Returns the _Source of a StageFolder."""
-    weights = weights_lib.CheckpointWeights(folder.best_checkpoint())
+    best = folder.sound_best()
+    weights = weights_lib.CheckpointWeights(folder.file(best.checkpoint))
     recorded = folder.trained_definition()
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     _refuse_altered(recorded, model)
     depth, stage = model.config.num_hidden_layers, stages.of_name(recorded["stage"])
     groups = stage.groups(depth, recorded["suc_layers"], recorded.get("modules"))
-    return _Source(weights, recorded, model, groups)
+    return _Source(weights, recorded, model, groups, best)
 
 
 def _build(session, source, path, precision=None):

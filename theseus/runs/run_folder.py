@@ -71,7 +71,7 @@ class RunFolder(object):
     def definition(self) -> dict[str, Any] | None:
         """Returns what defines the run, a dict; None where there is no run."""
         recorded = self._read_run()
-        return recorded and {key: value for key, value in recorded.items() if key != _BEGAN_ON}
+        return recorded and _without_began_on(recorded)
 
     def began_on(self) -> dict[str, Any]:
         """Returns what the run began on, as from machine.describe; {} where it is not known."""
@@ -79,13 +79,15 @@ class RunFolder(object):
 
     def trained_definition(self) -> dict[str, Any]:
         """Returns what defines the run of a trained model; UserError where a part is missing."""
+        self.refuse_moved()
         recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
         if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
             raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
-        return recorded
+        return _without_began_on(recorded)
 
     def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
+        self.refuse_moved()
         path = self.file(_RUN)
         is_of = files.identity(path) if os.path.exists(path) else None
         if is_of != self._run_is_of:
@@ -137,6 +139,10 @@ class RunFolder(object):
         if os.path.dirname(name):
             lock.make_folder(os.path.dirname(self.file(name)))
         return self.file(name)
+
+
+def _without_began_on(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recorded.items() if key != _BEGAN_ON}
 
 
 def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:

@@ -39,8 +39,10 @@ class StageFolder(RunFolder):
         """Returns the State; that of a run not yet begun where there is none.
 
         Raises:
-          FolderError: state.json is damaged, or run.json is missing beside it.
+          FolderError: state.json is damaged, or run.json is missing beside it; or the folder that
+            is locked is no longer there.
         """
+        self.refuse_moved()
         try:
             recorded = records.read_if_there(self.file(STATE_FILE), STATE)
         except UserError as error:
@@ -57,12 +59,16 @@ class StageFolder(RunFolder):
         return self.file(entry.checkpoint) if entry else None
 
     def best_checkpoint(self) -> str:
-        """Returns the path of the best checkpoint; raises FolderError where there is none."""
+        """Returns the path of the `sound_best`."""
+        return self.file(self.sound_best().checkpoint)
+
+    def sound_best(self) -> Checkpoint:
+        """Returns the best Checkpoint; UserError where there is none, or it is damaged."""
         best = self.state().best
         if best is None:
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
         self.refuse_damaged(best)
-        return self.file(best.checkpoint)
+        return best
 
     def refuse_full_disk(self, needed: int) -> None:
         """Raises FolderError where its disk has no room for so many bytes of checkpoints.

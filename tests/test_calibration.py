@@ -1,0 +1,311 @@
+"""Probabilities to trust: temperature, calibration, abstaining, loyalty, and what keeps them."""
+
+import csv
+
+import numpy as np
+import pytest
+import scipy.spatial.distance
+import scipy.special
+
+import plot_evaluation
+from conftest import (
+    assert_close,
+    assert_matches,
+    call_script,
+    command,
+    contents,
+    read_json,
+    refused,
+    write_pairs,
+    write_stage,
+)
+from theseus import Classifier
+from theseus.checkpoints.weights import CheckpointWeights
+from theseus.commands import distillation
+from theseus.inference import calibration, evaluation, metrics, trained_model
+from theseus.inputs import cache, encoding, reading, tasks
+from theseus.runs.stage_folder import StageFolder
+
+TASK = tasks.TASKS["lcqmc_pair"]
+USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
+
+
+def some_logits(rows=400, labels=3, scale=4.0, seed=0):
+    """Logits, and labels that these predict better than chance but not always."""
+    random = np.random.RandomState(seed)
+    logits = random.normal(size=[rows, labels])
+    drawn = scipy.special.softmax(logits * 1.5, axis=1).cumsum(axis=1)
+    return logits * scale, (random.uniform(size=[rows, 1]) > drawn).sum(axis=1)
+
+
+# --- The numbers ---
+
+
+@pytest.mark.parametrize("scale, labels", [(0.5, 2), (4.0, 3), (20.0, 5)])
+def test_at_the_temperature_the_cross_entropy_has_no_slope(scale, labels):
+    """By its derivative: the mean logit of the label is the one that the probabilities expect."""
+    logits, ids = some_logits(labels=labels, scale=scale)
+    temperature = calibration.find_temperature(logits, ids)
+    expected = (scipy.special.softmax(logits / temperature, axis=1) * logits).sum(axis=1).mean()
+    assert logits[np.arange(400), ids].mean() == pytest.approx(expected, rel=1e-3, abs=1e-3 * scale)
+    assert temperature == pytest.approx(scale / 1.5, rel=0.25)  # From which the labels were drawn.
+
+
+def test_without_a_mistake_there_is_no_temperature():
+    assert calibration.find_temperature(np.eye(3), np.arange(3)) is None
+
+
+def test_the_expected_error_is_the_mean_distance_of_the_bins():
+    """By hand: confidences of 0.9, 0.9 and 0.6, of which the second is wrong."""
+    logits = np.log([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]])
+    bins = calibration.reliability(logits, np.array([0, 0, 0]))
+    assert [one.count for one in bins] == [1, 2]
+    np.testing.assert_allclose([one.confidence for one in bins], [0.6, 0.9])
+    np.testing.assert_allclose([one.accuracy for one in bins], [1, 0.5])
+    assert calibration.expected_error(bins) == pytest.approx((0.4 + 2 * 0.4) / 3)
+
+
+def test_a_certain_prediction_is_in_the_last_bin():
+    (one,) = calibration.reliability(np.array([[0.0, 800.0]]), np.array([1]))
+    assert one == (1.0, 1.0, 1)
+
+
+def test_the_most_confident_come_first():
+    probabilities = np.array([0.55, 0.95, 0.85, 0.75, 0.65, 0.6, 0.7, 0.8, 0.9, 0.99])
+    logits = np.log(np.stack([probabilities, 1 - probabilities], axis=1))
+    labels = (probabilities < 0.7).astype(int)  # So that the three least confident are wrong.
+    found = calibration.at_coverages(logits, labels)
+    assert [one.coverage for one in found] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.5]
+    np.testing.assert_allclose([one.accuracy for one in found], [0.7, 0.7, 7 / 9, 7 / 8, 1, 1])
+    expected = [0.55, 0.55, 0.6, 0.65, 0.7, 0.8]
+    np.testing.assert_allclose([one.confidence for one in found], expected)
+    kept = calibration.abstaining(logits, labels, 0.65 - 1e-9)
+    assert kept[:2] == (0.8, 7 / 8)
+    assert calibration.abstaining(logits, labels, 0.999)[:2] == (0.0, None)
+
+
+def test_confidence_is_that_of_the_label_that_a_threshold_predicts():
+    logits = np.log([[0.6, 0.4], [0.9, 0.1]])
+    np.testing.assert_allclose(calibration.confidences(logits, 0.3), [0.4, 0.9])
+
+
+def test_loyalty_is_the_mean_of_what_scipy_says_of_each_example():
+    (one, _), (other, _) = some_logits(seed=1), some_logits(seed=2)
+    rows = zip(metrics.probabilities(one), metrics.probabilities(other))
+    distances = [scipy.spatial.distance.jensenshannon(p, q) for p, q in rows]
+    found = calibration.loyalty(one, other)
+    assert found["probability_loyalty"] == pytest.approx(1 - np.mean(distances))
+    assert found["label_loyalty"] == np.mean(one.argmax(axis=1) == other.argmax(axis=1))
+    assert calibration.loyalty(one, one) == {"label_loyalty": 1.0, "probability_loyalty": 1.0}
+
+
+# --- What a command keeps and says ---
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder with data and a trained stage 2, whose random weights are often wrong."""
+    (tmp_path / "data").mkdir()
+    write_pairs(tmp_path / "data" / "dev.txt", 40, seed=1)
+    write_pairs(tmp_path / "data" / "test.txt", 20, seed=2)
+    write_stage(tmp_path / "out_2", "successor")
+    return tmp_path
+
+
+def dev_logits(root, **loading):
+    """Returns (logits, labels) over dev of out_2, as it is loaded."""
+    examples = reading.read_examples(str(root / "data" / "dev.txt"), TASK)
+    with trained_model.load(StageFolder(str(root / "out_2")), **loading) as model:
+        encoded = encoding.encode_examples(examples, TASK, model.tokenizer, 32)
+        run = evaluation.runner(model.session, model.graph)
+        return evaluation.compute_logits(run, encoded, 64), encoded.labels
+
+
+def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
+    before, labels = dev_logits(root)
+    command(
+        "--do_eval --do_predict --predict_file=data/dev.txt --calibrate " + USED, root, monkeypatch
+    )
+    kept = read_json(root, "out_2", "calibration.json")
+    temperature = kept["temperature"]
+    assert temperature == pytest.approx(calibration.find_temperature(before, labels), rel=1e-4)
+    assert kept["ece_before"] != kept["ece"] and temperature != 1
+    results = read_json(root, "out_2", "eval_results.json")
+    assert results["temperature"] == temperature
+    assert results["ece"] == pytest.approx(kept["ece"], abs=1e-5)
+
+    expected = metrics.probabilities(before / temperature)
+    assert_close(dev_logits(root)[0], before / temperature)
+    assert_close(dev_logits(root, is_calibrated=False)[0], before)
+    with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:
+        rows = list(csv.DictReader(reader, delimiter="\t"))
+    assert_close([float(row["probability_1"]) for row in rows], expected[:, 1], 1e-4)
+    with Classifier(str(root / "out_2")) as model:
+        pairs = [(row["text_a"], row["text_b"]) for row in rows]
+        found = [probabilities for _, probabilities in model.classify(pairs)]
+    assert_close(found, expected, 1e-4)
+
+    command("--do_eval --calibrate " + USED, root, monkeypatch)  # Of what is not divided yet.
+    assert read_json(root, "out_2", "calibration.json")["temperature"] == temperature
+
+
+def test_an_export_divides_by_it(root, monkeypatch):
+    before, _ = dev_logits(root)
+    command("--do_eval --do_export --export_format=bert --calibrate " + USED, root, monkeypatch)
+    export = root / "out_2" / "export" / "bert"
+    temperature = read_json(root, "out_2", "calibration.json")["temperature"]
+    assert read_json(export, "export.json")["temperature"] == temperature
+    exported = CheckpointWeights(str(export / "bert_model.ckpt"))
+    stage = CheckpointWeights(StageFolder(str(root / "out_2")).best_checkpoint())
+    for name in ("output_weights", "output_bias"):
+        assert_close(exported[name], stage[name] / temperature)
+    name = "bert/pooler/dense/kernel"
+    np.testing.assert_array_equal(exported[name], stage[name])
+
+
+def test_of_another_checkpoint_it_does_not_hold(root, monkeypatch, caplog):
+    before, _ = dev_logits(root)
+    command("--do_eval --calibrate " + USED, root, monkeypatch)
+    path = root / "out_2" / "calibration.json"
+    path.write_text(path.read_text().replace("model.ckpt-7", "model.ckpt-6"))
+    np.testing.assert_array_equal(dev_logits(root)[0], before)
+    assert "calibration.json: is of another checkpoint; give --calibrate again" in caplog.text
+
+
+def test_a_damaged_one_is_one_line(root, monkeypatch):
+    path = root / "out_2" / "calibration.json"
+    path.write_text('{"temperature": 0, "checkpoint": "best/model.ckpt-7"}')
+    found = refused("--do_eval " + USED, root, monkeypatch)
+    assert_matches("out_2/calibration.json: is damaged: temperature: expected", found)
+
+
+def test_a_teacher_teaches_as_it_was_trained(root, monkeypatch):
+    before, _ = dev_logits(root)
+    command("--do_eval --calibrate " + USED, root, monkeypatch)
+    seen = []
+    monkeypatch.setattr(trained_model, "load", lambda *_, **given: seen.append(given) or 1 / 0)
+    monkeypatch.setattr(cache, "through_cache", lambda path, names, compute: compute())
+
+    class Context(object):
+        data = type("Data", (), {"cache_file": staticmethod(lambda *_: None)})
+
+    with pytest.raises(ZeroDivisionError):
+        distillation.teacher_logits(Context, distillation.Teacher(None, ""), None, None)
+    assert seen == [{"is_calibrated": False}]
+
+
+def test_a_model_without_a_mistake_is_refused_and_nothing_is_kept(root, monkeypatch):
+    monkeypatch.setattr(calibration, "find_temperature", lambda *_: None)
+    found = refused("--do_eval --calibrate " + USED, root, monkeypatch)
+    assert_matches("--calibrate: data/dev.txt: all labels are predicted right", found)
+    assert not (root / "out_2" / "calibration.json").exists()
+
+
+def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
+    logits, labels = dev_logits(root)
+    least = float(np.median(calibration.confidences(logits)))
+    line = "--do_eval --do_predict --predict_file=data/dev.txt --abstain_below=%r " % least
+    command(line + USED, root, monkeypatch)
+    with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:
+        rows = list(csv.DictReader(reader, delimiter="\t"))
+    surest = [max(float(row["probability_0"]), float(row["probability_1"])) for row in rows]
+    assert [row["is_uncertain"] for row in rows] == [str(int(p < least)) for p in surest]
+    kept = read_json(root, "out_2", "eval_results.json")["abstaining"]
+    sure = calibration.confidences(logits) >= least
+    assert kept["coverage"] == sure.mean()
+    assert kept["accuracy"] == (logits.argmax(axis=1) == labels)[sure].mean()
+    assert "%.1f%% of the examples, accuracy" % (100 * sure.mean()) in capsys.readouterr().out
+
+
+def test_loyalty_is_to_the_other_stages_predictions(root, monkeypatch, capsys):
+    write_stage(root / "out_0", "predecessor")
+    command("--do_eval --compare_with=out_0 --eval_files=data/test.txt " + USED, root, monkeypatch)
+    ours, _ = dev_logits(root)
+    other = StageFolder(str(root / "out_0"))
+    monkeypatch.setattr(trained_model, "load", lambda _, load=trained_model.load: load(other))
+    theirs, _ = dev_logits(root)
+    results = read_json(root, "out_2", "eval_results.json")
+    for name, value in calibration.loyalty(ours, theirs).items():
+        assert results[name] == pytest.approx(value, abs=1e-5)
+    assert "label_loyalty" in results["eval_files"]["data/test.txt"]
+    output = capsys.readouterr().out
+    assert "dev, loyalty to out_0: labels " in output and "data/test.txt, loyalty" in output
+
+
+def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatch):
+    logits, labels = dev_logits(root)
+    command("--do_eval " + USED, root, monkeypatch)
+    with open(str(root / "out_2" / "errors.tsv"), encoding="utf-8") as reader:
+        rows = list(csv.DictReader(reader, delimiter="\t"))
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    assert sorted(int(row["index"]) for row in rows) == wrong.tolist() and len(wrong) > 3
+    assert all(row["label"] != row["predicted_label"] for row in rows)
+    surest = [max(float(row["probability_0"]), float(row["probability_1"])) for row in rows]
+    assert surest == sorted(surest, reverse=True)
+
+
+def test_each_label_has_its_scores(root, monkeypatch, capsys):
+    logits, labels = dev_logits(root)
+    command("--do_eval " + USED, root, monkeypatch)
+    predicted = logits.argmax(axis=1)
+    for number, row in enumerate(read_json(root, "out_2", "eval_results.json")["by_label"]):
+        right = ((predicted == number) & (labels == number)).sum()
+        assert row["label"] == str(number) and row["num_examples"] == (labels == number).sum()
+        assert row["precision"] == pytest.approx(right / max(1, (predicted == number).sum()))
+        assert row["recall"] == pytest.approx(right / (labels == number).sum())
+    assert "label  precision    recall        f1  examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--do_predict --predict_file=data/dev.txt --calibrate", "--calibrate needs --do_eval"),
+        ("--do_eval --eval_split=test --calibrate", "--calibrate needs --do_eval, and --eval_spl"),
+        ("--do_export --export_format=bert --abstain_below=0.5", "--abstain_below needs --do_ev"),
+        ("--do_eval --abstain_below=1.5", "abstain_below"),
+        ("--do_predict --predict_file=data/dev.txt --compare_with=out_2", "--compare_with needs"),
+        ("--do_eval --compare_with=none", "none: holds no trained model; give the output folder"),
+    ],
+)
+def test_a_mistake_is_one_line(root, monkeypatch, line, message):
+    before = contents(root)
+    assert_matches(message, refused(USED + line, root, monkeypatch))
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("flag", ["calibrate", "abstain_below=0.5", "compare_with=out_2"])
+def test_numbers_have_no_probabilities(root, monkeypatch, flag):
+    (root / "data" / "dev.tsv").write_text("index\tsentence1\tsentence2\tscore\n0\ta\tb\t1.5\n")
+    line = "--do_eval --task_name=sts-b --%s " % flag
+    found = refused(line + USED, root, monkeypatch)
+    assert_matches("--%s: is for labels; this task has numbers" % flag.split("=")[0], found)
+
+
+def test_to_compare_with_a_stage_of_other_labels_is_refused(root, monkeypatch):
+    folder = write_stage(root / "other", "successor")
+    run = read_json(root, "other", "run.json")
+    from theseus.runs import files
+
+    files.write_json(folder.file("run.json"), dict(run, task_name="qqp"))
+    found = refused("--do_eval --compare_with=other " + USED, root, monkeypatch)
+    assert_matches("--compare_with: other was trained on qqp, this command is for lcqmc_p", found)
+
+
+# --- The picture ---
+
+
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_a_picture_is_drawn(root, monkeypatch, capsys, is_calibrated):
+    pytest.importorskip("matplotlib")
+    line = "--do_eval " + ("--calibrate " if is_calibrated else "")
+    command(line + USED, root, monkeypatch)
+    capsys.readouterr()
+    assert call_script(monkeypatch, plot_evaluation, "out_2") is None
+    assert capsys.readouterr().out == "out_2/evaluation.png\n"
+    assert (root / "out_2" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_an_evaluation_a_picture_is_one_line(root, monkeypatch):
+    pytest.importorskip("matplotlib")
+    found = call_script(monkeypatch, plot_evaluation, root / "out_2")
+    assert_matches("plot_evaluation.py: .*/eval_results.json: cannot be read: No such file", found)

@@ -1,0 +1,41 @@
+"""A trained stage that a command names beside its own: a teacher, or one to compare with."""
+
+from theseus.errors import UserError, naming
+from theseus.inference import trained_model
+from theseus.inputs import tasks
+
+
+def find(flag, path, task):
+    """Returns the StageFolder that a flag names.
+
+    Args:
+      flag: str, its name.
+      path: str, its value.
+      task: the command's tasks.Task.
+
+    Raises:
+      UserError: it is no trained stage's folder, or of another task, other labels or another
+        number of texts.
+    """
+    with naming(flag):
+        folder = trained_model.trained_folder(path, "the output folder of a trained stage")
+        folder.best_checkpoint()
+    recorded = folder.trained_definition()
+    was = "--%s: %s was trained on" % (flag, path)
+    if recorded["task_name"] != task.name:
+        raise UserError(
+            "%s %s, this command is for %s; give one of the same task"
+            % (was, recorded["task_name"], task.name)
+        )
+    other = tasks.recorded(recorded)
+    if other.labels != task.labels:
+        raise UserError(
+            "%s the labels %s, this command has %s; give one of the same"
+            % (was, ",".join(other.labels), ",".join(task.labels))
+        )
+    if other.num_texts != task.num_texts:
+        raise UserError(
+            "%s %d text%s an example, this command has %d; give one of as many"
+            % (was, other.num_texts, "s"[: other.num_texts - 1], task.num_texts)
+        )
+    return folder

@@ -1,0 +1,85 @@
+"""Serves a trained model over HTTP.
+
+    python scripts/serve.py out_2 [--host=127.0.0.1] [--port=8000]
+    curl -d '{"text_a": "手机坏了", "text_b": "手机坏了怎么办"}' http://127.0.0.1:8000/classify
+
+Takes a stage's output folder or an export's. /classify takes one example or a list, /healthz says
+what is served, /metrics is for Prometheus, and / is a page to try it. Examples of requests that
+come at the same time are computed together, those of like length first. On SIGTERM it takes no
+more, answers what it has, and ends. Needs the packages of requirements-serve.txt.
+"""
+
+import os
+import socket
+import sys
+
+from absl import app, flags
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from theseus.classifier import Classifier
+from theseus.errors import UserError
+from theseus.session import set_up_tensorflow
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("host", "127.0.0.1", "Address that is listened on; 0.0.0.0: all.")
+flags.DEFINE_integer("port", 8000, "Port that is listened on; 0: a free one.", 0, 65535)
+flags.DEFINE_integer("max_batch", 32, "Examples that are computed at a time.", 1)
+flags.DEFINE_integer("max_waiting", 1024, "Examples that may wait; more are answered by 503.", 1)
+flags.DEFINE_integer("max_texts", 256, "Examples in one request.", 1)
+flags.DEFINE_integer("max_body_bytes", 1 << 20, "Bytes in one request.", 1)
+flags.DEFINE_float("timeout_s", 10.0, "Seconds after which a request is answered by 504.", 0.001)
+flags.DEFINE_integer("drain_s", 30, "Seconds that SIGTERM leaves for what was begun.", 0)
+
+
+def listen():
+    """Returns the socket; UserError where the address is taken or none of this machine's."""
+    try:
+        return socket.create_server((FLAGS.host, FLAGS.port), reuse_port=False)
+    except OSError as error:
+        raise UserError("--host, --port: %s:%d: %s" % (FLAGS.host, FLAGS.port, error.strerror))
+
+
+def serve(path):
+    """Serves the model of a folder until it is told to end; UserError where it cannot begin."""
+    try:
+        import uvicorn
+
+        from serving.app import Limits, create_app
+    except ImportError as error:
+        raise UserError("needs %s; pip install -r requirements-serve.txt" % error.name)
+    listener = listen()
+    limits = Limits(
+        FLAGS.max_batch,
+        FLAGS.max_waiting,
+        FLAGS.max_texts,
+        FLAGS.max_body_bytes,
+        FLAGS.timeout_s,
+    )
+    with Classifier(path) as model:
+        model.classify([("", "")] if model.task.num_texts == 2 else [""])  # The first takes long.
+        config = uvicorn.Config(
+            create_app(model, path, limits),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=FLAGS.drain_s,
+        )
+        host, port = listener.getsockname()[:2]
+        print("serving %s on http://%s:%d" % (path, host, port), flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def main(argv):
+    """Serves; a mistake of the user's is one line."""
+    try:
+        if len(argv) != 2:
+            raise UserError("give one folder, a stage's or an export's, such as out_2")
+        set_up_tensorflow()
+        serve(argv[1])
+    except UserError as error:
+        sys.exit("serve.py: %s" % error)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import types
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -276,3 +278,23 @@ def test_a_mistake_is_one_line(tmp_path, mistake):
     expected = "none: " if mistake == "folder" else "--host, --port: 127.0.0.1:%d: Address" % port
     assert status == 1 and line.startswith("serve.py: " + expected)
     assert "Traceback" not in errors
+
+
+def test_the_page_works_in_a_browser(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs chromium")
+    folder = write_stage(tmp_path / "out_2", "successor")
+    with Classifier(folder.path) as model:
+        (label, probabilities), *_ = model.classify([("手机", "电脑")])
+    command = [sys.executable, SCRIPT, folder.path, "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True) as process:
+        address = process.stdout.readline().split()[-1]
+        query = urllib.parse.urlencode({"text_a": "手机", "text_b": "电脑"})
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
+        arguments = [browser] + options + ["--dump-dom", "%s/?%s" % (address, query)]
+        _, page, _ = run(arguments, tmp_path)
+        process.terminate()
+    assert "<h2>%s</h2>" % label in page
+    for name, probability in zip("01", probabilities):
+        assert "<span>%s  %.4f</span>" % (name, probability) in page

@@ -16,6 +16,7 @@ import urllib.request
 
 import pytest
 
+import serve
 from conftest import ROOT, run, write_stage
 from serving.batcher import Batcher, Full
 from theseus import Classifier
@@ -266,6 +267,13 @@ def test_sigterm_answers_what_was_begun(tmp_path):
     (answer,) = answers
     assert len(answer) == 100 and answer[0]["label"] == label
     assert answer[0]["probabilities"]["1"] == pytest.approx(probabilities[1], abs=1e-5)
+
+
+def test_an_answer_does_not_wait_for_its_head_to_be_confirmed(monkeypatch):
+    monkeypatch.setattr(serve, "FLAGS", types.SimpleNamespace(host="127.0.0.1", port=0))
+    with serve.listen() as listener, socket.create_connection(listener.getsockname()):
+        with listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("mistake", ["folder", "port"])

@@ -259,6 +259,25 @@ flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+flags.DEFINE_list(
+    "class_weights",
+    [],
+    "By what the losses of a label's examples are multiplied: a number for each label, in the "
+    "order of their ids; or balanced, by which all labels count alike. Unset: all examples do.",
+)
+flags.DEFINE_float(
+    "label_smoothing",
+    0.0,
+    "Share of a label's probability that is spread over all labels, such as 0.1.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+flags.DEFINE_enum(
+    "metric",
+    None,
+    list(tasks.METRICS),
+    "What the best epoch is chosen by, on dev. Unset: what the task is measured by.",
+)
 flags.DEFINE_float(
     "warmup_proportion",
     0.1,

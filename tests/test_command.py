@@ -16,6 +16,7 @@ from conftest import (
     ROOT,
     SMALL_BERT,
     VOCABULARY,
+    assert_matches,
     command,
     read_json,
     refused,
@@ -124,6 +125,9 @@ DEFINING = {
     "steps_for_replacing": ("", "3"),
     "train_scope": ("", "successor"),
     "distill_from": ("", "out_2"),
+    "class_weights": ("", "balanced"),
+    "label_smoothing": ("", "0.1"),
+    "metric": ("", "f1"),
     "distill_temperature": ("--distill_from=out_2 ", "3"),
     "distill_weight": ("--distill_from=out_2 ", "0.25"),
     "max_seq_length": ("", "31"),
@@ -252,6 +256,44 @@ def test_the_flags_of_a_teacher_rates_and_averages_reach_the_training(make_comma
     settings = train.make_settings(make_command(BASE + "--distill_from=out_2").options)
     assert (settings.distill_temperature, settings.distill_weight) == (1.0, 0.5)
     assert (settings.suc_learning_rate, settings.ema_decay) == (None, None)
+
+
+def test_weights_of_labels_and_their_smoothing_reach_the_training(make_command):
+    made = make_command(BASE + "--class_weights=0.5,2 --label_smoothing=0.25 --metric=f1")
+    settings = train.make_settings(made.options)
+    assert (settings.class_weights, settings.label_smoothing) == (("0.5", "2"), 0.25)
+    assert train._class_weights(settings, made.task, None) == [0.5, 2.0]
+    assert made.task.metrics == ("f1",)
+    definition = define(made)
+    # What run.json gives back is the same: the run is known again.
+    assert json.loads(json.dumps(definition)) == definition
+    assert tasks.recorded(definition).metrics == ("f1",)
+    settings = train.make_settings(make_command(BASE + "--class_weights=balanced").options)
+    weights = train._class_weights(settings, made.task, np.array([0, 0, 0, 1]))
+    np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
+    settings = train.make_settings(make_command(BASE).options)
+    assert (settings.class_weights, settings.label_smoothing) == (None, None)
+    assert train._class_weights(settings, made.task, None) is None
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--class_weights=1,2,3", "--class_weights: has 3 numbers, the task the labels 0,1; g"),
+        ("--class_weights=1,-2", "takes balanced, or a number from 0 for each label"),
+        ("--class_weights=0,0", "takes balanced, or a number from 0 for each label"),
+        ("--class_weights=balanced,1", "takes balanced, or a number from 0 for each label"),
+        ("--class_weights=nan,1", "takes balanced, or a number from 0 for each label"),
+        ("--label_smoothing=1", "--label_smoothing=1.0: must be below 1|must be below 1"),
+        ("--metric=loss", "metric"),
+        ("--metric=pearson", "--metric: pearson is not for a task of labels"),
+        ("--task_name=sts-b --metric=f1", "--metric: f1 is not for a task of numbers"),
+        ("--task_name=sts-b --class_weights=balanced", "--class_weights: is for labels; this task"),
+        ("--task_name=sts-b --label_smoothing=0.1", "--label_smoothing: is for labels; this task"),
+    ],
+)
+def test_what_does_not_fit_the_labels_is_one_line(root, monkeypatch, line, message):
+    assert_matches(message, refused(BASE + line + " --do_train", root, monkeypatch))
 
 
 def test_the_flags_reach_the_training(make_command):

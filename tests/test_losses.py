@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import sklearn.utils.class_weight
 import tensorflow.compat.v1 as tf
 
 from conftest import assert_close
@@ -19,8 +20,10 @@ LABELS = [0, 2, 1, 1, 0]
 THREE, NUMBER = tasks.TASKS["mnli"], tasks.TASKS["sts-b"]
 
 
-def settings(weight=0.5, temperature=1.0):
-    return types.SimpleNamespace(distill_weight=weight, distill_temperature=temperature)
+def settings(weight=0.5, temperature=1.0, smoothing=None):
+    return types.SimpleNamespace(
+        distill_weight=weight, distill_temperature=temperature, label_smoothing=smoothing
+    )
 
 
 def divergence(temperature, student=LOGITS, teacher=TEACHER):
@@ -140,3 +143,36 @@ def test_a_number_is_compared_with_the_teachers_by_its_square(session, weight):
 def test_a_number_without_a_teacher_is_compared_with_its_label(session):
     found = of_task(session, NUMBER, LOGITS[:, :1], [0.0] * 5, None)
     np.testing.assert_allclose(found, (LOGITS[:, 0].astype(np.float64) ** 2).sum() / 8, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0]])
+def test_labels_are_smoothed_and_weighted(session, smoothing, weights):
+    """Against scipy: the cross entropy of the smoothed label, times the label's weight."""
+    logs = scipy.special.log_softmax(LOGITS.astype(np.float64), axis=1)
+    targets = np.full([5, 3], smoothing / 3)
+    targets[np.arange(5), LABELS] += 1 - smoothing
+    rows = -(targets * logs).sum(axis=1) * (1 if weights is None else np.array(weights)[LABELS])
+    labels = tf.constant(LABELS, tf.int32)
+    loss = losses.classification_loss(tf.constant(LOGITS), labels, 8, weights, smoothing)
+    assert_close(session.run(loss), rows.sum() / 8)
+
+
+def test_weights_and_smoothing_are_of_the_labels_part_of_a_distillation(session):
+    labels, weights = tf.constant(LABELS, tf.int32), [0.5, 2.0, 1.0]
+    plain = losses.classification_loss(tf.constant(LOGITS), labels, 8, weights, 0.1)
+    found = losses.total_loss(
+        settings(0.25, 2.0, 0.1), THREE, tf.constant(LOGITS), labels, TEACHER, 8, weights
+    )
+    expected = 0.75 * session.run(plain) + 0.25 * 4 * divergence(2.0) / 8
+    assert_close(session.run(found), expected)
+
+
+def test_balanced_weights_are_scikit_learns():
+    ids = np.array([0, 0, 0, 1, 2, 2, 0, 0])
+    expected = sklearn.utils.class_weight.compute_class_weight(
+        "balanced", classes=np.arange(3), y=ids
+    )
+    np.testing.assert_allclose(losses.balanced_weights(ids, 3), expected)
+    found = losses.balanced_weights(ids, 4)  # One label more, that does not occur.
+    np.testing.assert_allclose(found, list(expected * 3 / 4) + [1])

@@ -9,8 +9,8 @@ from theseus import stage as stages
 from theseus.commands import starting_point
 from theseus.commands.data import Data
 from theseus.commands.definition import model_definition, refuse_contradiction
-from theseus.errors import naming
-from theseus.inference import trained_model
+from theseus.errors import UserError, naming
+from theseus.inference import metrics, trained_model
 from theseus.inputs import reading, tasks
 from theseus.runs.stage_folder import StageFolder
 
@@ -35,6 +35,7 @@ class Context(object):
         with naming(self.stage.output_flag):
             self.options = self._with_recorded_case(options)
             self.task = self._find_task(form)
+        self.task = self._with_metric(self.task)
         self.data = Data(data, options.model.max_seq_length, self.task, form)
         self._models, self._open = {}, contextlib.ExitStack()
 
@@ -67,6 +68,21 @@ class Context(object):
             return tasks.recorded(recorded, task)
         train_file = reading.find_files(options.data_dir, task, "train")[0]
         return reading.complete_task(task, train_file, form)
+
+    def _with_metric(self, task):
+        """Returns the Task with the score of --metric, or else of the folder's run.
+
+        Raises:
+          UserError: it is none of such a task.
+        """
+        recorded = (self.folder.definition() or {}).get("metric")
+        metric = self.options.training.metric or recorded
+        if metric is None:
+            return task
+        if task.is_regression != (metric in metrics.OF_NUMBERS):
+            kind = "numbers" if task.is_regression else "labels"
+            raise UserError("--metric: %s is not for a task of %s" % (metric, kind))
+        return dataclasses.replace(task, metrics=(metric,))
 
     def result(self, name):
         """Returns the name, in the folder, of a result of this command; see stage.result."""

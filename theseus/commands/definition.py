@@ -58,6 +58,8 @@ def run_definition(context, settings, start, teacher=None):
     # The teacher comes before what is nothing without one, since the first that differs is named.
     definition = {"stage": None, "distill_from": teacher.weights_hash if teacher else None}
     definition.update(dataclasses.asdict(settings))
+    if settings.class_weights:
+        definition["class_weights"] = list(settings.class_weights)  # As JSON gives it back.
     definition.update(modules=None, suc_init=start.suc_init)
     definition.update(model_definition(context))
     length = context.options.model.max_seq_length
@@ -69,6 +71,7 @@ def run_definition(context, settings, start, teacher=None):
         header=None if options.header == "auto" else options.header,
         encoding=options.encoding,
         skip_bad_lines=options.skip_bad_lines or None,
+        metric=context.options.training.metric,
         train_data=data.hash_of("train"),
         dev_data=data.hash_of("dev"),
         bert_config=start.model.config.to_dict(),

@@ -78,6 +78,9 @@ class TrainingOptions:
     distill_temperature: float
     distill_weight: float
     ema_decay: float | None
+    class_weights: list[str]
+    label_smoothing: float
+    metric: str | None
     distribution: str
     peer_timeout_s: float
     log_steps: int

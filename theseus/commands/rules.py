@@ -186,6 +186,18 @@ def _has_temperature(values: _Values) -> bool:
     return bool(values["distill_temperature"] > 0)
 
 
+@_rule(["class_weights"], "takes balanced, or a number from 0 for each label, separated by commas")
+def _weighs(values: _Values) -> bool:
+    weights = values["class_weights"]
+    are_numbers = all(re.match(r"[0-9]{1,9}(\.[0-9]{1,20})?$", weight) for weight in weights)
+    return weights == ["balanced"] or (are_numbers and (not weights or any(map(float, weights))))
+
+
+@_rule(["label_smoothing"], "must be below 1")
+def _smooths(values: _Values) -> bool:
+    return bool(values["label_smoothing"] < 1)
+
+
 @_rule(["ema_decay"], "must be below 1")
 def _forgets(values: _Values) -> bool:
     return values["ema_decay"] is None or bool(values["ema_decay"] < 1)

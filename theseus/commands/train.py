@@ -18,7 +18,7 @@ from theseus.inference import metrics
 from theseus.runs.files import hash_text
 from theseus.session import check_precision
 from theseus.training import graph as graph_lib
-from theseus.training import initial_weights
+from theseus.training import initial_weights, losses
 from theseus.training.follower import follow
 from theseus.training.settings import Reporting, Settings
 from theseus.training.steps import StepRunner, Steps
@@ -33,8 +33,22 @@ MEMORY_REMEDY = (
 def prepare(context):
     """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
     check_precision(context.options.model.precision)
+    _refuse_other_labels(context.options.training, context.task)
     start = starting_point.find_start(context.options, context.task)
     return start, distillation.find_teacher(context, start)
+
+
+def _refuse_other_labels(given, task):
+    """Raises UserError for a flag that does not fit the task's labels."""
+    if task.is_regression and (given.class_weights or given.label_smoothing):
+        name = "class_weights" if given.class_weights else "label_smoothing"
+        raise UserError("--%s: is for labels; this task has numbers" % name)
+    if given.class_weights not in ([], ["balanced"]):
+        if len(given.class_weights) != len(task.labels):
+            raise UserError(
+                "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
+                % (len(given.class_weights), ",".join(task.labels))
+            )
 
 
 def run(context, prepared):
@@ -105,6 +119,8 @@ def make_settings(options, num_replicas=1):
         ema_decay=given.ema_decay,
         num_replicas=num_replicas if num_replicas > 1 else None,
         keep_predecessor=given.keep_predecessor or None,
+        class_weights=tuple(given.class_weights) or None,
+        label_smoothing=given.label_smoothing or None,
     )
 
 
@@ -150,7 +166,10 @@ def _train(training, train_data, replicas):
     groups = context.stage.groups(config.num_hidden_layers, model.suc_layers, model.modules)
     _, num_steps = settings.num_steps(len(train_data))
     with replicas.session(graph_lib.gains_by_rewrites(config)) as session:
-        graph = graph_lib.build_graph(settings, config, context.task, groups, num_steps, replicas)
+        class_weights = _class_weights(settings, context.task, train_data.labels)
+        graph = graph_lib.build_graph(
+            settings, config, context.task, groups, num_steps, replicas, class_weights
+        )
         initial = initial_weights.match_start(settings.train_scope, start, graph.variables)
         parts = settings.gradient_accumulation_steps or 1
         runner = StepRunner(session, graph, train_data, parts, replicas)
@@ -172,6 +191,15 @@ def _train(training, train_data, replicas):
             is_done = trainer.run()
     if not is_done:
         raise UserError("stopped; the same command resumes it")
+
+
+def _class_weights(settings, task, label_ids):
+    """Returns the weight of each label as losses.classification_loss takes them, or None."""
+    if not settings.class_weights:
+        return None
+    if settings.class_weights == ("balanced",):
+        return losses.balanced_weights(label_ids, len(task.labels))
+    return [float(weight) for weight in settings.class_weights]
 
 
 def _model_files(model):

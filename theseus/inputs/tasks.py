@@ -215,6 +215,10 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
     return dataclasses.replace(task, header=header, indices=indices)
 
 
+METRICS = ("accuracy", "f1", "auc", "matthews", "pearson", "spearman")
+"""What a --metric can be: see inference.metrics.compute."""
+
+
 def of_one_text(task: Task) -> Task:
     """Returns `task` without a second text."""
     indices = task.indices and task.indices._replace(text_b=None)
@@ -226,7 +230,7 @@ def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
 
     Args:
       definition: dict; its `labels` and `num_texts` are those of the training data where the
-        task leaves them open.
+        task leaves them open; its `metric`, if there is one, is what the best was chosen by.
       task: the Task with what flags say of it; None: as in `TASKS`.
     """
     task = task or TASKS[definition["task_name"]]
@@ -236,6 +240,8 @@ def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
         task = dataclasses.replace(task, labels=tuple(definition["labels"]))
     if task.takes_columns and definition.get("num_texts") == 1:
         task = of_one_text(task)
+    if definition.get("metric"):
+        task = dataclasses.replace(task, metrics=(definition["metric"],))
     return task
 
 

@@ -29,6 +29,8 @@ _OPEN = {
     "modules": records.nullable(records.listed(_LAYERS, 1)),
     "labels": records.nullable(records.listed(records.text(), 2)),
     "num_texts": records.nullable(records.whole(1, 2)),
+    "metric": records.nullable(records.choice(tasks.METRICS)),
+    "keep_predecessor": records.nullable(records.boolean),
     "padded_length": records.nullable(records.whole(1)),
     _BEGAN_ON: records.mapping(records.anything),
 }

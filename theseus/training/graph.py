@@ -52,7 +52,7 @@ def gains_by_rewrites(config):
     return config.hidden_size >= operations.WIDE
 
 
-def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
+def build_graph(settings, config, task, groups, num_train_steps, replicas=None, class_weights=None):
     """Builds a TrainingGraph in the default graph, whose seed it sets.
 
     Args:
@@ -62,6 +62,7 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
       groups: list of lists of the predecessor's layers, one list a module.
       num_train_steps: int.
       replicas: Replicas, whose strategy's scope is entered; None: one device.
+      class_weights: see losses.classification_loss.
     """
     replicas = replicas or Replicas()
     tf.set_random_seed(settings.seed)
@@ -76,8 +77,9 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
         logits = modeling_theseus.classifier_logits(
             inputs.features, config, task.num_outputs, modules, random_key, settings.precision
         )
+        labels, teacher_logits, batch_size = inputs.labels, inputs.teacher_logits, inputs.batch_size
         loss = losses.total_loss(
-            settings, task, logits, inputs.labels, inputs.teacher_logits, inputs.batch_size
+            settings, task, logits, labels, teacher_logits, batch_size, class_weights
         )
         trained = variable_names.trained_variables(settings.train_scope, tf.trainable_variables())
         return _Part(inputs, *_update(settings, loss, num_train_steps, step, trained))
@@ -88,9 +90,6 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
     evaluation_graph = evaluation.build_graph(
         config, task.num_outputs, modules, settings.precision, averages
     )
-    kept = evaluation_graph.variables
-    if settings.keep_predecessor:
-        kept = [averages.get(variable.op.name, variable) for variable in variables]
     return TrainingGraph(
         task=task,
         inputs=[part.inputs for part in parts],
@@ -99,9 +98,16 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None):
         evaluation=evaluation_graph,
         variables=variables,
         trained=variable_names.trained_variables(settings.train_scope, variables),
-        kept=kept,
+        kept=_kept(settings, evaluation_graph, variables, averages),
         **_of_all(parts)._asdict(),
     )
+
+
+def _kept(settings, evaluation_graph, variables, averages):
+    """Returns the variables that the best checkpoint holds."""
+    if settings.keep_predecessor:
+        return [averages.get(variable.op.name, variable) for variable in variables]
+    return evaluation_graph.variables
 
 
 def _of_all(parts):

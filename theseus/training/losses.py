@@ -4,26 +4,43 @@ Each is a sum over the rows here, divided by the rows of the whole batch, so tha
 add up to the batch's.
 """
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 
-def total_loss(settings, task, logits, labels, teacher_logits, global_batch_size):
+def balanced_weights(label_ids, num_labels):
+    """Returns weights by which each label counts alike in a training, float64 [num_labels].
+
+    Source: scikit-learn, compute_class_weight("balanced"): rows / (labels * rows of the label);
+    1 for a label that does not occur.
+    """
+    counts = np.bincount(label_ids, minlength=num_labels)
+    return np.where(counts, len(label_ids) / (num_labels * np.maximum(counts, 1)), 1.0)
+
+
+def total_loss(
+    settings, task, logits, labels, teacher_logits, global_batch_size, class_weights=None
+):
     """The loss of a training: (1 - w) times the task's and w times the teacher's.
 
     Args:
-      settings: Settings, of which w is `distill_weight`.
+      settings: Settings, of which w is `distill_weight`, and `label_smoothing`.
       task: a tasks.Task.
       logits: float32 [B, outputs].
       labels: int32 or float32 [B].
       teacher_logits: float32 [B, outputs]; None: the loss is the task's alone.
       global_batch_size: int32 scalar, the rows of the step over all micro-batches and
         replicas.
+      class_weights: see `classification_loss`.
 
     Returns:
       float32 scalar.
     """
-    loss_of = regression_loss if task.is_regression else classification_loss
-    loss = loss_of(logits, labels, global_batch_size)
+    if task.is_regression:
+        loss = regression_loss(logits, labels, global_batch_size)
+    else:
+        smoothing = settings.label_smoothing or 0.0
+        loss = classification_loss(logits, labels, global_batch_size, class_weights, smoothing)
     if teacher_logits is None:
         return loss
     if task.is_regression:
@@ -34,19 +51,35 @@ def total_loss(settings, task, logits, labels, teacher_logits, global_batch_size
     return (1.0 - settings.distill_weight) * loss + settings.distill_weight * distance
 
 
-def classification_loss(logits, label_ids, global_batch_size):
+def classification_loss(
+    logits, label_ids, global_batch_size, class_weights=None, label_smoothing=0.0
+):
     """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
+
+    Source of the smoothing: Szegedy et al., arXiv 1512.00567, section 7: of the label's
+    probability that share is spread evenly over all labels.
 
     Args:
       logits: float32 [B, num_labels].
       label_ids: int32 [B].
       global_batch_size: int32 scalar, the rows of the step over all micro-batches and
         replicas.
+      class_weights: a float for each label, by which its examples' losses are multiplied; None:
+        all count alike.
+      label_smoothing: float in [0, 1).
 
     Returns:
       float32 scalar.
     """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    if label_smoothing:
+        num_labels = logits.shape.as_list()[1]
+        targets = tf.one_hot(label_ids, num_labels) * (1.0 - label_smoothing)
+        targets += label_smoothing / num_labels
+        losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=logits)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    if class_weights is not None:
+        losses *= tf.gather(tf.constant(class_weights, tf.float32), label_ids)
     return tf.reduce_sum(losses) / tf.cast(global_batch_size, tf.float32)
 
 

@@ -19,7 +19,8 @@ class Settings:
     `distill_weight` is None no teacher is learned from; where `ema_decay` is, the weights of
     the last step are evaluated, not their average. `num_replicas` is at least 2, the devices
     that compute a step together; None: it is one. With `keep_predecessor` the best checkpoint
-    of stage 1 holds the predecessor's layers too; else it is None.
+    of stage 1 holds the predecessor's layers too; else it is None. `class_weights` is
+    ("balanced",), or a number for each label, or None: all count alike.
     """
 
     stage: Stage
@@ -42,6 +43,8 @@ class Settings:
     ema_decay: float | None = None
     num_replicas: int | None = None
     keep_predecessor: bool | None = None
+    class_weights: tuple[str, ...] | None = None
+    label_smoothing: float | None = None
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""

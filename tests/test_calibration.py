@@ -1,6 +1,7 @@
 """Probabilities to trust: temperature, calibration, abstaining, loyalty, and what keeps them."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_of_another_checkpoint_it_does_not_hold(root, monkeypatch, caplog):
     before, _ = dev_logits(root)
     command("--do_eval --calibrate " + USED, root, monkeypatch)
     path = root / "out_2" / "calibration.json"
-    path.write_text(path.read_text().replace("model.ckpt-7", "model.ckpt-6"))
+    path.write_text(json.dumps(dict(read_json(path), checkpoint="best/model.ckpt-6")))
     np.testing.assert_array_equal(dev_logits(root)[0], before)
     assert "calibration.json: is of another checkpoint; give --calibrate again" in caplog.text
 

@@ -57,7 +57,7 @@ def teach(root, monkeypatch, folder="out_1", more="--distill_from=teacher"):
 def redefine(root, **changes):
     """Makes the teacher one that was trained on something else."""
     path = root / "teacher" / "run.json"
-    path.write_text(json.dumps(dict(json.loads(path.read_text()), **changes)))
+    path.write_text(json.dumps(dict(read_json(path), **changes)))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import EXPORTS, write_pairs
+from conftest import EXPORTS, read_json, write_pairs
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import read_back
@@ -94,8 +94,7 @@ def copied(export, tmp_path):
 def forget_sums(path):
     """Makes an export one of a version that listed no files."""
     place = os.path.join(path, "export.json")
-    with open(place, encoding="utf-8") as reader:
-        held = json.load(reader)
+    held = read_json(place)
     del held["files"]
     with open(place, "w", encoding="utf-8") as writer:
         json.dump(held, writer)

@@ -1,5 +1,6 @@
 """Records: what is of a kind is returned as it is; all else is one line, with its place."""
 
+import json
 import math
 
 import pytest
@@ -114,3 +115,16 @@ def test_a_file_is_named(tmp_path):
 def test_numbers_have_no_limits_unless_they_are_given():
     assert parse("1e308", number()) == 1e308
     assert_matches("found inf", str(records._Wrong("", "a number", math.inf)))
+
+
+@pytest.mark.parametrize("old, new", [("0.75", "0.35"), ("accuracy", "accuracz"), ("7", "8")])
+def test_what_is_sealed_and_altered_is_noticed(old, new):
+    value = {"accuracy": 0.75, "step": 7, "names": ["é", None]}
+    text = json.dumps(records.sealed(value))
+    assert records.parse(text, records.anything) == value
+    with pytest.raises(ValueError, match="^it is not what was written$"):
+        records.parse(text.replace(old, new, 1), records.anything)
+
+
+def test_what_is_not_sealed_is_taken():
+    assert records.parse('{"step": 7}', records.anything) == {"step": 7}

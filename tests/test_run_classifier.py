@@ -597,8 +597,8 @@ def test_a_folder_from_before_these_flags_still_fits(trained, monkeypatch):
     path = trained / "out_1" / "run.json"
     held = path.read_text()
     new = ("modules", "suc_init", "early_stopping_patience", "gradient_accumulation_steps")
-    before = {key: value for key, value in json.loads(held).items() if key not in new}
-    assert len(before) == len(json.loads(held)) - 4
+    before = {key: value for key, value in read_json(path).items() if key not in new}
+    assert len(before) == len(read_json(path)) - 4
     monkeypatch.setattr("theseus.training.graph.build_graph", None)
     try:
         path.write_text(json.dumps(before))

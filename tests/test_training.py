@@ -19,7 +19,7 @@ from absl import logging
 
 import modeling_theseus
 import tokenization
-from conftest import SMALL_BERT, assert_close, assert_gradients_close, needs_tensorflow_2
+from conftest import SMALL_BERT, assert_close, assert_gradients_close, needs_tensorflow_2, read_json
 from theseus.checkpoints import weights
 from theseus.distribution.replicas import Replicas
 from theseus.distribution.workers import Workers
@@ -446,7 +446,7 @@ def test_what_an_older_version_left_without_sums_is_still_read(bert, tmp_path, u
         run_until_crash(trainer, 3)
         trainer._save_last(3)
     path = tmp_path / "state.json"
-    held = json.loads(path.read_text())
+    held = read_json(path)
     del held["previous"], held["last"]["files"], held["best"]["files"]
     path.write_text(json.dumps(held))
     with trainer_in(tmp_path, bert, make_settings()) as trainer:

@@ -5,6 +5,7 @@ What a record holds is declared as a `Kind`, by the functions below; `read` is t
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from theseus.errors import UserError
 Kind = Callable[[Any, str], None]
 """A check of a value at a place of its record; raises _Wrong where it is something else."""
 
+_SEAL = "sha256_of_the_rest"
 _LONGEST_NUMBER = 40  # In digits. Of more, Python itself takes long, or refuses.
 _SHOWN = 40
 
@@ -67,8 +69,28 @@ def parse(text: str, kind: Kind) -> Any:
         )
     except RecursionError:
         raise ValueError("it is nested too deeply")
+    value = _unsealed(value)
     check(value, kind)
     return value
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object with a sum of itself, by which `parse` notices what was altered."""
+    return dict(value, **{_SEAL: _sum(value)})
+
+
+def _unsealed(value: Any) -> Any:
+    """Returns what was `sealed`; ValueError where it was altered. All else is as it was."""
+    if not isinstance(value, dict) or _SEAL not in value:
+        return value
+    rest = {key: member for key, member in value.items() if key != _SEAL}
+    if value[_SEAL] != _sum(rest):
+        raise ValueError("it is not what was written")
+    return rest
+
+
+def _sum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def check(value: Any, kind: Kind) -> None:

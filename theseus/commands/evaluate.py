@@ -13,6 +13,7 @@ from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, metrics, trained_model
 from theseus.inputs import encoding
 from theseus.inputs.unknown_words import UnknownWords
+from theseus.records import sealed
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
@@ -96,7 +97,7 @@ def calibrate(context, file):
         reliability_before=[one._asdict() for one in bins],
         num_examples=len(labels),
     )
-    context.folder.write_json(context.result(trained_model.CALIBRATION), record)
+    context.folder.write_json(context.result(trained_model.CALIBRATION), sealed(record))
     line = "temperature %.4g: the expected calibration error on dev is %.4f, and was %.4f"
     logging.info(line, temperature, after, before)
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from theseus.errors import UserError, first_line
 from theseus.export import formats, read_back
 from theseus.inference import evaluation, metrics
+from theseus.records import sealed
 from theseus.runs.files import hash_text
 from theseus.session import new_session
 
@@ -98,7 +99,7 @@ class Exporter(object):
             row = self._check(name, place.given, temporary)
             description = dict(known_by, **self._describe(row))
             description["files"] = read_back.list_files(temporary)
-            formats.write_json(temporary, read_back.DESCRIPTION, description)
+            formats.write_json(temporary, read_back.DESCRIPTION, sealed(description))
         return row
 
     def _check(self, name, path, temporary):

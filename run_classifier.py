@@ -20,13 +20,13 @@ import theseus
 from theseus.commands import rules
 from theseus.commands.options import from_flags
 from theseus.errors import UserError
-from theseus.inputs import tasks
+from theseus.inputs import rows, tasks
 
 FLAGS = flags.FLAGS
 
 # Files.
 flags.DEFINE_string(
-    "data_dir", "data/sample", "Folder with train, dev and test, each .txt or .tsv."
+    "data_dir", "data/sample", "Folder with train, dev and test, each .txt, .tsv, .csv or .jsonl."
 )
 flags.DEFINE_enum("task_name", "lcqmc_pair", list(tasks.TASKS), "The task.")
 flags.DEFINE_string(
@@ -67,6 +67,13 @@ flags.DEFINE_integer(
 )
 
 # How files of examples are written.
+flags.DEFINE_enum(
+    "format",
+    "auto",
+    ["auto"] + list(rows.FORMATS),
+    "Columns between tabs, CSV, or JSON Lines; auto: by a file's ending, .csv and .jsonl. "
+    "Predictions are written in the format of what is predicted.",
+)
 flags.DEFINE_enum(
     "header",
     "auto",

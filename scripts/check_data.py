@@ -18,7 +18,7 @@ from absl import app, flags
 
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, rows, tasks
 from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
@@ -113,7 +113,7 @@ def find_task(form):
 
 def read_splits():
     """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
-    form = reading.FileForm(FLAGS.header, FLAGS.encoding)
+    form = reading.FileForm(FLAGS.header, FLAGS.encoding, format=FLAGS.format)
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
     tokenizer = pretrained.make_tokenizer(model, FLAGS.do_lower_case)
@@ -201,6 +201,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("do_lower_case", None, "As for training.")
     flags.DEFINE_enum("header", "auto", ["auto", "yes", "no"], "As for training.")
     flags.DEFINE_string("encoding", None, "As for training.")
+    flags.DEFINE_enum("format", "auto", ["auto"] + list(rows.FORMATS), "As for training.")
     flags.DEFINE_string("text_a_column", None, "As for training.")
     flags.DEFINE_string("text_b_column", None, "As for training.")
     flags.DEFINE_string("label_column", None, "As for training.")

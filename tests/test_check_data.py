@@ -36,6 +36,7 @@ def options(monkeypatch, tmp_path):
         max_seq_length=9,
         do_lower_case=True,
         header="auto",
+        format="auto",
         encoding=None,
         text_a_column=None,
         text_b_column=None,

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ from theseus.commands import distillation, evaluate, predict, starting_point, tr
 from theseus.commands.context import Context
 from theseus.commands.definition import run_definition
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import cache, encoding, reading, tasks
+from theseus.inputs import cache, encoding, reading, rows, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
@@ -143,6 +144,7 @@ DEFINING = {
     "seed": ("", "7"),
     "precision": ("", "bfloat16"),
     "do_lower_case": ("", "false"),
+    "format": ("", "csv"),
     "header": ("", "yes"),
     "encoding": ("", "gb18030"),
     "skip_bad_lines": ("", "true"),
@@ -464,6 +466,27 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
     timing = read_json(root, "out_2", "timing.json")
     assert timing["eval_examples_per_second"] * timing["eval_seconds"] == pytest.approx(6 + 5)
     assert timing["predict_examples_per_second"] * timing["predict_seconds"] == pytest.approx(6)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_predictions_are_in_the_format_of_what_is_predicted(root, monkeypatch, capfd, format):
+    pairs = [("手机, 坏", 'say "hi"'), ("电脑", "买\n卖")]
+    names = ["text_a", "text_b"]
+    path = root / ("asked." + format)
+    head = [rows.write_row(names, names, format)] if format == "csv" else []
+    lines = head + [rows.write_row(names, list(pair), format) for pair in pairs]
+    path.write_text("".join(lines), encoding="utf-8")
+    command("--do_predict --predict_file=%s " % path + USED, root, monkeypatch)
+    written = (root / "out_2" / ("predictions." + format)).read_text(encoding="utf-8")
+    if format == "csv":
+        found = list(csv.DictReader(io.StringIO(written, newline="")))
+    else:
+        found = list(map(json.loads, written.splitlines()))
+    assert [(row["text_a"], row["text_b"]) for row in found] == pairs
+    for row in found:
+        assert float(row["probability_0"]) + float(row["probability_1"]) == pytest.approx(1)
+        assert row["predicted_label"] == "01"[float(row["probability_1"]) > 0.5]
+    assert "2 predictions in out_2/predictions." + format in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

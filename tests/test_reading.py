@@ -1,6 +1,8 @@
 """Files as users hold them: headers, columns, labels, and mistakes in them."""
 
+import csv
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 
 from conftest import ROOT
 from theseus.errors import UserError
-from theseus.inputs import reading, tasks
+from theseus.inputs import reading, rows, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -67,11 +69,21 @@ def test_a_mistake_is_named_with_its_line(tmp_path, text, message):
         reading.read_examples(str(path), TASK)
 
 
-def test_a_file_with_commas_is_refused(tmp_path):
-    path = tmp_path / "test.csv"
-    path.write_text("a,b\n", encoding="utf-8")
-    with pytest.raises(UserError, match="line 1: expected text_a, text_b, sep.*found 1 column$"):
+@pytest.mark.parametrize(
+    "text, format", [("a,b\n", "csv"), ('{"text_a": "a", "text_b": "b"}\n', "jsonl"), ("a\n", None)]
+)
+def test_a_file_of_another_format_is_refused_and_the_format_named(tmp_path, text, format):
+    path = tmp_path / "test.txt"
+    path.write_text(text, encoding="utf-8")
+    match = "line 1: expected text_a, text_b, sep.*found 1 column%s" % (
+        "; --format=%s reads " % format if format else "$"
+    )
+    with pytest.raises(UserError, match=match):
         reading.read_examples(str(path), TASK, labels_required=False)
+    if format:
+        form = reading.FileForm(format=format)
+        found = reading.read_examples(str(path), TASK, labels_required=False, form=form)
+        assert found == [Example("a", "b", None)]
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path):
@@ -85,13 +97,16 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
     assert reading.read_examples(str(path), TASK, form=form) == [Example("手机", "电脑", "1")]
 
 
-def test_a_split_is_a_txt_or_a_tsv(tmp_path):
-    with pytest.raises(UserError, match="neither exists"):
+def test_a_split_has_one_of_the_endings(tmp_path):
+    with pytest.raises(UserError, match="dev: there is none with an ending of .txt, .tsv, .csv"):
         reading.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / "dev.tsv").write_text("")
     assert reading.find_files(str(tmp_path), TASK, "dev") == [str(tmp_path / "dev.tsv")]
     (tmp_path / "dev.txt").write_text("")
-    with pytest.raises(UserError, match="both exist"):
+    with pytest.raises(UserError, match="dev.txt, .*dev.tsv: both exist; keep one$"):
+        reading.find_files(str(tmp_path), TASK, "dev")
+    (tmp_path / "dev.jsonl").write_text("")
+    with pytest.raises(UserError, match="dev.jsonl: all three exist; keep one$"):
         reading.find_files(str(tmp_path), TASK, "dev")
 
 
@@ -311,7 +326,7 @@ def test_mnlis_dev_and_test_are_two_files_each(tmp_path):
         (tmp_path / (name + ".tsv")).write_text("")
     found = reading.find_files(str(tmp_path), tasks.TASKS["mnli"], "dev")
     assert found == [str(tmp_path / "dev_matched.tsv"), str(tmp_path / "dev_mismatched.tsv")]
-    with pytest.raises(UserError, match="test_mismatched.tsv: neither exists"):
+    with pytest.raises(UserError, match="test_mismatched: there is none with"):
         reading.find_files(str(tmp_path), tasks.TASKS["mnli"], "test")
 
 
@@ -507,3 +522,109 @@ def test_texts_alone_are_found_by_number_without_a_header(tmp_path):
     assert found == [Example("x", None, None), Example("y", None, None)]
     with pytest.raises(UserError, match="line 1: expected text_a, label, separated by tabs"):
         reading.read_examples(str(path), task)
+
+
+# --- CSV and JSON Lines ---
+
+CSV = """text_a,text_b,label
+"he said ""hi"", then",b,1
+"two
+lines",,0
+"""
+
+
+def test_csv_has_quotation_marks_and_line_ends_in_its_cells(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(CSV, encoding="utf-8")
+    expected = [Example('he said "hi", then', "b", "1"), Example("two\nlines", "", "0")]
+    assert reading.read_examples(str(path), TASK) == expected
+    path.write_text(CSV.replace("\n", "\r\n"), encoding="utf-8-sig")
+    assert [example.label for example in reading.read_examples(str(path), TASK)] == ["1", "0"]
+
+
+def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
+    path = tmp_path / "train.jsonl"
+    rows = [
+        {"id": 7, "label": 1, "text_b": "b\tc", "text_a": "a", "more": {"x": [1]}},
+        {"text_a": "é", "text_b": None, "label": "0", "id": 8, "more": None, "new": 1},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    found = reading.read_examples(str(path), TASK)
+    assert found == [Example("a", "b\tc", "1"), Example("é", "", "0")]
+    assert [example.row for example in found] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.csv", 'a,b,1\n"c,d,0\n', "line 2: a quotation mark is opened, and not closed"),
+        ("a.csv", "a,b,1\nc,d\n", "line 2: expected 3 columns, separated by commas, as in the fi"),
+        ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is no CSV: "),
+        ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*; found"),
+        ("a.jsonl", "{}\n", "line 1: expected "),
+        ("a.jsonl", "[1]\n", "line 1: is no object of JSON: expected an object, found"),
+        ("a.jsonl", '{"text_a": "a", \n', "line 1: is no object of JSON: "),
+        (
+            "a.jsonl",
+            '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": "a", "text_b": "b"}\n',
+            "line 2: lacks 'label', which the first object has",
+        ),
+        (
+            "a.jsonl",
+            '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": [], "text_b": "", "label": 1}',
+            "line 2: expected two texts; found a list or an object",
+        ),
+        (
+            "a.jsonl",
+            '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": NaN, "text_b": "", "label": 1}',
+            "line 2: is no object of JSON: it holds NaN, which is no number of JSON",
+        ),
+    ],
+)
+def test_a_mistake_in_them_is_named(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="%s, %s" % (name, message)):
+        reading.read_examples(str(path), TASK)
+
+
+def test_bad_lines_of_them_can_be_left_out(tmp_path):
+    good = '{"text_a": "a", "text_b": "b", "label": 1}\n'
+    path = tmp_path / "a.jsonl"
+    path.write_text(good + "{\n" + good)
+    form = reading.FileForm(skip_bad_lines=True)
+    assert len(reading.read_examples(str(path), TASK, form=form)) == 2
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,1\n"c"x,d,0\ne,f,0\n')
+    form = reading.FileForm(skip_bad_lines=True)
+    assert [example.text_a for example in reading.read_examples(str(path), TASK, form=form)] == [
+        "a",
+        "e",
+    ]
+
+
+def test_a_quotation_mark_that_is_not_closed_does_not_take_the_memory(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,1\n"c,d,0\n' + "e,f,1\n" * 400000)
+    with pytest.raises(UserError, match="line 2: a quotation mark is opened, and not closed"):
+        reading.read_examples(str(path), TASK)
+
+
+@pytest.mark.parametrize("format", rows.FORMATS)
+def test_what_is_written_is_read_back(tmp_path, format):
+    texts = ["plain", "a\ttab", 'quo"tes, and commas', "  spaces ", "一\u2028二", "1"]
+    names = ["text_a", "text_b", "label"]
+    path = tmp_path / "file"
+    lines = [rows.write_row(names, [text, text[::-1], "1"], format) for text in texts]
+    head = [] if format == "jsonl" else [rows.write_row(names, names, format)]
+    path.write_text("".join(head + lines), encoding="utf-8")
+    if format == "tsv":  # As the module csv reads it; this program's own rows have no quotes.
+        with open(str(path), encoding="utf-8", newline="") as reader:
+            found = [row[:2] for row in csv.reader(reader, delimiter="\t")][1:]
+    else:
+        form = reading.FileForm(format=format)
+        found = [
+            [example.text_a, example.text_b]
+            for example in reading.read_examples(str(path), TASK, form=form)
+        ]
+    assert found == [[text, text[::-1]] for text in texts]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence
 from absl import logging
 
 from theseus.commands.options import DataOptions
-from theseus.inputs import cache, encoding, many, reading, unknown_words
+from theseus.inputs import cache, encoding, many, reading, rows, unknown_words
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.reading import Example, FileForm
 from theseus.inputs.tasks import Task
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
-_CACHE_VERSION = 4
+_ENCODING_KEYS += ["format"]
+_CACHE_VERSION = 5
 
 
 class ExampleFile(NamedTuple):
@@ -61,6 +62,10 @@ class Data(object):
             self.form.content(path)  # Read once: the hash of dev is of the same bytes.
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
+
+    def format_of(self, path: str) -> str:
+        """Returns the format of a file, one of rows.FORMATS."""
+        return rows.format_of(path, self.form.format)
 
     def dev(self) -> ExampleFile:
         """Returns the ExampleFile that the best checkpoint is chosen on."""

@@ -68,6 +68,7 @@ def run_definition(context, settings, start, teacher=None):
         padded_length=length if options.pad_to_max_length else None,
         max_train_examples=options.max_train_examples,
         columns=list(context.columns()) if context.task.takes_columns else None,
+        format=_format(data),
         header=None if options.header == "auto" else options.header,
         encoding=options.encoding,
         skip_bad_lines=options.skip_bad_lines or None,
@@ -79,6 +80,12 @@ def run_definition(context, settings, start, teacher=None):
         weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
     )
     return definition
+
+
+def _format(data):
+    """Returns the format of the training data; None for tsv, the one of versions before 0.9."""
+    found = data.format_of(data.paths("train")[0])
+    return None if found == "tsv" else found
 
 
 def refuse_contradiction(folder, definition):

@@ -26,6 +26,7 @@ class DataOptions:
     text_b_column: str | None
     label_column: str | None
     labels: list[str]
+    format: str
     header: str
     encoding: str | None
     skip_bad_lines: bool

@@ -12,17 +12,15 @@ from theseus.inputs.unknown_words import UnknownWords
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
-_PREDICTIONS = "predictions.tsv"
-
-Input = collections.namedtuple("Input", "path num_examples")
-"""A file of examples, labelled or not, and how many it holds."""
+Input = collections.namedtuple("Input", "path format num_examples")
+"""A file of examples, labelled or not, its format, and how many it holds."""
 
 
 def prepare(context):
     """Returns the Input, which was read to its end: it may be larger than the memory."""
     refuse_other_tasks(context)
     path = context.options.inference.predict_file or context.data.paths("test")[0]
-    return Input(path, sum(1 for _ in _examples(context, path)))
+    return Input(path, context.data.format_of(path), sum(1 for _ in _examples(context, path)))
 
 
 def _examples(context, path):
@@ -33,7 +31,8 @@ def _examples(context, path):
 def run(context, given):
     """Writes the predictions in the order of the Input's lines.
 
-    Those of a file go to predictions.tsv, those of standard input to standard output.
+    Those of a file go to predictions.tsv, or .csv or .jsonl, as the file's format is; those of
+    standard input to standard output.
     """
     folder, options = context.folder, context.options.inference
     trained = context.trained_model()
@@ -41,20 +40,24 @@ def run(context, given):
     with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
         count = evaluation.write_predictions(
-            writer, context.task, pools, options.threshold, options.abstain_below
+            writer, context.task, pools, options.threshold, options.abstain_below, given.format
         )
     seconds = time.perf_counter() - start
     if given.path != reading.STANDARD_INPUT:
         speed = count / seconds
         timing = dict(predict_seconds=seconds, predict_examples_per_second=speed)
         folder.update_json(context.result("timing.json"), **timing)
-        say("%d predictions in %s" % (count, folder.file(context.result(_PREDICTIONS))))
+        say("%d predictions in %s" % (count, folder.file(_name(context, given))))
 
 
 def _writer(context, given):
     if given.path == reading.STANDARD_INPUT:
         return standard_output()
-    return context.folder.writing(context.result(_PREDICTIONS))
+    return context.folder.writing(_name(context, given))
+
+
+def _name(context, given):
+    return context.result("predictions." + given.format)
 
 
 def _classify(context, trained, given):

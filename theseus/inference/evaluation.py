@@ -1,8 +1,6 @@
 """Logits over a set of examples, and what follows from them: metrics and predictions."""
 
 import collections
-import csv
-import io
 import time
 
 import numpy as np
@@ -14,6 +12,7 @@ import modeling_theseus
 from theseus.errors import UserError
 from theseus.inference import calibration, metrics
 from theseus.inputs import batches
+from theseus.inputs import rows as rows_lib
 
 EvaluationGraph = collections.namedtuple("EvaluationGraph", "features logits variables")
 """A BERT with its classifier, without dropout.
@@ -107,8 +106,8 @@ def evaluate(task, run, encoded, batch_size):
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 
-def write_predictions(writer, task, pools, threshold=None, abstain_below=None):
-    """Writes predictions as tab-separated text with a header, as the module csv reads it.
+def write_predictions(writer, task, pools, threshold=None, abstain_below=None, format="tsv"):
+    """Writes predictions as rows with names.
 
     The columns are index (the row of a reading.Example, or else its place here), text_a,
     text_b (where there is one), label (where the file has labels; empty where one is not
@@ -122,53 +121,63 @@ def write_predictions(writer, task, pools, threshold=None, abstain_below=None):
         [rows, num_outputs]).
       threshold: see metrics.predicted_ids.
       abstain_below: float, the probability below which a prediction is uncertain; or None.
+      format: str, one of rows.FORMATS.
 
     Returns:
       int, the number of predictions.
     """
-    count = 0
-    for rows, logits in pools:
-        known = [
-            name for name in ("text_a", "text_b", "label") if getattr(rows[0], name) is not None
+    predictions = _PredictionWriter(writer, task, threshold, abstain_below, format)
+    for examples, logits in pools:
+        predictions.add(examples, logits)
+    return predictions.count
+
+
+class _PredictionWriter(object):
+    """Writes one pool of predictions after another; see `write_predictions`."""
+
+    def __init__(self, writer, task, threshold, abstain_below, format):
+        self.count = 0
+        self._writer, self._format = writer, format
+        self._task, self._threshold, self._abstain_below = task, threshold, abstain_below
+        self._known, self._names = None, None
+
+    def add(self, examples, logits):
+        """Writes the predictions of Examples, of logits float32 [rows, num_outputs]."""
+        if self._known is None:
+            self._begin(examples[0])
+        for example, predicted in zip(examples, self._predicted(logits)):
+            index = self.count if example.row is None else example.row
+            cells = [index] + [getattr(example, name) for name in self._known] + predicted
+            self._writer.write(rows_lib.write_row(self._names, cells, self._format))
+            self.count += 1
+
+    def _begin(self, first):
+        columns = ("text_a", "text_b", "label")
+        self._known = [name for name in columns if getattr(first, name) is not None]
+        self._names = ["index"] + self._known + self._predicted_names()
+        if self._format != "jsonl":
+            self._writer.write(rows_lib.write_row(self._names, self._names, self._format))
+
+    def _predicted_names(self):
+        if self._task.is_regression:
+            return ["predicted_score"]
+        names = ["predicted_label"] + ["probability_%s" % label for label in self._task.labels]
+        return names + (["is_uncertain"] if self._abstain_below is not None else [])
+
+    def _predicted(self, logits):
+        """Returns a list of cells for each row."""
+        if self._task.is_regression:
+            return [[self._number(score)] for score in logits[:, 0]]
+        ids = metrics.predicted_ids(logits, self._threshold)
+        cells = [
+            [self._task.labels[label_id]] + [self._number(p) for p in row]
+            for label_id, row in zip(ids, metrics.probabilities(logits))
         ]
-        if not count:
-            columns = _predicted_columns(task, abstain_below)
-            writer.write(_csv_line(["index"] + known + columns))
-        cells_of_all = _predicted_cells(task, logits, threshold, abstain_below)
-        for example, predicted in zip(rows, cells_of_all):
-            index = count if example.row is None else example.row
-            cells = [getattr(example, name) for name in known]
-            writer.write(_csv_line([index] + cells + predicted))
-            count += 1
-    return count
+        if self._abstain_below is not None:
+            confidences = calibration.confidences(logits, self._threshold)
+            for row, confidence in zip(cells, confidences):
+                row.append(int(confidence < self._abstain_below))
+        return cells
 
-
-def _csv_line(cells):
-    """Returns cells as a line, str, in quotation marks those that need them."""
-    line = io.StringIO(newline="")
-    # With this end csv quotes a cell with a carriage return too, which others take for an end.
-    csv.writer(line, delimiter="\t", lineterminator="\r\n").writerow(cells)
-    return line.getvalue()[: -len("\r\n")] + "\n"
-
-
-def _predicted_columns(task, abstain_below):
-    if task.is_regression:
-        return ["predicted_score"]
-    columns = ["predicted_label"] + ["probability_%s" % label for label in task.labels]
-    return columns + (["is_uncertain"] if abstain_below is not None else [])
-
-
-def _predicted_cells(task, logits, threshold, abstain_below):
-    """Returns a list of str for each row."""
-    if task.is_regression:
-        return [["%.8f" % score] for score in logits[:, 0]]
-    ids, probabilities = metrics.predicted_ids(logits, threshold), metrics.probabilities(logits)
-    cells = [
-        [task.labels[label_id]] + ["%.8f" % p for p in row]
-        for label_id, row in zip(ids, probabilities)
-    ]
-    if abstain_below is not None:
-        confidences = calibration.confidences(logits, threshold)
-        for row, confidence in zip(cells, confidences):
-            row.append(str(int(confidence < abstain_below)))
-    return cells
+    def _number(self, value):
+        return round(float(value), 8) if self._format == "jsonl" else "%.8f" % value

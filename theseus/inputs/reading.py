@@ -1,7 +1,6 @@
 """From a file of texts or pairs of texts to examples.
 
-bytes -> lines (lines.py) -> rows -> where the columns are (layout.py) -> examples. A row is a
-line, cut at its tabs; nothing else ends or joins rows, and quotation marks are text.
+bytes -> lines (lines.py) -> rows (rows.py) -> where the columns are (layout.py) -> examples.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from theseus.errors import UserError
-from theseus.inputs import layout, lines, tasks
+from theseus.inputs import layout, lines, rows, tasks
 from theseus.inputs.layout import Layout, Row
 from theseus.inputs.tasks import Task
 
@@ -73,7 +72,11 @@ class FileForm(object):
     """How the files of a command are to be read, and what was said of them already."""
 
     def __init__(
-        self, header: str = "auto", encoding: str | None = None, skip_bad_lines: bool = False
+        self,
+        header: str = "auto",
+        encoding: str | None = None,
+        skip_bad_lines: bool = False,
+        format: str = "auto",
     ) -> None:
         """Takes what the flags of the same names say.
 
@@ -82,8 +85,10 @@ class FileForm(object):
           encoding: str; None: UTF-8.
           skip_bad_lines: bool, whether a line that is not an example is left out, and said, where
             it would otherwise be an error.
+          format: str, one of rows.FORMATS; "auto": by the file's ending.
         """
         self.header = header
+        self.format = format
         self.encoding = encoding
         self.skip_bad_lines = skip_bad_lines
         self._said: set[str] = set()
@@ -109,6 +114,8 @@ class FileForm(object):
           path: str.
           names: list of str, those of the first row as a header.
         """
+        if rows.format_of(path, self.format) == "jsonl":
+            return "yes"
         if self.header != "auto":
             return self.header
         return "yes" if names in self._headers else self._decided.get(path, "auto")
@@ -175,7 +182,7 @@ def name_of(path: str) -> str:
 
 
 def find_files(data_dir: str, task: Task, split: str) -> list[str]:
-    """Returns the paths of a split's files, each with the ending .txt or .tsv.
+    """Returns the paths of a split's files, each with one of rows.ENDINGS.
 
     Args:
       data_dir: the folder.
@@ -183,17 +190,21 @@ def find_files(data_dir: str, task: Task, split: str) -> list[str]:
       split: "train", "dev" or "test".
 
     Raises:
-      UserError: one of them is not there, or is there with both endings.
+      UserError: one of them is not there, or is there with several endings.
     """
     return [_find_file(os.path.join(data_dir, name)) for name in task.files(split)]
 
 
+_COUNTS = {2: "both", 3: "all three", 4: "all four"}
+
+
 def _find_file(path: str) -> str:
-    candidates = [path + ending for ending in (".txt", ".tsv")]
-    found = list(filter(os.path.isfile, candidates))
-    if len(found) != 1:
-        problem = "both exist; keep one" if found else "neither exists; see --data_dir"
-        raise UserError("%s, %s: %s" % (candidates[0], candidates[1], problem))
+    found = [path + ending for ending in rows.ENDINGS if os.path.isfile(path + ending)]
+    if len(found) > 1:
+        raise UserError("%s: %s exist; keep one" % (", ".join(found), _COUNTS[len(found)]))
+    if not found:
+        endings = ", ".join(rows.ENDINGS)
+        raise UserError("%s: there is none with an ending of %s; see --data_dir" % (path, endings))
     return found[0]
 
 
@@ -207,7 +218,7 @@ def read_examples(
 def iterate_examples(
     path: str, task: Task, labels_required: bool = True, form: FileForm | None = None
 ) -> Iterator[Example]:
-    """Reads tab-separated lines, one after the other.
+    """Reads the rows of a file, one after the other.
 
     Byte-order marks and the line ends of lines.py are understood, and a header where the task's
     files may have one. All lines have as many columns as the first. Blank lines at the end are
@@ -237,27 +248,81 @@ class _BadLine(Exception):
     """A line that is not an example; the message says why."""
 
 
-class _LeftOut(object):
-    """The lines of a file that are not examples, and were left out."""
+class _Rows(object):
+    """The rows of a file; and the lines that are none, which are left out, said, or an error.
 
-    def __init__(self) -> None:
-        self.blank: list[int] = []
-        self.bad: list[tuple[int, str]] = []
-        self.num_lines = 0
+    Attributes:
+      format: str, one of rows.FORMATS.
+    """
 
-    def first(self) -> str:
+    def __init__(self, path: str, form: FileForm, blank_is: str | None) -> None:
+        """Names the file.
+
+        Args:
+          path: str.
+          form: FileForm.
+          blank_is: str, what is wrong with a blank line before another; None: it is left out.
+        """
+        self._path, self._form, self._blank_is = path, form, blank_is
+        self.format = rows.format_of(path, form.format)
+        self._blank: list[int] = []
+        self._bad: list[tuple[int, str]] = []
+        self._num_lines = 0
+
+    def iterate(self) -> Iterator[Row]:
+        """Yields the layout.Rows; at the end says what was left out."""
+        blank: list[int] = []
+
+        def leave_out(line: lines.Line) -> None:
+            self.leave_out(line.number, line.problem or "")
+
+        for row in rows.iterate_rows(
+            self._lines(), self.format, lambda line: blank.append(line.number), leave_out
+        ):
+            self._judge_blank(blank)
+            blank.clear()
+            yield row
+        if blank:
+            what = "%s from line %d on" % (_blank_lines(blank), blank[0])
+            self.say("%s, at the end, counted as the end of the file" % what)
+
+    def _lines(self) -> Iterator[lines.Line]:
+        stream = self._form.open(self._path)
+        for line in lines.iterate_lines(stream, self._form.encoding, self.say):
+            self._num_lines = line.number
+            yield line
+
+    def _judge_blank(self, numbers: list[int]) -> None:
+        """Notes, or refuses, blank lines after which another line comes."""
+        if self._blank_is is None:
+            self._blank += numbers
+            return
+        for number in numbers:
+            self.leave_out(number, self._blank_is)
+
+    def say(self, message: str, level: int = logging.WARNING) -> None:
+        """Logs a line about the file, once."""
+        self._form.say(self._path, message, level)
+
+    def leave_out(self, number: int, why: str) -> None:
+        """Notes a line that is not an example; raises UserError where none may be left out."""
+        if not self._form.skip_bad_lines:
+            raise UserError("%s, line %d: %s" % (name_of(self._path), number, why))
+        self._bad.append((number, why))
+
+    def first_left_out(self) -> str:
         """Returns the end of a message that tells of the first bad line; "" where none is."""
-        return "; left out: line %d: %s" % self.bad[0] if self.bad else ""
+        return "; left out: line %d: %s" % self._bad[0] if self._bad else ""
 
-    def messages(self) -> Iterator[str]:
-        """Yields what is to be said of them at the end of the file."""
-        if self.blank:
-            what = (_blank_lines(self.blank), self.blank[0])
-            yield "%s left out, the first of them line %d" % what
-        for item in sorted(self.bad):
-            yield "line %d left out: %s" % item
-        if self.bad:
-            yield "%d of %d lines left out" % (len(self.bad), self.num_lines)
+    def say_left_out(self) -> None:
+        """Says which lines were left out."""
+        if self._blank:
+            what = (_blank_lines(self._blank), self._blank[0])
+            self.say("%s left out, the first of them line %d" % what)
+        for item in sorted(self._bad):
+            self.say("line %d left out: %s" % item)
+        if self._bad:
+            self.say("%d of %d lines left out" % (len(self._bad), self._num_lines))
 
 
 class _Pass(object):
@@ -266,7 +331,8 @@ class _Pass(object):
     def __init__(self, path: str, task: Task, labels_required: bool, form: FileForm) -> None:
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
-        self._left_out = _LeftOut()
+        self._expected = "expected %s; found " % ("a text" if task.num_texts == 1 else "two texts")
+        self._rows = _Rows(path, form, None if labels_required else self._expected + "a blank line")
 
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
@@ -277,67 +343,30 @@ class _Pass(object):
             raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
 
     def _examples(self) -> Iterator[Example]:
-        stream = self.form.open(self.path)
-        rows = self._rows(lines.iterate_lines(stream, self.form.encoding, self.say))
         is_empty = True
-        for example in self._examples_of(rows):
+        for example in self._examples_of(self._rows.iterate()):
             yield example
             is_empty = False
         if is_empty:
-            first = self._left_out.first()
+            first = self._rows.first_left_out()
             raise UserError("%s: holds no example%s" % (name_of(self.path), first))
-        for message in self._left_out.messages():
-            self.say(message)
+        self._rows.say_left_out()
 
-    def _examples_of(self, rows: Iterator[Row]) -> Iterator[Example]:
+    def _examples_of(self, found_rows: Iterator[Row]) -> Iterator[Example]:
         """Yields the Example of each layout.Row that is one."""
-        head = list(itertools.islice(rows, _SAMPLE_ROWS))
+        head = list(itertools.islice(found_rows, _SAMPLE_ROWS))
         if not head:
             return
         head, found = self._find_layout(head)
-        for row in itertools.chain(head, rows):
+        for row in itertools.chain(head, found_rows):
             if row is found.header:
                 continue
             try:
                 example = self._example(row, found)
             except _BadLine as error:
-                self._leave_out(row.number, str(error))
+                self._rows.leave_out(row.number, str(error))
                 continue
             yield example
-
-    def say(self, message: str, level: int = logging.WARNING) -> None:
-        """Logs a line about the file, once."""
-        self.form.say(self.path, message, level)
-
-    # --- Rows ---
-
-    def _rows(self, all_lines: Iterable[lines.Line]) -> Iterator[Row]:
-        """Yields a layout.Row of each of the lines.Lines that is text and not blank."""
-        blank: list[int] = []
-        for line in all_lines:
-            self._left_out.num_lines = line.number
-            if line.problem:
-                self._leave_out(line.number, line.problem)
-            elif tasks.is_blank(line.text):
-                blank.append(line.number)
-            else:
-                self._judge_blank(blank)
-                blank = []
-                yield Row(line.number, line.text.split("\t"))
-        if blank:
-            what = "%s from line %d on" % (_blank_lines(blank), blank[0])
-            self.say("%s, at the end, counted as the end of the file" % what)
-
-    def _judge_blank(self, numbers: list[int]) -> None:
-        """Notes, or refuses, blank lines after which another line comes."""
-        if self.labels_required:
-            self._left_out.blank += numbers
-            return
-        for number in numbers:
-            self._leave_out(number, "expected %s; found a blank line" % self._expected_texts())
-
-    def _expected_texts(self) -> str:
-        return "a text" if self.task.num_texts == 1 else "two texts"
 
     def _find_layout(self, head: list[Row]) -> tuple[list[Row], Layout]:
         """Finds the file's layout.Layout, and says what of it may be another.
@@ -351,21 +380,34 @@ class _Pass(object):
             while len(head[0].cells) != width:
                 found_width = len(head[0].cells)
                 why = "expected %d columns, as in most lines; found %d" % (width, found_width)
-                self._leave_out(head[0].number, why)
+                self._rows.leave_out(head[0].number, why)
                 head = head[1:]
         try:
             header = self.form.header_of(self.path, layout.names(head[0]))
             found = layout.find_layout(head, self.task, self.labels_required, header)
         except UserError as error:
-            raise UserError("%s, line %d: %s" % (name_of(self.path), head[0].number, error))
+            number = max(1, head[0].number)  # The names of JSON Lines are those of line 1.
+            hint = self._hint(head[0].cells)
+            raise UserError("%s, line %d: %s%s" % (name_of(self.path), number, error, hint))
         if found.doubt:
-            self.say("line %d: %s" % (head[0].number, found.doubt))
+            self._rows.say("line %d: %s" % (head[0].number, found.doubt))
         if found.header and self.task.takes_columns:
-            self.say(layout.describe(found.columns, found.header), logging.INFO)
+            self._rows.say(layout.describe(found.columns, found.header), logging.INFO)
         if found.header and found.header.cells[0].startswith('"'):
-            self.say("the names are in quotation marks; in the rows these are part of the texts")
+            self._rows.say(
+                "the names are in quotation marks; in the rows these are part of the texts "
+                "(--format=csv reads what commas separate)"
+            )
         self.form.remember(self.path, found)
         return head, found
+
+    def _hint(self, cells: list[str]) -> str:
+        """Returns the end of a message about a first row: which format it may be of."""
+        if self._rows.format != "tsv" or len(cells) > 1:
+            return ""
+        if cells[0].lstrip().startswith("{"):
+            return "; --format=jsonl reads JSON Lines"
+        return "; --format=csv reads what commas separate" if "," in cells[0] else ""
 
     # --- Examples ---
 
@@ -374,15 +416,21 @@ class _Pass(object):
         columns = found.columns
         if len(row.cells) != found.width:
             raise _BadLine(
-                "expected %s, separated by tabs, as in the first line; found %s"
-                % (layout.count([None] * found.width), layout.count(row.cells))
+                "expected %s%s, as in the first line; found %s"
+                % (
+                    layout.count([None] * found.width),
+                    rows.separated_by(self._rows.format),
+                    layout.count(row.cells),
+                )
             )
         if found.header and layout.names(row) == layout.names(found.header):
             raise _BadLine("holds the header again, as where two files were put together")
         text_a = row.cells[columns.text_a]
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
+        if isinstance(text_a, rows.Nested) or isinstance(text_b, rows.Nested):
+            raise _BadLine(self._expected + "a list or an object")
         if tasks.is_blank(text_a) and tasks.is_blank(text_b):
-            raise _BadLine("expected %s; found nothing" % self._expected_texts())
+            raise _BadLine(self._expected + "nothing")
         label = None if columns.label is None else self._label(row, columns.label, found)
         number = row.number - 1 - (found.header.number if found.header else 0)
         return Example(text_a, text_b, label, number)
@@ -400,14 +448,6 @@ class _Pass(object):
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
         raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
-
-    # --- Lines that are left out ---
-
-    def _leave_out(self, number: int, why: str) -> None:
-        """Notes a line that is not an example; raises UserError where none may be left out."""
-        if not self.form.skip_bad_lines:
-            raise UserError("%s, line %d: %s" % (name_of(self.path), number, why))
-        self._left_out.bad.append((number, why))
 
 
 def _blank_lines(numbers: Sequence[int]) -> str:
@@ -458,9 +498,10 @@ def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
 
 def _first_names(path: str, form: FileForm) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
-    for line in lines.iterate_lines(form.open(path), form.encoding):
-        if not tasks.is_blank(line.text):
-            return layout.names(Row(line.number, line.text.split("\t")))
+    all_lines = lines.iterate_lines(form.open(path), form.encoding)
+    format = rows.format_of(path, form.format)
+    for row in rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None):
+        return layout.names(row)
     return []
 
 

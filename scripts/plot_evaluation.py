@@ -22,7 +22,7 @@ _BINS = records.listed(
 _RESULTS = records.table(
     {
         "split": records.text(),
-        "confusion": records.listed(records.listed(records.whole()), 2),
+        "confusion": records.nullable(records.listed(records.listed(records.whole()), 2)),
         "by_label": records.listed(records.table({"label": records.text()}, others=True), 2),
         "reliability": _BINS,
         "ece": _SHARE,
@@ -38,6 +38,9 @@ _MOST_NUMBERS = 12  # Of more labels the counts are not written into the squares
 
 def draw_confusion(panel, results):
     """Draws the share of each true label that is predicted as each, and the counts."""
+    if results["confusion"] is None:
+        panel.set_title("too many labels for a confusion table", loc="left")
+        return
     counts = np.array(results["confusion"])
     labels = [row["label"] for row in results["by_label"]]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

@@ -209,3 +209,18 @@ def test_one_class_is_one_label_of_several_examples():
         (number, [[1.0], [2.0]], False),
     ]:
         assert metrics.predicts_one_class(task, np.array(logits)) is expected
+
+
+def test_of_very_many_labels_there_is_no_confusion_table():
+    """It would hold 80 GB for 100,000 labels."""
+    labels = tuple(map(str, range(100000)))
+    task = dataclasses.replace(tasks.TASKS["lcqmc_pair"], labels=labels)
+    logits = np.zeros([2, 100000], np.float32)
+    logits[0, 7] = 1
+    ids = np.array([7, 99999])
+    assert metrics.confusion(task, logits, ids) is None
+    assert metrics.format_confusion(task, None) == ""
+    rows = metrics.by_label(task, logits, ids)
+    assert (rows[7]["recall"], rows[99999]["recall"], len(rows)) == (1.0, 0.0, 100000)
+    assert metrics.format_by_label(task, rows) == ""
+    assert metrics.compute(task, logits, ids)["accuracy"] == 0.5

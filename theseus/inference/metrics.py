@@ -31,6 +31,8 @@ _COLUMNS = ["accuracy", "majority_class_rate", "precision", "recall", "f1", "auc
 _COLUMNS += ["pearson", "spearman", "loss", "ece"]
 # A confusion table of more labels is too wide to be read; eval_results.json has it.
 _MOST_LABELS = 12
+# Of more than so many it has a million counts, almost all of them 0, and is left out.
+_MOST_CONFUSED = 1000
 
 
 def probabilities(logits: _Floats) -> NDArray[np.float64]:
@@ -153,11 +155,14 @@ def score(task: Task, values: Mapping[str, Any]) -> float:
 
 def confusion(
     task: Task, logits: _Floats, labels: _Integers, threshold: float | None = None
-) -> list[list[int]]:
+) -> list[list[int]] | None:
     """Counts the examples of each label that were predicted as each: a list of lists of int.
 
-    Args as for `compute`; rows are the true labels, columns the predicted ones.
+    Args as for `compute`; rows are the true labels, columns the predicted ones. Of more than
+    1,000 labels it is None.
     """
+    if len(task.known_labels) > _MOST_CONFUSED:
+        return None
     counts: list[list[int]] = sklearn.metrics.confusion_matrix(
         labels, predicted_ids(logits, threshold), labels=range(len(task.known_labels))
     ).tolist()
@@ -240,10 +245,10 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else "%.4f" % value
 
 
-def format_confusion(task: Task, counts: Sequence[Sequence[int]]) -> str:
+def format_confusion(task: Task, counts: Sequence[Sequence[int]] | None) -> str:
     """Returns a confusion table, str, of the counts of `confusion`; "" for many labels."""
     labels = task.known_labels
-    if len(labels) > _MOST_LABELS:
+    if counts is None or len(labels) > _MOST_LABELS:
         return ""
     headers = ["predicted " + label for label in labels]
     names = ["true " + label for label in labels]

@@ -99,8 +99,8 @@ def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
     """
     if task.is_regression:
         return np.array([label or np.nan for label in labels], np.float32)
-    ids: dict[str | None, int] = {label: n for n, label in enumerate(task.known_labels)}
-    return np.array([ids.get(label, -1) for label in labels], np.int32)
+    ids = task.label_ids
+    return np.array([-1 if label is None else ids.get(label, -1) for label in labels], np.int32)
 
 
 class EncodedExamples(object):

@@ -134,7 +134,7 @@ def is_label(label: str, task: Task) -> bool:
             return abs(float(label)) <= LARGEST_NUMBER  # Not nan either.
         except ValueError:
             return False
-    return bool(label) if task.labels is None else label in task.labels
+    return bool(label) if task.labels is None else label in task.label_ids
 
 
 # --- Columns ---

@@ -15,6 +15,7 @@ from conftest import (
     call_script,
     command,
     contents,
+    needs_tensorflow_2,
     read_json,
     refused,
     write_pairs,
@@ -150,6 +151,7 @@ def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
     assert read_json(root, "out_2", "calibration.json")["temperature"] == temperature
 
 
+@needs_tensorflow_2
 def test_an_export_divides_by_it(root, monkeypatch):
     before, _ = dev_logits(root)
     command("--do_eval --do_export --export_format=bert --calibrate " + USED, root, monkeypatch)

@@ -14,6 +14,7 @@ from conftest import (
     assert_matches,
     command,
     contents,
+    needs_tensorflow_2,
     read_json,
     refused,
     write_pairs,
@@ -152,6 +153,7 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     assert results[0]["loss"] != results[1]["loss"]
 
 
+@needs_tensorflow_2
 def test_its_export_is_one_of_the_path(root, monkeypatch):
     line = "--do_export --export_format=bert " + USED
     command(line + "--path=01", root, monkeypatch)

@@ -153,6 +153,62 @@ def removed(chain, server, worker):
         yield "%s without %s" % (name, part), found, problem
 
 
+def disks(chain, server, worker):
+    """A small disk that is really full, of bytes or of files; needs the right to mount one."""
+    place = os.path.join(chain.folder, "%s_disk" % worker)
+    os.makedirs(place, exist_ok=True)
+    for name in ("stage_0", "stage_1", "stage_2", "predict", "export_bert"):
+        command = _find(chain, name)
+        folder = chain.copy(chain.before[name], worker)
+        (size, files), result = _usage(folder), server.run(folder, command.argv)
+        more_size, more_files = _usage(folder)
+        assert world.verdict(result) == "done"
+        for share in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0):
+            bytes_there = size + int(share * (more_size - size))
+            files_there = files + int(share * (more_files - files))
+            for option, what in (
+                ("size=%d" % bytes_there, "%d bytes" % bytes_there),
+                ("nr_inodes=%d" % files_there, "%d files" % files_there),
+            ):
+                if not _mount(option, place):
+                    yield "%s on a disk of %s" % (name, what), "cannot be mounted here", None
+                    return
+                try:
+                    shutil.copytree(chain.before[name], place, dirs_exist_ok=True)
+                    result = server.run(place, command.argv)
+                    _mount("remount,size=1g,nr_inodes=100000", place)
+                    found = _judge_full(chain, server, command, place, result)
+                finally:
+                    subprocess.check_call(["umount", place])
+                yield ("%s on a disk of %s" % (name, what),) + found
+
+
+def _judge_full(chain, server, command, folder, result):
+    """Returns `judge`'s answer; "no cause" where the line does not say that the disk is full."""
+    outcome, problem = judge(chain, server, command, folder, result)
+    if world.verdict(result) == "line" and problem is None:
+        line = world.last_line(result)
+        if "No space left on device" not in line and "its disk has" not in line:
+            return "no cause", line
+    return outcome, problem
+
+
+def _usage(folder):
+    """Returns (bytes in whole pages, files and folders) of a folder, as a tmpfs counts them."""
+    size = count = 0
+    for place, _, names in os.walk(folder):
+        count += 1 + len(names)
+        sizes = [os.path.getsize(os.path.join(place, name)) for name in names]
+        size += sum(-(-one // 4096) * 4096 for one in sizes)
+    return size, count + 2
+
+
+def _mount(option, place):
+    """Mounts a tmpfs, or mounts it anew; returns whether that could be done."""
+    command = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", place]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def imports(chain, server, worker):
     """A signal in the first seconds, while TensorFlow is imported: a real process."""
     folder = chain.copy(chain.before["stage_0"], worker)
@@ -176,7 +232,8 @@ def imports(chain, server, worker):
 
 
 CASES = {
-    case.__name__: case for case in (streams, limits, signals, clocks, others, removed, imports)
+    case.__name__: case
+    for case in (streams, limits, signals, clocks, others, removed, disks, imports)
 }
 NAMES = sorted(CASES)
 

@@ -156,6 +156,16 @@ def refused(arguments, folder, monkeypatch):
     return caught.value.code
 
 
+def assert_refused(arguments, folder, monkeypatch, pattern):
+    """A command is refused with a line that matches, and no file below the folder changes."""
+    __tracebackhide__ = True
+    before = contents(folder)
+    found = refused(arguments, folder, monkeypatch)
+    assert found.startswith("run_classifier.py: ")
+    assert_matches(pattern, found)
+    assert contents(folder) == before
+
+
 def assert_matches(pattern, text):
     __tracebackhide__ = True
     with pytest.raises(ValueError, match=pattern):

@@ -12,9 +12,9 @@ import plot_evaluation
 from conftest import (
     assert_close,
     assert_matches,
+    assert_refused,
     call_script,
     command,
-    contents,
     needs_tensorflow_2,
     read_json,
     refused,
@@ -271,9 +271,7 @@ def test_each_label_has_its_scores(root, monkeypatch, capsys):
     ],
 )
 def test_a_mistake_is_one_line(root, monkeypatch, line, message):
-    before = contents(root)
-    assert_matches(message, refused(USED + line, root, monkeypatch))
-    assert contents(root) == before
+    assert_refused(USED + line, root, monkeypatch, message)
 
 
 @pytest.mark.parametrize("flag", ["calibrate", "abstain_below=0.5", "compare_with=out_2"])

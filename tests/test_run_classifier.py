@@ -17,6 +17,7 @@ from conftest import (
     SCRIPT,
     SMALL_BERT,
     assert_matches,
+    assert_refused,
     command,
     contents,
     hugging_face_arrays,
@@ -324,13 +325,9 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(trained, monkeypatch, line, message):
-    before = contents(trained)
     if "--do_train" in line and "finetune_suc" not in line:
         line += " --stage_1_outputdir=new"
-    found = refused(COMMON + " " + line, trained, monkeypatch)
-    assert found.startswith("run_classifier.py: ")
-    assert_matches(message, found)
-    assert contents(trained) == before
+    assert_refused(COMMON + " " + line, trained, monkeypatch, message)
     assert not (trained / "new").exists()
 
 

@@ -63,7 +63,6 @@ class Task:
         that the best checkpoint is chosen by.
       dev_files, test_files: tuples of str, names of files without their endings. The first
         dev file is that which the best checkpoint is chosen on.
-      label_ids: dict from each of the labels that are known to its id.
     """
 
     name: str
@@ -73,12 +72,12 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     dev_files: tuple[str, ...] = ("dev",)
     test_files: tuple[str, ...] = ("test",)
-    label_ids: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
+    _label_ids: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Once, since there may be many, and each example asks for one.
         ids = {label: number for number, label in enumerate(self.labels or ())}
-        object.__setattr__(self, "label_ids", ids)
+        object.__setattr__(self, "_label_ids", ids)
 
     @property
     def known_labels(self) -> tuple[str, ...]:
@@ -86,6 +85,11 @@ class Task:
         if self.labels is None:
             raise ValueError("the labels of %s are not known yet" % self.name)
         return self.labels
+
+    @property
+    def label_ids(self) -> dict[str, int]:
+        """Dict from each of the `known_labels` to its id."""
+        return self._label_ids if self.known_labels else {}
 
     @property
     def is_regression(self) -> bool:

@@ -11,7 +11,7 @@ import shutil
 from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
 
 from theseus.errors import UserError
-from theseus.records import sealed, table, text, whole
+from theseus.records import table, text, whole
 
 
 def hash_files(paths: Sequence[str]) -> str:
@@ -100,11 +100,6 @@ def write_text(path: str, text: str) -> None:
 def write_json(path: str, value: Mapping[str, Any]) -> None:
     """Writes a JSON file in one step."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_sealed(path: str, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object in one step, with a sum of it; see records.sealed."""
-    write_json(path, sealed(value))
 
 
 def remove(path: str) -> None:

@@ -118,7 +118,7 @@ class RunFolder(object):
         for name, text in model_files.items():
             files.write_text(self.file(name), text)
         record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
-        files.write_sealed(self.file(_RUN), record)
+        files.write_json(self.file(_RUN), records.sealed(record))
 
     # --- Its results ---
 

@@ -133,7 +133,7 @@ class StageFolder(RunFolder):
     def commit(self, state: State) -> None:
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
         self.refuse_moved()
-        files.write_sealed(self.file(STATE_FILE), state.to_json())
+        files.write_json(self.file(STATE_FILE), records.sealed(state.to_json()))
         self.sweep(state)
 
     def sweep(self, state: State) -> None:

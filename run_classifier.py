@@ -125,11 +125,11 @@ flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
-flags.DEFINE_string(
+flags.DEFINE_list(
     "compare_with",
-    None,
-    "With --do_eval: folder of a trained stage, such as out_0, to whose predictions the loyalty "
-    "is measured.",
+    [],
+    "With --do_eval: folders of trained stages, such as out_0, whose scores are computed too, and "
+    "to whose predictions the loyalty is measured.",
 )
 flags.DEFINE_list(
     "export_format",

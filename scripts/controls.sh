@@ -11,7 +11,8 @@
 #   distilled            direct, with the predecessor's logits in the loss
 #   replacing_distilled  replacing_linear, with them in both stages
 #
-# METHODS chooses some of them. Its other variables are in scripts/tables.sh.
+# METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. The other
+# variables are in scripts/tables.sh.
 source "$(dirname "$0")/tables.sh"
 LAYERS="${LAYERS:-6 2}"
 STAGE_0="${STAGE_0:-3}"
@@ -54,7 +55,7 @@ for seed in $SEEDS; do
     total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"  # Parts of epochs too.
     for method in $METHODS; do
       folder="$root/${layers}_layers/$method"
-      stage_1_flags=(--init_checkpoint="$teacher")
+      stage_1_flags=(--init_checkpoint="$teacher" --keep_predecessor)
       case "$method" in
         direct) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$teacher" ;;
         direct_pretrained) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$BERT" ;;
@@ -67,7 +68,7 @@ for seed in $SEEDS; do
           replace "$folder" "${common[@]}"
           ;;
         replacing_pretrained)
-          stage_1_flags=()
+          stage_1_flags=(--keep_predecessor)
           replace "$folder" "${common[@]}"
           ;;
         replacing_distilled)

@@ -222,17 +222,24 @@ def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
 
 def test_loyalty_is_to_the_other_stages_predictions(root, monkeypatch, capsys):
     write_stage(root / "out_0", "predecessor")
-    command("--do_eval --compare_with=out_0 --eval_files=data/test.txt " + USED, root, monkeypatch)
+    command(
+        "--do_eval --compare_with=out_0,out_2 --eval_files=data/test.txt " + USED, root, monkeypatch
+    )
     ours, _ = dev_logits(root)
     other = StageFolder(str(root / "out_0"))
     monkeypatch.setattr(trained_model, "load", lambda _, load=trained_model.load: load(other))
-    theirs, _ = dev_logits(root)
+    theirs, labels = dev_logits(root)
     results = read_json(root, "out_2", "eval_results.json")
+    found = results["compared"]["out_0"]
     for name, value in calibration.loyalty(ours, theirs).items():
-        assert results[name] == pytest.approx(value, abs=1e-5)
-    assert "label_loyalty" in results["eval_files"]["data/test.txt"]
+        assert found[name] == pytest.approx(value, abs=1e-5)
+    assert found["accuracy"] == (theirs.argmax(axis=1) == labels).mean()
+    assert results["compared"]["out_2"]["label_loyalty"] == 1
+    assert results["compared"]["out_2"]["accuracy"] == results["accuracy"]
+    assert "label_loyalty" in results["eval_files"]["data/test.txt"]["compared"]["out_0"]
     output = capsys.readouterr().out
-    assert "dev, loyalty to out_0: labels " in output and "data/test.txt, loyalty" in output
+    assert "dev, out_0: accuracy %.4f; loyalty to it: labels " % found["accuracy"] in output
+    assert "data/test.txt, out_2: accuracy" in output
 
 
 def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatch):
@@ -266,7 +273,11 @@ def test_each_label_has_its_scores(root, monkeypatch, capsys):
         ("--do_eval --eval_split=test --calibrate", "--calibrate needs --do_eval, and --eval_spl"),
         ("--do_export --export_format=bert --abstain_below=0.5", "--abstain_below needs --do_ev"),
         ("--do_eval --abstain_below=1.5", "abstain_below"),
-        ("--do_predict --predict_file=data/dev.txt --compare_with=out_2", "--compare_with needs"),
+        (
+            "--do_predict --predict_file=data/dev.txt --compare_with=out_2",
+            "--compare_with takes different folders, and needs --do_eval",
+        ),
+        ("--do_eval --compare_with=out_2,out_2", "--compare_with takes different folders"),
         ("--do_eval --compare_with=none", "none: holds no trained model; give the output folder"),
     ],
 )

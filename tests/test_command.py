@@ -495,7 +495,7 @@ def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command
     (found,), _ = evaluate.prepare(made)
     assert (found.name, found.path) == (split, "data/%s.tsv" % split)
     assert len(found.examples) == {"dev": 6, "test": 5}[split]
-    evaluated = evaluate._Evaluated(found, np.eye(2), np.array([0, 1]), None, 1.0)
+    evaluated = evaluate._Evaluated(found, np.eye(2), np.array([0, 1]), {}, 1.0)
     values = evaluate._measure(made, evaluated)
     said = "\n".join(evaluate.describe_results(made, [(split, values)]))
     assert ("--threshold=" in said) == (split == "dev")

@@ -1,6 +1,7 @@
 """A folder's one event file: what counts is kept, whatever cut the run off."""
 
 import contextlib
+import json
 import os
 import resource
 import time
@@ -34,6 +35,11 @@ def write(path, steps, begin=0, evaluated=(), evaluations=()):
             writer.add(step, {"loss": step / 2})
             if step in evaluations:
                 writer.add(step, {"dev/accuracy": 0.5, "dev/f1": 0.25})
+
+
+def lines(path):
+    with open(str(path / "metrics.jsonl"), encoding="utf-8") as reader:
+        return [json.loads(line) for line in reader]
 
 
 def losses(*steps):
@@ -117,7 +123,23 @@ def test_a_cut_while_the_file_is_replaced_loses_and_doubles_nothing(tmp_path, mo
     assert curves.read_scalars(str(tmp_path)) == {"loss": kept}
     write(tmp_path, [3, 4], begin=2)
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4)}
-    assert len(os.listdir(str(tmp_path))) == 1
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    assert sorted(os.listdir(str(tmp_path))) == event_files(tmp_path) + ["metrics.jsonl"]
+
+
+def test_the_lines_are_what_the_events_hold(tmp_path):
+    with curves.EventWriter(str(tmp_path), 0, []) as writer:
+        for step in (1, 2):
+            writer.add(step, {"loss": np.float32(0.1), "rate": float("nan")})
+            writer.add(step, {"dev/accuracy": 1 / 3})
+            assert len(lines(tmp_path)) == 2 * step
+    assert time.time() - 60 < lines(tmp_path)[0].pop("time") <= time.time()
+    expected = [{"step": 1, "loss": 0.1, "rate": None}, {"step": 1, "dev/accuracy": 0.33333334}]
+    write(tmp_path, [2], begin=1, evaluated=[1])
+    found = lines(tmp_path)
+    for line in found:
+        del line["time"]
+    assert found == expected + [{"step": 2, "loss": 1.0}]
 
 
 def test_event_files_of_other_programs_stay(tmp_path):
@@ -165,7 +187,8 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, mo
         write(tmp_path, [4], begin=3)
     assert len(warnings) == 1 and "events.tmp: no more curves" in warnings[0]
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4, 5)}
-    assert os.listdir(str(tmp_path)) == event_files(tmp_path)
+    assert sorted(os.listdir(str(tmp_path))) == event_files(tmp_path) + ["metrics.jsonl"]
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 def test_a_file_that_cannot_take_its_name_is_not_left(tmp_path, monkeypatch):

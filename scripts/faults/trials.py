@@ -290,14 +290,15 @@ def _half_done(chain, server, command):
 def _read(chain, command, folder):
     """Returns the files, sorted list of relative paths, that a command reads and some has written.
 
-    TensorBoard's log is none of them.
+    The curves are none of them.
     """
     inside = READS.get(command.name, ("out_2", command.name))
     found = []
     for place, _, names in os.walk(folder):
         relative = os.path.relpath(place, folder)
         if relative.split(os.sep)[0] in inside:
-            found += [os.path.join(relative, name) for name in names if ".tfevents." not in name]
+            names = [name for name in names if not re.search(r"\.tfevents\.|metrics\.jsonl", name)]
+            found += [os.path.join(relative, name) for name in names]
     return sorted(path for path in found if os.path.getsize(os.path.join(folder, path)))
 
 

@@ -185,14 +185,14 @@ def make_data(folder):
 def fingerprint(folder):
     """Returns what a folder holds, a dict from each file's path to its hash.
 
-    Times, which no two runs share, and the machine are left out, as is TensorBoard's log, which
-    has times in every record.
+    Times, which no two runs share, and the machine are left out, as are the curves, which
+    have times in every record, and the cards of exports, which have times in their text.
     """
     found = {}
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)
-            if name.startswith("events.out."):
+            if name.startswith("events.out.") or name in ("metrics.jsonl", "README.md"):
                 continue
             with open(path, "rb") as reader:
                 content = reader.read()
@@ -216,7 +216,7 @@ def _drop_times(value):
     if not isinstance(value, dict):
         return value
     # A record's sum of itself is one of its times too, and was checked when it was read.
-    dropped = ("began_on", "sha256_of_the_rest")
+    dropped = ("began_on", "sha256_of_the_rest", "README.md")
     kept = [key for key in value if "second" not in key and key not in dropped]
     return {key: _drop_times(value[key]) for key in kept}
 

@@ -18,22 +18,20 @@ from theseus.records import sealed
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
 _Evaluated = collections.namedtuple("_Evaluated", "file logits labels others seconds")
-"""An ExampleFile with logits, float32 [rows, outputs], and labels; `others`: the logits of the
-model of --compare_with, or None; seconds: what the model took."""
+"""An ExampleFile with logits, float32 [rows, outputs], and labels; `others`: the logits of each
+model of --compare_with by its folder, a dict; seconds: what the model took."""
 
 
 def prepare(context):
-    """Returns (ExampleFiles: of the split, then each of --eval_files; the other StageFolder)."""
+    """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
     refuse_other_tasks(context)
     options = context.options.inference
     split = options.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
     named += [(path, path) for path in options.eval_files]
     logging.info("evaluating on %s", ", ".join(path for _, path in named))
-    other = None
-    if options.compare_with is not None:
-        other = other_model.find("compare_with", options.compare_with, context.task)
-    return [context.data.labelled(path, name) for name, path in named], other
+    others = [other_model.find("compare_with", path, context.task) for path in options.compare_with]
+    return [context.data.labelled(path, name) for name, path in named], others
 
 
 def refuse_other_tasks(context):
@@ -42,19 +40,22 @@ def refuse_other_tasks(context):
     if options.threshold is not None and len(task.labels) != 2:
         raise UserError("--threshold: is for two labels; this task has others")
     for name in ("calibrate", "abstain_below", "compare_with"):
-        if task.is_regression and getattr(options, name) not in (None, False):
+        if task.is_regression and getattr(options, name) not in (None, False, []):
             raise UserError("--%s: is for labels; this task has numbers" % name)
 
 
 def run(context, prepared):
     """Evaluates the files; prints tables and writes eval_results.json and errors.tsv."""
-    files, other = prepared
+    files, folders = prepared
     options, folder = context.options, context.folder
     if options.inference.calibrate:
         calibrate(context, files[0])
     trained = context.trained_model()
-    others = _logits_of(context, other, files) if other else [None] * len(files)
-    found = [_evaluate(context, trained, *pair) for pair in zip(files, others)]
+    others = {other.path: _logits_of(context, other, files) for other in folders}
+    found = []
+    for number, file in enumerate(files):
+        of_others = {path: logits[number] for path, logits in others.items()}
+        found.append(_evaluate(context, trained, file, of_others))
     results = [(one.file.name, _measure(context, one)) for one in found]
 
     best, (split, of_split) = trained.best, results[0]
@@ -63,7 +64,6 @@ def run(context, prepared):
     report["compute_type"] = options.model.precision or trained.definition["precision"]
     report["temperature"] = trained.temperature
     report["threshold"] = options.inference.threshold
-    report["compare_with"] = options.inference.compare_with
     report["eval_files"] = dict(results[1:])
     folder.write_json(context.result("eval_results.json"), report)
     _write_errors(context, found[0])
@@ -77,7 +77,7 @@ def run(context, prepared):
 def calibrate(context, file):
     """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
     trained = context.trained_model(is_calibrated=False)
-    logits, labels = _evaluate(context, trained, file)[1:3]
+    logits, labels = _evaluate(context, trained, file, {})[1:3]
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
         raise UserError(
@@ -102,7 +102,7 @@ def calibrate(context, file):
     logging.info(line, temperature, after, before)
 
 
-def _evaluate(context, trained, file, others=None):
+def _evaluate(context, trained, file, others):
     """Returns an ExampleFile as _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
     unknown = UnknownWords(trained.tokenizer)
@@ -150,8 +150,13 @@ def _measure(context, evaluated):
     if options.abstain_below is not None:
         kept = calibration.abstaining(logits, labels, options.abstain_below, options.threshold)
         found["abstaining"] = kept._asdict()
-    if others is not None:
-        found.update(calibration.loyalty(logits, others))
+    found["compared"] = {
+        folder: dict(
+            metrics.compute(task, theirs, labels, options.threshold),
+            **calibration.loyalty(logits, theirs),
+        )
+        for folder, theirs in others.items()
+    }
     return found
 
 
@@ -200,12 +205,14 @@ def describe_results(context, results):
             _describe_kept(found["abstaining"]),
         )
     for name, values in results:
-        if "label_loyalty" in values:
-            yield "%s, loyalty to %s: labels %.4f, probabilities %.4f" % (
+        for folder, other in values["compared"].items():
+            yield "%s, %s: %s %.4f; loyalty to it: labels %.4f, probabilities %.4f" % (
                 name,
-                options.compare_with,
-                values["label_loyalty"],
-                values["probability_loyalty"],
+                folder,
+                task.score_name,
+                metrics.score(task, other),
+                other["label_loyalty"],
+                other["probability_loyalty"],
             )
 
 

@@ -104,7 +104,7 @@ class InferenceOptions:
     threshold: float | None
     calibrate: bool
     abstain_below: float | None
-    compare_with: str | None
+    compare_with: list[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,10 +99,14 @@ def _ends_constant_rate(values: _Values) -> bool:
     return values["steps_for_replacing"] is None or values["replace_scheduler"] == "constant"
 
 
+def _are_different(values: Sequence[str]) -> bool:
+    return all(values) and len(set(values)) == len(values)
+
+
 @_rule(["eval_files", "do_eval"], "--eval_files takes different files, and needs --do_eval")
 def _names_files_once(values: _Values) -> bool:
     files = values["eval_files"]
-    return not files or (values["do_eval"] and all(files) and len(set(files)) == len(files))
+    return not files or (values["do_eval"] and _are_different(files))
 
 
 @_rule(
@@ -140,9 +144,10 @@ def _abstains(values: _Values) -> bool:
     return values["abstain_below"] is None or values["do_eval"] or values["do_predict"]
 
 
-@_rule(["compare_with", "do_eval"], "--compare_with needs --do_eval")
+@_rule(["compare_with", "do_eval"], "--compare_with takes different folders, and needs --do_eval")
 def _compares(values: _Values) -> bool:
-    return values["compare_with"] is None or values["do_eval"]
+    folders = values["compare_with"]
+    return not folders or (values["do_eval"] and _are_different(folders))
 
 
 @_rule(["predict_file", "do_predict"], "--predict_file needs --do_predict")

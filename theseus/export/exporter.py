@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from theseus.errors import UserError, first_line
-from theseus.export import formats, read_back
+from theseus.export import card, formats, read_back
 from theseus.inference import evaluation, metrics
 from theseus.records import sealed
 from theseus.runs.files import hash_text
@@ -55,6 +55,7 @@ class Exporter(object):
             checked.
         """
         self._plain = formats.plain_classifier(folder, trained)
+        self._results = card.read_results(folder, trained.path, self._plain.task, trained.best)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
         self._batch_size = batch_size
@@ -97,6 +98,10 @@ class Exporter(object):
                 reason = first_line(error)
                 raise UserError("--export_dir: %s: cannot be written: %s" % (place.path, reason))
             row = self._check(name, place.given, temporary)
+            facts = card.Facts(
+                name, self._plain, row, self.graph_row, TIMED_BATCH_SIZES, self._results
+            )
+            formats.write_text(temporary, read_back.CARD, card.text(facts))
             description = dict(known_by, **self._describe(row))
             description["files"] = read_back.list_files(temporary)
             formats.write_json(temporary, read_back.DESCRIPTION, sealed(description))

@@ -161,9 +161,7 @@ def _write_hugging_face(plain, path):
     shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
     tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]
     # In lines it would be longer than a small model.
-    _write_text(
-        path, "tokenizer.json", json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer))
-    )
+    write_text(path, "tokenizer.json", json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
     config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
     write_json(path, "tokenizer_config.json", config)
 
@@ -355,10 +353,10 @@ def refuse_missing_packages(names):
 
 
 def write_json(path, name, value):
-    _write_text(path, name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    write_text(path, name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
-def _write_text(path, name, text):
+def write_text(path, name, text):
     """Writes a file of one folder, with a line's end after its text."""
     with io.open(os.path.join(path, name), "w", encoding="utf-8", newline="\n") as writer:
         writer.write(text + "\n")

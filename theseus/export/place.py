@@ -19,6 +19,7 @@ _UNFINISHED, _REPLACED = ".unfinished_export", ".replaced_export"
 # Names of what exports hold, and of what is there while they are written.
 _WRITTEN = (
     read_back.DESCRIPTION,
+    read_back.CARD,
     "*config.json",
     "vocab.txt",
     "tokenizer.json",
@@ -122,6 +123,12 @@ def _refuse_foreign(path, identity=None):
         raise UserError(
             "--export_dir: %s is there, and is no export of this run as %s; give another folder, "
             "or remove it" % (path, identity["format"])
+        )
+    card = os.path.join(path, read_back.CARD)
+    if os.path.exists(card) and files.sums(card) != listed.get(read_back.CARD):
+        raise UserError(
+            "--export_dir: %s was edited; move it away, or give another folder, and take over "
+            "what you wrote" % card
         )
     foreign = sorted(set(read_back.all_files(path)) - set(listed) - {read_back.DESCRIPTION})
     if foreign:

@@ -1,21 +1,26 @@
-"""The curves of a training, in a file of events such as TensorBoard shows.
+"""The curves of a training: a file of events such as TensorBoard shows, and the same as JSON lines.
 
-A stage's folder holds one such file, events.out.tfevents.<time>. A step's number is the
-number of steps done, as in the log: the first step's loss, and the learning rate and the
-replacing rate that it was trained with, stand at 1; an evaluation after n steps at n.
+A stage's folder holds one of each, events.out.tfevents.<time> and metrics.jsonl, in which a line
+is what one event holds: {"step": 1, "time": seconds since 1970, "loss": 0.69, ...}. A step's
+number is the number of steps done, as in the log: the first step's loss, and the learning rate
+and the replacing rate that it was trained with, stand at 1; an evaluation after n steps at n.
 
 A run that was cut off has events of steps after its last checkpoint, which a resumed run
 takes again. So a run that begins copies what still counts into a new file, removes the old
 one once the new one has its name, and writes on in it. The name is a new one, later in
-order, since a TensorBoard that looks on would not open the old name again.
+order, since a TensorBoard that looks on would not open the old name again. The lines are
+written anew from the events, and never read.
 """
 
 import contextlib
 import glob
+import json
+import math
 import os
 import re
 import time
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
@@ -27,7 +32,9 @@ EVALUATION = "dev/"
 
 _NAME = "events.out.tfevents.%010d"
 _PATTERN = "events.out.tfevents." + 10 * "[0-9]"
-_TEMPORARY = "events.tmp"  # Not a name that TensorBoard would read.
+_LINES = "metrics.jsonl"
+# Names before they are complete; none that TensorBoard would read.
+_TEMPORARY, _TEMPORARY_LINES = "events.tmp", "metrics.tmp"
 
 
 def step_scalars(values, is_replacing, examples_per_second=None):
@@ -93,22 +100,24 @@ class EventWriter(object):
         """
         self._folder = folder
         self._path = os.path.join(folder, _TEMPORARY)
-        self._writer = None
+        self._writer = self._lines = None
         with self._or_warn():
             self._begin(step, set(evaluated_steps))
 
     def _begin(self, step, evaluated_steps):
         old = _event_files(self._folder)
         self._writer = tf.python_io.TFRecordWriter(self._path)
+        self._lines = open(self._file(_TEMPORARY_LINES), "w", encoding="utf-8")
         self._write(tf.Event(wall_time=time.time(), file_version="brain.Event:2"))
         for event in read_events(self._folder):
             if _counts(event, step, evaluated_steps):
                 self._write(event)
         self._flush_to_disk()
         last = int(re.search(r"\d+$", old[-1]).group()) if old else 0
-        path = os.path.join(self._folder, _NAME % max(last + 1, time.time()))
+        path = self._file(_NAME % max(last + 1, time.time()))
         os.rename(self._path, path)  # The writer's file stays open, under its new name.
         self._path = path
+        os.rename(self._lines.name, self._file(_LINES))
         sync([self._folder])
         for path in old:
             os.remove(path)
@@ -120,6 +129,7 @@ class EventWriter(object):
         with self._or_warn():
             if self._writer:
                 self._writer.close()
+                self._lines.close()
 
     def add_step(self, step, values, is_replacing, examples_per_second=None):
         """Writes the `step_scalars` of a step."""
@@ -133,9 +143,12 @@ class EventWriter(object):
             if self._writer:
                 self._write(event)
                 self._writer.flush()
+                self._lines.flush()
 
     def _write(self, event):
         self._writer.write(event.SerializeToString())
+        if event.summary.value:
+            self._lines.write(_line(event))
 
     def sync(self):
         """Waits until what was written is on disk, as a checkpoint of these steps will be."""
@@ -145,7 +158,11 @@ class EventWriter(object):
 
     def _flush_to_disk(self):
         self._writer.flush()
+        self._lines.flush()
         sync([self._path])
+
+    def _file(self, name):
+        return os.path.join(self._folder, name)
 
     @contextlib.contextmanager
     def _or_warn(self):
@@ -153,8 +170,12 @@ class EventWriter(object):
             yield
         except (OSError, tf.errors.OpError) as error:
             self._writer = None
-            with contextlib.suppress(OSError):
-                os.remove(os.path.join(self._folder, _TEMPORARY))
+            with contextlib.suppress(OSError):  # What it still holds may have no room either.
+                if self._lines:
+                    self._lines.close()
+            for name in (_TEMPORARY, _TEMPORARY_LINES):
+                with contextlib.suppress(OSError):
+                    os.remove(self._file(name))
             message = "%s: no more curves are written, the training goes on: %s"
             logging.warning(message, self._path, first_line(error))
 
@@ -165,3 +186,12 @@ def _counts(event, step, evaluated_steps):
     if values and values[0].tag.startswith(EVALUATION):
         return event.step in evaluated_steps
     return bool(values) and event.step <= step
+
+
+def _line(event):
+    """Returns an event of scalars as a line of JSON; what is not finite is null."""
+    line = {"step": event.step, "time": round(event.wall_time, 3)}
+    for value in event.summary.value:
+        number = float(str(np.float32(value.simple_value)))  # As many digits as float32 has.
+        line[value.tag] = number if math.isfinite(number) else None
+    return json.dumps(line) + "\n"

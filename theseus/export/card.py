@@ -1,0 +1,254 @@
+"""The model card of an export: README.md in the hub's layout, filled from what is recorded.
+
+The head between the two lines --- is YAML; each value in it is JSON, which is YAML too. Source of
+its keys: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import collections
+import json
+
+from theseus import machine, records
+from theseus import stage as stages
+from theseus.inference import metrics
+
+# What the hub calls some metrics.
+_HUB_METRICS = {
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+}
+_HUB_LIBRARIES = {"huggingface": "transformers", "onnx": "onnx", "onnx_int8": "onnx"}
+# Settings of the run that the card names, where they are not null.
+_SETTINGS = (
+    "train_scope learning_rate suc_learning_rate num_train_epochs train_batch_size "
+    "gradient_accumulation_steps warmup_proportion seed precision modules replace_rate_prob "
+    "replace_linear_k replace_until steps_for_replacing suc_init distill_temperature "
+    "distill_weight ema_decay class_weights label_smoothing max_train_examples"
+).split()
+_USES = {
+    "bert": """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
+`output_weights` and `output_bias`. In this program:""",
+    "huggingface": """```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("this_folder")
+tokenizer = AutoTokenizer.from_pretrained("this_folder")
+```
+
+In this program:""",
+    "saved_model": """```python
+import tensorflow as tf
+
+signature = tf.saved_model.load("this_folder").signatures["serving_default"]
+# int32 [B, T] input_ids, input_mask, segment_ids, as BERT's tokenizer gives them
+```
+
+From texts, in this program:""",
+    "onnx": """```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("this_folder/model.onnx")
+# int32 [B, T] input_ids, input_mask, segment_ids, as BERT's tokenizer gives them
+```
+
+From texts, in this program:""",
+}
+
+Facts = collections.namedtuple("Facts", "format plain row graph_row batch_sizes results")
+"""What a card says.
+
+Fields:
+  format: str, one of formats.FORMATS; plain: its formats.PlainClassifier.
+  row, graph_row: exporter.Row of the export and of the graph that it was made from.
+  batch_sizes: tuple of int, those of the rows' seconds.
+  results: dict, as from `read_results`, or None.
+"""
+
+
+def read_results(folder, path, task, best):
+    """Returns what eval_results.json says of the exported checkpoint; None where nothing does.
+
+    Args:
+      folder: a StageFolder.
+      path: as TrainedModel has it.
+      task: the tasks.Task.
+      best: the state.Checkpoint that is exported.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    scores = {name: records.nullable(records.number()) for name in task.metrics}
+    scores["num_examples"] = records.whole(1)
+    loyal = {"label_loyalty": records.number(), "probability_loyalty": records.number()}
+    compared = records.mapping(records.table(dict(scores, **loyal), others=True))
+    more = {"compared": compared, "ece": records.number()}
+    of_files = {"eval_files": records.mapping(records.table(scores, more, others=True))}
+    named = dict(scores, split=records.text(), checkpoint=records.text())
+    kind = records.table(named, dict(more, **of_files), others=True)
+    found = records.read_if_there(folder.file(stages.result("eval_results.json", path)), kind)
+    return found if found and found["checkpoint"] == best.checkpoint else None
+
+
+def text(facts):
+    """Returns the card of `Facts`, str."""
+    parts = [
+        _head(facts),
+        "# " + _title(facts.plain),
+        _what(facts.plain),
+        "## How it was made\n\n" + _how(facts.plain),
+        "## Scores\n\n" + _scores(facts),
+        "## Speed\n\n" + _speed(facts),
+        "## How to use it\n\n" + _use(facts),
+        "## Limits\n\n" + _limits(facts.plain),
+    ]
+    return "\n\n".join(parts)
+
+
+# --- Its parts ---
+
+
+def _head(facts):
+    task, row = facts.plain.task, facts.row
+    values = collections.OrderedDict(pipeline_tag="text-classification")
+    if facts.format in _HUB_LIBRARIES:
+        values["library_name"] = _HUB_LIBRARIES[facts.format]
+    values["tags"] = ["bert", "bert-of-theseus", "model-compression"]
+    values["metrics"] = [_HUB_METRICS.get(name, name) for name in task.metrics]
+    measured = [{"type": task.score_name, "value": row.score, "name": "dev " + task.score_name}]
+    if len(task.metrics) == 1:
+        measured[0]["type"] = values["metrics"][0]
+    result = {
+        "task": {"type": "text-classification"},
+        "dataset": {"name": task.name, "type": task.name, "split": "validation"},
+        "metrics": measured,
+    }
+    values["model-index"] = [{"name": _title(facts.plain), "results": [result]}]
+    lines = ["%s: %s" % (key, json.dumps(value)) for key, value in values.items()]
+    return "\n".join(["---"] + lines + ["---"])
+
+
+def _title(plain):
+    config = plain.config
+    form = "BERT of %d layers, %d wide, for %s"
+    return form % (config.num_hidden_layers, config.hidden_size, plain.task.name)
+
+
+def _what(plain):
+    task = plain.task
+    texts = "pairs of texts" if task.num_texts == 2 else "texts"
+    gives = "a number" if task.is_regression else "one of %s" % ", ".join(map(_code, task.labels))
+    count = sum(array.size for array in plain.weights.values())
+    deep = plain.definition.get("bert_config", {}).get("num_hidden_layers")
+    found = "Gives %s %s. %s parameters" % (texts, gives, format(count, ","))
+    if deep and deep != plain.config.num_hidden_layers:
+        found += ", compressed from a BERT of %d layers" % deep
+    return found + "."
+
+
+_PAPER = "[arXiv 2002.02925](https://arxiv.org/abs/2002.02925)"
+_METHODS = {
+    stages.PREDECESSOR.name: "All layers of a BERT were fine-tuned (stage 0).",
+    stages.REPLACING.name: "Its layers took the place of the modules of a deeper BERT at random, "
+    "batch by batch\n(stage 1 of BERT-of-Theseus, %s)." % _PAPER,
+    stages.SUCCESSOR.name: "Its layers were trained alone (stage 2 of BERT-of-Theseus, %s),\n"
+    "from the weights whose SHA-256 is below." % _PAPER,
+}
+
+
+def _how(plain):
+    recorded = plain.definition
+    method = _METHODS[recorded["stage"]]
+    if recorded.get("path"):
+        method += " Of the modules, those marked 1 in `%s` are replaced." % recorded["path"]
+    if recorded.get("distill_from"):
+        method += "\nA teacher's logits were in the loss."
+    rows = [(name, recorded[name]) for name in _SETTINGS if recorded.get(name) is not None]
+    for name in ("train_data", "dev_data", "weights", "distill_from"):
+        if recorded.get(name):
+            rows.append(("SHA-256 of " + name, recorded[name]))
+    rows.append(("steps up to the best on dev", plain.best.global_step))
+    return method + "\n\n" + _table(("setting", "value"), rows)
+
+
+def _scores(facts):
+    task, results = facts.plain.task, facts.results
+    rows = [("dev, this export", _score(task, None, facts.row.score), "", "")]
+    rows.append(("dev, before exporting", _score(task, None, facts.graph_row.score), "", ""))
+    if results:
+        evaluated = [(results["split"], results)] + list(results.get("eval_files", {}).items())
+        for name, values in evaluated:
+            rows += _evaluated_rows(task, name, values)
+    said = _table(("file", task.score_name, "examples", "equal labels, loyalty"), rows)
+    said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
+    if not results or not results.get("compared"):
+        said += (
+            " Nothing was\nevaluated beside it: `--do_eval --compare_with=out_0` before "
+            "`--do_export` puts a predecessor\nor a control here."
+        )
+    return said
+
+
+def _evaluated_rows(task, name, values):
+    rows = [(name, _score(task, values), values["num_examples"], "")]
+    for other, theirs in values.get("compared", {}).items():
+        loyal = "%.4f, %.4f" % (theirs["label_loyalty"], theirs["probability_loyalty"])
+        beside = "%s, beside it: %s" % (name, other)
+        rows.append((beside, _score(task, theirs), theirs["num_examples"], loyal))
+    return rows
+
+
+def _score(task, values, score=None):
+    return "%.4f" % (metrics.score(task, values) if values else score)
+
+
+def _speed(facts):
+    on = machine.describe()
+    rows = [
+        (size, "%.2f" % (1e3 * here), "%.2f" % (1e3 * graph))
+        for size, here, graph in zip(facts.batch_sizes, facts.row.seconds, facts.graph_row.seconds)
+    ]
+    said = (
+        "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s.\n\n"
+    )
+    processors = "%s processors" % (on["num_processors"] or "the")
+    table = _table(("batch", "this export", "the graph that it was made from"), rows)
+    return said % (facts.row.megabytes, processors, on["processor"]) + table
+
+
+def _use(facts):
+    argument = '("text a", "text b")' if facts.plain.task.num_texts == 2 else '"text"'
+    here = """```python
+from theseus import Classifier
+
+with Classifier("this_folder") as model:
+    print(model.classify([%s]))
+```"""
+    family = "onnx" if facts.format == "onnx_int8" else facts.format
+    return _USES[family] + "\n\n" + here % argument
+
+
+def _limits(plain):
+    recorded = plain.definition
+    said = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
+    if recorded["do_lower_case"]:
+        said.append("Case and accents are dropped.")
+    said.append("It knows what its training data showed; elsewhere it must be evaluated first.")
+    if not plain.task.is_regression:
+        if plain.temperature == 1:
+            said.append("Its probabilities were not calibrated (`--calibrate`).")
+        else:
+            form = "Its logits are divided by %.4g, found on dev, so that probabilities fit."
+            said.append(form % plain.temperature)
+    said.append("Licence, language and the base model are not recorded: add them above.")
+    return "\n".join("- " + line for line in said)
+
+
+def _code(value):
+    return "`%s`" % value
+
+
+def _table(head, rows):
+    """Returns a table in Markdown, in whose cells no | and no line's end divides."""
+    lines = [head, ["---"] * len(head)] + list(rows)
+    cells = [[str(v).replace("|", "\\|").replace("\n", " ") for v in line] for line in lines]
+    return "\n".join("| %s |" % " | ".join(line) for line in cells)

@@ -48,12 +48,13 @@ class Scores(object):
     def __call__(self, path):
         """Returns the score of a path, a tuple of bool; see metrics.score."""
         if path not in self.found:
-            name = "path " + stages.digits(path)
-            with evaluation.progress_bar(name, len(self._encoded)) as bar:
-                logits = evaluation.compute_logits(
-                    self._runner(path), self._encoded, FLAGS.eval_batch_size, bar
-                )
-            values = metrics.compute(self._task, logits, self._encoded.labels)
+            values, _ = evaluation.evaluate(
+                self._task,
+                self._runner(path),
+                self._encoded,
+                FLAGS.eval_batch_size,
+                "path " + stages.digits(path),
+            )
             self.found[path] = metrics.score(self._task, values)
         return self.found[path]
 

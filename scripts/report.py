@@ -5,10 +5,14 @@
 Takes every folder below those given that holds a run of this program: the scripts of the tables
 make such, and so do commands by hand. It reads what the folders hold and nothing else. The output
 goes to the first folder. Needs matplotlib for the plots.
+
+Where a folder `direct` stands beside others, as those of scripts/controls.sh do, each of them is
+compared with it, seed by seed: the mean of the differences, and its standard error.
 """
 
 import argparse
 import collections
+import math
 import os
 import statistics
 import sys
@@ -36,7 +40,9 @@ PUBLISHED = {
 }
 
 Run = collections.namedtuple(
-    "Run", "path stage layers method epochs seed score last business steps seconds parameters"
+    "Run",
+    "path stage layers method epochs seed score last business steps seconds parameters "
+    "milliseconds",
 )
 """What a folder tells of a stage.
 
@@ -49,7 +55,11 @@ Fields:
   business: dict from an evaluated file to its score.
   steps: int; seconds: float, of the training.
   parameters: int, of the evaluated model.
+  milliseconds: float, of an example, as --do_eval has measured them; None where it has not.
 """
+
+CONTROL = "direct"
+"""The folder, in scripts/controls.sh, of the same depth fine-tuned alone."""
 
 
 def find_runs(root):
@@ -87,7 +97,16 @@ def read_run(path, root):
         steps=(state.last or state.best).global_step,
         seconds=state.train_seconds,
         parameters=count_parameters(run),
+        milliseconds=_milliseconds(folder),
     )
+
+
+def _milliseconds(folder):
+    """Returns the milliseconds that --do_eval took for an example, float, or None."""
+    kind = records.table({}, {"eval_examples_per_second": records.number(1e-9)}, others=True)
+    timing = records.read_if_there(folder.file("timing.json"), kind) or {}
+    speed = timing.get("eval_examples_per_second")
+    return 1000 / speed if speed else None
 
 
 def _epochs(run):
@@ -148,6 +167,12 @@ def groups_of(runs):
     return found
 
 
+def group_milliseconds(group):
+    """Returns the median of what Runs took for an example, float; None where none was timed."""
+    found = [run.milliseconds for run in group if run.milliseconds]
+    return statistics.median(found) if found else None
+
+
 def cell(values):
     """Returns a list of float as a cell of the table: their mean, with ± where there are more."""
     if not values:
@@ -171,7 +196,8 @@ def format_report(runs):
     whole = predecessor_score(runs)
     names = sorted({name for run in runs for name in run.business})
     header = ["folder", "layers", "method", "epochs", "seeds", "best on dev", "last", "kept"]
-    header += [os.path.basename(name) for name in names] + ["parameters", "steps", "seconds"]
+    header += [os.path.basename(name) for name in names]
+    header += ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
         best = [run.score for run in group]
@@ -181,14 +207,60 @@ def format_report(runs):
         row += [cell([run.business[n] for run in group if n in run.business]) for n in names]
         steps = statistics.mean([run.steps for run in group])
         seconds = statistics.mean([run.seconds for run in group])
-        rows.append(row + ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds])
+        row += ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds]
+        latency = group_milliseconds(group)
+        rows.append(row + ["%.2f" % latency if latency else ""])
     parts = ["# Report", format_table(header, rows)]
+    differences = difference_rows(runs)
+    if differences:
+        header = ["folder", "less", "seeds", "best on dev"] + [os.path.basename(n) for n in names]
+        parts += ["## Against the control", format_table(header, differences)]
+        parts.append("Mean of the differences, seed by seed, ± its standard error.")
     published = published_rows(runs)
     if published:
         header = ["layers", "stage 1", "stage 2", "published", "here", "published", "here"]
         parts += ["## The published table", "Accuracy, and that on business data."]
         parts.append(format_table(header, published))
     return "\n\n".join(parts) + "\n"
+
+
+def difference_rows(runs):
+    """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed."""
+    names = sorted({name for run in runs for name in run.business})
+    groups, rows = collections.OrderedDict(), []
+    for key, group in groups_of(runs).items():
+        groups.setdefault(key[-1], []).extend(group)
+    for folder, group in groups.items():
+        parent = next((p for p in _parents(folder) if "%s/%s" % (p, CONTROL) in groups), None)
+        if parent is None or folder == "%s/%s" % (parent, CONTROL):
+            continue
+        control = {run.seed: run for run in groups["%s/%s" % (parent, CONTROL)]}
+        pairs = [(run, control[run.seed]) for run in group if run.seed in control]
+        scores = [[run.score - other.score for run, other in pairs]]
+        for name in names:
+            both = [(a.business, b.business) for a, b in pairs]
+            scores.append([a[name] - b[name] for a, b in both if name in a and name in b])
+        if pairs:
+            cells = [difference_cell(values) for values in scores]
+            rows.append([folder, "%s/%s" % (parent, CONTROL), str(len(pairs))] + cells)
+    return rows
+
+
+def _parents(folder):
+    """Yields the folders above one, from the nearest."""
+    while "/" in folder:
+        folder = folder.rsplit("/", 1)[0]
+        yield folder
+
+
+def difference_cell(values):
+    """Returns differences, list of float, as a cell: their mean, with its standard error."""
+    if not values:
+        return ""
+    mean = "%+.4f" % statistics.mean(values)
+    if len(values) == 1:
+        return mean
+    return "%s ± %.4f" % (mean, statistics.stdev(values) / math.sqrt(len(values)))
 
 
 def published_rows(runs):
@@ -233,7 +305,9 @@ def format_table(header, rows):
 
 
 def draw(runs, root, output):
-    """Draws score against layers, and the curves of the evaluations.
+    """Draws score against the time of an example, and the curves of the evaluations.
+
+    A point is a method at a depth, the mean of its seeds, with their deviation as a bar.
 
     Args:
       runs: list of Run.
@@ -245,11 +319,15 @@ def draw(runs, root, output):
     plt.switch_backend("Agg")
     figure, panel = plt.subplots(figsize=(7, 4.5))
     for (_, layers, method, _, folder), group in groups_of(runs).items():
-        values = [run.score for run in group]
-        panel.scatter([layers] * len(values), values, label="%s (%s)" % (method, folder), s=18)
-    panel.set_xlabel("layers")
+        latency, values = group_milliseconds(group), [run.score for run in group]
+        if latency:
+            spread = statistics.stdev(values) if len(values) > 1 else 0
+            label = "%d: %s (%s)" % (layers, method, folder)
+            panel.errorbar(latency, statistics.mean(values), spread, fmt="o", ms=4, label=label)
+    panel.set_xlabel("milliseconds an example, as --do_eval measured them")
     panel.set_ylabel("best score on dev")
-    panel.legend(fontsize=5, loc="lower right")
+    if panel.containers:
+        panel.legend(fontsize=5, loc="lower right")
     figure.tight_layout()
     figure.savefig(os.path.join(output, "scores.png"), dpi=150)
     figure, panel = plt.subplots(figsize=(7, 4.5))

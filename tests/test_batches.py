@@ -1,5 +1,7 @@
 """The plan of batches: which rows come together, and in which order."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,31 @@ def test_no_two_epochs_or_seeds_share_a_batch_but_by_chance():
 def test_evaluation_has_batches_of_the_size_asked_for():
     plan = batches.plan_in_length_order(LENGTHS, 100)
     assert [len(batch) for batch in plan] == [100] * 200 + [11]
+
+
+def cost(plan, lengths):
+    return sum(len(rows) * lengths[rows].max() + batches.BATCH_COST for rows in plan)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_batch_is_cut_at_the_cheapest_of_all_places(seed):
+    lengths = np.random.RandomState(seed).randint(5, 90, size=9)
+    order = np.argsort(lengths, kind="stable")
+    every = itertools.chain.from_iterable(
+        itertools.combinations(range(1, 9), count) for count in range(9)
+    )
+    cheapest = min(cost(np.split(order, cuts), lengths) for cuts in every)
+    plan = batches.plan_with_little_padding(lengths, 9)
+    assert cost(plan, lengths) == cheapest
+    assert np.concatenate(plan).tolist() == order.tolist()
+
+
+def test_mixed_lengths_are_cut_and_like_ones_are_not():
+    random = np.random.RandomState(0)
+    mixed = random.choice(LENGTHS, 64)
+    plan = batches.plan_with_little_padding(mixed, 64)
+    assert 1 < len(plan) < 16 and sum(len(b) * mixed[b].max() for b in plan) < 1.25 * mixed.sum()
+    assert len(batches.plan_with_little_padding(np.full(64, 20), 64)) == 1
+    plan = batches.plan_with_little_padding(LENGTHS, 100)
+    assert max(map(len, plan)) == 100 and len(plan) < 250
+    assert sorted(np.concatenate(plan)) == list(range(20011))

@@ -167,6 +167,8 @@ def test_an_evaluation_compares_each_rows_logits_with_its_own_label():
 class Encoded(object):
     """Rows of those lengths; a batch's arrays are its row numbers."""
 
+    padded_length = None
+
     def __init__(self, lengths):
         self.lengths = np.array(lengths)
 

@@ -36,8 +36,13 @@ def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
     return dict(definition, **changes)
 
 
-def write_run(path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.0, **definition):
-    """Writes a folder as a training of so many epochs, of 7 steps each, leaves it."""
+def write_run(
+    path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.0, speed=None, **definition
+):
+    """Writes a folder as a training of so many epochs, of 7 steps each, leaves it.
+
+    With `speed`, examples a second, as --do_eval leaves it too.
+    """
     folder = StageFolder(str(path))
     with folder.locked():
         folder.claim(define(**definition), {})
@@ -50,6 +55,8 @@ def write_run(path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.
         state.best = folder.new_checkpoint("best", 7 * (best + 1))
         state.last = folder.new_checkpoint("last", 7 * len(accuracies))
         folder.commit(state)
+        if speed:
+            folder.write_json("timing.json", {"eval_examples_per_second": speed})
         if eval_files:
             results = {name: {"accuracy": value} for name, value in eval_files.items()}
             folder.write_json("eval_results.json", {"accuracy": 0.75, "eval_files": results})
@@ -88,7 +95,7 @@ def no_plots(monkeypatch, request):
 
 
 def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
-    write_run(tmp_path / "a" / "out_1", seconds=123.0)
+    write_run(tmp_path / "a" / "out_1", seconds=123.0, speed=400.0)
     assert called(monkeypatch, tmp_path) is None
     ((row,),) = tables(tmp_path)
     parameters = row.pop("parameters")
@@ -103,6 +110,7 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
         "kept": "",
         "steps": "21",
         "seconds": "123",
+        "ms an example": "2.50",
     }
     assert int(parameters.replace(",", "")) == report.count_parameters(define())
     assert capsys.readouterr().out == str(tmp_path / "report.md") + "\n"
@@ -192,6 +200,28 @@ def test_seeds_are_one_row_of_mean_and_deviation(tmp_path, monkeypatch):
     assert row["last"] == "%.4f ± %.4f" % (statistics.mean(last), statistics.stdev(last))
     assert (row["steps"], row["seconds"]) == ("14", "20")
     assert "0.6333 ± 0.1528" == expected
+
+
+def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path, monkeypatch):
+    controls = {1: 0.5, 2: 0.75, 3: 0.5}
+    replaced = {1: 0.625, 2: 0.75, 4: 1.0}  # Of seeds 1 and 2 there are both.
+    for seed, accuracy in controls.items():
+        files = {"test.txt": 0.25}
+        write_run(tmp_path / ("seed_%d/2/direct" % seed), [accuracy], files, seed=seed)
+    for seed, accuracy in replaced.items():
+        path = tmp_path / ("seed_%d/2/replacing/stage_2" % seed)
+        files = {"test.txt": 0.5} if seed == 1 else None
+        write_run(path, [accuracy], files, seed=seed, stage="successor")
+    write_run(tmp_path / "seed_1" / "6" / "replacing", seed=1, suc_layers=4)
+    called(monkeypatch, tmp_path)
+    _, (row,) = tables(tmp_path)
+    assert row == {
+        "folder": "2/replacing/stage_2",
+        "less": "2/direct",
+        "seeds": "2",
+        "best on dev": "+0.0625 ± 0.0625",
+        "test.txt": "+0.2500",
+    }
 
 
 @pytest.mark.parametrize(
@@ -325,7 +355,7 @@ def test_plots_are_written(tmp_path, monkeypatch):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_plots_show_each_runs_score_by_layers_and_by_step(tmp_path, monkeypatch):
+def test_plots_show_each_runs_score_by_time_and_by_step(tmp_path, monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     panels, subplots = [], pyplot.subplots
 
@@ -335,12 +365,12 @@ def test_plots_show_each_runs_score_by_layers_and_by_step(tmp_path, monkeypatch)
         return figure, panel
 
     monkeypatch.setattr(pyplot, "subplots", watched)
-    write_run(tmp_path / "one" / "a", stage="predecessor", accuracies=(0.5, 0.9))
-    write_run(tmp_path / "two" / "b")
+    write_run(tmp_path / "one" / "a", stage="predecessor", accuracies=(0.5, 0.9), speed=100.0)
+    write_run(tmp_path / "two" / "b", speed=500.0)
     called(monkeypatch, tmp_path / "one", tmp_path / "two")
     scores, curves = panels
-    points = [tuple(point) for dots in scores.collections for point in dots.get_offsets().tolist()]
-    assert points == [(4, 0.9), (2, 0.75)]
+    points = [line.get_data() for line in scores.get_lines() if line.get_marker() == "o"]
+    assert [(x[0], y[0]) for x, y in points] == [(10, 0.9), (2, 0.75)]
     found = [list(zip(*[v.tolist() for v in line.get_data()])) for line in curves.get_lines()]
     assert found == [[(7, 0.5), (14, 0.9)], [(7, 0.5), (14, 0.75), (21, 0.625)]]
 

@@ -105,7 +105,8 @@ class Classifier(object):
                 "the Classifier was loaded before this process was forked; load one in each process"
             )
         length = self._max_seq_length
-        encoded = encoding.encode_examples(examples, self._task, self._tokenizer, length)
+        arrays = encoding.encode_arrays(examples, self._task, self._tokenizer, length)
+        encoded = encoding.EncodedExamples(**arrays)
         return evaluation.compute_logits(self._run, encoded, batch_size)
 
     def _examples(self, pairs):

@@ -74,7 +74,9 @@ def compute_logits(run, encoded, batch_size, bar=None):
     Raises:
       UserError: a logit is infinite or not a number.
     """
-    plan = batches.plan_in_length_order(encoded.lengths, batch_size)
+    is_padded = encoded.padded_length is not None  # Then all cost the same.
+    make_plan = batches.plan_in_length_order if is_padded else batches.plan_with_little_padding
+    plan = make_plan(encoded.lengths, batch_size)
     parts = []
     for rows in plan:
         parts.append(run(encoded.batch(rows)))
@@ -87,22 +89,23 @@ def compute_logits(run, encoded, batch_size, bar=None):
     return logits
 
 
-def evaluate(task, run, encoded, batch_size):
-    """Computes a tasks.Task's metrics over dev, whose examples are encoded already.
+def evaluate(task, run, encoded, batch_size, name="dev"):
+    """Computes a tasks.Task's metrics over labelled examples; warns where one label is all.
 
     Args:
       task: a tasks.Task.
       run, encoded, batch_size: see `compute_logits`.
+      name: str, what the bar and the warning say of.
 
     Returns:
       (dict as from metrics.compute, seconds that it took).
     """
     start = time.perf_counter()
-    with progress_bar("dev", len(encoded)) as bar:
+    with progress_bar(name, len(encoded)) as bar:
         logits = compute_logits(run, encoded, batch_size, bar)
     if metrics.predicts_one_class(task, logits):
         label = task.labels[int(logits[0].argmax())]
-        logging.warning("dev: all examples get the label %s; nothing is learned yet", label)
+        logging.warning("%s: all examples get the label %s; nothing is learned yet", name, label)
     return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
 
 

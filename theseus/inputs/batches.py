@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 # nearer to a plain shuffle.
 BATCHES_PER_POOL = 50
 
+BATCH_COST = 64
+"""What a batch costs beside its tokens, in tokens: where a cut saves more padding, it is made.
+
+Measured on an AMD EPYC (AVX2): 0 for 768 wide, 30 for 128 wide, both of two layers in ONNX; small
+products are slower beside that. Mixed pairs of LCQMC, 64 at a time, are 4 batches then, in which
+one token in ten is padding; in one batch it is two in five.
+"""
+
 
 def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
     """Yields lists of `BATCHES_PER_POOL` batches of Examples, in their order.
@@ -71,6 +79,35 @@ def plan_in_length_order(lengths: NDArray[np.int64], batch_size: int) -> list[ND
     Args and Returns as for `plan_epoch`; the last batch may be smaller.
     """
     return _cut(np.argsort(lengths, kind="stable"), batch_size)
+
+
+def plan_with_little_padding(
+    lengths: NDArray[np.int64], batch_size: int
+) -> list[NDArray[np.int64]]:
+    """Plans one pass as `plan_in_length_order` does, and cuts batches where that is cheaper.
+
+    A batch of n rows, the longest of T tokens, costs n T + `BATCH_COST`; the plan is the cheapest.
+    """
+    plan: list[NDArray[np.int64]] = []
+    for rows in plan_in_length_order(lengths, batch_size):
+        plan += np.split(rows, _cheapest_cuts(lengths[rows]))
+    return plan
+
+
+def _cheapest_cuts(lengths: NDArray[np.int64]) -> list[int]:
+    """Returns where a batch is cut, int, for its lengths from the shortest to the longest."""
+    count = len(lengths)
+    if count * lengths[-1] - lengths.sum() <= BATCH_COST:
+        return []  # No cut saves what it costs.
+    cheapest, begins = np.zeros(count + 1), [0] * (count + 1)  # For the rows before each place.
+    for end in range(1, count + 1):
+        costs = cheapest[:end] + np.arange(end, 0, -1) * lengths[end - 1] + BATCH_COST
+        begins[end] = int(costs.argmin())
+        cheapest[end] = costs[begins[end]]
+    cuts = [begins[count]]
+    while cuts[-1]:
+        cuts.append(begins[cuts[-1]])
+    return cuts[-2::-1]
 
 
 def cut_batch(rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:

@@ -399,6 +399,34 @@ def test_onnx_equals_the_graph(stages, random_data, monkeypatch, needs_onnx, hid
 
 
 @needs_tensorflow_2
+def test_onnx_gets_its_weights_after_the_conversion(stages, random_data, monkeypatch, needs_onnx):
+    """tf2onnx would copy them a dozen times: 20 GB for BERT-base."""
+    import onnx
+    import tf2onnx
+
+    graphs, convert = [], tf2onnx.convert.from_graph_def
+
+    def watched(graph_def, **options):
+        graphs.append(graph_def)
+        return convert(graph_def, **options)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_graph_def", watched)
+    folder = stages()
+    command(export_line(folder, random_data, "onnx"), random_data, monkeypatch)
+    (graph_def,) = graphs
+    constants = [node for node in graph_def.node if node.op == "Const"]
+    assert max(node.attr["value"].tensor.ByteSize() for node in constants) < 16 * 16 * 4
+
+    found = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(folder.file("export/onnx/model.onnx")).graph.initializer
+    }
+    weights = dict(CheckpointWeights(folder.best_checkpoint()))
+    for name, array in weights.items():
+        np.testing.assert_array_equal(found[name.replace("suc_layer", "layer")], array)
+
+
+@needs_tensorflow_2
 def test_onnx_in_8_bits_is_smaller_and_says_what_it_scores(
     stages, random_data, monkeypatch, capsys, needs_onnx
 ):

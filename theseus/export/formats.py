@@ -283,25 +283,55 @@ def _write_onnx(plain, path):
     import tf2onnx
 
     python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
-    with plain_session(plain.config, plain.weights) as (session, graph):
-        inputs = {tensor.name: name for name, tensor in graph.features.items()}
-        outputs = collections.OrderedDict(
-            (t.name, name) for name, t in _outputs(graph, plain.task).items()
-        )
-        frozen = tf.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), list(outputs.values())
-        )
+    graph_def, inputs, outputs = _graph_without_weights(plain)
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen,
+        graph_def,
         name="classifier",
         input_names=list(inputs),
         output_names=list(outputs),
         tensors_to_rename=dict(inputs, **outputs),
         opset=_ONNX_OPSET,
     )
+    _fill_in(model, plain.weights)
     _name_axes(model)
     onnx.checker.check_model(model)
     onnx.save(model, os.path.join(path, "model.onnx"))
+
+
+def _graph_without_weights(plain):
+    """Returns a PlainClassifier's graph, in which the weights are inputs as the features are.
+
+    tf2onnx copies a graph's constants a dozen times, and keeps what it copied: BERT-base took more
+    than 20 GB.
+
+    Returns:
+      (GraphDef, mapping from an input's tensor to its name, and the same for the outputs).
+    """
+    with tf.Graph().as_default() as tf_graph:
+        weights = {
+            name: tf.placeholder(tf.float32, array.shape, "weights/" + name)
+            for name, array in plain.weights.items()
+        }
+        num_outputs = len(plain.weights["output_bias"])
+        graph = evaluation.build_graph(plain.config, num_outputs, averages=weights)
+        inputs = dict(graph.features, **weights)
+        outputs = _outputs(graph, plain.task)
+        return tf_graph.as_graph_def(), _names_by_tensor(inputs), _names_by_tensor(outputs)
+
+
+def _names_by_tensor(tensors):
+    return collections.OrderedDict((tensor.name, name) for name, tensor in tensors.items())
+
+
+def _fill_in(model, weights):
+    """Makes those inputs of an ONNX model constants whose arrays are given by name."""
+    from onnx import numpy_helper
+
+    kept = [tensor for tensor in model.graph.input if tensor.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    for name, array in weights.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
 
 
 def _name_axes(model):

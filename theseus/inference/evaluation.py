@@ -29,7 +29,8 @@ def build_graph(config, num_outputs, modules=None, precision="float32", averages
 
     Args:
       config, num_outputs, modules, precision: see there.
-      averages: mapping from a variable's name to the variable that is used in its place.
+      averages: mapping from a variable's name to the variable, or tensor, that is used in its
+        place.
     """
     features = modeling_theseus.feature_placeholders()
     variables = []

@@ -88,7 +88,7 @@ def read_run(path, root):
         path=os.path.relpath(path, root),
         stage=run["stage"],
         layers=run["suc_layers"] or run["bert_config"]["num_hidden_layers"],
-        method=describe_method(run),
+        method=describe_method(run) + ("" if state.is_finished else ", not finished"),
         epochs=_epochs(run),
         seed=run["seed"],
         score=metrics.score(task, state.best_evaluation()),
@@ -196,7 +196,7 @@ def format_report(runs):
     whole = predecessor_score(runs)
     names = sorted({name for run in runs for name in run.business})
     header = ["folder", "layers", "method", "epochs", "seeds", "best on dev", "last", "kept"]
-    header += [os.path.basename(name) for name in names]
+    header += [short(name) for name in names]
     header += ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
@@ -213,7 +213,7 @@ def format_report(runs):
     parts = ["# Report", format_table(header, rows)]
     differences = difference_rows(runs)
     if differences:
-        header = ["folder", "less", "seeds", "best on dev"] + [os.path.basename(n) for n in names]
+        header = ["folder", "less", "seeds", "best on dev"] + [short(name) for name in names]
         parts += ["## Against the control", format_table(header, differences)]
         parts.append("Mean of the differences, seed by seed, ± its standard error.")
     published = published_rows(runs)
@@ -222,6 +222,11 @@ def format_report(runs):
         parts += ["## The published table", "Accuracy, and that on business data."]
         parts.append(format_table(header, published))
     return "\n\n".join(parts) + "\n"
+
+
+def short(name):
+    """Returns what a column of an evaluated file is called: its folder and its name."""
+    return "/".join(name.split(os.sep)[-2:])
 
 
 def difference_rows(runs):
@@ -350,7 +355,8 @@ def main():
     arguments = parser.parse_args()
     output = arguments.output or arguments.folders[0]
     try:
-        runs = [read_run(path, output) for root in arguments.folders for path in find_runs(root)]
+        root = os.path.commonpath([os.path.abspath(folder) for folder in arguments.folders])
+        runs = [read_run(path, root) for folder in arguments.folders for path in find_runs(folder)]
         if not runs:
             raise UserError("%s: holds no trained stage" % ", ".join(arguments.folders))
         os.makedirs(output, exist_ok=True)
@@ -360,7 +366,7 @@ def main():
     except UserError as error:
         sys.exit("report.py: %s" % error)
     try:
-        draw(runs, output, output)
+        draw(runs, root, output)
     except ImportError:
         print("report.py: no plots without matplotlib; pip install matplotlib", file=sys.stderr)
     print(os.path.join(output, "report.md"))

@@ -56,16 +56,19 @@ def test_the_hubs_library_reads_the_card(root, monkeypatch, name):
 
 def test_the_card_has_the_scores_of_the_controls_that_were_evaluated(root, monkeypatch):
     command(
-        EVALUATE + "--compare_with=out_0 --eval_files=data/test.txt " + EXPORT, root, monkeypatch
+        EVALUATE + "--compare_with=out_0 --eval_files=%s " % (root / "data" / "test.txt") + EXPORT,
+        root,
+        monkeypatch,
     )
     results = read_json(root, "out_2", "eval_results.json")
-    test = results["eval_files"]["data/test.txt"]
+    (test,) = results["eval_files"].values()
     other = test["compared"]["out_0"]
     loyal = "%.4f, %.4f" % (other["label_loyalty"], other["probability_loyalty"])
     found, count = rows(card(root)), str(test["num_examples"])
     assert ("data/test.txt", "%.4f" % test["accuracy"], count, "") in found
     assert ("data/test.txt, beside it: out_0", "%.4f" % other["accuracy"], count, loyal) in found
     assert "Nothing was\nevaluated beside it" not in card(root)
+    assert str(root) not in card(root)  # Where it lies is its owner's own.
 
 
 def test_the_scores_of_another_checkpoint_are_not_its_own(root, monkeypatch):

@@ -37,7 +37,13 @@ def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
 
 
 def write_run(
-    path, accuracies=(0.5, 0.75, 0.625), eval_files=None, seconds=100.0, speed=None, **definition
+    path,
+    accuracies=(0.5, 0.75, 0.625),
+    eval_files=None,
+    seconds=100.0,
+    speed=None,
+    is_finished=True,
+    **definition,
 ):
     """Writes a folder as a training of so many epochs, of 7 steps each, leaves it.
 
@@ -51,7 +57,7 @@ def write_run(
             for n, accuracy in enumerate(accuracies)
         ]
         best = max(range(len(accuracies)), key=lambda n: accuracies[n])
-        state = State(evaluations=evaluations, train_seconds=seconds, is_finished=True)
+        state = State(evaluations=evaluations, train_seconds=seconds, is_finished=is_finished)
         state.best = folder.new_checkpoint("best", 7 * (best + 1))
         state.last = folder.new_checkpoint("last", 7 * len(accuracies))
         folder.commit(state)
@@ -236,6 +242,13 @@ def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path, 
     assert [row["seeds"] for row in rows] == ["1", "1"]
 
 
+def test_a_training_that_goes_on_is_said_to(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", is_finished=False)
+    called(monkeypatch, tmp_path)
+    ((row,),) = tables(tmp_path)
+    assert row["method"] == "replacing, 0.5, not finished"
+
+
 def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):
     for name in ("out", "other"):
         write_run(tmp_path / "seed_1" / name, seed=1)
@@ -253,11 +266,12 @@ def test_what_is_kept_is_of_the_predecessors_mean(tmp_path, monkeypatch):
 
 
 def test_an_evaluated_file_is_a_column_of_those_that_have_it(tmp_path, monkeypatch):
-    write_run(tmp_path / "a", eval_files={"x/shop.tsv": 0.5, "x/test.txt": 0.25})
+    write_run(tmp_path / "a", eval_files={"/far/y/test.txt": 0.5, "x/test.txt": 0.25})
     write_run(tmp_path / "b")
     called(monkeypatch, tmp_path)
     (rows,) = tables(tmp_path)
-    assert [(row["shop.tsv"], row["test.txt"]) for row in rows] == [("0.5000", "0.2500"), ("", "")]
+    found = [(row["y/test.txt"], row["x/test.txt"]) for row in rows]
+    assert found == [("0.5000", "0.2500"), ("", "")]
 
 
 def test_several_folders_are_one_report_in_the_first_or_where_it_is_asked_for(
@@ -267,7 +281,7 @@ def test_several_folders_are_one_report_in_the_first_or_where_it_is_asked_for(
     write_run(tmp_path / "two" / "b")
     called(monkeypatch, tmp_path / "one", tmp_path / "two")
     names = [row["folder"] for row in tables(tmp_path / "one")[0]]
-    assert names == ["a", os.path.join("..", "two", "b")]
+    assert names == ["one/a", "two/b"]
     assert not (tmp_path / "two" / "report.md").exists()
     called(monkeypatch, tmp_path / "two", "--output=%s" % (tmp_path / "three"))
     assert sorted(os.listdir(str(tmp_path / "three"))) == ["report.json", "report.md"]

@@ -138,7 +138,7 @@ def controls(layers, seed=42, temperature="2", weight="0.9"):
         folder = root + "%d_layers/%s" % (layers, method)
         both = common + list(both)
         return [
-            training(1, folder + "/stage_1", 10, *(both + list(stage_1))),
+            training(1, folder + "/stage_1", 10, "keep_predecessor", *(both + list(stage_1))),
             training(2, folder + "/stage_2", 4, starting(folder + "/stage_1"), *both),
         ]
 

@@ -6,6 +6,7 @@ its keys: https://huggingface.co/docs/hub/model-cards.
 
 import collections
 import json
+import os
 
 from theseus import machine, records
 from theseus import stage as stages
@@ -177,8 +178,9 @@ def _scores(facts):
     if results:
         evaluated = [(results["split"], results)] + list(results.get("eval_files", {}).items())
         for name, values in evaluated:
-            rows += _evaluated_rows(task, name, values)
-    said = _table(("file", task.score_name, "examples", "equal labels, loyalty"), rows)
+            rows += _evaluated_rows(task, _short(name), values)
+    head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
+    said = _table(head, rows)
     said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
     if not results or not results.get("compared"):
         said += (
@@ -192,9 +194,14 @@ def _evaluated_rows(task, name, values):
     rows = [(name, _score(task, values), values["num_examples"], "")]
     for other, theirs in values.get("compared", {}).items():
         loyal = "%.4f, %.4f" % (theirs["label_loyalty"], theirs["probability_loyalty"])
-        beside = "%s, beside it: %s" % (name, other)
+        beside = "%s, beside it: %s" % (name, _short(other))
         rows.append((beside, _score(task, theirs), theirs["num_examples"], loyal))
     return rows
+
+
+def _short(path):
+    """Returns the end of a path: what stands before it is for its owner alone."""
+    return "/".join(path.split(os.sep)[-2:])
 
 
 def _score(task, values, score=None):

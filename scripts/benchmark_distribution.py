@@ -25,6 +25,7 @@ import modeling_theseus
 from theseus.checkpoints import pretrained
 from theseus.distribution.replicas import opened
 from theseus.inputs import batches, encoding, reading, tasks
+from theseus.runs import files
 from theseus.session import set_up_tensorflow
 from theseus.stage import PREDECESSOR
 from theseus.training import graph as graph_lib
@@ -199,8 +200,7 @@ def main(argv):
         print_expected(rows[1])
         results += rows
     if FLAGS.json:
-        with open(FLAGS.json, "w") as writer:
-            json.dump(results, writer, indent=2)
+        files.write_json(FLAGS.json, results)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ the machine's speed drifts.
 
 import collections
 import contextlib
-import io
 import itertools
-import json
 import sys
 import time
 
@@ -35,6 +33,7 @@ from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import batches, encoding, reading, tasks
 from theseus.model.layers import kernels_kept_in
+from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
 from theseus.stage import equal_groups
 
@@ -201,8 +200,7 @@ def main(argv):
     except UserError as error:
         sys.exit("benchmark_inference.py: %s" % error)
     if FLAGS.json:
-        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
-            writer.write(json.dumps(results, indent=2) + "\n")
+        files.write_json(FLAGS.json, results)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 from absl import app, flags
 
 from theseus.classifier import Classifier
+from theseus.runs import files
 from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
@@ -136,8 +137,7 @@ def main(_):
             rows.append(job[0](folder, *job[1:]))
             print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     if FLAGS.json:
-        with open(FLAGS.json, "w") as writer:
-            json.dump(rows, writer, indent=2)
+        files.write_json(FLAGS.json, rows)
 
 
 if __name__ == "__main__":

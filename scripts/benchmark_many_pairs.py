@@ -19,6 +19,7 @@ from absl import app, flags
 
 from theseus.inputs import batches, cache, many, reading, tasks
 from theseus.inputs.encoding import EncodedExamples
+from theseus.runs import files
 from theseus.runs.files import hash_files
 from tokenization import FullTokenizer
 
@@ -125,8 +126,7 @@ def main(argv):
                         flush=True,
                     )
     if FLAGS.json:
-        with open(FLAGS.json, "w") as writer:
-            json.dump(rows, writer, indent=2)
+        files.write_json(FLAGS.json, rows)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import types
 import numpy as np
 from absl import app, flags
 
+from theseus.runs import files
+
 FLAGS = flags.FLAGS
 
 HEADER = "%-44s  clients  requests/s   p50 ms   p95 ms   p99 ms  batch"
@@ -195,8 +197,7 @@ def main(argv):
         return
     rows = run(argv[1:])
     if FLAGS.json:
-        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
-            writer.write(json.dumps(rows, indent=2) + "\n")
+        files.write_json(FLAGS.json, rows)
 
 
 if __name__ == "__main__":

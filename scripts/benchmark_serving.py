@@ -20,8 +20,6 @@ import collections
 import contextlib
 import copy
 import importlib.util
-import io
-import json
 import os
 import shutil
 import sys
@@ -40,6 +38,7 @@ from theseus.errors import UserError
 from theseus.export import formats, read_back
 from theseus.inference import evaluation
 from theseus.inputs import encoding, reading, tasks
+from theseus.runs import files
 from theseus.runs.state import Checkpoint
 from theseus.session import new_session, set_up_tensorflow
 
@@ -158,10 +157,14 @@ def seconds_of(function, argument):
 
 
 def measure(model, batches, encode):
-    """Returns the seconds of a Timed model's batches, float [batches, 3]; see the columns."""
-    times = []
+    """Returns (tokens, seconds) of a Timed model's batches.
+
+    These are the mean of a pair's tokens, and float [batches, 3], see the columns.
+    """
+    tokens, times = [], []
     for pairs in tqdm(batches + batches, leave=False, disable=None):
         encoded = encode(pairs)
+        tokens.append(encoded.lengths.mean())
         arrays, real = encoded.batch(np.arange(len(encoded))), without_padding(encoded)
         times.append(
             [
@@ -170,7 +173,8 @@ def measure(model, batches, encode):
                 seconds_of(model.run, real),
             ]
         )
-    return np.array(times[len(batches) :])  # The first time, each shape is new.
+    # The first time, each shape is new.
+    return float(np.mean(tokens)), np.array(times[len(batches) :])
 
 
 def summarize(name, layers, batch_size, tokens, seconds):
@@ -181,19 +185,25 @@ def summarize(name, layers, batch_size, tokens, seconds):
         model=name,
         batch_size=batch_size,
         tokens=tokens,
-        arrays_ms=float(np.median(arrays)),
-        text_ms=float(np.median(text)),
-        text_to_arrays=float(np.median(text / arrays)),
-        real_ms=float(np.median(real)),
-        text_to_real=float(np.median(text / real)),
+        arrays_ms=median(arrays),
+        text_ms=median(text),
+        text_to_arrays=median(text / arrays),
+        real_ms=median(real),
+        text_to_real=median(text / real),
     )
+
+
+def median(values):
+    """Returns the median, float; None, as JSON knows no NaN, where there is none."""
+    return None if np.isnan(values).any() else float(np.median(values))
 
 
 def format_row(figures):
     """Returns a row of the table, str."""
+    shown = {name: np.nan if value is None else value for name, value in figures.items()}
     row = (
         "%(layers)6d  %(model)-21s  %(batch_size)5d  %(tokens)6.1f  %(arrays_ms)9.2f  "
-        "%(text_ms)7.2f  %(text_to_arrays)5.2f  %(real_ms)7.2f  %(text_to_real)5.2f" % figures
+        "%(text_ms)7.2f  %(text_to_arrays)5.2f  %(real_ms)7.2f  %(text_to_real)5.2f" % shown
     )
     return row.replace("nan", "  -")
 
@@ -210,6 +220,8 @@ def run():
         rows = [reading.Example(first, second, None) for first, second in batch]
         return encoding.encode_examples(rows, TASK, tokenizer, length)
 
+    sizes = [int(size) for size in FLAGS.batch_sizes]
+    asked = {size: random_batches(pairs, size, FLAGS.num_batches) for size in sizes}
     results = []
     print(HEADER, flush=True)
     for layers in [model.config.num_hidden_layers] + [int(one) for one in FLAGS.suc_layers]:
@@ -218,10 +230,8 @@ def run():
             for name in installed_models():
                 _, kind, open_model = MODELS[name]
                 with open_model(paths[kind]) as timed:
-                    for size in map(int, FLAGS.batch_sizes):
-                        batches = random_batches(pairs, size, FLAGS.num_batches)
-                        tokens = float(np.mean([encode(one).lengths.mean() for one in batches]))
-                        seconds = measure(timed, batches, encode)
+                    for size, batches in asked.items():
+                        tokens, seconds = measure(timed, batches, encode)
                         results.append(summarize(name, layers, size, tokens, seconds))
                         print(format_row(results[-1]), flush=True)
     return results
@@ -236,8 +246,7 @@ def main(argv):
     except UserError as error:
         sys.exit("benchmark_serving.py: %s" % error)
     if FLAGS.json:
-        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
-            writer.write(json.dumps(results, indent=2) + "\n")
+        files.write_json(FLAGS.json, results)
 
 
 if __name__ == "__main__":

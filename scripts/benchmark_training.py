@@ -21,9 +21,7 @@ length, after each of them was run once.
 """
 
 import collections
-import io
 import itertools
-import json
 import multiprocessing
 import resource
 import sys
@@ -40,6 +38,7 @@ import optimization_theseus
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, tasks
+from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
 from theseus.stage import STAGES, of_name
 from theseus.training import graph as graph_lib
@@ -372,8 +371,7 @@ def main(argv):
             )
         )
     if FLAGS.json:
-        with io.open(FLAGS.json, "w", encoding="utf-8") as writer:
-            writer.write(json.dumps(results, indent=2) + "\n")
+        files.write_json(FLAGS.json, results)
 
 
 if __name__ == "__main__":

@@ -196,8 +196,8 @@ def format_report(runs):
     whole = predecessor_score(runs)
     names = sorted({name for run in runs for name in run.business})
     header = ["folder", "layers", "method", "epochs", "seeds", "best on dev", "last", "kept"]
-    header += [short(name) for name in names]
-    header += ["parameters", "steps", "seconds", "ms an example"]
+    columns = [files.short_name(name) for name in names]
+    header += columns + ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
         best = [run.score for run in group]
@@ -210,52 +210,53 @@ def format_report(runs):
         row += ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds]
         latency = group_milliseconds(group)
         rows.append(row + ["%.2f" % latency if latency else ""])
-    parts = ["# Report", format_table(header, rows)]
-    differences = difference_rows(runs)
+    parts = ["# Report", metrics.markdown_table(header, rows)]
+    differences = difference_rows(runs, names)
     if differences:
-        header = ["folder", "less", "seeds", "best on dev"] + [short(name) for name in names]
-        parts += ["## Against the control", format_table(header, differences)]
+        header = ["folder", "less", "seeds", "best on dev"] + columns
+        parts += ["## Against the control", metrics.markdown_table(header, differences)]
         parts.append("Mean of the differences, seed by seed, ± its standard error.")
     published = published_rows(runs)
     if published:
         header = ["layers", "stage 1", "stage 2", "published", "here", "published", "here"]
         parts += ["## The published table", "Accuracy, and that on business data."]
-        parts.append(format_table(header, published))
+        parts.append(metrics.markdown_table(header, published))
     return "\n\n".join(parts) + "\n"
 
 
-def short(name):
-    """Returns what a column of an evaluated file is called: its folder and its name."""
-    return "/".join(name.split(os.sep)[-2:])
+def difference_rows(runs, names):
+    """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed.
 
-
-def difference_rows(runs):
-    """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed."""
-    names = sorted({name for run in runs for name in run.business})
+    Args:
+      runs: list of Run.
+      names: list of str, the evaluated files that have a column.
+    """
     groups, rows = collections.OrderedDict(), []
     for key, group in groups_of(runs).items():
         groups.setdefault(key[-1], []).extend(group)
     for folder, group in groups.items():
-        parent = next((p for p in _parents(folder) if "%s/%s" % (p, CONTROL) in groups), None)
-        if parent is None or folder == "%s/%s" % (parent, CONTROL):
-            continue
-        control = {run.seed: run for run in groups["%s/%s" % (parent, CONTROL)]}
+        place = find_control(folder, groups)
+        control = {run.seed: run for run in groups.get(place, [])}
         pairs = [(run, control[run.seed]) for run in group if run.seed in control]
+        if not pairs:
+            continue
         scores = [[run.score - other.score for run, other in pairs]]
         for name in names:
-            both = [(a.business, b.business) for a, b in pairs]
-            scores.append([a[name] - b[name] for a, b in both if name in a and name in b])
-        if pairs:
-            cells = [difference_cell(values) for values in scores]
-            rows.append([folder, "%s/%s" % (parent, CONTROL), str(len(pairs))] + cells)
+            both = [(run.business.get(name), other.business.get(name)) for run, other in pairs]
+            scores.append([ours - theirs for ours, theirs in both if None not in (ours, theirs)])
+        rows.append([folder, place, str(len(pairs))] + [difference_cell(v) for v in scores])
     return rows
 
 
-def _parents(folder):
-    """Yields the folders above one, from the nearest."""
-    while "/" in folder:
-        folder = folder.rsplit("/", 1)[0]
-        yield folder
+def find_control(folder, folders):
+    """Returns the nearest `CONTROL` beside a folder or one above it, of `folders`, or None."""
+    parent = folder
+    while "/" in parent:
+        parent = parent.rsplit("/", 1)[0]
+        control = "%s/%s" % (parent, CONTROL)
+        if control in folders:
+            return control if control != folder else None
+    return None
 
 
 def difference_cell(values):
@@ -298,12 +299,6 @@ def _other_epochs(key, runs):
     """Returns what a cell adds where the last stage was trained for other epochs than published."""
     epochs = sum(runs[0].epochs)
     return "" if epochs == (key[2] or key[1]) else " (%g epochs)" % epochs
-
-
-def format_table(header, rows):
-    """Returns a Markdown table, str."""
-    lines = [header, ["---"] * len(header)] + rows
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 # --- The plots ---

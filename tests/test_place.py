@@ -81,7 +81,9 @@ def test_what_is_somebody_elses_is_refused_by_whatever_path(tmp_path, monkeypatc
     assert texts(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "variables/notes.txt", "more/notes.txt"])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "README.md", "variables/notes.txt", "more/notes.txt"]
+)
 def test_a_users_file_in_an_earlier_export_is_not_lost(tmp_path, name):
     write(tmp_path / "export", "old")
     (tmp_path / "export" / name).parent.mkdir(exist_ok=True)

@@ -6,11 +6,11 @@ its keys: https://huggingface.co/docs/hub/model-cards.
 
 import collections
 import json
-import os
 
 from theseus import machine, records
 from theseus import stage as stages
 from theseus.inference import metrics
+from theseus.runs import files
 
 # What the hub calls some metrics.
 _HUB_METRICS = {
@@ -82,7 +82,7 @@ def read_results(folder, path, task, best):
     scores["num_examples"] = records.whole(1)
     loyal = {"label_loyalty": records.number(), "probability_loyalty": records.number()}
     compared = records.mapping(records.table(dict(scores, **loyal), others=True))
-    more = {"compared": compared, "ece": records.number()}
+    more = {"compared": compared}
     of_files = {"eval_files": records.mapping(records.table(scores, more, others=True))}
     named = dict(scores, split=records.text(), checkpoint=records.text())
     kind = records.table(named, dict(more, **of_files), others=True)
@@ -168,19 +168,21 @@ def _how(plain):
         if recorded.get(name):
             rows.append(("SHA-256 of " + name, recorded[name]))
     rows.append(("steps up to the best on dev", plain.best.global_step))
-    return method + "\n\n" + _table(("setting", "value"), rows)
+    return method + "\n\n" + metrics.markdown_table(("setting", "value"), rows)
 
 
 def _scores(facts):
     task, results = facts.plain.task, facts.results
-    rows = [("dev, this export", _score(task, None, facts.row.score), "", "")]
-    rows.append(("dev, before exporting", _score(task, None, facts.graph_row.score), "", ""))
+    rows = [
+        ("dev, this export", "%.4f" % facts.row.score, "", ""),
+        ("dev, before exporting", "%.4f" % facts.graph_row.score, "", ""),
+    ]
     if results:
         evaluated = [(results["split"], results)] + list(results.get("eval_files", {}).items())
         for name, values in evaluated:
-            rows += _evaluated_rows(task, _short(name), values)
+            rows += _evaluated_rows(task, files.short_name(name), values)
     head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
-    said = _table(head, rows)
+    said = metrics.markdown_table(head, rows)
     said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
     if not results or not results.get("compared"):
         said += (
@@ -191,21 +193,13 @@ def _scores(facts):
 
 
 def _evaluated_rows(task, name, values):
-    rows = [(name, _score(task, values), values["num_examples"], "")]
+    rows = [(name, "%.4f" % metrics.score(task, values), values["num_examples"], "")]
     for other, theirs in values.get("compared", {}).items():
         loyal = "%.4f, %.4f" % (theirs["label_loyalty"], theirs["probability_loyalty"])
-        beside = "%s, beside it: %s" % (name, _short(other))
-        rows.append((beside, _score(task, theirs), theirs["num_examples"], loyal))
+        beside = "%s, beside it: %s" % (name, files.short_name(other))
+        score = "%.4f" % metrics.score(task, theirs)
+        rows.append((beside, score, theirs["num_examples"], loyal))
     return rows
-
-
-def _short(path):
-    """Returns the end of a path: what stands before it is for its owner alone."""
-    return "/".join(path.split(os.sep)[-2:])
-
-
-def _score(task, values, score=None):
-    return "%.4f" % (metrics.score(task, values) if values else score)
 
 
 def _speed(facts):
@@ -218,7 +212,9 @@ def _speed(facts):
         "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s.\n\n"
     )
     processors = "%s processors" % (on["num_processors"] or "the")
-    table = _table(("batch", "this export", "the graph that it was made from"), rows)
+    table = metrics.markdown_table(
+        ("batch", "this export", "the graph that it was made from"), rows
+    )
     return said % (facts.row.megabytes, processors, on["processor"]) + table
 
 
@@ -252,10 +248,3 @@ def _limits(plain):
 
 def _code(value):
     return "`%s`" % value
-
-
-def _table(head, rows):
-    """Returns a table in Markdown, in whose cells no | and no line's end divides."""
-    lines = [head, ["---"] * len(head)] + list(rows)
-    cells = [[str(v).replace("|", "\\|").replace("\n", " ") for v in line] for line in lines]
-    return "\n".join("| %s |" % " | ".join(line) for line in cells)

@@ -313,7 +313,7 @@ def _graph_without_weights(plain):
             for name, array in plain.weights.items()
         }
         num_outputs = len(plain.weights["output_bias"])
-        graph = evaluation.build_graph(plain.config, num_outputs, averages=weights)
+        graph = evaluation.build_graph(plain.config, num_outputs, given=weights)
         inputs = dict(graph.features, **weights)
         outputs = _outputs(graph, plain.task)
         return tf_graph.as_graph_def(), _names_by_tensor(inputs), _names_by_tensor(outputs)

@@ -125,7 +125,7 @@ def _refuse_foreign(path, identity=None):
             "or remove it" % (path, identity["format"])
         )
     card = os.path.join(path, read_back.CARD)
-    if os.path.exists(card) and files.sums(card) != listed.get(read_back.CARD):
+    if os.path.exists(card) and listed.get(read_back.CARD) not in (None, files.sums(card)):
         raise UserError(
             "--export_dir: %s was edited; move it away, or give another folder, and take over "
             "what you wrote" % card

@@ -24,19 +24,19 @@ Fields:
 """
 
 
-def build_graph(config, num_outputs, modules=None, precision="float32", averages=()):
+def build_graph(config, num_outputs, modules=None, precision="float32", given=()):
     """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits.
 
     Args:
       config, num_outputs, modules, precision: see there.
-      averages: mapping from a variable's name to the variable, or tensor, that is used in its
+      given: mapping from a variable's name to the variable, or tensor, that is used in its
         place.
     """
     features = modeling_theseus.feature_placeholders()
     variables = []
 
     def noting(getter, name, *args, **kwargs):
-        used = averages[name] if name in averages else getter(name, *args, **kwargs)
+        used = given[name] if name in given else getter(name, *args, **kwargs)
         variables.append(used)
         return used
 

@@ -226,6 +226,13 @@ def headline(task: Task, values: Mapping[str, Any]) -> str:
     return ", ".join("%s %s" % (name, _cell(values[name])) for name in dict.fromkeys(names))
 
 
+def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a table in Markdown, in whose cells no | and no line's end divides."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[str(v).replace("|", "\\|").replace("\n", " ") for v in line] for line in lines]
+    return "\n".join("| %s |" % " | ".join(line) for line in cells)
+
+
 def format_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Returns metrics as a table, str.
 

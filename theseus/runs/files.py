@@ -102,6 +102,11 @@ def write_json(path: str, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def short_name(path: str) -> str:
+    """Returns a path's last folder and name: enough to tell files apart, and no more of it."""
+    return "/".join(path.split(os.sep)[-2:])
+
+
 def remove(path: str) -> None:
     """Removes a file, or a folder with what it holds; UserError where that fails."""
     try:

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # What could make a better successor at equal steps, one change at a time from distillation on top
 # of replacing with a linear rate. LAYERS (6 2); each folder is named after its change. Variables
-# beside those of scripts/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), TEMPERATURE (2)
-# and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times LEARNING_RATE, 1e-4).
+# beside those of scripts/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE
+# (the predecessor's learning rate, LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the
+# distillation, SUC_LEARNING_RATE (5 times LEARNING_RATE, 1e-4).
 source "$(dirname "$0")/tables.sh"
 require
 STAGE_0="${STAGE_0:-3}"
+STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
 STAGE_1="${STAGE_1:-10}"
 STAGE_2="${STAGE_2:-4}"
 EPOCHS=
@@ -24,7 +26,7 @@ recipe() {
 for seed in $SEEDS; do
   root="$OUT/recipes/seed_$seed"
   teacher="$root/predecessor"
-  train 0 "$teacher" "$STAGE_0" --seed="$seed"
+  LEARNING_RATE="$STAGE_0_RATE" train 0 "$teacher" "$STAGE_0" --seed="$seed"
   distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
     --distill_weight="${WEIGHT:-0.9}")
   for layers in ${LAYERS:-6 2}; do

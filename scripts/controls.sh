@@ -11,11 +11,13 @@
 #   distilled            direct, with the predecessor's logits in the loss
 #   replacing_distilled  replacing_linear, with them in both stages
 #
-# METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. The other
-# variables are in scripts/tables.sh.
+# METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. STAGE_0_RATE
+# is the predecessor's learning rate (LEARNING_RATE): with it, copies of OUT that hold the same
+# predecessor try a grid of rates. The other variables are in scripts/tables.sh.
 source "$(dirname "$0")/tables.sh"
 LAYERS="${LAYERS:-6 2}"
 STAGE_0="${STAGE_0:-3}"
+STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
 STAGE_1="${STAGE_1:-10}"
 STAGE_2="${STAGE_2:-4}"
 METHODS="${METHODS:-direct distilled replacing_linear replacing_distilled replacing direct_pretrained replacing_pretrained}"
@@ -47,7 +49,7 @@ replace() {
 for seed in $SEEDS; do
   root="$OUT/controls/seed_$seed"
   teacher="$root/predecessor"
-  train 0 "$teacher" "$STAGE_0" --seed="$seed"
+  LEARNING_RATE="$STAGE_0_RATE" train 0 "$teacher" "$STAGE_0" --seed="$seed"
   for layers in $LAYERS; do
     common=(--suc_layers="$layers" --seed="$seed")
     distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"

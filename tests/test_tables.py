@@ -242,6 +242,16 @@ def test_the_controls_temperature_and_weight_are_those_asked_for(project):
     assert found[1:] == controls(2, temperature="5", weight="0.5")["distilled"]
 
 
+@pytest.mark.parametrize("name", ["controls.sh", "best_recipe.sh"])
+def test_the_predecessor_can_have_a_rate_of_its_own(project, name):
+    first, *others = run_script(project, name, STAGE_0_RATE="1e-4", LEARNING_RATE="3e-5")
+    assert "finetune_pre" in first
+    assert [flag for flag in first if flag.startswith("learning_rate")] == ["learning_rate=1e-4"]
+    for flags in others:
+        rates = [flag for flag in flags if flag.startswith("learning_rate")]
+        assert rates == ["learning_rate=3e-5"]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_each_seed_repeats_all_in_folders_of_its_own(project, name):
     expected = run_script(project, name, SEEDS="7", OUT="one")

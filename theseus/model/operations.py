@@ -177,20 +177,27 @@ def trained_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
     Returns:
       [X, H] of the dtype of `hidden`.
     """
-    forward, backward = _add_and_norm_functions(rate, epsilon)
+    forward, input_gradients, norm_gradients = _add_and_norm_functions(rate, epsilon)
 
     @_with_gradient
     def function(update, hidden, gamma, beta):
         mask = () if kept is None else (kept,)
-        y, mean, scale = forward(update, hidden, gamma, beta, *mask)
-        return y, lambda dy: backward(update, hidden, dy, gamma, mean, scale, *mask)
+        y, normalized, scale = forward(update, hidden, gamma, beta, *mask)
+        return y, lambda dy: (
+            *input_gradients(dy, normalized, scale, gamma, *mask),
+            *norm_gradients(dy, normalized),
+        )
 
     return function(update, hidden, gamma, beta)
 
 
 @functools.lru_cache(maxsize=None)
 def _add_and_norm_functions(rate, epsilon):
-    """Returns (forward, backward) of `trained_add_and_norm`."""
+    """Returns (forward, input_gradients, norm_gradients) of `trained_add_and_norm`.
+
+    The gradients are two functions, since XLA makes a slow loop of both in one: what they share
+    it writes down in float32.
+    """
 
     def drop(update, mask):
         return update * _factor(mask[0], rate) if mask else update
@@ -198,25 +205,25 @@ def _add_and_norm_functions(rate, epsilon):
     @_compiled
     def forward(update, hidden, gamma, beta, *mask):
         total = _float(hidden) + drop(_float(update), mask)
-        mean = _row_mean(total)
-        centered = total - mean
+        centered = total - _row_mean(total)
         scale = tf.rsqrt(_row_mean(tf.square(centered)) + epsilon)
-        return tf.cast(centered * scale * gamma + beta, hidden.dtype), mean, scale
+        normalized = centered * scale
+        dtype = hidden.dtype
+        return tf.cast(normalized * gamma + beta, dtype), tf.cast(normalized, dtype), scale
 
     @_compiled
-    def backward(update, hidden, dy, gamma, mean, scale, *mask):
-        dtypes, dy = (update.dtype, hidden.dtype), _float(dy)
-        normalized = (_float(hidden) + drop(_float(update), mask) - mean) * scale
-        dn = dy * gamma
+    def input_gradients(dy, normalized, scale, gamma, *mask):
+        dtype, normalized = dy.dtype, _float(normalized)
+        dn = _float(dy) * gamma
         dx = (dn - _row_mean(dn) - normalized * _row_mean(dn * normalized)) * scale
-        return (
-            tf.cast(drop(dx, mask), dtypes[0]),
-            tf.cast(dx, dtypes[1]),
-            tf.reduce_sum(dy * normalized, 0),
-            tf.reduce_sum(dy, 0),
-        )
+        return tf.cast(drop(dx, mask), dtype), tf.cast(dx, dtype)
 
-    return forward, backward
+    @_compiled
+    def norm_gradients(dy, normalized):
+        dy = _float(dy)
+        return tf.reduce_sum(dy * _float(normalized), 0), tf.reduce_sum(dy, 0)
+
+    return forward, input_gradients, norm_gradients
 
 
 def _row_mean(x):

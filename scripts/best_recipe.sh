@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What could make a better successor at equal steps, one change at a time from distillation on top
-# of replacing with a linear rate. LAYERS (6 2); each folder is named after its change. Variables
-# beside those of scripts/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE
-# (the predecessor's learning rate, LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the
-# distillation, SUC_LEARNING_RATE (5 times LEARNING_RATE, 1e-4).
+# of replacing with a linear rate. LAYERS (6 2); each folder is named after its change; below 6
+# layers `stepwise` goes there by way of 6. Variables beside those of scripts/tables.sh: STAGE_0,
+# STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's learning rate,
+# LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times
+# LEARNING_RATE, 1e-4).
 source "$(dirname "$0")/tables.sh"
 require
 STAGE_0="${STAGE_0:-3}"
@@ -18,28 +19,41 @@ linear=(--replace_scheduler=linear --replace_until=0.8)
 recipe() {
   local folder="$root/${layers}_layers/$1"
   local common=(--suc_layers="$layers" --seed="$seed" "${distill[@]}" "${@:2}")
-  train 1 "$folder/stage_1" "$STAGE_1" "${common[@]}" --init_checkpoint="$teacher" \
-    "${stage_1_flags[@]}"
+  train 1 "$folder/stage_1" "$STAGE_1" "${common[@]}" "${stage_1_flags[@]}"
   train 2 "$folder/stage_2" "$STAGE_2" "${common[@]}" --stage_1_outputdir="$folder/stage_1"
+}
+
+# stepwise: half of stage 1's epochs to 6 layers, half from these 6, as a BERT, to fewer.
+stepwise() {
+  local between="$root/${layers}_layers/stepwise/to_6" half
+  half="$(awk "BEGIN { print $STAGE_1 / 2 }")"
+  train 1 "$between" "$half" --suc_layers=6 --seed="$seed" "${distill[@]}" "${stage_1_flags[@]}"
+  [ -d "$between/export/bert" ] || "$venv/bin/python" run_classifier.py --do_export \
+    --export_format=bert --suc_layers=6 --stage_1_outputdir="$between" --data_dir="$DATA"
+  stage_1_flags=("${linear[@]}")
+  BERT="$between/export/bert" STAGE_1="$half" recipe stepwise
 }
 
 for seed in $SEEDS; do
   root="$OUT/recipes/seed_$seed"
   teacher="$root/predecessor"
+  start=--init_checkpoint="$teacher"
   LEARNING_RATE="$STAGE_0_RATE" train 0 "$teacher" "$STAGE_0" --seed="$seed"
   distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
     --distill_weight="${WEIGHT:-0.9}")
   for layers in ${LAYERS:-6 2}; do
-    stage_1_flags=("${linear[@]}")
+    stage_1_flags=("$start" "${linear[@]}")
     recipe base
     recipe averaged --ema_decay=0.999
     recipe own_rate --suc_learning_rate="${SUC_LEARNING_RATE:-1e-4}"
-    stage_1_flags=(--replace_scheduler=linear --replace_until=0.3)
+    stage_1_flags=("$start" --replace_scheduler=linear --replace_until=0.3)
     recipe early
-    for start in last spread; do
-      stage_1_flags=("${linear[@]}" --suc_init="$start")
-      recipe "start_$start"
+    for place in last spread; do
+      stage_1_flags=("$start" "${linear[@]}" --suc_init="$place")
+      recipe "start_$place"
     done
+    stage_1_flags=("$start" "${linear[@]}")
+    [ "$layers" -ge 6 ] || stepwise
   done
 done
 "$venv/bin/python" scripts/report.py "$OUT"

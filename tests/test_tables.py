@@ -244,12 +244,13 @@ def test_the_controls_temperature_and_weight_are_those_asked_for(project):
 
 @pytest.mark.parametrize("name", ["controls.sh", "best_recipe.sh"])
 def test_the_predecessor_can_have_a_rate_of_its_own(project, name):
-    first, *others = run_script(project, name, STAGE_0_RATE="1e-4", LEARNING_RATE="3e-5")
+    rates = dict(STAGE_0_RATE="1e-4", LEARNING_RATE="3e-5")
+    first, *others = run_script(project, name, LAYERS="6", **rates)
     assert "finetune_pre" in first
     assert [flag for flag in first if flag.startswith("learning_rate")] == ["learning_rate=1e-4"]
     for flags in others:
-        rates = [flag for flag in flags if flag.startswith("learning_rate")]
-        assert rates == ["learning_rate=3e-5"]
+        found = [flag for flag in flags if flag.startswith("learning_rate")]
+        assert found == ["learning_rate=3e-5"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -427,7 +428,7 @@ def test_glue_is_the_controls_of_each_task_in_a_folder_of_its_own(project):
 
 
 def test_a_recipe_differs_from_the_base_by_its_one_change(project):
-    found = run_script(project, "best_recipe.sh", LAYERS="2")
+    found = run_script(project, "best_recipe.sh", LAYERS="6")
     assert "finetune_pre" in found[0] and len(found) == 1 + 2 * 6
     stages = {}
     for flags in found[1:]:
@@ -446,3 +447,23 @@ def test_a_recipe_differs_from_the_base_by_its_one_change(project):
         "start_last": ({"suc_init=last"}, set()),
         "start_spread": ({"suc_init=spread"}, set()),
     }
+
+
+def test_two_layers_are_also_made_by_way_of_six(project):
+    root = "recipes/seed_42/"
+    teacher = "out_tables/%spredecessor" % root
+    distill = ["distill_from=" + teacher, "distill_temperature=2", "distill_weight=0.9"]
+    own, root = distill + ["seed=42"], root + "2_layers/stepwise/"
+    between = "out_tables/%sto_6" % root
+    start = "init_checkpoint=" + teacher
+    to_6, export, *to_2 = run_script(project, "best_recipe.sh", LAYERS="2")[1 + 2 * 6 :]
+    assert to_6 == training(1, root + "to_6", 5, start, "suc_layers=6", *(own + LINEAR))
+    export_flags = {"do_export", "export_format=bert", "suc_layers=6", "data_dir=data/lcqmc"}
+    assert export == export_flags | {"stage_1_outputdir=" + between}
+    small_bert = {"bert_pretrained_model=" + between + "/export/bert"}
+    own.append("suc_layers=2")
+    expected = [
+        training(1, root + "stage_1", 5, *(own + LINEAR)),
+        training(2, root + "stage_2", 4, starting(root + "stage_1"), *own),
+    ]
+    assert to_2 == [flags - {"bert_pretrained_model=" + BERT} | small_bert for flags in expected]

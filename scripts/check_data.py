@@ -113,18 +113,15 @@ def find_task(form):
 
 def read_splits():
     """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
-    form = reading.FileForm(FLAGS.header, FLAGS.encoding, format=FLAGS.format)
+    form = reading.FileForm(FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format)
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
     tokenizer = pretrained.make_tokenizer(model, FLAGS.do_lower_case)
     splits = []
     for name in ("train", "dev", "test"):
-        try:
-            path = reading.find_files(FLAGS.data_dir, task, name)[0]
-        except UserError:
-            if name == "train":
-                raise
+        if name != "train" and not reading.has_split(FLAGS.data_dir, task, name):
             continue
+        path = reading.find_files(FLAGS.data_dir, task, name)[0]
         split = Split(name, path)
         examples = reading.iterate_examples(path, task, name != "test", form)
         for pool in batches.cut_into_pools(examples, _POOL):
@@ -201,6 +198,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("do_lower_case", None, "As for training.")
     flags.DEFINE_enum("header", "auto", ["auto", "yes", "no"], "As for training.")
     flags.DEFINE_string("encoding", None, "As for training.")
+    flags.DEFINE_bool("skip_bad_lines", False, "As for training.")
     flags.DEFINE_enum("format", "auto", ["auto"] + list(rows.FORMATS), "As for training.")
     flags.DEFINE_string("text_a_column", None, "As for training.")
     flags.DEFINE_string("text_b_column", None, "As for training.")

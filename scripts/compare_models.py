@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
 
 from theseus.errors import UserError
@@ -36,9 +36,11 @@ class TimedModel(object):
         session, graph, tokenizer = loaded[:3]
         self.forward = evaluation.runner(session, graph)
         self.task = task = tasks.recorded(recorded)
+        self.dev_data = recorded.get("dev_data")
         self.score = metrics.score(task, folder.state().best_evaluation())
         path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.sample_examples(reading.read_examples(path, task), num_timed_examples())
+        examples = reading.read_examples(path, task, form=reading.recorded_form(recorded, path))
+        examples = reading.sample_examples(examples, num_timed_examples())
         self.encoded = encoding.encode_examples(
             examples, task, tokenizer, recorded["max_seq_length"]
         )
@@ -52,6 +54,23 @@ class TimedModel(object):
         start = time.perf_counter()
         self.forward(arrays)
         return time.perf_counter() - start
+
+
+def refuse_different(models):
+    """Raises UserError where the scores of TimedModels say nothing of one another."""
+    first = models[0]
+    for model in models[1:]:
+        if (model.task.name, model.task.labels) != (first.task.name, first.task.labels):
+            raise UserError(
+                "%s: is of another task, or other labels, than %s" % (model.name, first.name)
+            )
+        if model.task.metrics != first.task.metrics:
+            raise UserError(
+                "%s: was chosen by %s, and %s by %s (--metric); their scores cannot be compared"
+                % (model.name, model.task.score_name, first.name, first.task.score_name)
+            )
+        if model.dev_data != first.dev_data:
+            logging.warning("%s: had other dev data than %s", model.name, first.name)
 
 
 def num_warmup_batches():
@@ -115,6 +134,7 @@ def main(argv):
         folders = find_models(argv[1:])
         with contextlib.ExitStack() as stack:
             models = [TimedModel(f, stack.enter_context(trained_model.load(f))) for f in folders]
+            refuse_different(models)
             print(format_rows(models, median_seconds(models)))
     except UserError as error:
         sys.exit("compare_models.py: %s" % error)

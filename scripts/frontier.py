@@ -200,7 +200,8 @@ def draw(plt, path, points, front, task):
 
 def encode(path, task, model, recorded, count=None):
     """Returns the EncodedExamples of a labelled file, or of so many of it."""
-    examples = reading.read_examples(path, task)
+    form = reading.recorded_form(recorded, path)
+    examples = reading.read_examples(path, task, form=form)
     if count is not None:
         examples = reading.sample_examples(examples, count)
     tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
@@ -214,6 +215,7 @@ def measure(folder):
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     dev_file = reading.find_files(FLAGS.data_dir, task, "dev")[0]
     dev = encode(dev_file, task, model, recorded, FLAGS.max_dev_examples)
+    test = encode(FLAGS.test_file, task, model, recorded) if FLAGS.test_file else None
     with trained_model.load_all_paths(folder) as (runner, groups):
         scores = Scores(runner, task, dev)
         search(scores, len(groups))
@@ -225,8 +227,8 @@ def measure(folder):
 
         points = [point(path) for path in sorted(scores.found)]
         front = find_front(points)
-        if FLAGS.test_file:
-            on_test = Scores(runner, task, encode(FLAGS.test_file, task, model, recorded))
+        if test is not None:
+            on_test = Scores(runner, task, test)
             choices = [tuple(digit == "1" for digit in p.path) for p in front]
             front = [p._replace(test=on_test(path)) for p, path in zip(front, choices)]
     return points, front, groups, costs(scores.found, len(groups))

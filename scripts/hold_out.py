@@ -3,7 +3,7 @@
     python scripts/hold_out.py data/lcqmc data/lcqmc_held_out [--pairs=8000]
 
 The last pairs of train are the test set, less those with a sentence that also occurs in the rest
-of train or in dev; the rest is the new train, dev stays. Lines are copied as they are.
+of train or in dev; the rest is the new train, dev stays. A file keeps its format, and its texts.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import sys
 
 from theseus.errors import UserError
-from theseus.inputs import reading, tasks
+from theseus.inputs import reading, rows, tasks
 from theseus.runs import files
 from theseus.runs.lock import make_folder
 
@@ -30,10 +30,19 @@ def split(train, dev, count):
     return rest, [example for example in last if not known & {example.text_a, example.text_b}]
 
 
-def write(path, examples):
-    """Writes examples as tab-separated lines."""
-    lines = ["\t".join([example.text_a, example.text_b, example.label]) for example in examples]
-    files.write_text(path, "".join(line + "\n" for line in lines))
+NAMES = ["text_a", "text_b", "label"]
+
+
+def write(folder, name, format, examples):
+    """Writes examples as a file of a split, in a format of rows.FORMATS."""
+    cells = [[example.text_a, example.text_b, example.label] for example in examples]
+    if format == "tsv":
+        lines = ["\t".join(row) + "\n" for row in cells]
+    else:
+        header = [NAMES] if format == "csv" else []
+        lines = [rows.write_row(NAMES, row, format) for row in header + cells]
+    ending = ".txt" if format == "tsv" else "." + format
+    files.write_text(os.path.join(folder, name + ending), "".join(lines))
 
 
 def hold_out(source, target, pairs):
@@ -44,10 +53,11 @@ def hold_out(source, target, pairs):
     """
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError("%s: is the source; give another folder for what is written" % target)
-    train, dev = (
-        reading.read_examples(reading.find_files(source, TASK, name)[0], TASK)
-        for name in ("train", "dev")
-    )
+    for name in ("train", "dev", "test"):
+        if reading.has_split(target, TASK, name):
+            raise UserError("%s: holds %s already; give another folder" % (target, name))
+    of_train, of_dev = (reading.find_files(source, TASK, name)[0] for name in ("train", "dev"))
+    train, dev = (reading.read_examples(path, TASK) for path in (of_train, of_dev))
     if not 0 < pairs < len(train):
         raise UserError("--pairs: give from 1 to %d" % (len(train) - 1))
     rest, test = split(train, dev, pairs)
@@ -57,15 +67,21 @@ def hold_out(source, target, pairs):
             "more" % pairs
         )
     make_folder(target)
-    for name, examples in (("train", rest), ("dev", dev), ("test", test)):
-        write(os.path.join(target, name + ".txt"), examples)
+    for name, path, examples in (
+        ("train", of_train, rest),
+        ("dev", of_dev, dev),
+        ("test", of_train, test),
+    ):
+        write(target, name, rows.format_of(path), examples)
         print("%s: %d pairs" % (name, len(examples)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="folder with train and dev")
-    parser.add_argument("target", help="folder that takes train.txt, dev.txt and test.txt")
+    parser.add_argument(
+        "target", help="folder that takes train, dev and test, of which it holds none"
+    )
     parser.add_argument("--pairs", type=int, default=8000, help="last pairs of train")
     arguments = parser.parse_args()
     try:

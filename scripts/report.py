@@ -41,8 +41,8 @@ PUBLISHED = {
 
 Run = collections.namedtuple(
     "Run",
-    "path stage layers method epochs seed score last business steps seconds parameters "
-    "milliseconds",
+    "path stage layers method epochs seed metric dev_data score last business steps seconds "
+    "parameters milliseconds",
 )
 """What a folder tells of a stage.
 
@@ -50,7 +50,7 @@ Fields:
   path: str, from the folder that was given.
   stage: str; layers: int, those of the evaluated model; epochs: tuple, of stage 1 and 2.
   method: str, in words: what was trained, from what, with which losses and rates.
-  seed: int.
+  seed: int; metric: str, the name of the score; dev_data: str, the hash of what it is of.
   score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
   business: dict from an evaluated file to its score.
   steps: int; seconds: float, of the training.
@@ -91,6 +91,8 @@ def read_run(path, root):
         method=describe_method(run) + ("" if state.is_finished else ", not finished"),
         epochs=_epochs(run),
         seed=run["seed"],
+        metric=task.score_name,
+        dev_data=run.get("dev_data"),
         score=metrics.score(task, state.best_evaluation()),
         last=metrics.score(task, state.evaluations[-1]),
         business={name: metrics.score(task, values) for name, values in evaluated.items()},
@@ -181,9 +183,18 @@ def cell(values):
     return mean if len(values) == 1 else "%s ± %.4f" % (mean, statistics.stdev(values))
 
 
-def predecessor_score(runs):
-    """Returns the mean best score of the fine-tuned predecessors, float; None without any."""
-    scores = [run.score for run in runs if run.stage == "predecessor"]
+def predecessor_score(runs, like):
+    """Returns the mean best score, float, of the fine-tuned predecessors; None without any.
+
+    Args:
+      runs: list of Run.
+      like: a Run; those count alone whose score is the same, of the same dev data.
+    """
+    scores = [
+        run.score
+        for run in runs
+        if run.stage == "predecessor" and (run.metric, run.dev_data) == (like.metric, like.dev_data)
+    ]
     return statistics.mean(scores) if scores else None
 
 
@@ -193,16 +204,18 @@ def format_report(runs):
     Args:
       runs: list of Run, one at least.
     """
-    whole = predecessor_score(runs)
     names = sorted({name for run in runs for name in run.business})
-    header = ["folder", "layers", "method", "epochs", "seeds", "best on dev", "last", "kept"]
+    header = ["folder", "layers", "method", "epochs", "seeds"]
+    has_metrics = len({run.metric for run in runs}) > 1
+    header += (["metric"] if has_metrics else []) + ["best on dev", "last", "kept"]
     columns = [files.short_name(name) for name in names]
     header += columns + ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
-        best = [run.score for run in group]
+        best, whole = [run.score for run in group], predecessor_score(runs, group[0])
         share = "%.1f%%" % (100 * statistics.mean(best) / whole) if whole else ""
         row = [folder, str(layers), method, "%g + %g" % epochs, str(len(group))]
+        row += [group[0].metric] if has_metrics else []
         row += [cell(best), cell([run.last for run in group]), share]
         row += [cell([run.business[n] for run in group if n in run.business]) for n in names]
         steps = statistics.mean([run.steps for run in group])

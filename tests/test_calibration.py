@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -197,11 +198,35 @@ def test_a_teacher_teaches_as_it_was_trained(root, monkeypatch):
     assert seen == [{"is_calibrated": False}]
 
 
-def test_a_model_without_a_mistake_is_refused_and_nothing_is_kept(root, monkeypatch):
+def test_a_model_without_a_mistake_is_evaluated_and_not_calibrated(root, monkeypatch, caplog):
     monkeypatch.setattr(calibration, "find_temperature", lambda *_: None)
-    found = refused("--do_eval --calibrate " + USED, root, monkeypatch)
-    assert_matches("--calibrate: data/dev.txt: all labels are predicted right", found)
+    with caplog.at_level("WARNING"):
+        command("--do_eval --calibrate " + USED, root, monkeypatch)
+    assert "--calibrate: data/dev.txt: all labels are predicted right" in caplog.text
     assert not (root / "out_2" / "calibration.json").exists()
+    assert read_json(root / "out_2" / "eval_results.json")["temperature"] == 1.0
+
+
+def test_a_temperature_at_a_bound_is_said_to_be(root, monkeypatch, caplog):
+    for temperature, is_said in ((99.9, True), (0.0101, True), (3.0, False)):
+        monkeypatch.setattr(calibration, "find_temperature", lambda *_, t=temperature: t)
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            command("--do_eval --calibrate " + USED, root, monkeypatch)
+        assert ("too few wrong labels" in caplog.text) == is_said
+
+
+def test_tables_stay_out_of_a_stream_of_predictions(root, monkeypatch, capfd):
+    before = os.dup(0)
+    with open(str(root / "data" / "dev.txt"), "rb") as reader:
+        os.dup2(reader.fileno(), 0)
+    try:
+        command("--do_eval --do_predict --predict_file=- " + USED, root, monkeypatch)
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    out, err = capfd.readouterr()
+    assert out.startswith("index\ttext_a\ttext_b") and "examples  accuracy" in err
 
 
 def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):

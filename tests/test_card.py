@@ -71,6 +71,12 @@ def test_the_card_has_the_scores_of_the_controls_that_were_evaluated(root, monke
     assert str(root) not in card(root)  # Where it lies is its owner's own.
 
 
+def test_a_score_at_a_threshold_is_said_to_be(root, monkeypatch):
+    command(EVALUATE + "--threshold=0.95 " + EXPORT, root, monkeypatch)
+    score = "%.4f" % read_json(root, "out_2", "eval_results.json")["accuracy"]
+    assert ("dev, --threshold=0.95", score) in [row[:2] for row in rows(card(root))]
+
+
 def test_the_scores_of_another_checkpoint_are_not_its_own(root, monkeypatch):
     command(EVALUATE + "--compare_with=out_0", root, monkeypatch)
     path = root / "out_2" / "eval_results.json"

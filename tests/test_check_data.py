@@ -38,6 +38,7 @@ def options(monkeypatch, tmp_path):
         header="auto",
         format="auto",
         encoding=None,
+        skip_bad_lines=False,
         text_a_column=None,
         text_b_column=None,
         label_column=None,
@@ -109,3 +110,17 @@ def test_what_is_missing_is_one_line(options, name):
     with pytest.raises(SystemExit) as caught:
         check_data.main(["check_data.py"])
     assert caught.value.code.startswith("check_data.py: ") and "\n" not in caught.value.code
+
+
+def test_a_split_that_is_there_twice_is_one_line(options, tmp_path):
+    (tmp_path / "dev.csv").write_text("a,b,1\n")
+    with pytest.raises(SystemExit) as caught:
+        check_data.main(["check_data.py"])
+    assert "both exist" in caught.value.code
+
+
+def test_bad_lines_can_be_left_out(options, capsys, tmp_path):
+    with open(str(tmp_path / "dev.txt"), "a", encoding="utf-8") as writer:
+        writer.write("一行\n")
+    options.skip_bad_lines = True
+    assert table(capsys)[0]["examples"] == ["5", "4"]

@@ -8,6 +8,7 @@ import pytest
 
 import compare_models
 from conftest import write_pairs, write_stage
+from theseus.errors import UserError
 from theseus.inference import trained_model
 from theseus.inputs import batches, encoding, tasks
 
@@ -23,7 +24,7 @@ def options(monkeypatch, tmp_path):
 class FakeModel(object):
     """A model whose batches take the seconds given, one after the other."""
 
-    task = tasks.TASKS["lcqmc_pair"]
+    task, dev_data = tasks.TASKS["lcqmc_pair"], "same"
 
     def __init__(self, name, score, seconds, log=None):
         self.name, self.score, self.num_layers, self.num_parameters = name, score, 3, 1234567
@@ -58,6 +59,32 @@ def test_what_is_kept_and_the_speed_up_are_of_the_first_model():
     cells = [row.split() for row in rows]
     assert cells[0] == ["large", "3", "1,234,567", "0.8000", "100.0%", "0.4000", "1.00x"]
     assert cells[1] == ["small", "3", "1,234,567", "0.6000", "75.0%", "0.1000", "4.00x"]
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (tasks.TASKS["mrpc"], "other: is of another task, or other labels, than one"),
+        (
+            dataclasses.replace(tasks.TASKS["lcqmc_pair"], metrics=("f1",)),
+            r"other: was chosen by f1, and one by accuracy \(--metric\)",
+        ),
+    ],
+)
+def test_scores_that_say_nothing_of_one_another_are_refused(other, message):
+    models = [FakeModel("one", 1, []), FakeModel("other", 1, [])]
+    compare_models.refuse_different(models)
+    models[1].task = other
+    with pytest.raises(UserError, match=message):
+        compare_models.refuse_different(models)
+
+
+def test_other_dev_data_are_said(caplog):
+    models = [FakeModel("one", 1, []), FakeModel("other", 1, [])]
+    models[1].dev_data = "other"
+    with caplog.at_level("WARNING"):
+        compare_models.refuse_different(models)
+    assert "other: had other dev data than one" in caplog.text
 
 
 @pytest.mark.parametrize("score", [0.0, -0.1])

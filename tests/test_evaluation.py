@@ -1,6 +1,7 @@
 """Predictions as a user reads them."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -215,3 +216,19 @@ def test_dev_that_all_gets_one_label_is_warned_of(monkeypatch, label):
     evaluation.evaluate(TASK, run, encoded_rows([9, 3, 7, 3, 5]), 2)
     expected = "dev: all examples get the label %s; nothing is learned yet" % label
     assert warnings == ([expected] if label else [])
+
+
+def test_a_metric_that_one_label_cannot_tell_is_warned_of(caplog):
+    """By it no epoch is better than the first."""
+    task, encoded = dataclasses.replace(TASK, metrics=("auc",)), encoded_rows([9, 3, 7])
+    encoded.labels = np.zeros(3, np.int32)
+
+    def run(arrays):
+        return np.eye(2, dtype=np.float32)[arrays["input_ids"][:, 0] % 2]
+
+    with caplog.at_level("WARNING"):
+        evaluation.evaluate(task, run, encoded, 2)
+        assert "dev: auc cannot be told of one label alone" in caplog.text
+        caplog.clear()
+        evaluation.evaluate(task, run, encoded_rows([9, 3, 7]), 2)
+    assert "cannot be told" not in caplog.text

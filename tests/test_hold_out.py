@@ -5,7 +5,7 @@ import pytest
 
 import hold_out
 from conftest import CHARACTERS, call_script, contents
-from theseus.inputs import reading
+from theseus.inputs import reading, rows
 
 
 def write(folder, **splits):
@@ -147,3 +147,35 @@ def test_a_target_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     found = called(monkeypatch, tmp_path / "source", tmp_path / "file" / "target", "--pairs=2")
     assert found.startswith("hold_out.py: ") and "cannot be made" in found
+
+
+def test_a_folder_that_holds_a_split_is_left_as_it_is(tmp_path, monkeypatch):
+    write(tmp_path / "source", train=TRAIN, dev=DEV)
+    write(tmp_path / "target", test=["甲|乙|1"])
+    before = contents(tmp_path / "target")
+    found = called(monkeypatch, tmp_path / "source", tmp_path / "target", "--pairs=2")
+    assert found.endswith("target: holds test already; give another folder")
+    assert contents(tmp_path / "target") == before
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_file_keeps_its_format_and_its_texts(tmp_path, monkeypatch, format):
+    """Tabs, line ends and quotation marks too."""
+    write(tmp_path / "source", dev=DEV)
+    names = ["text_a", "text_b", "label"]
+    pairs = [
+        ["a\tb", 'say "hi"', "0"],
+        ["c\nd", "e,f", "1"],
+        ["g", "h", "0"],
+        ["i\tj\nk", "l", "1"],
+    ]
+    header = [names] if format == "csv" else []
+    lines = [rows.write_row(names, row, format) for row in header + pairs]
+    (tmp_path / "source" / ("train." + format)).write_text("".join(lines), encoding="utf-8")
+    assert called(monkeypatch, tmp_path / "source", tmp_path / "target", "--pairs=2") is None
+    for name, expected in (("train", pairs[:2]), ("test", pairs[2:])):
+        path = tmp_path / "target" / ("%s.%s" % (name, format))
+        assert [
+            list(example) for example in reading.read_examples(str(path), hold_out.TASK)
+        ] == expected
+    assert lines_of(tmp_path / "target", "dev") == DEV

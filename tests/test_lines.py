@@ -1,5 +1,6 @@
 """Lines of a file: where they end, and encodings."""
 
+import gzip
 import io
 
 import pytest
@@ -103,3 +104,22 @@ def test_a_nul_is_no_text():
 def test_names_of_encodings():
     assert all(map(lines.is_encoding, ["gb18030", "GBK", "utf-8", "big5hkscs"]))
     assert not any(map(lines.is_encoding, ["base64", "rot13", "no-such", "", "a\0b"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna", "undefined"])
+def test_an_encoding_that_cannot_go_on_is_one_line(encoding):
+    with pytest.raises(lines.Unreadable, match="cannot be read as %s from here on" % encoding):
+        read("a\tb\t1\n\xe9\n", encoding)
+
+
+def test_half_a_character_is_no_text():
+    content = "a\n\ud83d\nb\n".encode("utf-16", "surrogatepass")
+    with pytest.raises(lines.Unreadable):
+        read(content, "utf-16")
+    problems = [line.problem for line in read(b"a\n+2D0-\nb\n", "utf-7")]
+    assert problems == [None, lines.HALF_A_CHARACTER, None]
+
+
+def test_what_gzip_has_packed_is_named():
+    (line, *_) = read(gzip.compress(CHINESE.encode("utf-8")))
+    assert line.problem == "is no text: the file is packed by gzip; unpack it first"

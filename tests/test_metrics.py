@@ -189,7 +189,7 @@ def test_a_confusion_says_which_labels_are_true_and_which_predicted():
 
 
 def test_the_best_threshold_in_words_is_its_flag():
-    found = {"threshold": 0.37501, "f1": 0.5, "precision": 0.25, "recall": 0.75}
+    found = {"threshold": 0.375, "f1": 0.5, "precision": 0.25, "recall": 0.75}
     assert metrics.format_threshold(found) == (
         "best F1 on dev: 0.5000 (precision 0.2500, recall 0.7500), with --threshold=0.375"
     )
@@ -224,3 +224,19 @@ def test_of_very_many_labels_there_is_no_confusion_table():
     assert (rows[7]["recall"], rows[99999]["recall"], len(rows)) == (1.0, 0.0, 100000)
     assert metrics.format_by_label(task, rows) == ""
     assert metrics.compute(task, logits, ids)["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-5, 1e-7])
+def test_the_best_threshold_in_words_parts_the_same_examples(gap):
+    chances = np.array([1 - gap, 1 - 2 * gap, 0.5])
+    logits = np.log(np.stack([1 - chances, chances], axis=1))
+    labels = np.array([1, 0, 0])
+    found = metrics.best_threshold(logits, labels)
+    said = float(metrics.format_threshold(found).split("--threshold=")[1])
+    assert metrics.compute(TASK, logits, labels, threshold=said)["f1"] == 1.0
+
+
+def test_a_threshold_between_is_short_where_it_may_be():
+    assert metrics._shortest_between(0.25, 0.75) == 0.5
+    assert metrics._shortest_between(0.30001, 0.30004) == 0.30002
+    assert metrics._shortest_between(0.0, 5e-324) == 5e-324

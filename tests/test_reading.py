@@ -628,3 +628,125 @@ def test_what_is_written_is_read_back(tmp_path, format):
             for example in reading.read_examples(str(path), TASK, form=form)
         ]
     assert found == [[text, text[::-1]] for text in texts]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.txt", "id\ttext\tlabel\n1\ta\t0\n2\tb\t1\n", "the header calls column 1 id"),
+        ("a.txt", "text\tlabel\tsource\na\t1\tx\nb\t0\ty\n", "the header calls column 2 label"),
+        ("a.csv", "编号,标题,标签\n1,a,0\n2,b,1\n", "the header calls column 1 编号"),
+        ("a.jsonl", '{"id": 1, "text": "a", "label": 1}\n', "line 1: .* the header calls column 1"),
+    ],
+)
+def test_a_header_that_says_otherwise_than_the_places_is_refused(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message + ".*name the columns text_a, text_b and label"):
+        reading.read_examples(str(path), TASK, labels_required=False)
+
+
+def test_a_header_of_other_names_in_the_usual_places_is_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("question\tanswer\tlabel\na b\tc d\t1\ne f\tg h\t0\n")
+    assert reading.read_examples(str(path), TASK) == [
+        Example("a b", "c d", "1"),
+        Example("e f", "g h", "0"),
+    ]
+
+
+def read_leniently(path):
+    return reading.read_examples(str(path), TASK, form=reading.FileForm(skip_bad_lines=True))
+
+
+@pytest.mark.parametrize("after", [5, 500])
+def test_a_stray_quotation_mark_takes_no_line_but_its_own(tmp_path, after, caplog):
+    good = ["%d,x,1" % n for n in range(after)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["a,b,1", '"c,d,0'] + good) + "\n")
+    with caplog.at_level("WARNING"):
+        found = read_leniently(path)
+    assert [example.text_a for example in found] == ["a"] + [str(n) for n in range(after)]
+    assert "1 of %d lines left out" % (after + 2) in caplog.text
+
+
+def test_a_quotation_mark_within_a_cell_of_csv_is_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('5" pipe,b,1\n6,7" x,0\n"a ""b"" c","d\ne",1\n')
+    assert reading.read_examples(str(path), TASK) == [
+        Example('5" pipe', "b", "1"),
+        Example("6", '7" x', "0"),
+        Example('a "b" c', "d\ne", "1"),
+    ]
+
+
+def test_a_bad_line_within_quotation_marks_takes_its_record_alone(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,1\n"c\n\0\nd",e,0\nf,g,1\n')
+    assert [example.text_a for example in read_leniently(path)] == ["a", "f"]
+
+
+def test_a_cell_of_csv_may_be_as_long_as_it_is(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("%s,b,1\nc,d,0\n" % ("a" * 200000))
+    assert len(reading.read_examples(str(path), TASK)[0].text_a) == 200000
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("\\ud83d", "holds half a character"), ("\\u0000", "holds a NUL")],
+)
+def test_what_json_escapes_must_be_text(tmp_path, text, message):
+    path = tmp_path / "a.jsonl"
+    good = '{"text_a": "\\ud83d\\ude00", "text_b": "b", "label": 1}\n'
+    path.write_text(good + good.replace("b", text, 2).replace("text_" + text, "text_b"))
+    with pytest.raises(UserError, match="line 2: " + message):
+        reading.read_examples(str(path), TASK)
+    path.write_text(good)
+    assert reading.read_examples(str(path), TASK)[0].text_a == "😀"
+
+
+def test_numbers_of_json_are_texts_as_they_are_written(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text_a": 0.10, "text_b": 1e3, "label": 1}\n')
+    assert reading.read_examples(str(path), TASK) == [Example("0.10", "1e3", "1")]
+
+
+def test_labels_of_json_are_no_lists(tmp_path):
+    with pytest.raises(UserError, match="line 2: expected a label; found a list or an object"):
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n')
+        reading.complete_task(tasks.TASKS["tsv"], str(path))
+
+
+def test_labels_that_often_stand_for_none_are_said(tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        read_tsv(tmp_path / "train.tsv", "text\tlabel\na\tnan\nb\tyes\nc\tnan\nd\tyes\n")
+    assert "'nan' is taken for labels" in caplog.text or "'nan' is taken for a label" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["1_000", "１", "3e38", "0x1", "1e", "nan", "."])
+def test_what_is_no_number_for_a_loss_is_refused(tmp_path, text):
+    path = tmp_path / "a.tsv"
+    path.write_text("sentence1\tsentence2\tscore\na\tb\t%s\n" % text, encoding="utf-8")
+    with pytest.raises(UserError, match="line 2: expected a number"):
+        reading.read_examples(str(path), tasks.TASKS["sts-b"])
+
+
+def test_a_runs_record_tells_how_its_files_are_read(tmp_path):
+    path = tmp_path / "dev.txt"
+    path.write_bytes("手机,电脑,1\n坏,了,0\n".encode("gb18030"))
+    held = {"header": "no", "encoding": "gb18030", "format": "csv", "skip_bad_lines": None}
+    found = reading.read_examples(str(path), TASK, form=reading.recorded_form(held, str(path)))
+    assert found == [Example("手机", "电脑", "1"), Example("坏", "了", "0")]
+    form = reading.recorded_form(held, "dev.jsonl")
+    assert (form.format, form.header, form.skip_bad_lines) == ("auto", "no", False)
+
+
+def test_what_cannot_be_read_on_is_one_line_and_never_left_out(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\tb\t1\n")
+    for skips in (False, True):
+        form = reading.FileForm(encoding="utf-16", skip_bad_lines=skips)
+        with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
+            reading.read_examples(str(path), TASK, form=form)

@@ -265,6 +265,21 @@ def test_what_is_kept_is_of_the_predecessors_mean(tmp_path, monkeypatch):
     assert [row["kept"] for row in rows] == ["112.5%", "87.5%", "75.0%"]
 
 
+def test_what_is_kept_is_of_the_same_score_of_the_same_data(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", (0.9,), stage="predecessor", dev_data="one")
+    write_run(tmp_path / "b", (0.6,), stage="predecessor", dev_data="two")
+    write_run(tmp_path / "c", (0.3,), dev_data="two")
+    write_run(tmp_path / "d", (0.3,), dev_data="two", metric="f1", seed=2)
+    called(monkeypatch, tmp_path)
+    (rows,) = tables(tmp_path)
+    assert [(row["metric"], row["kept"]) for row in rows] == [
+        ("accuracy", "100.0%"),
+        ("accuracy", "100.0%"),
+        ("accuracy", "50.0%"),
+        ("f1", ""),
+    ]
+
+
 def test_an_evaluated_file_is_a_column_of_those_that_have_it(tmp_path, monkeypatch):
     write_run(tmp_path / "a", eval_files={"/far/y/test.txt": 0.5, "x/test.txt": 0.25})
     write_run(tmp_path / "b")

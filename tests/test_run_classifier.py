@@ -791,6 +791,8 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_train --ema_decay=-0.5", r"--ema_decay=-0.5: .*\[0.0, 1.0\]"),
         ("--do_train --ema_decay=nan", "--ema_decay=nan: must be a number below"),
         ("--do_eval --threshold=nan", "--threshold=nan: must be a number below 2147483648"),
+        ("--do_predict --predict_file=", "--predict_file=: is empty; give a name, or leave it out"),
+        ("--do_train --stage_1_outputdir=", "--stage_1_outputdir=: is empty; give a name"),
         ("--do_eval --eval_batch_size=%d" % 10**18, "0: must be a number below 2147483648"),
         ("--do_train --num_train_epochs=nan", "--num_train_epochs=nan: must be a number below"),
         ("--do_train --save_checkpoints_secs=inf", "--save_checkpoints_secs=inf: must be a numb"),

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from theseus.errors import UserError
 from theseus.inputs import tasks
 from theseus.inputs.tasks import Columns, NamedColumns
 
@@ -159,3 +160,18 @@ def test_a_columns_name_is_without_quotation_marks_and_case():
     assert {
         tasks.clean_name(name) for name in ["Text", '"text"', " text\u3000", "\ufeff“TEXT”"]
     } == {"text"}
+
+
+def test_a_recorded_task_reads_the_columns_that_its_run_was_told(tmp_path):
+    held = {"task_name": "tsv", "labels": ["a", "b"], "num_texts": 1}
+    task = tasks.recorded(dict(held, columns=["title", None, "kind"]))
+    assert (task.header.text_a, task.header.label) == (("title",), ("kind",))
+    task = tasks.recorded(dict(held, columns=["3", None, "1"]))
+    assert task.indices == Columns(2, None, 0)
+    given = tasks.with_columns(TSV, NamedColumns("other", None, None))
+    assert tasks.recorded(dict(held, columns=["title", None, None]), given).header == given.header
+
+
+def test_columns_are_numbered_from_1():
+    with pytest.raises(UserError, match="--text_b_column: columns are numbered from 1"):
+        tasks.with_columns(TSV, NamedColumns("1", "0", "3"))

@@ -55,8 +55,14 @@ def read_if_there(path: str, kind: Kind) -> Any:
     return read(path, kind) if os.path.lexists(path) else None
 
 
-def parse(text: str, kind: Kind) -> Any:
-    """Returns the value of JSON text, once it is of a Kind; ValueError, in one line, if not."""
+def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None) -> Any:
+    """Returns the value of JSON text, once it is of a Kind; ValueError, in one line, if not.
+
+    Args:
+      text, kind: as said.
+      parse_float: what makes a value of a number that is not whole, such as `as_written`; None:
+        a float.
+    """
     if text.startswith("\ufeff"):
         raise ValueError("it begins with a byte-order mark; save it as UTF-8 without one")
     try:
@@ -65,7 +71,7 @@ def parse(text: str, kind: Kind) -> Any:
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_int=_whole,
-            parse_float=_finite,
+            parse_float=parse_float or _finite,
         )
     except RecursionError:
         raise ValueError("it is nested too deeply")
@@ -125,6 +131,12 @@ def _finite(digits: str) -> float:
     if not math.isfinite(value):
         raise ValueError("it holds %s, which is too large a number" % digits[:_SHOWN])
     return value
+
+
+def as_written(digits: str) -> str:
+    """Returns a number of JSON text as it is written there, once it is finite."""
+    _finite(digits)
+    return digits
 
 
 # --- Kinds ---

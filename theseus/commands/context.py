@@ -84,6 +84,11 @@ class Context(object):
             raise UserError("--metric: %s is not for a task of %s" % (metric, kind))
         return dataclasses.replace(task, metrics=(metric,))
 
+    @property
+    def pipes_predictions(self):
+        """Whether standard output is for predictions alone, a bool."""
+        return self.options.inference.predict_file == reading.STANDARD_INPUT
+
     def result(self, name):
         """Returns the name, in the folder, of a result of this command; see stage.result."""
         return stages.result(name, self.options.inference.path)

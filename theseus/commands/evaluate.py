@@ -71,7 +71,7 @@ def run(context, prepared):
     speed = sum(len(one.labels) for one in found) / seconds
     timing = dict(eval_seconds=seconds, eval_examples_per_second=speed)
     folder.update_json(context.result("timing.json"), **timing)
-    say("\n\n".join(describe_results(context, results)))
+    say("\n\n".join(describe_results(context, results)), context.pipes_predictions)
 
 
 def calibrate(context, file):
@@ -80,10 +80,12 @@ def calibrate(context, file):
     logits, labels = _evaluate(context, trained, file, {})[1:3]
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
-        raise UserError(
+        logging.warning(
             "--calibrate: %s: all labels are predicted right; how far predictions can be trusted "
-            "is seen by wrong ones alone" % file.path
+            "is seen by wrong ones alone: nothing was calibrated",
+            file.path,
         )
+        return
     bins = calibration.reliability(logits, labels)
     before = calibration.expected_error(bins)
     after = calibration.expected_error(
@@ -100,6 +102,8 @@ def calibrate(context, file):
     context.folder.write_json(context.result(trained_model.CALIBRATION), sealed(record))
     line = "temperature %.4g: the expected calibration error on dev is %.4f, and was %.4f"
     logging.info(line, temperature, after, before)
+    if not calibration.is_inside(temperature):
+        logging.warning("temperature %.4g: dev has too few wrong labels to find one", temperature)
 
 
 def _evaluate(context, trained, file, others):

@@ -38,7 +38,7 @@ def run(context, prepared):
         for name, place in places.items():
             rows.append(exporter.export(name, place))
     finally:  # What is complete is said, even where a later one fails.
-        say(exporter_lib.format_rows(rows, context.task))
+        say(exporter_lib.format_rows(rows, context.task), context.pipes_predictions)
 
 
 def export_places(context):

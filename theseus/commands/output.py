@@ -11,8 +11,11 @@ from typing import Iterator, TextIO
 from theseus.errors import UserError
 
 
-def say(text: str) -> None:
-    """Prints a line or a table; see `_written`."""
+def say(text: str, is_beside_predictions: bool = False) -> None:
+    """Prints a line or a table; see `_written`. Beside predictions for a pipe, on stderr."""
+    if is_beside_predictions:
+        print(text, file=sys.stderr, flush=True)
+        return
     with _written():
         print(text, flush=True)
 

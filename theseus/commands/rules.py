@@ -17,6 +17,10 @@ from theseus.limits import refuse_little_memory
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 SUC_INITS = ("first", "last", "spread")
 
+# What a variable of the shell that is not set would make empty.
+_NAME_SOMETHING = ["data_dir", "predict_file"]
+_NAME_SOMETHING += ["stage_0_outputdir", "stage_1_outputdir", "stage_2_outputdir"]
+
 _Values = Dict[str, Any]  # Of flags, by their names.
 
 
@@ -42,8 +46,14 @@ def register(module: Any) -> None:
     for flag in flags.FLAGS.get_key_flags_for_module(module):
         if flag.flag_type() in ("int", "float"):
             flags.register_validator(flag.name, _is_in_range, "must be a number below %d" % 2**31)
+    for name in _NAME_SOMETHING:
+        flags.register_validator(name, _is_not_empty, "is empty; give a name, or leave it out")
     for rule in RULES:
         flags.register_multi_flags_validator(*rule)
+
+
+def _is_not_empty(value: str | None) -> bool:
+    return value != ""
 
 
 def _is_in_range(value: float | None) -> bool:

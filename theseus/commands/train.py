@@ -72,7 +72,7 @@ def run(context, prepared):
             training = _Training(context, start, settings, definition, tokenizer)
             _train(training, train_data, replicas)
     if replicas.is_chief:
-        _report(context.folder, settings, len(train_data))
+        _report(context, settings, len(train_data))
 
 
 def _is_finished(folder):
@@ -83,14 +83,15 @@ def _is_finished(folder):
     return state.is_finished
 
 
-def _report(folder, settings, num_examples):
-    """Records how long a StageFolder's training took, and prints its evaluations."""
+def _report(context, settings, num_examples):
+    """Records how long a Context's training took, and prints its evaluations."""
+    folder = context.folder
     state = folder.state()
     steps_per_epoch, _ = settings.num_steps(num_examples)
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
     examples = num_examples * state.last.global_step / steps_per_epoch
     write_training_time(folder, state.train_seconds, examples)
-    say(evaluations_table(state, steps_per_epoch))
+    say(evaluations_table(state, steps_per_epoch), context.pipes_predictions)
 
 
 def make_settings(options, num_replicas=1):

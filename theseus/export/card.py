@@ -179,8 +179,10 @@ def _scores(facts):
     ]
     if results:
         evaluated = [(results["split"], results)] + list(results.get("eval_files", {}).items())
+        chosen = results.get("threshold")
+        by = "" if chosen is None else ", --threshold=%s" % chosen
         for name, values in evaluated:
-            rows += _evaluated_rows(task, files.short_name(name), values)
+            rows += _evaluated_rows(task, files.short_name(name) + by, values)
     head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
     said = metrics.markdown_table(head, rows)
     said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."

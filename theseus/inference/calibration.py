@@ -69,6 +69,11 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
     return math.exp(found.x)
 
 
+def is_inside(temperature: float) -> bool:
+    """Returns whether a temperature is not at a bound of what `find_temperature` looks through."""
+    return abs(math.log(temperature)) < 0.99 * math.log(_LARGEST_TEMPERATURE)
+
+
 def confidences(logits: _Floats, threshold: float | None = None) -> NDArray[np.float64]:
     """Returns the confidence of each prediction, float64 [rows]; see metrics.predicted_ids."""
     found: NDArray[np.float64] = probabilities(logits)[

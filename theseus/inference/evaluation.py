@@ -107,7 +107,10 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
     if metrics.predicts_one_class(task, logits):
         label = task.labels[int(logits[0].argmax())]
         logging.warning("%s: all examples get the label %s; nothing is learned yet", name, label)
-    return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
+    found = metrics.compute(task, logits, encoded.labels)
+    if any(found[metric] is None for metric in task.metrics):
+        logging.warning("%s: %s cannot be told of one label alone", name, task.score_name)
+    return found, time.perf_counter() - start
 
 
 def write_predictions(writer, task, pools, threshold=None, abstain_below=None, format="tsv"):

@@ -207,14 +207,22 @@ def best_threshold(
     precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, of_second)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
     best = int(f1[:-1].argmax())
-    # Half-way to the next probability below, so that a rounded threshold means the same.
     below = of_second[of_second < thresholds[best]].max(initial=0.0)
     return collections.OrderedDict(
-        threshold=float((thresholds[best] + below) / 2),
+        threshold=_shortest_between(float(below), float(thresholds[best])),
         f1=float(f1[best]),
         precision=float(precision[best]),
         recall=float(recall[best]),
     )
+
+
+def _shortest_between(low: float, high: float) -> float:
+    """Returns about the middle of two numbers, in few digits: above `low`, and at most `high`."""
+    for digits in range(4, 18):
+        found = float("%.*g" % (digits, (low + high) / 2))
+        if low < found <= high:
+            return found
+    return high
 
 
 # --- In words ---
@@ -280,7 +288,7 @@ def format_by_label(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def format_threshold(found: Mapping[str, float]) -> str:
     """Returns what `best_threshold` has found as a line, str."""
-    return "best F1 on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%.4g" % (
+    return "best F1 on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%s" % (
         found["f1"],
         found["precision"],
         found["recall"],

@@ -74,6 +74,13 @@ _WORD = re.compile(r"\W*[A-Za-z]\w*\W*$", re.ASCII)
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONGEST_NAME_WITHOUT_SPACES = 6
 
+# What no column of texts is called.
+_NO_TEXTS = frozenset(
+    "id ids idx index qid no number num 编号 序号".split() + list(tasks.USUAL_LABEL_NAMES)
+)
+# float() takes more: digits of other scripts, and low lines.
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+
 _Cells = List[str]
 
 
@@ -101,6 +108,8 @@ def find_layout(
     else:
         is_header, doubt = header == "yes", None
     columns = (by_name if is_header else None) or by_place
+    if is_header and by_name is None and columns and not task.takes_columns:
+        _refuse_other_places(names(first), columns)
     if columns is None or (labels_required and columns.label is None):
         raise _wrong_first_row(first, task, labels_required, header)
     indices = [index for index in columns if index is not None]
@@ -123,17 +132,14 @@ def describe(columns: Columns, header: Row) -> str:
     )
 
 
-LARGEST_NUMBER = 3.4e38
-"""Of a label that is a number: what a float32 can hold."""
+LARGEST_NUMBER = 1e18
+"""Of a label that is a number: a float32 can hold the squares of such, as the loss takes them."""
 
 
 def is_label(label: str, task: Task) -> bool:
     """Returns whether `label`, a str as from tasks.clean_label, is one that the task can have."""
     if task.is_regression:
-        try:
-            return abs(float(label)) <= LARGEST_NUMBER  # Not nan either.
-        except ValueError:
-            return False
+        return bool(_NUMBER.match(label)) and abs(float(label)) <= LARGEST_NUMBER
     return bool(label) if task.labels is None else label in task.label_ids
 
 
@@ -172,6 +178,22 @@ def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
         return None
     label = task.indices.label
     return task.indices._replace(label=label if label is not None and label < len(cells) else None)
+
+
+def _refuse_other_places(found: list[str], columns: Columns) -> None:
+    """Raises UserError where a header's names, list of str, say other than where the columns are.
+
+    A text's column is called as a label's or a number of the row is, or the label is elsewhere.
+    """
+    wrong = [index for index in columns.texts() if found[index] in _NO_TEXTS]
+    if columns.label is not None and found[columns.label] not in tasks.USUAL_LABEL_NAMES:
+        wrong += [n for n, name in enumerate(found) if name in tasks.USUAL_LABEL_NAMES]
+    if wrong:
+        raise UserError(
+            "expected the texts first, then the label; the header calls column %d %s; name the "
+            "columns text_a, text_b and label, or give --task_name=tsv, with --text_a_column, "
+            "--text_b_column and --label_column" % (wrong[0] + 1, found[wrong[0]])
+        )
 
 
 def _wrong_first_row(first: Row, task: Task, with_label: bool, header: str) -> UserError:

@@ -23,14 +23,21 @@ class Line(NamedTuple):
     problem: str | None
 
 
+class Unreadable(ValueError):
+    """From somewhere on a stream cannot be read in its encoding; the message says why."""
+
+
 Say = Callable[[str], None]
 """Takes a line of the log."""
 
+HALF_A_CHARACTER = "holds half a character (a surrogate), which no text does"
 # How many lines before and after one that is no text are looked at for the encoding.
 _SAMPLE_LINES = 200
 # What Python makes of a byte that the encoding does not know (PEP 383).
 _UNDECODED = re.compile("[\udc80-\udcff]")
-_UNDECODED_OR_NUL = re.compile("[\0\udc80-\udcff]")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_GZIP = "\x1f\udc8b"  # Its first bytes, read as UTF-8.
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
 
 _UTF8 = "utf-8-sig"  # Whose first byte-order mark is none of the text's characters.
@@ -85,6 +92,9 @@ def iterate_lines(
 
     Yields:
       Line. One with a problem holds what can be read of it.
+
+    Raises:
+      Unreadable: the encoding cannot go on after a mistake.
     """
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         encoding = _UTF8
@@ -99,8 +109,11 @@ def _cut(reader: TextIO, say: Say) -> Iterator[str]:
     first = next(reader, "")
     if first and not first.endswith("\n") and "\r" in first.rstrip("\r"):
         say("it holds no line feed: each carriage return is taken for the end of a line")
-        return iter(re.findall("[^\r]*\r|[^\r]+$", first))
-    return itertools.chain([first] if first else [], reader)
+        yield from re.findall("[^\r]*\r|[^\r]+$", first)
+        return
+    if first:
+        yield first
+    yield from reader
 
 
 def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
@@ -113,13 +126,15 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
             text = next(texts)
         except StopIteration:
             return
-        except UnicodeError as error:  # Of an encoding that cannot go on after a mistake.
-            yield Line(number, "", "cannot be read as %s from here on: %s" % (encoding, error))
-            return
+        except UnicodeError as error:
+            what = "cannot be read as %s from here on: %s; see --encoding"
+            raise Unreadable(what % (_shown(encoding), error))
         if number == 1:
             text = text.lstrip("\ufeff")
         problem = None
-        if _UNDECODED_OR_NUL.search(text):
+        if _HALF.search(text):
+            problem = HALF_A_CHARACTER
+        elif _NO_TEXT.search(text):
             if likely is None:
                 following = list(itertools.islice(texts, _SAMPLE_LINES))
                 texts = itertools.chain(following, texts)
@@ -134,6 +149,8 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
 
 
 def _describe(text: str, encoding: str, likely: str) -> str:
+    if text.startswith(_GZIP):
+        return "is no text: the file is packed by gzip; unpack it first"
     problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
         problem = "holds a NUL, which no text does"

@@ -14,7 +14,17 @@ import shutil
 import stat
 import tempfile
 import unicodedata
-from typing import IO, TYPE_CHECKING, BinaryIO, Iterable, Iterator, NamedTuple, Sequence
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Iterable,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Sequence,
+)
 
 import numpy as np
 from absl import logging
@@ -160,6 +170,17 @@ class FileForm(object):
             raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
+def recorded_form(definition: Mapping[str, Any], path: str) -> FileForm:
+    """Returns the FileForm of a file beside those of a run, by its definition, a dict."""
+    is_named = os.path.splitext(path)[1].lower() != ".txt"  # After its format.
+    return FileForm(
+        definition.get("header") or "auto",
+        definition.get("encoding"),
+        bool(definition.get("skip_bad_lines")),
+        "auto" if is_named else definition.get("format") or "auto",
+    )
+
+
 def _read_all(path: str, stream: BinaryIO) -> bytes:
     try:
         return stream.read()
@@ -179,6 +200,12 @@ def _copy(stream: BinaryIO) -> IO[bytes]:
 def name_of(path: str) -> str:
     """Returns what a message calls a file, str."""
     return "standard input" if path == STANDARD_INPUT else path
+
+
+def has_split(data_dir: str, task: Task, split: str) -> bool:
+    """Returns whether a folder holds any of a split's files, see `find_files`."""
+    paths = [os.path.join(data_dir, name) for name in task.files(split)]
+    return any(os.path.isfile(path + ending) for path in paths for ending in rows.ENDINGS)
 
 
 def find_files(data_dir: str, task: Task, split: str) -> list[str]:
@@ -288,9 +315,13 @@ class _Rows(object):
 
     def _lines(self) -> Iterator[lines.Line]:
         stream = self._form.open(self._path)
-        for line in lines.iterate_lines(stream, self._form.encoding, self.say):
-            self._num_lines = line.number
-            yield line
+        try:
+            for line in lines.iterate_lines(stream, self._form.encoding, self.say):
+                self._num_lines = line.number
+                yield line
+        except lines.Unreadable as error:  # What comes after it cannot be left out unseen.
+            number = self._num_lines + 1
+            raise UserError("%s, about line %d: %s" % (name_of(self._path), number, error))
 
     def _judge_blank(self, numbers: list[int]) -> None:
         """Notes, or refuses, blank lines after which another line comes."""
@@ -436,6 +467,8 @@ class _Pass(object):
         return Example(text_a, text_b, label, number)
 
     def _label(self, row: Row, column: int, found: Layout) -> str:
+        if isinstance(row.cells[column], rows.Nested):
+            raise _BadLine("expected a label; found a list or an object")
         label = tasks.clean_label(row.cells[column])
         if layout.is_label(label, self.task):
             return label
@@ -511,6 +544,11 @@ def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
         yield "holds %d different labels in %d examples; is it the right column?" % (
             len(counts),
             sum(counts.values()),
+        )
+    unknown = [label for label in tasks.in_order(counts) if label.lower() in layout.UNKNOWN_LABELS]
+    if unknown:
+        yield "%s taken for labels, which often stand for one that is not known" % (
+            _listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is")
         )
     single = [label for label in tasks.in_order(counts) if counts[label] == 1]
     if single:

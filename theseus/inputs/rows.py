@@ -7,23 +7,28 @@ jsonl  a line is an object; the keys of the first one are the names of the colum
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 import json
 import os
+import re
 from typing import Callable, Iterable, Iterator
 
 from theseus import records
 from theseus.inputs import tasks
 from theseus.inputs.layout import Row
-from theseus.inputs.lines import Line
+from theseus.inputs.lines import HALF_A_CHARACTER, Line
 
 FORMATS = ("tsv", "csv", "jsonl")
 ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
 
 _SEPARATED = {"tsv": ", separated by tabs", "csv": ", separated by commas", "jsonl": ""}
-# A record of CSV that is longer has a quotation mark that is not closed.
+csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
+# A record of CSV of several lines that is longer has a quotation mark that is not closed.
 _LONGEST_RECORD = 1 << 20
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 OnLine = Callable[[Line], None]
 
@@ -79,22 +84,45 @@ def _cut_at_tabs(line: Line) -> list[Row]:
 
 
 def _join_quoted(all_lines: Iterable[Line]) -> Iterator[Line]:
-    """Yields Lines that hold a record each: what is in quotation marks may hold a line's end."""
-    begun: Line | None = None
-    for line in all_lines:
-        if begun is None:
-            begun = line
+    """Yields Lines that hold a record each: what is in quotation marks may hold a line's end.
+
+    Of a quotation mark that is not closed the first line has the problem, and no other.
+    """
+    waiting = iter(all_lines)
+    again: collections.deque[Line] = collections.deque()
+    begun: list[Line] = []
+    text = ""
+    while True:
+        line = again.popleft() if again else next(waiting, None)
+        if line is not None:
+            text = text + "\n" + line.text if begun else line.text
+            begun.append(line)
+        if not begun:
+            return
+        if not _is_open(text):
+            problems = (line.problem for line in begun)
+            yield Line(begun[0].number, text, next(filter(None, problems), None))
+        elif line is None or len(text) > _LONGEST_RECORD:
+            yield begun[0]._replace(problem="a quotation mark is opened, and not closed")
+            again.extendleft(reversed(begun[1:]))
         else:
-            joined = begun.text + "\n" + line.text
-            begun = Line(begun.number, joined, begun.problem or line.problem)
-        if begun.problem or begun.text.count('"') % 2 == 0:
-            yield begun
-            begun = None
-        elif len(begun.text) > _LONGEST_RECORD:
-            yield begun._replace(problem="a quotation mark is opened, and not closed")
-            begun = None
-    if begun is not None:
-        yield begun._replace(problem="a quotation mark is opened, and not closed")
+            continue
+        begun, text = [], ""
+
+
+def _is_open(text: str) -> bool:
+    """Returns whether the last cell of a record began with a quotation mark that is not closed."""
+    place = 0
+    while True:
+        if text.startswith('"', place):
+            place = text.find('"', place + 1)
+            while place >= 0 and text.startswith('""', place):
+                place = text.find('"', place + 2)
+            if place < 0:
+                return True
+        place = text.find(",", place) + 1
+        if not place:
+            return False
 
 
 def _read_csv(line: Line) -> list[Row]:
@@ -117,7 +145,9 @@ class _Objects(object):
     def read(self, line: Line) -> list[Row]:
         """Returns the Row of an object; before the first one that of the names."""
         try:
-            found = records.parse(line.text, records.mapping(records.anything))
+            found = records.parse(
+                line.text, records.mapping(records.anything), parse_float=records.as_written
+            )
         except ValueError as error:
             raise ValueError("is no object of JSON: %s" % error)
         rows = []
@@ -132,6 +162,8 @@ class _Objects(object):
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
+        if _NO_TEXT.search(value):  # As an escape it can stand in a line that is text.
+            raise ValueError("holds a NUL" if "\0" in value else HALF_A_CHARACTER)
         return value
     if value is None:
         return ""

@@ -209,6 +209,9 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
       given: NamedColumns; None: as in `task`, but with a text_a and no text_b there is one text.
         Where each text has a number, files need no header.
     """
+    for column, text in given._asdict().items():
+        if text and re.match("0+$", text):
+            raise UserError("--%s_column: columns are numbered from 1" % column)
     if given.text_a and not given.text_b:
         task = of_one_text(task)
     chosen: dict[str, Column] = {
@@ -242,9 +245,12 @@ def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
     Args:
       definition: dict; its `labels` and `num_texts` are those of the training data where the
         task leaves them open; its `metric`, if there is one, is what the best was chosen by.
-      task: the Task with what flags say of it; None: as in `TASKS`.
+      task: the Task with what flags say of it; None: as in `TASKS`, with the run's columns.
     """
-    task = task or TASKS[definition["task_name"]]
+    if task is None:
+        task = TASKS[definition["task_name"]]
+        if task.takes_columns and definition.get("columns"):
+            task = with_columns(task, NamedColumns(*definition["columns"]))
     if task.labels is None:
         if not definition.get("labels"):
             raise UserError("the record of a run of %s holds no labels" % task.name)

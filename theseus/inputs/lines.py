@@ -30,12 +30,13 @@ class Unreadable(ValueError):
 Say = Callable[[str], None]
 """Takes a line of the log."""
 
+HOLDS_A_NUL = "holds a NUL, which no text does"
 HALF_A_CHARACTER = "holds half a character (a surrogate), which no text does"
 # How many lines before and after one that is no text are looked at for the encoding.
 _SAMPLE_LINES = 200
 # What Python makes of a byte that the encoding does not know (PEP 383).
 _UNDECODED = re.compile("[\udc80-\udcff]")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _GZIP = "\x1f\udc8b"  # Its first bytes, read as UTF-8.
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
@@ -134,7 +135,7 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
         problem = None
         if _HALF.search(text):
             problem = HALF_A_CHARACTER
-        elif _NO_TEXT.search(text):
+        elif NO_TEXT.search(text):
             if likely is None:
                 following = list(itertools.islice(texts, _SAMPLE_LINES))
                 texts = itertools.chain(following, texts)
@@ -153,7 +154,7 @@ def _describe(text: str, encoding: str, likely: str) -> str:
         return "is no text: the file is packed by gzip; unpack it first"
     problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
-        problem = "holds a NUL, which no text does"
+        problem = HOLDS_A_NUL
     if likely:
         problem += "; the file is likely %s: --encoding=%s reads it" % (likely, likely)
     return problem

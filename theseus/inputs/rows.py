@@ -12,13 +12,12 @@ import csv
 import io
 import json
 import os
-import re
 from typing import Callable, Iterable, Iterator
 
 from theseus import records
 from theseus.inputs import tasks
 from theseus.inputs.layout import Row
-from theseus.inputs.lines import HALF_A_CHARACTER, Line
+from theseus.inputs.lines import HALF_A_CHARACTER, HOLDS_A_NUL, NO_TEXT, Line
 
 FORMATS = ("tsv", "csv", "jsonl")
 ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
@@ -27,8 +26,6 @@ _SEPARATED = {"tsv": ", separated by tabs", "csv": ", separated by commas", "jso
 csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
 # A record of CSV of several lines that is longer has a quotation mark that is not closed.
 _LONGEST_RECORD = 1 << 20
-
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 OnLine = Callable[[Line], None]
 
@@ -162,8 +159,8 @@ class _Objects(object):
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
-        if _NO_TEXT.search(value):  # As an escape it can stand in a line that is text.
-            raise ValueError("holds a NUL" if "\0" in value else HALF_A_CHARACTER)
+        if NO_TEXT.search(value):  # As an escape it can stand in a line that is text.
+            raise ValueError(HOLDS_A_NUL if "\0" in value else HALF_A_CHARACTER)
         return value
     if value is None:
         return ""

@@ -320,7 +320,8 @@ def _other_epochs(key, runs):
 def draw(runs, root, output):
     """Draws score against the time of an example, and the curves of the evaluations.
 
-    A point is a method at a depth, the mean of its seeds, with their deviation as a bar.
+    A point is a method at a depth, the mean of its seeds, with their deviation as a bar; the curves
+    of its seeds have one color.
 
     Args:
       runs: list of Run.
@@ -330,30 +331,40 @@ def draw(runs, root, output):
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
-    figure, panel = plt.subplots(figsize=(7, 4.5))
-    for (_, layers, method, _, folder), group in groups_of(runs).items():
+    groups = [
+        (plt.get_cmap("tab20")(number % 20), key, group)
+        for number, (key, group) in enumerate(groups_of(runs).items())
+    ]
+    for name, draw_groups in (("scores", _draw_scores), ("curves", _draw_curves)):
+        figure, panel = plt.subplots(figsize=(7, 4.5))
+        draw_groups(panel, groups, root)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+        figure.savefig(os.path.join(output, name + ".png"), dpi=130, bbox_inches="tight")
+
+
+def _draw_scores(panel, groups, root):
+    for color, (_, layers, method, _, folder), group in groups:
         latency, values = group_milliseconds(group), [run.score for run in group]
         if latency:
             spread = statistics.stdev(values) if len(values) > 1 else 0
             label = "%d: %s (%s)" % (layers, method, folder)
-            panel.errorbar(latency, statistics.mean(values), spread, fmt="o", ms=4, label=label)
+            mean = statistics.mean(values)
+            panel.errorbar(latency, mean, spread, fmt="o", ms=4, label=label, color=color)
     panel.set_xlabel("milliseconds an example, as --do_eval measured them")
     panel.set_ylabel("best score on dev")
-    if panel.containers:
-        panel.legend(fontsize=5, loc="lower right")
-    figure.tight_layout()
-    figure.savefig(os.path.join(output, "scores.png"), dpi=150)
-    figure, panel = plt.subplots(figsize=(7, 4.5))
-    for run in runs:
-        folder = StageFolder(os.path.join(root, run.path))
-        task, evaluations = tasks.recorded(folder.definition()), folder.state().evaluations
-        points = [(entry["global_step"], metrics.score(task, entry)) for entry in evaluations]
-        panel.plot(*zip(*points), marker=".", linewidth=1, label=run.path)
+
+
+def _draw_curves(panel, groups, root):
+    for color, key, group in groups:
+        for number, run in enumerate(group):
+            folder = StageFolder(os.path.join(root, run.path))
+            task, evaluations = tasks.recorded(folder.definition()), folder.state().evaluations
+            points = [(entry["global_step"], metrics.score(task, entry)) for entry in evaluations]
+            label = None if number else key[-1]  # The seeds are one.
+            panel.plot(*zip(*points), marker=".", linewidth=1, color=color, label=label)
     panel.set_xlabel("step of the stage")
     panel.set_ylabel("score on dev")
-    panel.legend(fontsize=5, loc="lower right")
-    figure.tight_layout()
-    figure.savefig(os.path.join(output, "curves.png"), dpi=150)
 
 
 def main():

@@ -204,8 +204,7 @@ def name_of(path: str) -> str:
 
 def has_split(data_dir: str, task: Task, split: str) -> bool:
     """Returns whether a folder holds any of a split's files, see `find_files`."""
-    paths = [os.path.join(data_dir, name) for name in task.files(split)]
-    return any(os.path.isfile(path + ending) for path in paths for ending in rows.ENDINGS)
+    return any(rows.existing_files(os.path.join(data_dir, name)) for name in task.files(split))
 
 
 def find_files(data_dir: str, task: Task, split: str) -> list[str]:
@@ -226,7 +225,7 @@ _COUNTS = {2: "both", 3: "all three", 4: "all four"}
 
 
 def _find_file(path: str) -> str:
-    found = [path + ending for ending in rows.ENDINGS if os.path.isfile(path + ending)]
+    found = rows.existing_files(path)
     if len(found) > 1:
         raise UserError("%s: %s exist; keep one" % (", ".join(found), _COUNTS[len(found)]))
     if not found:

@@ -34,6 +34,11 @@ class Nested(str):
     """A value that is no text, number or such, as JSON: a list or an object."""
 
 
+def existing_files(path: str) -> list[str]:
+    """Returns the files, list of str, that a path without its ending may mean."""
+    return [path + ending for ending in ENDINGS if os.path.isfile(path + ending)]
+
+
 def format_of(path: str, given: str = "auto") -> str:
     """Returns the format of a file: what --format says, or else by its name's ending."""
     if given != "auto":
@@ -88,15 +93,17 @@ def _join_quoted(all_lines: Iterable[Line]) -> Iterator[Line]:
     waiting = iter(all_lines)
     again: collections.deque[Line] = collections.deque()
     begun: list[Line] = []
-    text = ""
+    text, is_open = "", False
     while True:
         line = again.popleft() if again else next(waiting, None)
         if line is not None:
             text = text + "\n" + line.text if begun else line.text
             begun.append(line)
+            if '"' in line.text:  # No other line opens or closes anything.
+                is_open = _is_open(text)
         if not begun:
             return
-        if not _is_open(text):
+        if not is_open:
             problems = (line.problem for line in begun)
             yield Line(begun[0].number, text, next(filter(None, problems), None))
         elif line is None or len(text) > _LONGEST_RECORD:
@@ -104,7 +111,7 @@ def _join_quoted(all_lines: Iterable[Line]) -> Iterator[Line]:
             again.extendleft(reversed(begun[1:]))
         else:
             continue
-        begun, text = [], ""
+        begun, text, is_open = [], "", False
 
 
 def _is_open(text: str) -> bool:

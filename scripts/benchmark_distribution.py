@@ -24,7 +24,7 @@ from absl import app, flags
 import modeling_theseus
 from theseus.checkpoints import pretrained
 from theseus.distribution.replicas import opened
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 from theseus.stage import PREDECESSOR
@@ -92,7 +92,7 @@ def work(options):
     model = pretrained.read_model(options["bert"], options["max_seq_length"])
     tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
     examples = reading.read_examples(
-        reading.find_files(options["data_dir"], TASK, "train")[0], TASK
+        sources.find_files(options["data_dir"], TASK, "train")[0], TASK
     )
     encoded = encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
     config = shape(options["hidden_size"], max(tokenizer.inv_vocab) + 1)

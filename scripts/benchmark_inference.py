@@ -31,7 +31,7 @@ import modeling_theseus
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.model.layers import kernels_kept_in
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
@@ -186,7 +186,7 @@ def run():
 def example_sets(tokenizer, largest_batch):
     """Yields lists of Examples: dev of --data_dir, or random pairs of each length."""
     if FLAGS.data_dir:
-        yield reading.read_examples(reading.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
+        yield reading.read_examples(sources.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
         return
     for sentence_tokens in map(int, FLAGS.sentence_tokens):
         yield random_pairs(tokenizer, 4 * largest_batch, sentence_tokens)

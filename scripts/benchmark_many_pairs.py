@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from theseus.inputs import batches, cache, many, reading, tasks
+from theseus.inputs import batches, cache, many, reading, sources, tasks
 from theseus.inputs.encoding import EncodedExamples
 from theseus.runs import files
 from theseus.runs.files import hash_files
@@ -101,7 +101,7 @@ def main(argv):
         return
     options = FLAGS.flag_values_dict()
     options = {name: options[name] for name in ("bert_pretrained_model", "max_seq_length")}
-    source = reading.find_files(FLAGS.data_dir, TASK, "train")[0]
+    source = sources.find_files(FLAGS.data_dir, TASK, "train")[0]
     rows = []
     with tempfile.TemporaryDirectory() as root:
         for count in (FLAGS.num_few_pairs, FLAGS.num_pairs):

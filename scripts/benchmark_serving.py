@@ -37,7 +37,7 @@ from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import formats, read_back
 from theseus.inference import evaluation
-from theseus.inputs import encoding, reading, tasks
+from theseus.inputs import encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.runs.state import Checkpoint
 from theseus.session import new_session, set_up_tensorflow
@@ -213,7 +213,7 @@ def run():
     length = FLAGS.max_seq_length
     model = pretrained.read_model(FLAGS.bert_pretrained_model, length)
     tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
-    examples = reading.read_examples(reading.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
+    examples = reading.read_examples(sources.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
     pairs = [(example.text_a, example.text_b) for example in examples]
 
     def encode(batch):

@@ -37,7 +37,7 @@ import modeling_theseus
 import optimization_theseus
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
 from theseus.stage import STAGES, of_name
@@ -205,7 +205,7 @@ def _num_tokens(encoded, rows):
 
 def read_pairs(model, options):
     """Returns training pairs as EncodedExamples."""
-    path = reading.find_files(options["data_dir"], TASK, "train")[0]
+    path = sources.find_files(options["data_dir"], TASK, "train")[0]
     examples = reading.read_examples(path, TASK)
     examples = reading.sample_examples(examples, options["max_train_examples"])
     tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)

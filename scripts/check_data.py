@@ -18,7 +18,7 @@ from absl import app, flags
 
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inputs import batches, encoding, reading, rows, tasks
+from theseus.inputs import batches, completion, encoding, reading, rows, sources, tasks
 from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
@@ -107,21 +107,21 @@ def find_task(form):
     task = tasks.with_columns(task, given)
     if FLAGS.labels:
         return dataclasses.replace(task, labels=tuple(map(tasks.clean_label, FLAGS.labels)))
-    train = reading.find_files(FLAGS.data_dir, task, "train")[0]
-    return reading.complete_task(task, train, form)
+    train = sources.find_files(FLAGS.data_dir, task, "train")[0]
+    return completion.complete_task(task, train, form)
 
 
 def read_splits():
     """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
-    form = reading.FileForm(FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format)
+    form = sources.FileForm(FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format)
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
     tokenizer = pretrained.make_tokenizer(model, FLAGS.do_lower_case)
     splits = []
     for name in ("train", "dev", "test"):
-        if name != "train" and not reading.has_split(FLAGS.data_dir, task, name):
+        if name != "train" and not sources.has_split(FLAGS.data_dir, task, name):
             continue
-        path = reading.find_files(FLAGS.data_dir, task, name)[0]
+        path = sources.find_files(FLAGS.data_dir, task, name)[0]
         split = Split(name, path)
         examples = reading.iterate_examples(path, task, name != "test", form)
         for pool in batches.cut_into_pools(examples, _POOL):

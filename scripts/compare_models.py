@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.session import set_up_tensorflow
 from theseus.training import graph as graph_lib
 
@@ -38,8 +38,8 @@ class TimedModel(object):
         self.task = task = tasks.recorded(recorded)
         self.dev_data = recorded.get("dev_data")
         self.score = metrics.score(task, folder.state().best_evaluation())
-        path = reading.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.read_examples(path, task, form=reading.recorded_form(recorded, path))
+        path = sources.find_files(FLAGS.data_dir, task, "dev")[0]
+        examples = reading.read_examples(path, task, form=sources.recorded_form(recorded, path))
         examples = reading.sample_examples(examples, num_timed_examples())
         self.encoded = encoding.encode_examples(
             examples, task, tokenizer, recorded["max_seq_length"]

@@ -27,7 +27,7 @@ from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 
@@ -200,7 +200,7 @@ def draw(plt, path, points, front, task):
 
 def encode(path, task, model, recorded, count=None):
     """Returns the EncodedExamples of a labelled file, or of so many of it."""
-    form = reading.recorded_form(recorded, path)
+    form = sources.recorded_form(recorded, path)
     examples = reading.read_examples(path, task, form=form)
     if count is not None:
         examples = reading.sample_examples(examples, count)
@@ -213,7 +213,7 @@ def measure(folder):
     recorded = folder.trained_definition()
     task = tasks.recorded(recorded)
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
-    dev_file = reading.find_files(FLAGS.data_dir, task, "dev")[0]
+    dev_file = sources.find_files(FLAGS.data_dir, task, "dev")[0]
     dev = encode(dev_file, task, model, recorded, FLAGS.max_dev_examples)
     test = encode(FLAGS.test_file, task, model, recorded) if FLAGS.test_file else None
     with trained_model.load_all_paths(folder) as (runner, groups):

@@ -11,7 +11,7 @@ import os
 import sys
 
 from theseus.errors import UserError
-from theseus.inputs import reading, rows, tasks
+from theseus.inputs import reading, rows, sources, tasks
 from theseus.runs import files
 from theseus.runs.lock import make_folder
 
@@ -54,9 +54,9 @@ def hold_out(source, target, pairs):
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError("%s: is the source; give another folder for what is written" % target)
     for name in ("train", "dev", "test"):
-        if reading.has_split(target, TASK, name):
+        if sources.has_split(target, TASK, name):
             raise UserError("%s: holds %s already; give another folder" % (target, name))
-    of_train, of_dev = (reading.find_files(source, TASK, name)[0] for name in ("train", "dev"))
+    of_train, of_dev = (sources.find_files(source, TASK, name)[0] for name in ("train", "dev"))
     train, dev = (reading.read_examples(path, TASK) for path in (of_train, of_dev))
     if not 0 < pairs < len(train):
         raise UserError("--pairs: give from 1 to %d" % (len(train) - 1))

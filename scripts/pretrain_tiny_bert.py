@@ -30,7 +30,7 @@ from tqdm import tqdm
 import modeling_theseus
 import optimization_theseus
 from theseus.checkpoints import weights as weights_lib
-from theseus.inputs import batches, reading, tasks
+from theseus.inputs import batches, reading, sources, tasks
 from theseus.model import layers
 from theseus.session import set_up_tensorflow
 from tokenization import FullTokenizer
@@ -67,7 +67,7 @@ def main(argv):
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     task = tasks.TASKS["lcqmc_pair"]
-    path = reading.find_files(FLAGS.data_dir, task, "train")[0]
+    path = sources.find_files(FLAGS.data_dir, task, "train")[0]
     examples = reading.read_examples(path, task)
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     tokenizer = write_vocabulary(FLAGS.output_dir, examples)

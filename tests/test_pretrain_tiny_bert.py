@@ -15,7 +15,7 @@ import pretrain_tiny_bert
 import run_classifier
 from conftest import ROOT
 from theseus.checkpoints import pretrained, weights
-from theseus.inputs import reading, tasks
+from theseus.inputs import reading, sources, tasks
 from theseus.model import variable_names
 
 TINY_BERT = os.path.join(ROOT, "data", "tiny_bert")
@@ -23,7 +23,7 @@ SAMPLE = os.path.join(ROOT, "data", "sample")
 
 
 def read_examples(split):
-    path = reading.find_files(SAMPLE, tasks.TASKS["lcqmc_pair"], split)[0]
+    path = sources.find_files(SAMPLE, tasks.TASKS["lcqmc_pair"], split)[0]
     return reading.read_examples(path, tasks.TASKS["lcqmc_pair"])
 
 

@@ -25,7 +25,7 @@ from theseus.distribution.replicas import Replicas
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import batches, encoding, reading, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
@@ -62,7 +62,7 @@ def bert(random_data):
     tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
 
     def encode(split, count):
-        path = reading.find_files(str(random_data), TASK, split)[0]
+        path = sources.find_files(str(random_data), TASK, split)[0]
         examples = reading.read_examples(path, TASK)[:count]
         return encoding.encode_examples(examples, TASK, tokenizer, 64)
 

@@ -11,7 +11,7 @@ from theseus.commands.context import Context
 from theseus.commands.options import Options
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError, first_line, naming
-from theseus.inputs import reading
+from theseus.inputs import sources
 
 _ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
 """Each has prepare(context), run(context, what prepare returned) and a MEMORY_REMEDY."""
@@ -41,7 +41,7 @@ def run(options: Options) -> None:
 
 def writes(options: Options) -> bool:
     """Returns whether a command writes to the folder: all but predicting from a pipe do."""
-    is_pipe = options.inference.predict_file == reading.STANDARD_INPUT
+    is_pipe = options.inference.predict_file == sources.STANDARD_INPUT
     return not (is_pipe and options.actions == ("predict",))
 
 

@@ -11,7 +11,7 @@ from theseus.commands.data import Data
 from theseus.commands.definition import model_definition, refuse_contradiction
 from theseus.errors import UserError, naming
 from theseus.inference import metrics, trained_model
-from theseus.inputs import reading, tasks
+from theseus.inputs import completion, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 
 
@@ -29,7 +29,7 @@ class Context(object):
     def __init__(self, options):
         """Finds the folder and the task."""
         data = options.data
-        form = reading.FileForm(data.header, data.encoding, data.skip_bad_lines, data.format)
+        form = sources.FileForm(data.header, data.encoding, data.skip_bad_lines, data.format)
         self.stage = options.stage
         self.folder = StageFolder(options.output_dir)
         with naming(self.stage.output_flag):
@@ -66,8 +66,8 @@ class Context(object):
         recorded = self.folder.definition()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
-        train_file = reading.find_files(options.data_dir, task, "train")[0]
-        return reading.complete_task(task, train_file, form)
+        train_file = sources.find_files(options.data_dir, task, "train")[0]
+        return completion.complete_task(task, train_file, form)
 
     def _with_metric(self, task):
         """Returns the Task with the score of --metric, or else of the folder's run.
@@ -87,7 +87,7 @@ class Context(object):
     @property
     def pipes_predictions(self):
         """Whether standard output is for predictions alone, a bool."""
-        return self.options.inference.predict_file == reading.STANDARD_INPUT
+        return self.options.inference.predict_file == sources.STANDARD_INPUT
 
     def result(self, name):
         """Returns the name, in the folder, of a result of this command; see stage.result."""

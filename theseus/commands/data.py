@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence
 from absl import logging
 
 from theseus.commands.options import DataOptions
-from theseus.inputs import cache, encoding, many, reading, rows, unknown_words
+from theseus.inputs import cache, encoding, many, reading, rows, sources, unknown_words
 from theseus.inputs.encoding import EncodedExamples
-from theseus.inputs.reading import Example, FileForm
+from theseus.inputs.reading import Example
+from theseus.inputs.sources import FileForm
 from theseus.inputs.tasks import Task
 from theseus.runs.files import hash_bytes, hash_files, hash_text
 
@@ -48,8 +49,8 @@ class Data(object):
         self._encoded: dict[str, EncodedExamples] = {}
 
     def paths(self, split: str) -> list[str]:
-        """Returns the paths of a split's files; see reading.find_files."""
-        return reading.find_files(self._options.data_dir, self.task, split)
+        """Returns the paths of a split's files; see sources.find_files."""
+        return sources.find_files(self._options.data_dir, self.task, split)
 
     def hash_of(self, split: str) -> str:
         """Returns the SHA-256 of what training reads of a split, "train" or "dev"."""

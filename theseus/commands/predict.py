@@ -7,7 +7,7 @@ from theseus.commands.data import warn_of_unknown
 from theseus.commands.evaluate import refuse_other_tasks
 from theseus.commands.output import say, standard_output
 from theseus.inference import evaluation
-from theseus.inputs import batches, reading
+from theseus.inputs import batches, reading, sources
 from theseus.inputs.unknown_words import UnknownWords
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
@@ -43,7 +43,7 @@ def run(context, given):
             writer, context.task, pools, options.threshold, options.abstain_below, given.format
         )
     seconds = time.perf_counter() - start
-    if given.path != reading.STANDARD_INPUT:
+    if given.path != sources.STANDARD_INPUT:
         speed = count / seconds
         timing = dict(predict_seconds=seconds, predict_examples_per_second=speed)
         folder.update_json(context.result("timing.json"), **timing)
@@ -51,7 +51,7 @@ def run(context, given):
 
 
 def _writer(context, given):
-    if given.path == reading.STANDARD_INPUT:
+    if given.path == sources.STANDARD_INPUT:
         return standard_output()
     return context.folder.writing(_name(context, given))
 

@@ -1,30 +1,14 @@
 """From a file of texts or pairs of texts to examples.
 
-bytes -> lines (lines.py) -> rows (rows.py) -> where the columns are (layout.py) -> examples.
+A file (sources.py) -> lines (lines.py) -> rows (rows.py) -> where the columns are (layout.py) ->
+examples.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
-import io
 import itertools
-import os
-import shutil
-import stat
-import tempfile
-import unicodedata
-from typing import (
-    IO,
-    TYPE_CHECKING,
-    Any,
-    BinaryIO,
-    Iterable,
-    Iterator,
-    Mapping,
-    NamedTuple,
-    Sequence,
-)
+from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from absl import logging
@@ -32,18 +16,16 @@ from absl import logging
 from theseus.errors import UserError
 from theseus.inputs import layout, lines, rows, tasks
 from theseus.inputs.layout import Layout, Row
+from theseus.inputs.sources import FileForm, name_of
 from theseus.inputs.tasks import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STANDARD_INPUT = "-"
-"""The path that means standard input."""
-
 # So many rows tell where a file's columns are.
 _SAMPLE_ROWS = 1000
-# More labels than so many are worth a line: another column may have been meant.
-_MANY_LABELS = 30
+# So many of a list's values are shown.
+_SHOWN_VALUES = 30
 
 
 class _Texts(NamedTuple):
@@ -76,162 +58,6 @@ class Example(_Texts):
         made = super(Example, cls).__new__(cls, text_a, text_b, label)
         made.row = row
         return made
-
-
-class FileForm(object):
-    """How the files of a command are to be read, and what was said of them already."""
-
-    def __init__(
-        self,
-        header: str = "auto",
-        encoding: str | None = None,
-        skip_bad_lines: bool = False,
-        format: str = "auto",
-    ) -> None:
-        """Takes what the flags of the same names say.
-
-        Args:
-          header: str, see layout.find_layout.
-          encoding: str; None: UTF-8.
-          skip_bad_lines: bool, whether a line that is not an example is left out, and said, where
-            it would otherwise be an error.
-          format: str, one of rows.FORMATS; "auto": by the file's ending.
-        """
-        self.header = header
-        self.format = format
-        self.encoding = encoding
-        self.skip_bad_lines = skip_bad_lines
-        self._said: set[str] = set()
-        self._decided: dict[str, str] = {}
-        self._headers: list[list[str]] = []
-        self._copies: dict[str, IO[bytes]] = {}
-        self._contents: dict[str, bytes] = {}
-
-    def say(self, path: str, message: str, level: int = logging.WARNING) -> None:
-        """Logs a line about a file, the first time that it is to be said."""
-        line = "%s: %s" % (name_of(path), message)
-        if line not in self._said:
-            self._said.add(line)
-            logging.log(level, "%s", line)
-
-    def header_of(self, path: str, names: list[str]) -> str:
-        """Returns what layout.find_layout is to be told of a file's header, str.
-
-        What was found of a file holds when it is read again. A first row that is another
-        file's header is one.
-
-        Args:
-          path: str.
-          names: list of str, those of the first row as a header.
-        """
-        if rows.format_of(path, self.format) == "jsonl":
-            return "yes"
-        if self.header != "auto":
-            return self.header
-        return "yes" if names in self._headers else self._decided.get(path, "auto")
-
-    def remember(self, path: str, found: Layout) -> None:
-        """Notes the layout.Layout that was found for a file."""
-        self._decided[path] = "yes" if found.header else "no"
-        if found.header:
-            self._headers.append(layout.names(found.header))
-
-    def content(self, path: str) -> bytes:
-        """Returns what a small file holds, bytes; `open` gives the same from then on.
-
-        Raises:
-          UserError: it cannot be read.
-        """
-        if path not in self._contents:
-            with self.open(path) as stream:
-                self._contents[path] = _read_all(path, stream)
-        return self._contents[path]
-
-    def open(self, path: str) -> BinaryIO:
-        """Returns a file, opened to be read as bytes from its start, again and again.
-
-        What can be read but once, standard input or a pipe, is copied to the disk.
-
-        Raises:
-          UserError: it cannot be read.
-        """
-        try:
-            if path in self._contents:
-                return io.BytesIO(self._contents[path])
-            if path not in self._copies:
-                stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
-                if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    return stream
-                self._copies[path] = _copy(stream)
-            copy = io.open(os.dup(self._copies[path].fileno()), "rb")
-            copy.seek(0)
-            return copy
-        except OSError as error:
-            raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
-
-
-def recorded_form(definition: Mapping[str, Any], path: str) -> FileForm:
-    """Returns the FileForm of a file beside those of a run, by its definition, a dict."""
-    is_named = os.path.splitext(path)[1].lower() != ".txt"  # After its format.
-    return FileForm(
-        definition.get("header") or "auto",
-        definition.get("encoding"),
-        bool(definition.get("skip_bad_lines")),
-        "auto" if is_named else definition.get("format") or "auto",
-    )
-
-
-def _read_all(path: str, stream: BinaryIO) -> bytes:
-    try:
-        return stream.read()
-    except OSError as error:
-        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
-
-
-def _copy(stream: BinaryIO) -> IO[bytes]:
-    """Returns a temporary file with what a binary stream holds, which is closed."""
-    copy = tempfile.TemporaryFile()
-    with stream:
-        shutil.copyfileobj(stream, copy)
-    copy.flush()
-    return copy
-
-
-def name_of(path: str) -> str:
-    """Returns what a message calls a file, str."""
-    return "standard input" if path == STANDARD_INPUT else path
-
-
-def has_split(data_dir: str, task: Task, split: str) -> bool:
-    """Returns whether a folder holds any of a split's files, see `find_files`."""
-    return any(rows.existing_files(os.path.join(data_dir, name)) for name in task.files(split))
-
-
-def find_files(data_dir: str, task: Task, split: str) -> list[str]:
-    """Returns the paths of a split's files, each with one of rows.ENDINGS.
-
-    Args:
-      data_dir: the folder.
-      task: a tasks.Task.
-      split: "train", "dev" or "test".
-
-    Raises:
-      UserError: one of them is not there, or is there with several endings.
-    """
-    return [_find_file(os.path.join(data_dir, name)) for name in task.files(split)]
-
-
-_COUNTS = {2: "both", 3: "all three", 4: "all four"}
-
-
-def _find_file(path: str) -> str:
-    found = rows.existing_files(path)
-    if len(found) > 1:
-        raise UserError("%s: %s exist; keep one" % (", ".join(found), _COUNTS[len(found)]))
-    if not found:
-        endings = ", ".join(rows.ENDINGS)
-        raise UserError("%s: there is none with an ending of %s; see --data_dir" % (path, endings))
-    return found[0]
 
 
 def read_examples(
@@ -475,7 +301,7 @@ class _Pass(object):
             return ""
         expected = "a number" if self.task.is_regression else "a label"
         if self.task.labels:
-            expected += " of " + _listed(self.task.labels)
+            expected += " of " + listed(self.task.labels)
         hint = ""
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
@@ -491,76 +317,14 @@ def _shown(text: str) -> str:
     return "none" if not text else repr(text if len(text) <= 40 else text[:40] + "...")
 
 
-def _listed(values: Iterable[str]) -> str:
+def listed(values: Iterable[str]) -> str:
     """Returns the first of some str as a list in words."""
     values = list(values)
-    more = len(values) - _MANY_LABELS
-    return ", ".join(values[:_MANY_LABELS]) + (" and %d more" % more if more > 0 else "")
+    more = len(values) - _SHOWN_VALUES
+    return ", ".join(values[:_SHOWN_VALUES]) + (" and %d more" % more if more > 0 else "")
 
 
-# --- What the training data tell of a task ---
-
-
-def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
-    """Returns `task` with what only its training data can tell: one text or two, and the labels.
-
-    Args:
-      task: a tasks.Task.
-      path: the file with the training data.
-      form: a FileForm; None: a new one.
-
-    Raises:
-      UserError: see `iterate_examples`.
-    """
-    form = form or FileForm()
-    second = task.header.text_b
-    if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
-        if not set(second).intersection(_first_names(path, form)):
-            task = tasks.of_one_text(task)
-    if task.labels is not None:
-        return task
-    labels = (example.label for example in iterate_examples(path, task, form=form))
-    counts = collections.Counter(label for label in labels if label is not None)
-    if len(counts) < 2:
-        raise UserError("%s: holds no label but %r; it takes two" % (path, list(counts)[0]))
-    for message in _odd_labels(counts):
-        form.say(path, message)
-    return dataclasses.replace(task, labels=tasks.in_order(counts))
-
-
-def _first_names(path: str, form: FileForm) -> list[str]:
-    """Returns the names, list of str, that the first row which is not blank holds."""
-    all_lines = lines.iterate_lines(form.open(path), form.encoding)
-    format = rows.format_of(path, form.format)
-    for row in rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None):
-        return layout.names(row)
-    return []
-
-
-def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
-    """Yields what is strange about the labels of a Counter, each a str."""
-    if len(counts) > _MANY_LABELS:
-        yield "holds %d different labels in %d examples; is it the right column?" % (
-            len(counts),
-            sum(counts.values()),
-        )
-    unknown = [label for label in tasks.in_order(counts) if label.lower() in layout.UNKNOWN_LABELS]
-    if unknown:
-        yield "%s taken for labels, which often stand for one that is not known" % (
-            _listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is")
-        )
-    single = [label for label in tasks.in_order(counts) if counts[label] == 1]
-    if single:
-        yield "%s: %s; a slip?" % (
-            "one label occurs once" if len(single) == 1 else "%d labels occur once" % len(single),
-            _listed(map(repr, single)),
-        )
-    alike: dict[str, list[str]] = collections.defaultdict(list)
-    for label in tasks.in_order(counts):
-        alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
-    for labels in alike.values():
-        if len(labels) > 1:
-            yield "labels that differ in case or width alone: %s" % _listed(map(repr, labels))
+# --- Samples ---
 
 
 def sample_examples(examples: list[Example], count: int | None) -> list[Example]:

@@ -55,7 +55,7 @@ class Task:
     Attributes:
       name: str.
       labels: tuple of str, in the order of their ids; empty where the label is a number, for
-        regression; None where the training data tell, see reading.complete_task.
+        regression; None where the training data tell, see completion.complete_task.
       header: what the columns are known by; names as `clean_name` gives them, the one that is
         preferred first. `text_b` is None where there is one text.
       indices: those of files without a header; None: they must have one.

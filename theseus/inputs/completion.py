@@ -1,0 +1,79 @@
+"""What the training data tell of a task: one text or two, and the labels."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import unicodedata
+from typing import Iterator
+
+from theseus.errors import UserError
+from theseus.inputs import layout, lines, rows, tasks
+from theseus.inputs.reading import iterate_examples, listed
+from theseus.inputs.sources import FileForm
+from theseus.inputs.tasks import Task
+
+# More labels than so many are worth a line: another column may have been meant.
+_MANY_LABELS = 30
+
+
+def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
+    """Returns `task` with what only its training data can tell: one text or two, and the labels.
+
+    Args:
+      task: a tasks.Task.
+      path: the file with the training data.
+      form: a FileForm; None: a new one.
+
+    Raises:
+      UserError: see `iterate_examples`.
+    """
+    form = form or FileForm()
+    second = task.header.text_b
+    if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
+        if not set(second).intersection(_first_names(path, form)):
+            task = tasks.of_one_text(task)
+    if task.labels is not None:
+        return task
+    labels = (example.label for example in iterate_examples(path, task, form=form))
+    counts = collections.Counter(label for label in labels if label is not None)
+    if len(counts) < 2:
+        raise UserError("%s: holds no label but %r; it takes two" % (path, list(counts)[0]))
+    for message in _odd_labels(counts):
+        form.say(path, message)
+    return dataclasses.replace(task, labels=tasks.in_order(counts))
+
+
+def _first_names(path: str, form: FileForm) -> list[str]:
+    """Returns the names, list of str, that the first row which is not blank holds."""
+    all_lines = lines.iterate_lines(form.open(path), form.encoding)
+    format = rows.format_of(path, form.format)
+    for row in rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None):
+        return layout.names(row)
+    return []
+
+
+def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
+    """Yields what is strange about the labels of a Counter, each a str."""
+    if len(counts) > _MANY_LABELS:
+        yield "holds %d different labels in %d examples; is it the right column?" % (
+            len(counts),
+            sum(counts.values()),
+        )
+    unknown = [label for label in tasks.in_order(counts) if label.lower() in layout.UNKNOWN_LABELS]
+    if unknown:
+        yield "%s taken for labels, which often stand for one that is not known" % (
+            listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is")
+        )
+    single = [label for label in tasks.in_order(counts) if counts[label] == 1]
+    if single:
+        yield "%s: %s; a slip?" % (
+            "one label occurs once" if len(single) == 1 else "%d labels occur once" % len(single),
+            listed(map(repr, single)),
+        )
+    alike: dict[str, list[str]] = collections.defaultdict(list)
+    for label in tasks.in_order(counts):
+        alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            yield "labels that differ in case or width alone: %s" % listed(map(repr, labels))

@@ -10,7 +10,6 @@ run_classifier.py. It needs about 200 bytes of memory an example of train.
 """
 
 import collections
-import dataclasses
 import sys
 
 import numpy as np
@@ -104,9 +103,7 @@ def find_task(form):
     if not task.takes_columns:
         return task
     given = tasks.NamedColumns(FLAGS.text_a_column, FLAGS.text_b_column, FLAGS.label_column)
-    task = tasks.with_columns(task, given)
-    if FLAGS.labels:
-        return dataclasses.replace(task, labels=tuple(map(tasks.clean_label, FLAGS.labels)))
+    task = tasks.with_labels(tasks.with_columns(task, given), FLAGS.labels)
     train = sources.find_files(FLAGS.data_dir, task, "train")[0]
     return completion.complete_task(task, train, form)
 

@@ -5,6 +5,8 @@
 #
 #   replacing            stage 1 from the fine-tuned predecessor, then stage 2
 #   replacing_linear     the same with a linear rate
+#   replacing_layers     replacing_linear with the paper's --train_scope=successor_layers: the
+#                        predecessor, the embeddings and the classifier stay as they are
 #   replacing_pretrained stage 1 from the pretrained BERT, as published, then stage 2
 #   direct_pretrained    the lowest layers of the pretrained BERT, fine-tuned alone
 #   direct               the lowest layers of the fine-tuned predecessor, fine-tuned alone
@@ -20,11 +22,12 @@ STAGE_0="${STAGE_0:-3}"
 STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
 STAGE_1="${STAGE_1:-10}"
 STAGE_2="${STAGE_2:-4}"
-METHODS="${METHODS:-direct distilled replacing_linear replacing_distilled replacing direct_pretrained replacing_pretrained}"
+all="direct distilled replacing_linear replacing_distilled replacing replacing_layers"
+METHODS="${METHODS:-$all direct_pretrained replacing_pretrained}"
 for method in $METHODS; do
   case "$method" in
     direct | direct_pretrained | distilled) ;;
-    replacing | replacing_linear | replacing_pretrained | replacing_distilled) ;;
+    replacing | replacing_linear | replacing_layers | replacing_pretrained | replacing_distilled) ;;
     *)
       echo "$script: METHODS: $method is none of those that the script names" >&2
       exit 1
@@ -68,6 +71,10 @@ for seed in $SEEDS; do
         replacing_linear)
           stage_1_flags+=("${linear[@]}")
           replace "$folder" "${common[@]}"
+          ;;
+        replacing_layers)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}" --train_scope=successor_layers
           ;;
         replacing_pretrained)
           stage_1_flags=(--keep_predecessor)

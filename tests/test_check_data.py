@@ -101,6 +101,18 @@ def test_columns_and_labels_are_found_as_for_training(options, capsys, tmp_path)
     assert "have a text that occurs in train" not in found and lines == []
 
 
+def test_given_labels_leave_the_number_of_texts_to_the_data(options, capsys, tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / (name + ".txt")).unlink()
+        (tmp_path / (name + ".tsv")).write_text("text\tlabel\n好\tgut\n差\tschlecht\n")
+    options.task_name, options.labels = "tsv", ["schlecht", "gut"]
+    found, _ = table(capsys)
+    assert found["label gut"] == ["50.0%", "50.0%"]
+    options.labels = ["gut", "gut"]
+    with pytest.raises(SystemExit, match="check_data.py: --labels: takes different ones"):
+        check_data.main(["check_data.py"])
+
+
 @pytest.mark.parametrize("name", ["train", "bert"])
 def test_what_is_missing_is_one_line(options, name):
     if name == "train":

@@ -298,6 +298,16 @@ def test_what_does_not_fit_the_labels_is_one_line(root, monkeypatch, line, messa
     assert_matches(message, refused(BASE + line + " --do_train", root, monkeypatch))
 
 
+@pytest.mark.parametrize("labels, is_said", [([0, 0], True), ([0, 1], False)])
+def test_a_label_without_an_example_is_said(make_command, caplog, labels, is_said):
+    made = make_command(BASE)
+    examples = encoding.EncodedExamples(ids=[1, 1], lengths=[1, 1], lengths_a=[1, 1], labels=labels)
+    with caplog.at_level("WARNING"):
+        train._say_what_is_trained(made, train.make_settings(made.options), examples)
+    said = "train holds no example of label 1, which cannot be learned so"
+    assert (said in caplog.text) == is_said and "label 0" not in caplog.text
+
+
 def test_the_flags_reach_the_training(make_command):
     line = BASE + "--learning_rate=0.125 --num_train_epochs=3 --warmup_proportion=0.25 --seed=9 "
     line += "--train_batch_size=5 --replace_rate_prob=0.75 --steps_for_replacing=11 "

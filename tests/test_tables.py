@@ -148,6 +148,9 @@ def controls(layers, seed=42, temperature="2", weight="0.9"):
         "distilled": alone("distilled", start, *distill),
         "replacing": replacing("replacing", [start]),
         "replacing_linear": replacing("replacing_linear", [start] + LINEAR),
+        "replacing_layers": replacing(
+            "replacing_layers", [start] + LINEAR, ["train_scope=successor_layers"]
+        ),
         "replacing_pretrained": replacing("replacing_pretrained"),
         "replacing_distilled": replacing("replacing_distilled", [start] + LINEAR, distill),
     }

@@ -175,3 +175,14 @@ def test_a_recorded_task_reads_the_columns_that_its_run_was_told(tmp_path):
 def test_columns_are_numbered_from_1():
     with pytest.raises(UserError, match="--text_b_column: columns are numbered from 1"):
         tasks.with_columns(TSV, NamedColumns("1", "0", "3"))
+
+
+@pytest.mark.parametrize("given", [["1", "1"], ["1", " 1 "], ["1"], ["1", ""]])
+def test_labels_are_different_ones_two_at_least(given):
+    with pytest.raises(UserError, match="--labels: takes different ones, two at least"):
+        tasks.with_labels(TSV, given)
+
+
+def test_labels_are_taken_in_the_order_in_which_they_are_given():
+    assert tasks.with_labels(TSV, ["b", "\u3000a"]).labels == ("b", "a")
+    assert tasks.with_labels(TSV, []).labels is None

@@ -60,9 +60,7 @@ class Context(object):
         task = tasks.TASKS[options.task_name]
         if not task.takes_columns:
             return task
-        task = tasks.with_columns(task, self.columns())
-        if options.labels:
-            task = dataclasses.replace(task, labels=tuple(map(tasks.clean_label, options.labels)))
+        task = tasks.with_labels(tasks.with_columns(task, self.columns()), options.labels)
         recorded = self.folder.definition()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)

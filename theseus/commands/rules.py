@@ -11,7 +11,7 @@ from absl import flags
 from theseus.commands.options import Options
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
-from theseus.inputs import lines, tasks
+from theseus.inputs import lines
 from theseus.limits import refuse_little_memory
 
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
@@ -121,15 +121,11 @@ def _names_files_once(values: _Values) -> bool:
 
 @_rule(
     ["task_name", "text_a_column", "text_b_column", "label_column", "labels"],
-    "columns and labels are for --task_name=tsv; columns are numbered from 1; labels are "
-    "different ones, two at least",
+    "columns and labels are for --task_name=tsv",
 )
 def _describes_tsv(values: _Values) -> bool:
-    columns = [values[name] for name in ("text_a_column", "text_b_column", "label_column")]
-    labels = list(map(tasks.clean_label, values["labels"]))
-    are_labels = not labels or (len(set(labels)) == len(labels) > 1 and all(labels))
-    is_free = values["task_name"] == "tsv" or not (labels or any(columns))
-    return is_free and are_labels and not any(re.match("0*$", c) for c in columns if c is not None)
+    columns = (values[name] for name in ("text_a_column", "text_b_column", "label_column"))
+    return values["task_name"] == "tsv" or not (values["labels"] or any(columns))
 
 
 @_rule(["encoding"], "give an encoding that Python knows, such as gb18030, big5 or utf-16")

@@ -64,7 +64,7 @@ def run(context, prepared):
         train_data = context.data.encode_train(tokenizer, definition)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
-            _say_what_is_trained(context, settings, len(train_data))
+            _say_what_is_trained(context, settings, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
                     context, teacher, train_data, definition
@@ -137,8 +137,8 @@ def make_reporting(options):
     )
 
 
-def _say_what_is_trained(context, settings, num_examples):
-    stage, folder = context.stage, context.folder
+def _say_what_is_trained(context, settings, train_data):
+    stage, folder, num_examples = context.stage, context.folder, len(train_data)
     place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
     _, num_steps = settings.num_steps(num_examples)
     logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
@@ -148,6 +148,14 @@ def _say_what_is_trained(context, settings, num_examples):
         logging.info(message, folder.path, changed)
     if context.task.takes_columns:
         logging.info("the labels are %s", ", ".join(context.task.labels))
+    for label in _untaught_labels(context.task, train_data.labels):
+        logging.warning("train holds no example of label %s, which cannot be learned so", label)
+
+
+def _untaught_labels(task, label_ids):
+    """Returns the labels, list of str, of which the training data hold no example."""
+    taught = set(label_ids.tolist())
+    return [label for label in task.labels if task.label_ids[label] not in taught]
 
 
 _Training = collections.namedtuple("_Training", "context start settings definition tokenizer")

@@ -12,7 +12,7 @@ import decimal
 import functools
 import re
 import unicodedata
-from typing import Any, Iterable, Mapping, NamedTuple, Tuple, Union
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from theseus.errors import UserError
 
@@ -210,7 +210,7 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
         Where each text has a number, files need no header.
     """
     for column, text in given._asdict().items():
-        if text and re.match("0+$", text):
+        if text is not None and re.match("0*$", text):
             raise UserError("--%s_column: columns are numbered from 1" % column)
     if given.text_a and not given.text_b:
         task = of_one_text(task)
@@ -227,6 +227,14 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
     # A label without a number cannot be found there: such a file holds texts alone.
     indices = Columns(text_a, text_b, None if isinstance(label, tuple) else label)
     return dataclasses.replace(task, header=header, indices=indices)
+
+
+def with_labels(task: Task, given: Sequence[str]) -> Task:
+    """Returns `task` with the labels that a user gives; none: as they are in `task`."""
+    labels = tuple(map(clean_label, given))
+    if labels and (len(set(labels)) < max(2, len(labels)) or "" in labels):
+        raise UserError("--labels: takes different ones, two at least; found %s" % ",".join(given))
+    return dataclasses.replace(task, labels=labels) if labels else task
 
 
 METRICS = ("accuracy", "f1", "auc", "matthews", "pearson", "spearman")

@@ -4,14 +4,15 @@
 # layers `stepwise` goes there by way of 6. Variables beside those of scripts/tables.sh: STAGE_0,
 # STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's learning rate,
 # LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times
-# LEARNING_RATE, 1e-4).
+# LEARNING_RATE).
 source "$(dirname "$0")/tables.sh"
 require
-STAGE_0="${STAGE_0:-3}"
+STAGE_0="${STAGE_0:-${EPOCHS:-3}}"
 STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
-STAGE_1="${STAGE_1:-10}"
-STAGE_2="${STAGE_2:-4}"
-EPOCHS=
+STAGE_1="${STAGE_1:-${EPOCHS:-10}}"
+STAGE_2="${STAGE_2:-${EPOCHS:-4}}"
+EPOCHS=  # From here on each training has its own.
+SUC_LEARNING_RATE="${SUC_LEARNING_RATE:-$(awk "BEGIN { print 5 * $LEARNING_RATE }")}"
 
 linear=(--replace_scheduler=linear --replace_until=0.8)
 
@@ -28,8 +29,9 @@ stepwise() {
   local between="$root/${layers}_layers/stepwise/to_6" half
   half="$(awk "BEGIN { print $STAGE_1 / 2 }")"
   train 1 "$between" "$half" --suc_layers=6 --seed="$seed" "${distill[@]}" "${stage_1_flags[@]}"
-  [ -d "$between/export/bert" ] || "$venv/bin/python" run_classifier.py --do_export \
-    --export_format=bert --suc_layers=6 --stage_1_outputdir="$between" --data_dir="$DATA"
+  # shellcheck disable=SC2086  # Several flags in one variable.
+  once "$between/export/bert" run_classifier.py --do_export --export_format=bert --suc_layers=6 \
+    --stage_1_outputdir="$between" --data_dir="$DATA" ${FLAGS:-}
   stage_1_flags=("${linear[@]}")
   BERT="$between/export/bert" STAGE_1="$half" recipe stepwise
 }
@@ -45,7 +47,7 @@ for seed in $SEEDS; do
     stage_1_flags=("$start" "${linear[@]}")
     recipe base
     recipe averaged --ema_decay=0.999
-    recipe own_rate --suc_learning_rate="${SUC_LEARNING_RATE:-1e-4}"
+    recipe own_rate --suc_learning_rate="$SUC_LEARNING_RATE"
     stage_1_flags=("$start" --replace_scheduler=linear --replace_until=0.3)
     recipe early
     for place in last spread; do

@@ -18,10 +18,10 @@
 # predecessor try a grid of rates. The other variables are in scripts/tables.sh.
 source "$(dirname "$0")/tables.sh"
 LAYERS="${LAYERS:-6 2}"
-STAGE_0="${STAGE_0:-3}"
+STAGE_0="${STAGE_0:-${EPOCHS:-3}}"
 STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
-STAGE_1="${STAGE_1:-10}"
-STAGE_2="${STAGE_2:-4}"
+STAGE_1="${STAGE_1:-${EPOCHS:-10}}"
+STAGE_2="${STAGE_2:-${EPOCHS:-4}}"
 all="direct distilled replacing_linear replacing_distilled replacing replacing_layers"
 METHODS="${METHODS:-$all direct_pretrained replacing_pretrained}"
 for method in $METHODS; do
@@ -39,7 +39,7 @@ if [[ " $METHODS " == *" direct_pretrained "* ]]; then
 else
   require
 fi
-EPOCHS=  # Stages keep their shares of the steps: scale STAGE_0, STAGE_1 and STAGE_2.
+EPOCHS=  # From here on each training has its own.
 
 linear=(--replace_scheduler=linear --replace_until=0.8)
 

@@ -7,6 +7,5 @@ if missing_bert "what is timed"; then
   exit 1
 fi
 make_environment "$venv" requirements.txt
-mkdir -p "$OUT"
-"$venv/bin/python" scripts/benchmark_inference.py --bert_pretrained_model="$BERT" \
+once "$OUT/inference_speed.json" scripts/benchmark_inference.py --bert_pretrained_model="$BERT" \
   --suc_layers=6,2 --batch_sizes=10,1 --json="$OUT/inference_speed.json"

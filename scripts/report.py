@@ -4,10 +4,12 @@
 
 Takes every folder below those given that holds a run of this program: the scripts of the tables
 make such, and so do commands by hand. It reads what the folders hold and nothing else. The output
-goes to the first folder. Needs matplotlib for the plots.
+goes to the first folder. What is damaged is named and left out. Needs matplotlib for the plots.
 
-Where a folder `direct` stands beside others, as those of scripts/controls.sh do, each of them is
-compared with it, seed by seed: the mean of the differences, and its standard error.
+What a run keeps is said of the finished predecessor whose folder is nearest, of its seed where
+there are several, if its score is the same, on the same dev data. Where a folder `direct` stands
+beside others, as those of scripts/controls.sh do, each of them is compared with it, seed by seed:
+the mean of the differences of finished runs, and its standard error.
 """
 
 import argparse
@@ -41,14 +43,15 @@ PUBLISHED = {
 
 Run = collections.namedtuple(
     "Run",
-    "path stage layers method epochs seed metric dev_data score last business steps seconds "
-    "parameters milliseconds",
+    "path stage layers method epochs examples seed metric dev_data score last business steps "
+    "seconds parameters milliseconds is_finished",
 )
 """What a folder tells of a stage.
 
 Fields:
   path: str, from the folder that was given.
   stage: str; layers: int, those of the evaluated model; epochs: tuple, of stage 1 and 2.
+  examples: int, how many were sampled (--max_train_examples); None: all.
   method: str, in words: what was trained, from what, with which losses and rates.
   seed: int; metric: str, the name of the score; dev_data: str, the hash of what it is of.
   score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
@@ -56,19 +59,59 @@ Fields:
   steps: int; seconds: float, of the training.
   parameters: int, of the evaluated model.
   milliseconds: float, of an example, as --do_eval has measured them; None where it has not.
+  is_finished: bool, whether the training is.
 """
+
+# What of a run's definition is read here, and all that training writes.
+_DEFINITION = records.table(
+    {
+        "num_train_epochs": records.number(0),
+        "seed": records.whole(),
+        "train_scope": records.text(),
+        "replace_rate_prob": records.nullable(records.number(0, 1)),
+        "replace_linear_k": records.nullable(records.number()),
+        "bert_config": records.mapping(records.anything),
+    },
+    others=True,
+)
+_RESULTS = records.table({}, {"eval_files": records.mapping(records.anything)}, others=True)
 
 CONTROL = "direct"
 """The folder, in scripts/controls.sh, of the same depth fine-tuned alone."""
 
 
 def find_runs(root):
-    """Yields the path of each stage's folder below `root` that has a best checkpoint."""
-    for folder, names, held in os.walk(root):
+    """Yields the absolute path of each stage's folder, once, in and below `root`."""
+    for folder, names, held in os.walk(os.path.realpath(root)):
         names.sort()
         if "run.json" in held and "state.json" in held:
-            if StageFolder(folder).state().best:
-                yield folder
+            yield folder
+
+
+def read_runs(folders):
+    """Returns (the Runs of folders, list; the folder that their paths are said from).
+
+    What is damaged is a line of standard error.
+
+    Raises:
+      UserError: there is no such folder, or no run.
+    """
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise UserError("%s: there is no such folder" % folder)
+    paths = list(collections.OrderedDict.fromkeys(p for f in folders for p in find_runs(f)))
+    root = os.path.commonpath([os.path.realpath(folder) for folder in folders])
+    root = os.path.dirname(root) if root in paths else root
+    runs = []
+    for path in paths:
+        try:
+            if StageFolder(path).state().best:
+                runs.append(read_run(path, root))
+        except UserError as error:
+            print("report.py: left out: %s" % error, file=sys.stderr)
+    if not runs:
+        raise UserError("%s: holds no trained stage" % ", ".join(folders))
+    return runs, root
 
 
 def read_run(path, root):
@@ -79,10 +122,13 @@ def read_run(path, root):
       root: what its name is said from.
     """
     folder = StageFolder(path)
-    run, state = folder.definition(), folder.state()
+    run, state = folder.trained_definition(), folder.state()
+    try:
+        records.check(run, _DEFINITION)
+    except ValueError as error:
+        raise UserError("%s: is damaged: %s" % (folder.file("run.json"), error))
     task = tasks.recorded(run)
-    kind = records.mapping(records.anything)
-    results = records.read_if_there(folder.file("eval_results.json"), kind) or {}
+    results = records.read_if_there(folder.file("eval_results.json"), _RESULTS) or {}
     evaluated = results.get("eval_files", {})
     return Run(
         path=os.path.relpath(path, root),
@@ -90,6 +136,7 @@ def read_run(path, root):
         layers=run["suc_layers"] or run["bert_config"]["num_hidden_layers"],
         method=describe_method(run) + ("" if state.is_finished else ", not finished"),
         epochs=_epochs(run),
+        examples=run.get("max_train_examples"),
         seed=run["seed"],
         metric=task.score_name,
         dev_data=run.get("dev_data"),
@@ -100,6 +147,7 @@ def read_run(path, root):
         seconds=state.train_seconds,
         parameters=count_parameters(run),
         milliseconds=_milliseconds(folder),
+        is_finished=state.is_finished,
     )
 
 
@@ -123,7 +171,7 @@ def describe_method(run):
         return "fine-tuned"
     words = []
     if run["stage"] == "replacing":
-        linear = run["replace_linear_k"] or run["replace_until"]
+        linear = run["replace_linear_k"] or run.get("replace_until")
         words.append("replacing, linear" if linear else "replacing, %g" % run["replace_rate_prob"])
     else:
         words.append("successor alone")
@@ -184,25 +232,40 @@ def cell(values):
 
 
 def predecessor_score(runs, like):
-    """Returns the mean best score, float, of the fine-tuned predecessors; None without any.
+    """Returns the best score, float, of a Run's predecessor; None where there is none above 0.
 
-    Args:
-      runs: list of Run.
-      like: a Run; those count alone whose score is the same, of the same dev data.
+    It is the finished one whose folder shares most of the Run's path, of the same seed if there
+    are several (else their mean), out of those with the same score of the same dev data.
     """
-    scores = [
-        run.score
+    known = [
+        run
         for run in runs
-        if run.stage == "predecessor" and (run.metric, run.dev_data) == (like.metric, like.dev_data)
+        if run.stage == "predecessor" and run.is_finished and run.score > 0
+        if (run.metric, run.dev_data) == (like.metric, like.dev_data)
     ]
+    places = [(_num_shared(run.path, like.path), run.seed == like.seed) for run in known]
+    scores = [run.score for run, place in zip(known, places) if place == max(places)]
     return statistics.mean(scores) if scores else None
 
 
-def format_report(runs):
+def _num_shared(path, other):
+    """Returns how many folders two paths begin with alike, int."""
+    return len(os.path.commonprefix([path.split(os.sep), other.split(os.sep)]))
+
+
+def share_kept(runs, group):
+    """Returns the mean share, float, of their predecessors' scores that Runs keep, or None."""
+    wholes = [predecessor_score(runs, run) for run in group]
+    shares = [run.score / whole for run, whole in zip(group, wholes) if whole]
+    return statistics.mean(shares) if shares else None
+
+
+def format_report(runs, root):
     """Returns the report's text, in Markdown.
 
     Args:
       runs: list of Run, one at least.
+      root: the folder that their paths are said from.
     """
     names = sorted({name for run in runs for name in run.business})
     header = ["folder", "layers", "method", "epochs", "seeds"]
@@ -212,11 +275,11 @@ def format_report(runs):
     header += columns + ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
-        best, whole = [run.score for run in group], predecessor_score(runs, group[0])
-        share = "%.1f%%" % (100 * statistics.mean(best) / whole) if whole else ""
+        best, share = [run.score for run in group], share_kept(runs, group)
         row = [folder, str(layers), method, "%g + %g" % epochs, str(len(group))]
         row += [group[0].metric] if has_metrics else []
-        row += [cell(best), cell([run.last for run in group]), share]
+        row += [cell(best), cell([run.last for run in group])]
+        row.append("" if share is None else "%.1f%%" % (100 * share))
         row += [cell([run.business[n] for run in group if n in run.business]) for n in names]
         steps = statistics.mean([run.steps for run in group])
         seconds = statistics.mean([run.seconds for run in group])
@@ -229,9 +292,9 @@ def format_report(runs):
         header = ["folder", "less", "seeds", "best on dev"] + columns
         parts += ["## Against the control", metrics.markdown_table(header, differences)]
         parts.append("Mean of the differences, seed by seed, ± its standard error.")
-    published = published_rows(runs)
+    published = published_rows(runs, root)
     if published:
-        header = ["layers", "stage 1", "stage 2", "published", "here", "published", "here"]
+        header = ["folder", "layers", "stage 1", "stage 2"] + 2 * ["published", "here"]
         parts += ["## The published table", "Accuracy, and that on business data."]
         parts.append(metrics.markdown_table(header, published))
     return "\n\n".join(parts) + "\n"
@@ -239,6 +302,8 @@ def format_report(runs):
 
 def difference_rows(runs, names):
     """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed.
+
+    Runs that are not finished, or of another score or other dev data, are not compared.
 
     Args:
       runs: list of Run.
@@ -249,8 +314,9 @@ def difference_rows(runs, names):
         groups.setdefault(key[-1], []).extend(group)
     for folder, group in groups.items():
         place = find_control(folder, groups)
-        control = {run.seed: run for run in groups.get(place, [])}
-        pairs = [(run, control[run.seed]) for run in group if run.seed in control]
+        control = {_comparable(run): run for run in groups.get(place, []) if run.is_finished}
+        finished = [run for run in group if run.is_finished and _comparable(run) in control]
+        pairs = [(run, control[_comparable(run)]) for run in finished]
         if not pairs:
             continue
         scores = [[run.score - other.score for run, other in pairs]]
@@ -261,12 +327,17 @@ def difference_rows(runs, names):
     return rows
 
 
+def _comparable(run):
+    """Returns what two Runs have in common whose scores may be subtracted."""
+    return run.seed, run.metric, run.dev_data
+
+
 def find_control(folder, folders):
     """Returns the nearest `CONTROL` beside a folder or one above it, of `folders`, or None."""
-    parent = folder
-    while "/" in parent:
-        parent = parent.rsplit("/", 1)[0]
-        control = "%s/%s" % (parent, CONTROL)
+    above = folder.split("/")
+    while above:
+        above = above[:-1]
+        control = "/".join(above + [CONTROL])
         if control in folders:
             return control if control != folder else None
     return None
@@ -282,23 +353,39 @@ def difference_cell(values):
     return "%s ± %.4f" % (mean, statistics.stdev(values) / math.sqrt(len(values)))
 
 
-def published_rows(runs):
-    """Returns a row for each published one that there are runs of in the folder `published`."""
-    found = collections.defaultdict(list)
+def published_rows(runs, root):
+    """Returns a row for each published one that a folder `published` holds runs of.
+
+    Args:
+      runs: list of Run.
+      root: the folder that their paths are said from.
+    """
+    found, by_place = {}, {}
     for run in runs:
-        numbers = [int(part) for part in os.path.basename(run.path).split("_") if part.isdigit()]
-        if "published" in run.path.split(os.sep) and run.stage != "predecessor":
-            if os.path.basename(run.path) == "out_1_3":
-                numbers = [2, 4]
-            found[tuple((numbers + [0])[:3])].append(run)
+        place = os.path.join(root, run.path)
+        by_place[place] = run
+        above, is_published, below = place.rpartition(os.sep + "published" + os.sep)
+        if is_published and run.stage != "predecessor":
+            first = by_place.get(place.rsplit("_", 1)[0])  # Of a stage 2; its name is longer.
+            key = (os.path.relpath(above, root), _published_key(below))
+            found.setdefault(key, []).append((run, first))
     rows = []
-    for key, (accuracy, business) in PUBLISHED.items():
-        if found[key]:
-            ours = [score for run in found[key] for score in _business(run)]
-            row = ["%d" % number for number in key] + ["%g" % accuracy]
-            row += [cell([run.score for run in found[key]]) + _other_epochs(key, found[key])]
-            rows.append(row + ["%g" % business if business else "", cell(ours)])
+    for folder in sorted({folder for folder, _ in found}):
+        for key, (accuracy, business) in PUBLISHED.items():
+            group = found.get((folder, key))
+            if group:
+                ours = [score for run, _ in group for score in _business(run)]
+                row = [folder] + ["%d" % number for number in key] + ["%g" % accuracy]
+                row += [cell([run.score for run, _ in group]) + _scaled(key, *group[0])]
+                rows.append(row + ["%g" % business if business else "", cell(ours)])
     return rows
+
+
+def _published_key(path):
+    """Returns the key in PUBLISHED that the name of a run's folder stands for."""
+    name = os.path.basename(path)
+    numbers = [2, 4] if name == "out_1_3" else [int(n) for n in name.split("_") if n.isdigit()]
+    return tuple((numbers + [0])[:3])
 
 
 def _business(run):
@@ -308,10 +395,18 @@ def _business(run):
     return [] if is_test or not names else [run.business[names[-1]]]
 
 
-def _other_epochs(key, runs):
-    """Returns what a cell adds where the last stage was trained for other epochs than published."""
-    epochs = sum(runs[0].epochs)
-    return "" if epochs == (key[2] or key[1]) else " (%g epochs)" % epochs
+def _scaled(key, run, first):
+    """Returns what a cell adds where a Run was trained on less, or for other epochs.
+
+    Args:
+      key: tuple, that of PUBLISHED.
+      run: a Run.
+      first: the Run of the stage 1 that it started from; None: it is one itself.
+    """
+    stages = [(1, key[1], (first or run).epochs[0]), (2, key[2], run.epochs[1])]
+    notes = ["stage %d: %g epochs" % (n, ours) for n, theirs, ours in stages if ours != theirs]
+    notes += ["%d examples" % run.examples] if run.examples else []
+    return " (%s)" % ", ".join(notes) if notes else ""
 
 
 # --- The plots ---
@@ -374,12 +469,9 @@ def main():
     arguments = parser.parse_args()
     output = arguments.output or arguments.folders[0]
     try:
-        root = os.path.commonpath([os.path.abspath(folder) for folder in arguments.folders])
-        runs = [read_run(path, root) for folder in arguments.folders for path in find_runs(folder)]
-        if not runs:
-            raise UserError("%s: holds no trained stage" % ", ".join(arguments.folders))
+        runs, root = read_runs(arguments.folders)
         os.makedirs(output, exist_ok=True)
-        files.write_text(os.path.join(output, "report.md"), format_report(runs))
+        files.write_text(os.path.join(output, "report.md"), format_report(runs, root))
         report = [dict(run._asdict(), folder=run.path) for run in runs]
         files.write_json(os.path.join(output, "report.json"), report)
     except UserError as error:

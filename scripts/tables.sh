@@ -1,7 +1,8 @@
 # Sourced by the scripts that reproduce tables. By default they run what was published; scaled down
 # by environment variables:
 #
-#   DATA           folder with train and dev (data/lcqmc); test is evaluated where it is there
+#   DATA           folder with train and dev (data/lcqmc)
+#   TEST           whether the test file of DATA is evaluated where it is there, yes or no (yes)
 #   BERT           folder or hub name of the predecessor (data/chinese_L-12_H-768_A-12)
 #   BUSINESS       a labelled file of another domain, which is evaluated too (none)
 #   PAIRS          train on a random sample of so many examples (all)
@@ -16,6 +17,7 @@ source scripts/environment.sh
 
 DATA="${DATA:-data/lcqmc}"
 BERT="${BERT:-data/chinese_L-12_H-768_A-12}"
+TEST="${TEST:-yes}"
 BUSINESS="${BUSINESS:-}"
 SEEDS="${SEEDS:-42}"
 LEARNING_RATE="${LEARNING_RATE:-2e-5}"
@@ -38,11 +40,28 @@ missing_bert() {
   fi
 }
 
+# Prints the files of a split of a folder, whichever their format.
+files_of() {
+  local ending
+  for ending in txt tsv csv jsonl; do
+    [ ! -f "$1/$2.$ending" ] || echo "$1/$2.$ending"
+  done
+}
+
+# Prints a line where a folder holds no train and dev.
+missing_data() {
+  local dev
+  dev="$(files_of "$1" dev)$(files_of "$1" dev_matched)"  # As MNLI calls it.
+  if [ -n "$(files_of "$1" train)" ] && [ -n "$dev" ]; then
+    return 1
+  fi
+  echo "$script: DATA=$1: holds no train and dev; data/README.md says where to get them" >&2
+}
+
 # Ends with one line for each thing that is missing; takes what missing_bert takes.
 require() {
   local missing=0
-  if ! compgen -G "$DATA/train.t*" >/dev/null || ! compgen -G "$DATA/dev.t*" >/dev/null; then
-    echo "$script: DATA=$DATA: holds no train and dev; data/README.md says where to get LCQMC" >&2
+  if missing_data "$DATA"; then
     missing=1
   fi
   if missing_bert "${1:-}"; then
@@ -58,12 +77,24 @@ require() {
 
 # The files that are evaluated beside dev, separated by commas.
 evaluated_files() {
-  { compgen -G "$DATA/test.t*" || true; } | head -n 1
+  [ "$TEST" = no ] || files_of "$DATA" test | head -n 1
   [ -z "$BUSINESS" ] || echo "$BUSINESS"
 }
 
+# once RESULT COMMAND...: runs a command of the program that makes a file or a folder, but not
+# again where the same command has made it.
+once() {
+  if [ -e "$1" ] && [ "$(cat "$1.done" 2>/dev/null)" = "${*:2}" ]; then
+    return
+  fi
+  mkdir -p "$(dirname "$1")"
+  echo "== $1"
+  "$venv/bin/python" "${@:2}"
+  echo "${*:2}" >"$1.done"
+}
+
 # train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for a number of epochs, the
-# published one, and evaluates it. What was done by the same command is not done again.
+# published one, and evaluates it.
 train() {
   local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=() evaluated
   evaluated="$(evaluated_files | paste -sd ,)"
@@ -76,11 +107,5 @@ train() {
   [ -z "$evaluated" ] || command+=(--eval_files="$evaluated")
   # shellcheck disable=SC2206  # Several flags in one variable.
   [ -z "${FLAGS:-}" ] || command+=($FLAGS)
-  if [ -d "$folder" ] && [ "$(cat "$folder.done" 2>/dev/null)" = "${command[*]}" ]; then
-    return
-  fi
-  mkdir -p "$(dirname "$folder")"
-  echo "== $folder"
-  "$venv/bin/python" "${command[@]}"
-  echo "${command[*]}" >"$folder.done"
+  once "$folder" "${command[@]}"
 }

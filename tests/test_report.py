@@ -31,6 +31,7 @@ def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
     values.update(replace_rate_prob=0.5 if found.replaces else None)
     definition = dataclasses.asdict(Settings(stage=found, **values))
     definition.update(stage=stage, task_name=task_name, labels=None, num_texts=None)
+    definition.update(max_seq_length=64, do_lower_case=True)
     definition.update(suc_init=None, distill_from=None, bert_config=CONFIG)
     definition.update(suc_layers=suc_layers if found.has_successor else None)
     return dict(definition, **changes)
@@ -231,6 +232,19 @@ def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path,
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [dict(is_finished=False), dict(dev_data="other"), dict(metric="f1"), dict(seed=2)],
+)
+def test_what_cannot_be_compared_with_a_control_is_not(tmp_path, monkeypatch, changes):
+    write_run(tmp_path / "direct", (0.5,), dev_data="one", stage="successor")
+    write_run(tmp_path / "a", (0.75,), dev_data="one")
+    write_run(tmp_path / "b", (0.25,), **dict(dict(dev_data="one"), **changes))
+    called(monkeypatch, tmp_path)
+    _, rows = tables(tmp_path)
+    assert [(row["folder"], row["best on dev"]) for row in rows] == [("a", "+0.2500")]
+
+
+@pytest.mark.parametrize(
     "other",
     [dict(suc_layers=1), dict(num_train_epochs=4.0), dict(replace_rate_prob=0.25)],
 )
@@ -256,13 +270,39 @@ def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):
     assert [row["folder"] for row in tables(tmp_path)[0]] == ["other", "out"]
 
 
-def test_what_is_kept_is_of_the_predecessors_mean(tmp_path, monkeypatch):
-    write_run(tmp_path / "a", (0.9,), stage="predecessor")
-    write_run(tmp_path / "b", (0.7,), stage="predecessor", seed=2)
-    write_run(tmp_path / "c", (0.6,))
-    called(monkeypatch, tmp_path)
-    (rows,) = tables(tmp_path)
-    assert [row["kept"] for row in rows] == ["112.5%", "87.5%", "75.0%"]
+def kept(folder, monkeypatch):
+    """Returns what each folder's row keeps, a dict."""
+    called(monkeypatch, folder)
+    return {row["folder"]: row["kept"] for row in tables(folder)[0]}
+
+
+def test_what_is_kept_is_of_the_nearest_predecessor(tmp_path, monkeypatch):
+    for seed, whole, score in [(1, 0.9, 0.45), (2, 0.5, 0.5)]:
+        root = tmp_path / ("seed_%d" % seed)
+        write_run(root / "pre", (whole,), stage="predecessor", seed=seed)
+        write_run(root / "2" / "out", (score,), seed=seed)
+    write_run(tmp_path / "other" / "pre", (0.8,), stage="predecessor", seed=1)
+    write_run(tmp_path / "other" / "out", (0.4,), seed=3)
+    expected = {"pre": "100.0%", "2/out": "75.0%", "other/pre": "100.0%", "other/out": "50.0%"}
+    assert kept(tmp_path, monkeypatch) == expected
+
+
+def test_of_several_predecessors_that_of_the_seed_counts_or_else_their_mean(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", (0.9,), stage="predecessor", seed=1)
+    write_run(tmp_path / "b", (0.3,), stage="predecessor", seed=2)
+    write_run(tmp_path / "c", (0.45,), seed=1)
+    write_run(tmp_path / "d", (0.45,), seed=3)
+    found = kept(tmp_path, monkeypatch)
+    assert found == {"a": "100.0%", "b": "100.0%", "c": "50.0%", "d": "75.0%"}
+
+
+@pytest.mark.parametrize("whole, is_finished", [(0.9, False), (0.0, True), (-0.5, True)])
+def test_of_no_such_predecessor_nothing_is_said_to_be_kept(
+    tmp_path, monkeypatch, whole, is_finished
+):
+    write_run(tmp_path / "a", (whole,), stage="predecessor", is_finished=is_finished)
+    write_run(tmp_path / "b", (0.45,))
+    assert kept(tmp_path, monkeypatch) == {"a": "", "b": ""}
 
 
 def test_what_is_kept_is_of_the_same_score_of_the_same_data(tmp_path, monkeypatch):
@@ -312,8 +352,9 @@ def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
     write_run(root / "6_layers_10", (0.85,), suc_layers=2)
     successor = dict(stage="successor", num_train_epochs=4)
     write_run(root / "6_layers_10_4", (0.84,), eval_files=shop, **successor)
+    write_run(root / "2_layers_10", (0.1,), num_train_epochs=4, suc_layers=2)
     write_run(root / "2_layers_10_3", (0.7,), eval_files={"a/test.txt": 0.9}, **successor)
-    write_run(root / "out_1_3", (0.6,), num_train_epochs=4)
+    write_run(root / "out_1_3", (0.6,), num_train_epochs=4, max_train_examples=256)
     write_run(tmp_path / "paper" / "6_layers_4", (0.1,))
     called(monkeypatch, tmp_path)
     _, rows = tables(tmp_path)
@@ -321,9 +362,24 @@ def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
     assert [[row[column] for column in columns] for row in rows] == [
         ["6", "10", "0", "0.8612", "0.8500", "", ""],
         ["6", "10", "4", "0.86", "0.8400", "0.53435", "0.5000"],
-        ["2", "10", "3", "0.82424", "0.7000 (4 epochs)", "0.7595", ""],
-        ["2", "4", "0", "0.76512", "0.6000", "", ""],
+        ["2", "10", "0", "0.78584", "0.1000 (stage 1: 4 epochs)", "", ""],
+        ["2", "10", "3", "0.82424", "0.7000 (stage 1: 4 epochs, stage 2: 4 epochs)", "0.7595", ""],
+        ["2", "4", "0", "0.76512", "0.6000 (256 examples)", "", ""],
     ]
+    assert {row["folder"] for row in rows} == {"."}
+
+
+def test_published_rows_of_two_folders_are_not_mixed(tmp_path, monkeypatch):
+    for name, score in [("small", 0.6), ("whole", 0.8)]:
+        write_run(tmp_path / name / "published" / "seed_42" / "2_layers_10", (score,))
+    called(monkeypatch, tmp_path / "small", tmp_path / "whole", "--output=%s" % tmp_path)
+    _, rows = tables(tmp_path)
+    assert [(row["folder"], row["here"]) for row in rows] == [
+        ("small", "0.6000"),
+        ("whole", "0.8000"),
+    ]
+    called(monkeypatch, tmp_path / "whole" / "published")
+    assert tables(tmp_path / "whole" / "published")[1][0]["here"] == "0.8000"
 
 
 def test_a_published_row_is_the_mean_of_its_seeds(tmp_path, monkeypatch):
@@ -356,20 +412,45 @@ def test_folders_that_hold_no_trained_stage_are_passed_over(tmp_path, monkeypatc
     assert [row["folder"] for row in tables(tmp_path)[0]] == ["out"]
 
 
-@pytest.mark.parametrize("names", [["empty"], ["missing"], ["empty", "missing"]])
-def test_folders_without_a_run_are_one_line(tmp_path, monkeypatch, names):
+def test_folders_without_a_run_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(str(tmp_path))
-    found = called(monkeypatch, *names)
-    assert found == "report.py: %s: holds no trained stage" % ", ".join(names)
+    assert called(monkeypatch, "empty") == "report.py: empty: holds no trained stage"
+    for names in (["missing"], ["empty", "missing"]):
+        assert called(monkeypatch, *names) == "report.py: missing: there is no such folder"
     assert os.listdir(str(tmp_path)) == ["empty"] and os.listdir("empty") == []
 
 
-def test_a_damaged_run_is_one_line_that_names_it(tmp_path, monkeypatch):
+def test_a_folder_that_is_given_twice_is_one_run(tmp_path, monkeypatch):
     write_run(tmp_path / "out")
-    (tmp_path / "out" / "state.json").write_text("{}")
-    found = called(monkeypatch, tmp_path)
-    assert found.startswith("report.py: ") and "state.json: is damaged" in found
+    called(monkeypatch, tmp_path, tmp_path / "out")
+    assert [row["seeds"] for row in tables(tmp_path)[0]] == ["1"]
+    called(monkeypatch, tmp_path / "out")
+    assert [row["folder"] for row in tables(tmp_path / "out")[0]] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("state.json", "{}"),
+        ("run.json", "{}"),
+        ("run.json", None),
+        ("eval_results.json", '{"eval_files": null}'),
+    ],
+)
+def test_a_damaged_run_is_named_and_left_out(tmp_path, monkeypatch, capsys, name, content):
+    for run in ("out", "other"):
+        write_run(tmp_path / run)
+    path = tmp_path / "out" / name
+    if content is None:
+        held = json.loads(path.read_text())
+        content = json.dumps({key: held[key] for key in held if key != "seed"})
+    path.write_text(content)
+    assert called(monkeypatch, tmp_path) is None
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("report.py: left out: ") and "\n" not in line and str(path) in line
+    assert [row["folder"] for row in tables(tmp_path)[0]] == ["other"]
+    assert called(monkeypatch, tmp_path / "out").endswith("holds no trained stage")
 
 
 # --- The plots ---

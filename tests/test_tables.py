@@ -188,6 +188,10 @@ def test_the_published_times(project):
     line += ["--suc_layers=6,2", "--batch_sizes=10,1", "--json=out_tables/inference_speed.json"]
     assert lines[-1] == line
     assert (project / "out_tables").is_dir()
+    (project / "out_tables" / "inference_speed.json").write_text("{}")  # As the benchmark does.
+    assert run_bash(project, "inference_speed.sh") == (0, [], "")
+    (project / "my_bert").mkdir()
+    assert run_bash(project, "inference_speed.sh", BERT="my_bert")[1][-1][0] == line[0]
 
 
 def test_the_program_takes_each_command(project, monkeypatch):
@@ -202,7 +206,7 @@ def test_the_program_takes_each_command(project, monkeypatch):
                 command(" ".join(line[1:]), project, monkeypatch)
                 count += 1
                 assert os.path.isdir(str(project / made[-1].output_dir))
-    assert count == len(made) == 4 + 4 + 1 + 5 + 1 + 2 * 11
+    assert count == len(made) == 4 + 4 + 1 + 5 + 1 + 2 * 13
 
 
 # --- The environment's variables ---
@@ -230,6 +234,14 @@ def test_the_variables_reach_every_training(project, name):
 def test_the_epochs_of_every_stage_are_those_asked_for(project, name):
     for flags in run_script(project, name, EPOCHS="0.5"):
         assert "num_train_epochs=0.5" in flags
+
+
+def test_the_epochs_of_the_controls_stages_are_those_asked_for(project):
+    found = run_script(project, "controls.sh", METHODS="replacing direct", EPOCHS="3", LAYERS="2")
+    epochs = [flag for flags in found for flag in flags if flag.startswith("num_train_epochs")]
+    assert epochs == ["num_train_epochs=" + number for number in "3336"]
+    found = run_script(project, "best_recipe.sh", EPOCHS="2", LAYERS="6")
+    assert all("num_train_epochs=2" in flags for flags in found)
 
 
 def test_the_epochs_of_the_controls_keep_their_shares(project):
@@ -263,6 +275,19 @@ def test_each_seed_repeats_all_in_folders_of_its_own(project, name):
     assert len(expected) == len(found)  # Of the first all is done.
     of_7 = [{flag.replace("seed_8", "seed_7") for flag in flags} - {"seed=8"} for flags in found]
     assert [flags | {"seed=7"} for flags in of_7] == expected
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
+def test_data_are_of_any_format(project, ending):
+    for name in ("train", "dev"):
+        os.remove(str(project / "data" / "lcqmc" / (name + ".txt")))
+    for name in ("train", "dev", "test"):
+        (project / "data" / "lcqmc" / ("%s.%s" % (name, ending))).write_text("")
+    (flags,) = run_script(project, "lcqmc_other.sh")
+    assert "eval_files=data/lcqmc/test." + ending in flags
+    assert [f for f in run_script(project, "lcqmc_other.sh", TEST="no")[0] if "eval" in f] == [
+        "do_eval"
+    ]
 
 
 @pytest.mark.parametrize("business", ["", "shop.tsv"])
@@ -367,7 +392,7 @@ def test_each_thing_that_is_missing_is_one_line(project, name):
     place = "data/README.md says where to get "
     found = refused(project, name, BUSINESS="shop.tsv")
     assert len(found) == 3
-    assert found[0] == "%s: DATA=data/lcqmc: holds no train and dev; %sLCQMC" % (name, place)
+    assert found[0] == "%s: DATA=data/lcqmc: holds no train and dev; %sthem" % (name, place)
     assert found[1].startswith("%s: BERT=%s: there is no such folder" % (name, BERT))
     assert found[1].endswith("; %sBERT" % place)
     assert found[2] == name + ": BUSINESS=shop.tsv: there is no such file"
@@ -412,22 +437,48 @@ def test_a_method_that_is_none_is_one_line_before_anything_is_trained(project):
 # --- GLUE, and one change at a time ---
 
 
-def test_glue_is_the_controls_of_each_task_in_a_folder_of_its_own(project):
-    for name in ("RTE", "MRPC"):
-        (project / "data" / "glue" / name).mkdir(parents=True)
-        for split in ("train", "dev"):
-            (project / "data" / "glue" / name / (split + ".tsv")).write_text("")
-    status, lines, errors = run_bash(project, "glue.sh", TASKS="rte mrpc", METHODS="direct")
+@pytest.fixture
+def glue(project):
+    """The project with GLUE's files, as far as their names go; returns it."""
+    for name, dev in [("RTE", "dev"), ("MRPC", "dev"), ("CoLA", "dev"), ("MNLI", "dev_matched")]:
+        folder = project / "data" / "glue" / name
+        folder.mkdir(parents=True)
+        for split in ("train", dev, "test"):
+            (folder / (split + ".tsv")).write_text("")
+    return project
+
+
+def test_glue_is_the_controls_of_each_task_in_a_folder_of_its_own(glue):
+    status, lines, errors = run_bash(glue, "glue.sh", TASKS="rte mrpc", METHODS="direct")
     assert (status, errors) == (0, "")
     found = trainings(lines)
     assert len(found) == 4
     for flags, task in zip(found, ("rte", "rte", "mrpc", "mrpc")):
         assert {"task_name=" + task, "data_dir=data/glue/" + task.upper()} <= flags
         assert "cache_dir=out_tables/%s/cache" % task in flags
+        assert not any(flag.startswith("eval_files") for flag in flags)  # They have no labels.
     successor = "stage_2_outputdir=out_tables/rte/controls/seed_42/6_layers/direct"
     assert {successor, "num_train_epochs=5", "suc_layers=6", "finetune_suc"} <= found[1]
     reports = [line[1] for line in lines if line[0] == "scripts/report.py"]
     assert reports == ["out_tables/rte", "out_tables/mrpc", "out_tables"]
+
+
+def test_a_task_of_glue_is_found_as_it_is_given_out(glue):
+    status, lines, errors = run_bash(glue, "glue.sh", TASKS="cola mnli", METHODS="direct")
+    assert (status, errors) == (0, "")
+    folders = ["data_dir=data/glue/CoLA"] * 2 + ["data_dir=data/glue/MNLI"] * 2
+    assert [f for flags in trainings(lines) for f in flags if "data_dir" in f] == folders
+
+
+def test_of_glue_all_that_is_missing_is_said_before_anything_is_trained(glue):
+    shutil.rmtree(str(glue / "data" / "glue" / "MRPC"))
+    shutil.rmtree(str(glue / BERT))
+    found = refused(glue, "glue.sh", TASKS="rte mrpc sst-2")
+    assert [line.split(": holds")[0] for line in found[:2]] == [
+        "glue.sh: DATA=data/glue/MRPC",
+        "glue.sh: DATA=data/glue/SST-2",
+    ]
+    assert found[2].startswith("glue.sh: BERT=") and len(found) == 3
 
 
 def test_a_recipe_differs_from_the_base_by_its_one_change(project):
@@ -445,7 +496,7 @@ def test_a_recipe_differs_from_the_base_by_its_one_change(project):
     changes = {name: (one ^ base_1, two ^ base_2) for name, (one, two) in stages.items()}
     assert changes == {
         "averaged": ({"ema_decay=0.999"}, {"ema_decay=0.999"}),
-        "own_rate": ({"suc_learning_rate=1e-4"}, {"suc_learning_rate=1e-4"}),
+        "own_rate": ({"suc_learning_rate=0.0001"}, {"suc_learning_rate=0.0001"}),
         "early": ({"replace_until=0.8", "replace_until=0.3"}, set()),
         "start_last": ({"suc_init=last"}, set()),
         "start_spread": ({"suc_init=spread"}, set()),
@@ -470,3 +521,17 @@ def test_two_layers_are_also_made_by_way_of_six(project):
         training(2, root + "stage_2", 4, starting(root + "stage_1"), *own),
     ]
     assert to_2 == [flags - {"bert_pretrained_model=" + BERT} | small_bert for flags in expected]
+
+
+def test_the_program_takes_each_command_of_the_recipes(project, monkeypatch):
+    """Those that export too, which need what defines the run."""
+    made = []
+    monkeypatch.setattr(command_lib, "run", made.append)
+    flags = "--max_seq_length=64 --log_steps=7"
+    _, lines, _ = run_bash(project, "best_recipe.sh", LAYERS="2", FLAGS=flags)
+    for line in lines:
+        if line[0] == "run_classifier.py":
+            command(" ".join(line[1:]), project, monkeypatch)
+    assert len(made) == 1 + 2 * 6 + 4
+    assert {options.model.max_seq_length for options in made} == {64}
+    assert [options.export.export_format for options in made].count(["bert"]) == 1

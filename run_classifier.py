@@ -354,7 +354,15 @@ rules.register(sys.modules[__name__])
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; a mistake in it is one line and exit status 1."""
     try:
+        argv = argv[:1] + FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+        for argument in argv[1:]:
+            if argument.startswith("\ufeff"):
+                fail("--flagfile: begins with a byte-order mark; save it as UTF-8 without one")
+            if re.search("[\ud800-\udfff]", argument):  # TensorFlow can open no such file.
+                fail("%s: holds bytes that are not UTF-8; name it otherwise" % ascii(argument))
         return FLAGS(argv)
+    except UnicodeDecodeError as error:
+        fail("--flagfile: holds bytes that are not UTF-8: %s" % error)
     except flags.Error as error:
         if argv[1:] and not argv[1].startswith("-"):
             refuse_positional(argv[1:])
@@ -393,6 +401,7 @@ def main(argv: list[str]) -> None:
     logging.get_absl_handler().setFormatter(None)
     try:
         # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
+        rules.refuse_columns_and_labels(values)
         rules.resolve_modules(values)
         rules.resolve_path(values)
         options = from_flags(values)

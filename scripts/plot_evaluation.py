@@ -90,7 +90,10 @@ def draw_coverage(panel, results):
 
 def draw(plt, folder, output):
     """Draws the results of a folder into a PNG; UserError where they are damaged or missing."""
-    results = records.read(os.path.join(folder, "eval_results.json"), _RESULTS)
+    path = os.path.join(folder, "eval_results.json")
+    if "pearson" in records.read(path, records.mapping(records.anything)):
+        raise UserError("%s: is of numbers; confusion and confidence are of labels" % path)
+    results = records.read(path, _RESULTS)
     calibrated = None
     if results.get("temperature", 1) != 1:
         path = os.path.join(folder, "calibration.json")

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError, first_line
+from theseus.inference import metrics
 from theseus.inputs import tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.session import set_up_tensorflow
@@ -81,11 +82,11 @@ def draw_loss(panel, task, state, scalars):
         second = panel.twinx()
         name = "dev " + task.score_name
         lines += second.plot(*zip(*points), color=METRIC, marker="o", label=name)
-        best = state.best.global_step
-        point = (best, dict(points)[best])
+        best = state.best_evaluation()  # The curves may have ended before it.
+        point = (best["global_step"], metrics.score(task, best))
         second.plot(*point, marker="o", markersize=12, color=METRIC, fillstyle="none")
         second.set_ylabel(name + " (circled: best)", color=METRIC)
-        values = [value for _, value in points]
+        values = [value for _, value in points] + [point[1]]
         low, high = min(values), max(values)
         room = max(0.2 * (high - low), 0.01)  # One pair in 1,000 should not look like a slope.
         second.set_ylim(low - room, min(high + room, max(high, 1.0) + 0.2 * room))

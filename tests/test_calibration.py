@@ -25,6 +25,7 @@ from conftest import (
 from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.commands import distillation
+from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, metrics, trained_model
 from theseus.inputs import cache, encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
@@ -100,6 +101,13 @@ def test_loyalty_is_the_mean_of_what_scipy_says_of_each_example():
     assert found["probability_loyalty"] == pytest.approx(1 - np.mean(distances))
     assert found["label_loyalty"] == np.mean(one.argmax(axis=1) == other.argmax(axis=1))
     assert calibration.loyalty(one, one) == {"label_loyalty": 1.0, "probability_loyalty": 1.0}
+
+
+def test_loyalty_is_to_the_labels_that_a_threshold_predicts():
+    (one, _), (other, _) = some_logits(labels=2, seed=1), some_logits(labels=2, seed=2)
+    assert calibration.loyalty(one, other)["label_loyalty"] < 1
+    for threshold in (0.0, 1.1):  # At which all labels are the same.
+        assert calibration.loyalty(one, other, threshold)["label_loyalty"] == 1
 
 
 # --- What a command keeps and says ---
@@ -207,6 +215,26 @@ def test_a_model_without_a_mistake_is_evaluated_and_not_calibrated(root, monkeyp
     assert read_json(root / "out_2" / "eval_results.json")["temperature"] == 1.0
 
 
+def test_a_temperature_of_before_that_goes_on_to_hold_is_said_to(root, monkeypatch, caplog):
+    command("--do_eval --calibrate " + USED, root, monkeypatch)
+    held = read_json(root / "out_2" / "calibration.json")["temperature"]
+    monkeypatch.setattr(calibration, "find_temperature", lambda *_: None)
+    with caplog.at_level("WARNING"):
+        command("--do_eval --calibrate " + USED, root, monkeypatch)
+    assert "that was found before, %.4g, goes on to hold" % held in caplog.text
+    assert read_json(root / "out_2" / "eval_results.json")["temperature"] == held
+
+
+def test_results_that_cannot_be_written_were_printed(root, monkeypatch, capsys):
+    def fail(self, name, *_):
+        raise UserError("%s: cannot be written: Read-only file system" % name)
+
+    monkeypatch.setattr(StageFolder, "write_json", fail)
+    found = refused("--do_eval " + USED, root, monkeypatch)
+    assert "eval_results.json: cannot be written" in found
+    assert "examples  accuracy" in capsys.readouterr().out
+
+
 def test_a_temperature_at_a_bound_is_said_to_be(root, monkeypatch, caplog):
     for temperature, is_said in ((99.9, True), (0.0101, True), (3.0, False)):
         monkeypatch.setattr(calibration, "find_temperature", lambda *_, t=temperature: t)
@@ -279,6 +307,15 @@ def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatc
     assert surest == sorted(surest, reverse=True)
 
 
+def test_without_an_error_the_columns_are_there(root, monkeypatch):
+    logits, labels = dev_logits(root)
+    monkeypatch.setattr(evaluation, "compute_logits", lambda *_: 9.0 * np.eye(2)[labels])
+    command("--do_eval " + USED, root, monkeypatch)
+    with open(str(root / "out_2" / "errors.tsv"), encoding="utf-8") as reader:
+        (header,) = csv.reader(reader, delimiter="\t")
+    assert header[:5] == ["index", "text_a", "text_b", "label", "predicted_label"]
+
+
 def test_each_label_has_its_scores(root, monkeypatch, capsys):
     logits, labels = dev_logits(root)
     command("--do_eval " + USED, root, monkeypatch)
@@ -340,6 +377,13 @@ def test_a_picture_is_drawn(root, monkeypatch, capsys, is_calibrated):
     assert call_script(monkeypatch, plot_evaluation, "out_2") is None
     assert capsys.readouterr().out == "out_2/evaluation.png\n"
     assert (root / "out_2" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_numbers_a_picture_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "eval_results.json").write_text('{"split": "dev", "pearson": 0.5}')
+    found = call_script(monkeypatch, plot_evaluation, tmp_path)
+    assert_matches("plot_evaluation.py: .*/eval_results.json: is of numbers; conf", found)
 
 
 def test_without_an_evaluation_a_picture_is_one_line(root, monkeypatch):

@@ -208,6 +208,18 @@ def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
     assert "missing/events.tmp: no more curves are written" in line and "\n" not in line
 
 
+def test_a_file_that_is_removed_meanwhile_does_not_end_the_training(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(curves.logging, "warning", lambda form, *v: warnings.append(form % v))
+    with curves.EventWriter(str(tmp_path), 0, []) as writer:
+        writer.add(1, {"loss": 0.5})
+        os.remove(writer._path)
+        writer.sync()
+        writer.add(2, {"loss": 1.0})
+    (line,) = warnings
+    assert "no more curves are written, the training goes on: " in line
+
+
 def test_what_was_written_is_on_disk_before_a_checkpoint_names_its_step(tmp_path, monkeypatch):
     synced = []
     with curves.EventWriter(str(tmp_path), 0, []) as writer:

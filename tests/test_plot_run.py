@@ -113,13 +113,23 @@ def test_the_best_is_circled_and_the_score_stands_at_its_steps(panel):
         "dev/accuracy": [(2, 0.75), (4, 0.5)],
         "replacing_rate": [(step, 0.5) for step in range(1, 5)],
     }
-    state = State(best=Checkpoint("best/model.ckpt-2", 2))
+    best = {"global_step": 2, "f1": 0.5, "accuracy": 0.75}
+    state = State(best=Checkpoint("best/model.ckpt-2", 2), evaluations=[best])
     plot_run.draw_loss(panel, tasks.TASKS["mrpc"], state, scalars)
     assert points_of(panel.get_lines()[0]) == scalars["loss"]
     second = [axes for axes in panel.figure.axes if axes is not panel][0]
     score, circle = second.get_lines()
     assert points_of(score) == [(2, 0.625), (4, 0.375)] and points_of(circle) == [(2, 0.625)]
     assert second.get_ylabel() == "dev f1/accuracy (circled: best)"
+
+
+def test_a_best_after_the_end_of_the_curves_is_circled_too(panel):
+    scalars = {"loss": [(1, 1.0), (2, 0.5)], "dev/accuracy": [(2, 0.75)]}
+    best = {"global_step": 4, "accuracy": 0.875}
+    state = State(best=Checkpoint("best/model.ckpt-4", 4), evaluations=[best])
+    plot_run.draw_loss(panel, tasks.TASKS["lcqmc_pair"], state, scalars)
+    second = [axes for axes in panel.figure.axes if axes is not panel][0]
+    assert points_of(second.get_lines()[1]) == [(4, 0.875)]
 
 
 def test_the_modules_replaced_are_a_share_and_the_rate_is_as_it_was(panel):

@@ -331,14 +331,20 @@ def test_a_mistake_is_one_line_and_nothing_is_written(trained, monkeypatch, line
     assert not (trained / "new").exists()
 
 
-def test_a_deeper_successors_weights_are_refused(trained, monkeypatch):
+def test_another_successors_weights_are_refused(trained, monkeypatch):
     line = COMMON.replace("--suc_layers=2", "--suc_layers=1")
     line += " --do_train --finetune_suc --stage_2_outputdir=new"
     found = refused("--init_checkpoint=out_1 " + line, trained, monkeypatch)
     assert_matches("--suc_layers: out_1 holds a successor of 2 layers, this command has 1", found)
     prefix = "out_1/" + read_json(trained, "out_1", "state.json")["best"]["checkpoint"]
     found = refused("--init_checkpoint=%s %s" % (prefix, line), trained, monkeypatch)
-    assert_matches("--suc_layers: %s holds a successor with more layers" % prefix, found)
+    assert_matches(
+        "--suc_layers: %s holds a successor of 2 layers, this command has 1" % prefix, found
+    )
+    line = COMMON.replace("--suc_layers=2", "--suc_layers=4") + " --stage_1_outputdir=new"
+    for start in ("out_1", prefix):
+        found = refused("--do_train --init_checkpoint=%s %s" % (start, line), trained, monkeypatch)
+        assert_matches("holds a successor of 2 layers, this command has 4; start from its", found)
     assert not (trained / "new").exists()
 
 
@@ -611,6 +617,56 @@ def test_a_flagfile_is_read(trained, monkeypatch):
     assert_matches("--suc_layers: out_1 holds a run with 2, this command has 4", found)
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"--do_eval\n\xff", "holds bytes that are not UTF-8"),
+        (b"\xef\xbb\xbf--do_eval", "byte-order"),
+    ],
+)
+def test_a_flagfile_that_is_no_plain_text_is_one_line(tmp_path, monkeypatch, content, message):
+    (tmp_path / "my.flags").write_bytes(content)
+    found = refused("--flagfile=my.flags", tmp_path, monkeypatch)
+    assert found.startswith("run_classifier.py: --flagfile: ") and message in found
+
+
+def test_a_folder_without_a_model_is_that_also_where_only_train_tells_the_labels(
+    trained, monkeypatch
+):
+    (trained / "x.tsv").write_text("手机\t电脑\n", encoding="utf-8")
+    line = "--do_predict --predict_file=x.tsv --task_name=tsv --data_dir=bert --stage_1_outputdir="
+    assert_matches("out_9: holds no trained model", refused(line + "out_9", trained, monkeypatch))
+
+
+def test_a_metric_of_another_task_is_not_taken_over(trained, monkeypatch):
+    path = trained / "out_0" / "run.json"
+    held = path.read_bytes()
+    run = json.loads(held.decode("utf-8"))
+    run.pop("sha256_of_the_rest", None)
+    try:
+        path.write_text(json.dumps(dict(run, task_name="sts-b", metric="pearson", labels=None)))
+        found = refused("--do_eval --finetune_pre " + COMMON, trained, monkeypatch)
+    finally:
+        path.write_bytes(held)
+    assert "--metric" not in found and "task_name" in found
+
+
+def test_a_start_that_lacks_a_part_is_one_line(trained, monkeypatch):
+    path = trained / "out_0" / "run.json"
+    held = path.read_bytes()
+    run = json.loads(held.decode("utf-8"))
+    del run["do_lower_case"]
+    run.pop("sha256_of_the_rest", None)
+    try:
+        path.write_text(json.dumps(run))
+        line = "--do_train --init_checkpoint=out_0 --stage_1_outputdir=new " + COMMON
+        found = refused(line, trained, monkeypatch)
+    finally:
+        path.write_bytes(held)
+    assert_matches("out_0/run.json: is damaged: .*do_lower_case", found)
+    assert not (trained / "new").exists()
+
+
 def test_a_kill_and_the_same_command_equal_no_interruption(small):
     """A process killed at some moment of its training, and run again."""
     line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
@@ -755,7 +811,7 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
         ("--do_eval --encoding=no-such", "encoding=no-such: give an encoding that Python knows"),
         ("--do_eval --task_name=tsv --text_a_column=00", "columns are numbered from 1"),
-        ("--do_eval --task_name=tsv --labels=a,a\u200b", "labels are different ones"),
+        ("--do_eval --task_name=tsv --labels=a,a\u200b", "--labels: takes different ones"),
         ("--do_eval --header=perhaps", "--header=perhaps"),
         ("--do_train --finetune_pre --finetune_suc", "finetune_pre=True.*: give one of them"),
         ("--do_train --replace_scheduler=linear", "a linear rate takes exactly one of"),
@@ -784,6 +840,10 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "--do_train --finetune_pre --distill_from=out_0",
             "--distill_from is for stages 1 and 2",
         ),
+        ("--do_train --distill_temperature=4", "--distill_weight are for --distill_from"),
+        ("--do_train --distill_weight=0.5", "--distill_weight are for --distill_from"),
+        ("--do_predict --eval_split=test", "--eval_split=test is for --do_eval"),
+        ("--do_train --data_dir=\udccd\udce2", "holds bytes that are not UTF-8; name it otherwise"),
         ("--do_train --distill_temperature=0", "distill_temperature=0.0: must be above 0"),
         ("--do_train --distill_temperature=inf", "=inf: must be a number below 2147483648"),
         ("--do_train --distill_weight=1.5", r"--distill_weight=1.5: .*\[0.0, 1.0\]"),

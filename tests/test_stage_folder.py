@@ -348,6 +348,18 @@ def test_a_sweep_goes_by_the_whole_name_of_a_checkpoint_and_leaves_other_files(f
         assert names(folder, which) == expected
 
 
+def test_what_a_failed_write_left_beside_a_checkpoint_is_none_of_its_files(folder):
+    folder.claim(RUN, {})
+    entry = write_checkpoint(folder, "best", 4)
+    left = folder.file(entry.checkpoint + ".data-00000-of-00001.tempstate7697353728186206877")
+    for _ in range(2):
+        with open(left, "w") as writer:
+            writer.write("half")
+        folder.commit(dataclasses.replace(folder.state(), best=folder.seal(entry)))
+        assert names(folder, "best") == ["model.ckpt-4.data-00000-of-00001", "model.ckpt-4.index"]
+        assert sorted(StageFolder(folder.path).sound_best().files) == names(folder, "best")
+
+
 def test_last_and_best_are_two_checkpoints_named_after_their_steps(folder):
     folder.claim(RUN, {})
     state = dataclasses.replace(folder.state(), last=write_checkpoint(folder, "last", 20))

@@ -32,7 +32,8 @@ def root(tmp_path_factory):
             names = ("bert_config.json", "vocab.txt")
             texts = {name: (path / "source" / name).read_text(encoding="utf-8") for name in names}
             held = {"suc_layers": 2 * number or None, "do_lower_case": True}
-            folder.claim(dict(held, task_name="lcqmc_pair"), texts)
+            held.update(task_name="lcqmc_pair", stage=("predecessor", "replacing")[number])
+            folder.claim(dict(held, max_seq_length=32, precision="float32"), texts)
             entries = {"last": folder.new_checkpoint("last", 9)}
             entries["best"] = folder.new_checkpoint("best", 7)
             for entry in entries.values():

@@ -31,6 +31,7 @@ from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 from theseus.training import curves, initial_weights
 from theseus.training import graph as graph_lib
+from theseus.training.checkpoints import Checkpoints
 from theseus.training.initial_weights import InitialWeights
 from theseus.training.settings import Reporting, Settings
 from theseus.training.steps import StepRunner, Steps, StepValues
@@ -1252,3 +1253,15 @@ def test_a_loss_that_is_not_a_finite_number_is_refused(recorded, monkeypatch, lo
     monkeypatch.setattr(step_runner, "run", lambda _: STEP_VALUES._replace(loss=loss))
     with pytest.raises(UserError, match="the loss is -?(nan|inf) in step 5"):
         recorded.trainer.steps.train_step(recorded.batches[0], 4)
+
+
+@pytest.mark.parametrize(
+    "keep, steps, epochs, last, best", [(2, 9, 1, 3, 1), (2, 1, 1, 1, 1), (1, 9, 3, 2, 2)]
+)
+def test_the_disk_that_a_training_needs_is_that_of_its_saves(keep, steps, epochs, last, best):
+    """Any step may save, when the time has come."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        kept = tf.get_variable("kept", [10])
+        tf.get_variable("optimizers", [20])
+        checkpoints = Checkpoints(session, None, [kept])
+        assert checkpoints.num_bytes(keep, steps, epochs) == 4 * (30 * last + 10 * best)

@@ -64,6 +64,8 @@ class Context(object):
         recorded = self.folder.definition()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
+        if "train" not in self.options.actions:
+            self.folder.best_checkpoint()  # There is none: a line says so.
         train_file = sources.find_files(options.data_dir, task, "train")[0]
         return completion.complete_task(task, train_file, form)
 
@@ -73,9 +75,10 @@ class Context(object):
         Raises:
           UserError: it is none of such a task.
         """
-        recorded = (self.folder.definition() or {}).get("metric")
-        metric = self.options.training.metric or recorded
-        if metric is None:
+        recorded = self.folder.definition() or {}
+        of_same_task = recorded.get("task_name") == task.name
+        metric = self.options.training.metric or (of_same_task and recorded.get("metric"))
+        if not metric:
             return task
         if task.is_regression != (metric in metrics.OF_NUMBERS):
             kind = "numbers" if task.is_regression else "labels"

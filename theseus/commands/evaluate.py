@@ -47,8 +47,7 @@ def refuse_other_tasks(context):
 def run(context, prepared):
     """Evaluates the files; prints tables and writes eval_results.json and errors.tsv."""
     files, folders = prepared
-    options, folder = context.options, context.folder
-    if options.inference.calibrate:
+    if context.options.inference.calibrate:
         calibrate(context, files[0])
     trained = context.trained_model()
     others = {other.path: _logits_of(context, other, files) for other in folders}
@@ -58,6 +57,20 @@ def run(context, prepared):
         found.append(_evaluate(context, trained, file, of_others))
     results = [(one.file.name, _measure(context, one)) for one in found]
 
+    say("\n\n".join(describe_results(context, results)), context.pipes_predictions)
+    _write_results(context, trained, found, results)
+
+
+def _write_results(context, trained, found, results):
+    """Writes eval_results.json, errors.tsv and timing.json.
+
+    Args:
+      context: a Context.
+      trained: its TrainedModel.
+      found: list of _Evaluated.
+      results: list of (name, what `_measure` returns of it).
+    """
+    options, folder = context.options, context.folder
     best, (split, of_split) = trained.best, results[0]
     report = collections.OrderedDict(split=split, **of_split)
     report.update(global_step=best.global_step, checkpoint=best.checkpoint)
@@ -71,7 +84,6 @@ def run(context, prepared):
     speed = sum(len(one.labels) for one in found) / seconds
     timing = dict(eval_seconds=seconds, eval_examples_per_second=speed)
     folder.update_json(context.result("timing.json"), **timing)
-    say("\n\n".join(describe_results(context, results)), context.pipes_predictions)
 
 
 def calibrate(context, file):
@@ -85,6 +97,9 @@ def calibrate(context, file):
             "is seen by wrong ones alone: nothing was calibrated",
             file.path,
         )
+        kept = context.trained_model().temperature
+        if kept is not None:
+            logging.warning("the temperature that was found before, %.4g, goes on to hold", kept)
         return
     bins = calibration.reliability(logits, labels)
     before = calibration.expected_error(bins)
@@ -157,7 +172,7 @@ def _measure(context, evaluated):
     found["compared"] = {
         folder: dict(
             metrics.compute(task, theirs, labels, options.threshold),
-            **calibration.loyalty(logits, theirs),
+            **calibration.loyalty(logits, theirs, options.threshold),
         )
         for folder, theirs in others.items()
     }
@@ -174,9 +189,9 @@ def _write_errors(context, evaluated):
         order = np.argsort(-calibration.confidences(logits, threshold), kind="stable")
         is_wrong = metrics.predicted_ids(logits, threshold) != labels
         rows = order[is_wrong[order]]
-    pools = [([file.examples[row] for row in rows], logits[rows])] if len(rows) else []
+    pools = [([file.examples[row] for row in rows], logits[rows])]
     with context.folder.writing(context.result("errors.tsv")) as writer:
-        evaluation.write_predictions(writer, task, pools, threshold)
+        evaluation.write_predictions(writer, task, pools, threshold, like=file.examples[0])
 
 
 # --- In words ---

@@ -11,7 +11,7 @@ from absl import flags
 from theseus.commands.options import Options
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
-from theseus.inputs import lines
+from theseus.inputs import lines, tasks
 from theseus.limits import refuse_little_memory
 
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
@@ -138,6 +138,11 @@ def _applies_threshold(values: _Values) -> bool:
     return values["threshold"] is None or values["do_eval"] or values["do_predict"]
 
 
+@_rule(["eval_split", "do_eval"], "--eval_split=test is for --do_eval")
+def _evaluates_split(values: _Values) -> bool:
+    return bool(values["eval_split"] == "dev" or values["do_eval"])
+
+
 @_rule(["calibrate", "do_eval", "eval_split"], "--calibrate needs --do_eval, and --eval_split=dev")
 def _calibrates_on_dev(values: _Values) -> bool:
     return not values["calibrate"] or (values["do_eval"] and values["eval_split"] == "dev")
@@ -195,6 +200,15 @@ def _cuts_batch(values: _Values) -> bool:
 @_rule(["distill_temperature"], "must be above 0")
 def _has_temperature(values: _Values) -> bool:
     return bool(values["distill_temperature"] > 0)
+
+
+@_rule(
+    ["distill_from", "distill_temperature", "distill_weight"],
+    "--distill_temperature and --distill_weight are for --distill_from",
+)
+def _has_teacher(values: _Values) -> bool:
+    is_given = any(flags.FLAGS[name].present for name in ("distill_temperature", "distill_weight"))
+    return values["distill_from"] is not None or not is_given
 
 
 @_rule(["class_weights"], "takes balanced, or a number from 0 for each label, separated by commas")
@@ -260,6 +274,13 @@ def _fits_stage_0(values: _Values) -> bool:
 
 
 # --- What needs more than the values: files, memory ---
+
+
+def refuse_columns_and_labels(values: _Values) -> None:
+    """Raises UserError for columns or labels that no file can have."""
+    columns = (values[name] for name in ("text_a_column", "text_b_column", "label_column"))
+    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(*columns))
+    tasks.with_labels(task, values["labels"])
 
 
 def resolve_modules(values: _Values) -> None:

@@ -64,7 +64,7 @@ def _stage_start(source, options, task):
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
-    recorded, given = source.definition()["suc_layers"], options.model.suc_layers
+    recorded, given = source.trained_definition()["suc_layers"], options.model.suc_layers
     if options.stage is stages.SUCCESSOR and recorded not in (None, given):
         raise FolderError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
@@ -81,7 +81,7 @@ def _stage_start(source, options, task):
 
 def _case_of_stage(source, options):
     """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
-    recorded, given = source.definition()["do_lower_case"], options.model.do_lower_case
+    recorded, given = source.trained_definition()["do_lower_case"], options.model.do_lower_case
     if given in (None, recorded):
         return recorded
     logging.warning(
@@ -99,7 +99,7 @@ def _has_same_labels(source, task):
     Raises:
       UserError: they are the same labels in another order.
     """
-    recorded = tasks.recorded(source.definition()).labels
+    recorded = tasks.recorded(source.trained_definition()).labels
     if recorded == task.labels:
         return True
     trained, given = (",".join(labels) or "numbers" for labels in (recorded, task.labels))

@@ -125,7 +125,7 @@ def abstaining(
     return Covered(float(rows.mean()), float(is_right.mean()) if rows.any() else None, least)
 
 
-def loyalty(logits: _Floats, others: _Floats) -> dict[str, float]:
+def loyalty(logits: _Floats, others: _Floats, threshold: float | None = None) -> dict[str, float]:
     """Compares the predictions of a successor with its predecessor's.
 
     Source: Xu et al., Beyond Preserved Accuracy, EMNLP 2021, and the functions that their code
@@ -134,6 +134,7 @@ def loyalty(logits: _Floats, others: _Floats) -> dict[str, float]:
     Args:
       logits: the successor's.
       others: the predecessor's, of the same shape.
+      threshold: of both, see metrics.predicted_ids.
 
     Returns:
       Dict of label_loyalty and probability_loyalty.
@@ -142,7 +143,9 @@ def loyalty(logits: _Floats, others: _Floats) -> dict[str, float]:
         probabilities(logits), probabilities(others), axis=1
     )
     distance = np.nan_to_num(distance)  # Of what are the same, where rounding went below 0.
-    same = sklearn.metrics.accuracy_score(predicted_ids(others), predicted_ids(logits))
+    same = sklearn.metrics.accuracy_score(
+        predicted_ids(others, threshold), predicted_ids(logits, threshold)
+    )
     return {"label_loyalty": float(same), "probability_loyalty": float(1 - distance.mean())}
 
 

@@ -113,7 +113,9 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
     return found, time.perf_counter() - start
 
 
-def write_predictions(writer, task, pools, threshold=None, abstain_below=None, format="tsv"):
+def write_predictions(
+    writer, task, pools, threshold=None, abstain_below=None, format="tsv", like=None
+):
     """Writes predictions as rows with names.
 
     The columns are index (the row of a reading.Example, or else its place here), text_a,
@@ -129,11 +131,14 @@ def write_predictions(writer, task, pools, threshold=None, abstain_below=None, f
       threshold: see metrics.predicted_ids.
       abstain_below: float, the probability below which a prediction is uncertain; or None.
       format: str, one of rows.FORMATS.
+      like: a reading.Example, whose columns there are; None: the first one that is predicted.
 
     Returns:
       int, the number of predictions.
     """
     predictions = _PredictionWriter(writer, task, threshold, abstain_below, format)
+    if like is not None:
+        predictions.begin(like)
     for examples, logits in pools:
         predictions.add(examples, logits)
     return predictions.count
@@ -151,14 +156,15 @@ class _PredictionWriter(object):
     def add(self, examples, logits):
         """Writes the predictions of Examples, of logits float32 [rows, num_outputs]."""
         if self._known is None:
-            self._begin(examples[0])
+            self.begin(examples[0])
         for example, predicted in zip(examples, self._predicted(logits)):
             index = self.count if example.row is None else example.row
             cells = [index] + [getattr(example, name) for name in self._known] + predicted
             self._writer.write(rows_lib.write_row(self._names, cells, self._format))
             self.count += 1
 
-    def _begin(self, first):
+    def begin(self, first):
+        """Writes the names of the columns that an Example has."""
         columns = ("text_a", "text_b", "label")
         self._known = [name for name in columns if getattr(first, name) is not None]
         self._names = ["index"] + self._known + self._predicted_names()

@@ -136,12 +136,7 @@ def holds_successor(names):
     return any(_SUCCESSOR_LAYER.match(name) for name in names)
 
 
-def deeper_successor_layer(variable_names, source_names):
-    """Returns a weight, str, of a successor layer that the variables lack; None if none is.
-
-    A successor that has lost its upper layers is another model.
-    """
-    if not holds_successor(variable_names):
-        return None
-    known = set(variable_names)
-    return next((n for n in source_names if _SUCCESSOR_LAYER.match(n) and n not in known), None)
+def successor_depth(names):
+    """Returns how many successor's layers there are by names, iterable of str, an int."""
+    found = (_LAYER_NUMBER.search(name) for name in names if _SUCCESSOR_LAYER.match(name))
+    return 1 + max((int(number.group()) for number in found), default=-1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 import shutil
 
 from absl import logging
@@ -93,9 +94,14 @@ class StageFolder(RunFolder):
 
     def seal(self, entry: Checkpoint) -> Checkpoint:
         """Returns a Checkpoint that was written with the sums of its files, which are on disk."""
-        parts = sorted(glob.glob(glob.escape(self.file(entry.checkpoint)) + ".*"))
+        parts = self._parts(entry)
         files.sync(parts + [os.path.dirname(self.file(entry.checkpoint)), self.path])
         return dataclasses.replace(entry, files={os.path.basename(p): files.sums(p) for p in parts})
+
+    def _parts(self, entry: Checkpoint) -> list[str]:
+        """Returns the paths of a Checkpoint's files, without what a failed write has left."""
+        beside = glob.glob(glob.escape(self.file(entry.checkpoint)) + ".*")
+        return sorted(path for path in beside if re.search(r"\.(index|data-\d+-of-\d+)$", path))
 
     def refuse_damaged(self, entry: Checkpoint) -> None:
         """Raises UserError where a file of a Checkpoint is missing, or not what was written.
@@ -138,8 +144,8 @@ class StageFolder(RunFolder):
 
     def sweep(self, state: State) -> None:
         """Removes checkpoints that the state does not name: older or half-written ones."""
-        kept = tuple(self.file(entry.checkpoint + ".") for entry in state.checkpoints())
+        kept = {path for entry in state.checkpoints() for path in self._parts(entry)}
         for which in ("last", "best"):
             for path in glob.glob(os.path.join(glob.escape(self.file(which)), "model.ckpt-*")):
-                if not path.startswith(kept):
+                if path not in kept:
                     files.remove(path)

@@ -26,16 +26,21 @@ class Checkpoints(object):
         self._kept = kept
         self._savers = {}
 
-    def num_bytes(self, keep, epochs):
-        """Returns how much disk a training of so many epochs needs that keeps so many, int.
+    def num_bytes(self, keep, steps, epochs):
+        """Returns how much disk a training needs at the most, int.
 
-        Each epoch saves. Of the last, and of the best, there is one more while it is written.
+        Any step may save, as the time says. Of the last, and of the best, of which there is one
+        for each epoch, there is one more while it is written.
+
+        Args:
+          keep: int, how many of the last are kept.
+          steps, epochs: int, how long it is.
         """
         last, best = (
             sum(v.shape.num_elements() * v.dtype.size for v in variables)
             for variables in (tf.global_variables(), self._kept)
         )
-        return last * min(keep + 1, epochs) + best * min(2, epochs)
+        return last * min(keep + 1, steps) + best * min(2, epochs)
 
     def restore(self, prefix):
         """Restores the last checkpoint, and says so; FolderError where it cannot be read."""

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from theseus.errors import first_line
+from theseus.errors import UserError, first_line
 from theseus.runs.files import sync
 
 EVALUATION = "dev/"
@@ -168,7 +168,7 @@ class EventWriter(object):
     def _or_warn(self):
         try:
             yield
-        except (OSError, tf.errors.OpError) as error:
+        except (OSError, UserError, tf.errors.OpError) as error:
             self._writer = None
             with contextlib.suppress(OSError):  # What it still holds may have no room either.
                 if self._lines:

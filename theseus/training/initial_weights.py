@@ -101,14 +101,15 @@ def match_weights(
       A weights.Match.
 
     Raises:
-      UserError: see weights.match; or the weights are those of a deeper successor; or the
+      UserError: see weights.match; or the weights are those of a successor of another depth; or the
         classifier would stay random since only the successor's layers train.
     """
     names = [v.op.name for v in graph_variables]
-    deeper = variable_names.deeper_successor_layer(names, source)
-    if deeper:
+    depth, found = variable_names.successor_depth(names), variable_names.successor_depth(source)
+    if depth and found not in (0, depth):  # Each of its layers was trained to stand for others.
         raise UserError(
-            "--suc_layers: %s holds a successor with more layers: %s" % (source.prefix, deeper)
+            "--suc_layers: %s holds a successor of %d layers, this command has %d; start from its "
+            "predecessor, or give --suc_layers=%d" % (source.prefix, found, depth, found)
         )
     sources = variable_names.assign_sources(names, source, successor_start)
     if not (takes_classifier and _classifier_is_of_size(sources, source, graph_variables)):

@@ -51,8 +51,8 @@ class Trainer(object):
         self.workers = workers
         self._checkpoints = Checkpoints(session, folder, graph.kept)
         self._state = folder.sound_state()
-        epochs = math.ceil(settings.num_train_epochs)
-        folder.refuse_full_disk(self._checkpoints.num_bytes(reporting.keep_checkpoints, epochs))
+        keep, epochs = reporting.keep_checkpoints, math.ceil(settings.num_train_epochs)
+        folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = None
         self._replaced_losses = ReplacedLosses()
         self._saved_at = time.monotonic()

@@ -52,6 +52,17 @@ def test_a_rise_is_said_once():
     assert found.warning() is None
 
 
+def test_a_run_that_goes_on_judges_by_where_it_began():
+    found = ReplacedLosses()
+    found.recall(around(0.5) + around(1.0))
+    found.add(1, 4.0)
+    for loss in around(1.5):
+        found.add(0, loss)
+    assert "from 0.500 to 1.500" in found.warning()
+    line = "loss by modules replaced (steps): 0: 1.5000 (20), 1: 4.0000 (1)"
+    assert found.describe_epoch() == line  # Of its own steps.
+
+
 def test_a_rise_is_said_later_where_it_comes_later():
     found = collected(around(0.5) + around(0.5))
     assert found.warning() is None

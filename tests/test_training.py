@@ -908,6 +908,19 @@ def test_each_epochs_losses_by_modules_replaced_are_said_where_modules_are(
         del lines[:]
 
 
+def test_a_resumed_run_knows_the_losses_with_nothing_replaced_of_before(bert, tmp_path):
+    settings = make_settings(replace_until=None, replace_rate_prob=0.0)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        before = losses_of(trainer)
+        run_until_crash(trainer, crash_at=3)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        after = losses_of(trainer)  # From the checkpoint of the second step on.
+        assert trainer.run()
+        found = trainer._replaced_losses._first
+    assert len(before) >= 2 and len(after) == 2
+    np.testing.assert_allclose(found, before[:2] + after, rtol=1e-6)
+
+
 def test_a_successor_of_any_number_of_layers_trains_alone():
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
     assert len(SUCCESSOR.groups(config.num_hidden_layers, 5)) == 5

@@ -30,6 +30,7 @@ from theseus.runs.files import sync
 EVALUATION = "dev/"
 """What the names of an evaluation's scalars begin with."""
 
+_LOSS_BY_REPLACED = "loss_by_replaced/%d"
 _NAME = "events.out.tfevents.%010d"
 _PATTERN = "events.out.tfevents." + 10 * "[0-9]"
 _LINES = "metrics.jsonl"
@@ -49,7 +50,7 @@ def step_scalars(values, is_replacing, examples_per_second=None):
     path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
     if is_replacing:
         scalars.update(replacing_rate=rate, modules_replaced=path.sum())
-        scalars["loss_by_replaced/%d" % path.sum()] = values.loss
+        scalars[_LOSS_BY_REPLACED % path.sum()] = values.loss
     if examples_per_second:
         scalars["examples_per_second"] = examples_per_second
     return scalars
@@ -75,6 +76,17 @@ def read_scalars(folder):
         for value in event.summary.value:
             scalars.setdefault(value.tag, []).append((event.step, value.simple_value))
     return scalars
+
+
+def read_unreplaced_losses(folder):
+    """Returns the losses, list of float, of a folder's steps with nothing replaced.
+
+    As far as they can be read: they are for a line of the log.
+    """
+    try:
+        return [loss for _, loss in read_scalars(folder).get(_LOSS_BY_REPLACED % 0, [])]
+    except (OSError, tf.errors.OpError):
+        return []
 
 
 def _event_files(folder):

@@ -28,10 +28,12 @@ class ReplacedLosses(object):
         """Counts a step: how many modules were replaced, int, and its loss, float."""
         self._epoch[num_replaced].append(loss)
         if num_replaced == 0:
-            if len(self._first) < _BATCHES:
-                self._first.append(loss)
-            else:
-                self._last.append(loss)
+            self.recall([loss])
+
+    def recall(self, losses):
+        """Counts losses of steps with nothing replaced, list of float, of a run that goes on."""
+        for loss in losses:
+            (self._first if len(self._first) < _BATCHES else self._last).append(loss)
 
     def say_epoch(self):
         """Logs the epoch's means, and a warning where the predecessor gets worse."""

@@ -53,8 +53,7 @@ def test_a_rise_is_said_once():
 
 
 def test_a_run_that_goes_on_judges_by_where_it_began():
-    found = ReplacedLosses()
-    found.recall(around(0.5) + around(1.0))
+    found = ReplacedLosses(around(0.5) + around(1.0))
     found.add(1, 4.0)
     for loss in around(1.5):
         found.add(0, loss)

@@ -18,22 +18,27 @@ _SHARE, _ERRORS = 0.2, 3.0
 class ReplacedLosses(object):
     """Collects the losses of steps by how many modules were replaced."""
 
-    def __init__(self):
+    def __init__(self, unreplaced=()):
+        """Begins with what a run that goes on has had before.
+
+        Args:
+          unreplaced: list of float, the losses of its steps with nothing replaced.
+        """
         self._first = []
         self._last = collections.deque(maxlen=_BATCHES)
         self._epoch = collections.defaultdict(list)
         self._has_warned = False
+        for loss in unreplaced:
+            self._add_unreplaced(loss)
 
     def add(self, num_replaced, loss):
         """Counts a step: how many modules were replaced, int, and its loss, float."""
         self._epoch[num_replaced].append(loss)
         if num_replaced == 0:
-            self.recall([loss])
+            self._add_unreplaced(loss)
 
-    def recall(self, losses):
-        """Counts losses of steps with nothing replaced, list of float, of a run that goes on."""
-        for loss in losses:
-            (self._first if len(self._first) < _BATCHES else self._last).append(loss)
+    def _add_unreplaced(self, loss):
+        (self._first if len(self._first) < _BATCHES else self._last).append(loss)
 
     def say_epoch(self):
         """Logs the epoch's means, and a warning where the predecessor gets worse."""

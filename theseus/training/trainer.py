@@ -53,8 +53,7 @@ class Trainer(object):
         self._state = folder.sound_state()
         keep, epochs = reporting.keep_checkpoints, math.ceil(settings.num_train_epochs)
         folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
-        self._curves = None
-        self._replaced_losses = ReplacedLosses()
+        self._curves = self._replaced_losses = None
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):
@@ -90,7 +89,7 @@ class Trainer(object):
         step = steps_done(self.session)
         evaluated = [entry["global_step"] for entry in self._state.evaluations]
         self._curves = curves.EventWriter(self.folder.path, step, evaluated)
-        self._replaced_losses.recall(curves.read_unreplaced_losses(self.folder.path))
+        self._replaced_losses = ReplacedLosses(curves.read_unreplaced_losses(self.folder.path))
         with self._curves, stop_on_signal() as stop:
             while True:
                 if self.steps.ends_epoch(step) and not self._state.is_evaluated(step):

@@ -14,6 +14,7 @@ the mean of the differences of finished runs, and its standard error.
 
 import argparse
 import collections
+import itertools
 import math
 import os
 import statistics
@@ -81,8 +82,8 @@ CONTROL = "direct"
 
 
 def find_runs(root):
-    """Yields the absolute path of each stage's folder, once, in and below `root`."""
-    for folder, names, held in os.walk(os.path.realpath(root)):
+    """Yields the absolute path of each stage's folder in and below `root`."""
+    for folder, names, held in os.walk(os.path.abspath(root)):
         names.sort()
         if "run.json" in held and "state.json" in held:
             yield folder
@@ -99,8 +100,11 @@ def read_runs(folders):
     for folder in folders:
         if not os.path.isdir(folder):
             raise UserError("%s: there is no such folder" % folder)
-    paths = list(collections.OrderedDict.fromkeys(p for f in folders for p in find_runs(f)))
-    root = os.path.commonpath([os.path.realpath(folder) for folder in folders])
+    places = collections.OrderedDict()
+    for path in itertools.chain.from_iterable(map(find_runs, folders)):
+        places.setdefault(os.path.realpath(path), path)
+    paths = list(places.values())
+    root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
     root = os.path.dirname(root) if root in paths else root
     runs = []
     for path in paths:

@@ -427,6 +427,9 @@ def test_a_folder_that_is_given_twice_is_one_run(tmp_path, monkeypatch):
     assert [row["seeds"] for row in tables(tmp_path)[0]] == ["1"]
     called(monkeypatch, tmp_path / "out")
     assert [row["folder"] for row in tables(tmp_path / "out")[0]] == ["out"]
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    called(monkeypatch, tmp_path / "link", "--output=%s" % tmp_path)
+    assert [row["folder"] for row in tables(tmp_path)[0]] == ["link"]
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,9 @@ def published_rows(runs, root):
         by_place[place] = run
         above, is_published, below = place.rpartition(os.sep + "published" + os.sep)
         if is_published and run.stage != "predecessor":
-            first = by_place.get(place.rsplit("_", 1)[0])  # Of a stage 2; its name is longer.
+            # A stage 2 is named after the stage 1 that it started from.
+            is_first = run.stage == "replacing"
+            first = run if is_first else by_place.get(place.rsplit("_", 1)[0])
             key = (os.path.relpath(above, root), _published_key(below))
             found.setdefault(key, []).append((run, first))
     rows = []
@@ -405,9 +407,10 @@ def _scaled(key, run, first):
     Args:
       key: tuple, that of PUBLISHED.
       run: a Run.
-      first: the Run of the stage 1 that it started from; None: it is one itself.
+      first: the Run of its stage 1, which it may be itself; None: it is not known.
     """
-    stages = [(1, key[1], (first or run).epochs[0]), (2, key[2], run.epochs[1])]
+    stages = [(1, key[1], first.epochs[0])] if first else []
+    stages.append((2, key[2], run.epochs[1]))
     notes = ["stage %d: %g epochs" % (n, ours) for n, theirs, ours in stages if ours != theirs]
     notes += ["%d examples" % run.examples] if run.examples else []
     return " (%s)" % ", ".join(notes) if notes else ""

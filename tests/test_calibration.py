@@ -211,6 +211,7 @@ def test_a_model_without_a_mistake_is_evaluated_and_not_calibrated(root, monkeyp
     with caplog.at_level("WARNING"):
         command("--do_eval --calibrate " + USED, root, monkeypatch)
     assert "--calibrate: data/dev.txt: all labels are predicted right" in caplog.text
+    assert "goes on to hold" not in caplog.text
     assert not (root / "out_2" / "calibration.json").exists()
     assert read_json(root / "out_2" / "eval_results.json")["temperature"] == 1.0
 

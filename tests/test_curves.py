@@ -270,9 +270,11 @@ def test_the_losses_with_nothing_replaced_are_read_again_as_far_as_there_are_any
         for step, path in enumerate([[False, False], [True, False], [False, False]]):
             values = StepValues(step / 4, 0.5, np.array(path), 1e-3, 2.0)
             writer.add_step(step, values, is_replacing=True)
-    assert curves.read_unreplaced_losses(str(tmp_path)) == [0.0, 0.5]
-    write(tmp_path / "other", [1])
-    assert curves.read_unreplaced_losses(str(tmp_path / "other")) == []
+    with curves.EventWriter(str(tmp_path), 2, []) as writer:
+        assert writer.unreplaced_losses == [0.0, 0.5]
+    write(tmp_path, [1])
+    with curves.EventWriter(str(tmp_path), 1, []) as writer:
+        assert writer.unreplaced_losses == [0.0]  # Of the steps that count.
 
 
 def test_a_step_that_replaces_nothing_has_no_scalars_of_it():

@@ -391,6 +391,14 @@ def test_a_published_row_is_the_mean_of_its_seeds(tmp_path, monkeypatch):
     assert (row["here"], row["here+"]) == ("0.6000 ± 0.1414", "0.3000 ± 0.0707")
 
 
+def test_of_a_published_stage_2_alone_nothing_is_said_of_its_stage_1(tmp_path, monkeypatch):
+    folder = tmp_path / "published" / "seed_42" / "2_layers_10_2"
+    write_run(folder, (0.5,), stage="successor", num_train_epochs=2)
+    called(monkeypatch, tmp_path)
+    ((row,),) = tables(tmp_path)[1:]
+    assert row["here"] == "0.5000"
+
+
 def test_without_a_published_run_there_is_no_published_table(tmp_path, monkeypatch):
     write_run(tmp_path / "6_layers_10")
     called(monkeypatch, tmp_path)

@@ -98,7 +98,7 @@ def calibrate(context, file):
             file.path,
         )
         kept = context.trained_model().temperature
-        if kept is not None:
+        if kept != 1:  # Which is that of a model that was never calibrated.
             logging.warning("the temperature that was found before, %.4g, goes on to hold", kept)
         return
     bins = calibration.reliability(logits, labels)

@@ -64,7 +64,8 @@ def _stage_start(source, options, task):
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
-    recorded, given = source.trained_definition()["suc_layers"], options.model.suc_layers
+    definition = source.trained_definition()
+    recorded, given = definition["suc_layers"], options.model.suc_layers
     if options.stage is stages.SUCCESSOR and recorded not in (None, given):
         raise FolderError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
@@ -74,14 +75,14 @@ def _stage_start(source, options, task):
     return Start(
         model,
         weights_lib.open_weights(prefix),
-        _case_of_stage(source, options),
-        takes_classifier=_has_same_labels(source, task),
+        _case_of_stage(source, definition, options),
+        takes_classifier=_has_same_labels(source, definition, task),
     )
 
 
-def _case_of_stage(source, options):
+def _case_of_stage(source, definition, options):
     """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
-    recorded, given = source.trained_definition()["do_lower_case"], options.model.do_lower_case
+    recorded, given = definition["do_lower_case"], options.model.do_lower_case
     if given in (None, recorded):
         return recorded
     logging.warning(
@@ -93,13 +94,13 @@ def _case_of_stage(source, options):
     return given
 
 
-def _has_same_labels(source, task):
+def _has_same_labels(source, definition, task):
     """Returns whether a StageFolder's classifier is one of the task's labels; says so if not.
 
     Raises:
       UserError: they are the same labels in another order.
     """
-    recorded = tasks.recorded(source.trained_definition()).labels
+    recorded = tasks.recorded(definition).labels
     if recorded == task.labels:
         return True
     trained, given = (",".join(labels) or "numbers" for labels in (recorded, task.labels))

@@ -89,7 +89,7 @@ class Trainer(object):
         step = steps_done(self.session)
         evaluated = [entry["global_step"] for entry in self._state.evaluations]
         self._curves = curves.EventWriter(self.folder.path, step, evaluated)
-        self._replaced_losses = ReplacedLosses(curves.read_unreplaced_losses(self.folder.path))
+        self._replaced_losses = ReplacedLosses(self._curves.unreplaced_losses)
         with self._curves, stop_on_signal() as stop:
             while True:
                 if self.steps.ends_epoch(step) and not self._state.is_evaluated(step):

@@ -15,7 +15,8 @@
 #
 # METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. STAGE_0_RATE
 # is the predecessor's learning rate (LEARNING_RATE): with it, copies of OUT that hold the same
-# predecessor try a grid of rates. The other variables are in scripts/tables.sh.
+# predecessor try a grid of rates; SUC_FLAGS are more flags for every training of a successor. The
+# other variables are in scripts/tables.sh.
 source "$(dirname "$0")/tables.sh"
 LAYERS="${LAYERS:-6 2}"
 STAGE_0="${STAGE_0:-${EPOCHS:-3}}"
@@ -54,7 +55,8 @@ for seed in $SEEDS; do
   teacher="$root/predecessor"
   LEARNING_RATE="$STAGE_0_RATE" train 0 "$teacher" "$STAGE_0" --seed="$seed"
   for layers in $LAYERS; do
-    common=(--suc_layers="$layers" --seed="$seed")
+    # shellcheck disable=SC2206  # Several flags in one variable.
+    common=(--suc_layers="$layers" --seed="$seed" ${SUC_FLAGS:-})
     distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
       --distill_weight="${WEIGHT:-0.9}")
     total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"  # Parts of epochs too.

@@ -268,6 +268,15 @@ def test_the_predecessor_can_have_a_rate_of_its_own(project, name):
         assert found == ["learning_rate=3e-5"]
 
 
+def test_the_controls_successors_take_more_flags(project):
+    more = ["suc_learning_rate=3e-4", "ema_decay=0.9"]
+    chosen = dict(SUC_FLAGS=" ".join("--" + flag for flag in more), LAYERS="2")
+    first, *others = run_script(project, "controls.sh", **chosen)
+    assert not first.intersection(more)
+    plain = [flags | set(more) for methods in controls(2).values() for flags in methods]
+    assert sorted(others, key=sorted) == sorted(plain, key=sorted)
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_each_seed_repeats_all_in_folders_of_its_own(project, name):
     expected = run_script(project, name, SEEDS="7", OUT="one")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What could make a better successor at equal steps, one change at a time from distillation on top
 # of replacing with a linear rate. LAYERS (6 2); each folder is named after its change; below 6
-# layers `stepwise` goes there by way of 6. Variables beside those of scripts/tables.sh: STAGE_0,
+# layers `stepwise` goes there by way of 6. `alone` and `alone_spread` replace nothing: the successor
+# is distilled by itself, from the predecessor's lowest or spread layers. Variables beside those of scripts/tables.sh: STAGE_0,
 # STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's learning rate,
 # LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times
 # LEARNING_RATE).
@@ -22,6 +23,14 @@ recipe() {
   local common=(--suc_layers="$layers" --seed="$seed" "${distill[@]}" "${@:2}")
   train 1 "$folder/stage_1" "$STAGE_1" "${common[@]}" "${stage_1_flags[@]}"
   train 2 "$folder/stage_2" "$STAGE_2" "${common[@]}" --stage_1_outputdir="$folder/stage_1"
+}
+
+# alone NAME FLAGS...: in as many epochs as both stages, nothing replaced.
+alone() {
+  local total
+  total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"
+  train 2 "$root/${layers}_layers/$1" "$total" --suc_layers="$layers" --seed="$seed" \
+    "${distill[@]}" "$start" "${@:2}"
 }
 
 # stepwise: half of stage 1's epochs to 6 layers, half from these 6, as a BERT, to fewer.
@@ -54,6 +63,8 @@ for seed in $SEEDS; do
       stage_1_flags=("$start" "${linear[@]}" --suc_init="$place")
       recipe "start_$place"
     done
+    alone alone
+    alone alone_spread --suc_init=spread
     stage_1_flags=("$start" "${linear[@]}")
     [ "$layers" -ge 6 ] || stepwise
   done

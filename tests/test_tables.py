@@ -492,9 +492,9 @@ def test_of_glue_all_that_is_missing_is_said_before_anything_is_trained(glue):
 
 def test_a_recipe_differs_from_the_base_by_its_one_change(project):
     found = run_script(project, "best_recipe.sh", LAYERS="6")
-    assert "finetune_pre" in found[0] and len(found) == 1 + 2 * 6
+    assert "finetune_pre" in found[0] and len(found) == 1 + 2 * 6 + 2
     stages = {}
-    for flags in found[1:]:
+    for flags in found[1:-2]:
         (folder,) = [f for f in flags if "_outputdir" in f and f.endswith("stage_1")][:1]
         name = folder.split("/")[-2]
         own = {f for f in flags if "outputdir" not in f}
@@ -512,6 +512,16 @@ def test_a_recipe_differs_from_the_base_by_its_one_change(project):
     }
 
 
+def test_two_recipes_replace_nothing_in_as_many_epochs(project):
+    *_, alone, spread = run_script(project, "best_recipe.sh", LAYERS="6")
+    root = "recipes/seed_42/"
+    teacher = "out_tables/%spredecessor" % root
+    own = ["distill_from=" + teacher, "distill_temperature=2", "distill_weight=0.9"]
+    own += ["init_checkpoint=" + teacher, "suc_layers=6", "seed=42"]
+    assert alone == training(2, root + "6_layers/alone", 14, *own)
+    assert spread == training(2, root + "6_layers/alone_spread", 14, "suc_init=spread", *own)
+
+
 def test_two_layers_are_also_made_by_way_of_six(project):
     root = "recipes/seed_42/"
     teacher = "out_tables/%spredecessor" % root
@@ -519,7 +529,7 @@ def test_two_layers_are_also_made_by_way_of_six(project):
     own, root = distill + ["seed=42"], root + "2_layers/stepwise/"
     between = "out_tables/%sto_6" % root
     start = "init_checkpoint=" + teacher
-    to_6, export, *to_2 = run_script(project, "best_recipe.sh", LAYERS="2")[1 + 2 * 6 :]
+    to_6, export, *to_2 = run_script(project, "best_recipe.sh", LAYERS="2")[1 + 2 * 6 + 2 :]
     assert to_6 == training(1, root + "to_6", 5, start, "suc_layers=6", *(own + LINEAR))
     export_flags = {"do_export", "export_format=bert", "suc_layers=6", "data_dir=data/lcqmc"}
     assert export == export_flags | {"stage_1_outputdir=" + between}
@@ -541,6 +551,6 @@ def test_the_program_takes_each_command_of_the_recipes(project, monkeypatch):
     for line in lines:
         if line[0] == "run_classifier.py":
             command(" ".join(line[1:]), project, monkeypatch)
-    assert len(made) == 1 + 2 * 6 + 4
+    assert len(made) == 1 + 2 * 6 + 2 + 4
     assert {options.model.max_seq_length for options in made} == {64}
     assert [options.export.export_format for options in made].count(["bert"]) == 1

@@ -44,7 +44,7 @@ PUBLISHED = {
 
 Run = collections.namedtuple(
     "Run",
-    "path stage layers method epochs examples seed metric dev_data score last business steps "
+    "path stage layers method epochs examples seed metric dev_data score last business auc steps "
     "seconds parameters milliseconds is_finished",
 )
 """What a folder tells of a stage.
@@ -57,6 +57,8 @@ Fields:
   seed: int; metric: str, the name of the score; dev_data: str, the hash of what it is of.
   score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
   business: dict from an evaluated file to its score.
+  auc: the same to its area under the ROC curve, where there is one and it is not the score: on
+    another domain the score depends on a threshold that may not fit.
   steps: int; seconds: float, of the training.
   parameters: int, of the evaluated model.
   milliseconds: float, of an example, as --do_eval has measured them; None where it has not.
@@ -147,6 +149,11 @@ def read_run(path, root):
         score=metrics.score(task, state.best_evaluation()),
         last=metrics.score(task, state.evaluations[-1]),
         business={name: metrics.score(task, values) for name, values in evaluated.items()},
+        auc={
+            name: values["auc"]
+            for name, values in evaluated.items()
+            if task.score_name != "auc" and values.get("auc") is not None
+        },
         steps=(state.last or state.best).global_step,
         seconds=state.train_seconds,
         parameters=count_parameters(run),
@@ -271,11 +278,11 @@ def format_report(runs, root):
       runs: list of Run, one at least.
       root: the folder that their paths are said from.
     """
-    names = sorted({name for run in runs for name in run.business})
+    measures = measures_of(runs)
     header = ["folder", "layers", "method", "epochs", "seeds"]
     has_metrics = len({run.metric for run in runs}) > 1
     header += (["metric"] if has_metrics else []) + ["best on dev", "last", "kept"]
-    columns = [files.short_name(name) for name in names]
+    columns = [title for title, _ in measures]
     header += columns + ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
@@ -284,14 +291,14 @@ def format_report(runs, root):
         row += [group[0].metric] if has_metrics else []
         row += [cell(best), cell([run.last for run in group])]
         row.append("" if share is None else "%.1f%%" % (100 * share))
-        row += [cell([run.business[n] for run in group if n in run.business]) for n in names]
+        row += [cell(not_none(measure(run) for run in group)) for _, measure in measures]
         steps = statistics.mean([run.steps for run in group])
         seconds = statistics.mean([run.seconds for run in group])
         row += ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds]
         latency = group_milliseconds(group)
         rows.append(row + ["%.2f" % latency if latency else ""])
     parts = ["# Report", metrics.markdown_table(header, rows)]
-    differences = difference_rows(runs, names)
+    differences = difference_rows(runs, [measure for _, measure in measures])
     if differences:
         header = ["folder", "less", "seeds", "best on dev"] + columns
         parts += ["## Against the control", metrics.markdown_table(header, differences)]
@@ -304,14 +311,29 @@ def format_report(runs, root):
     return "\n\n".join(parts) + "\n"
 
 
-def difference_rows(runs, names):
+def measures_of(runs):
+    """Returns (title, function from a Run to float or None) of each column of evaluated files."""
+    found = []
+    for field, ending in (("business", ""), ("auc", " AUC")):
+        for name in sorted({name for run in runs for name in getattr(run, field)}):
+            title = files.short_name(name) + ending
+            found.append((title, lambda run, field=field, name=name: getattr(run, field).get(name)))
+    return found
+
+
+def not_none(values):
+    """Returns those of values that are not None, as a list."""
+    return [value for value in values if value is not None]
+
+
+def difference_rows(runs, measures):
     """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed.
 
     Runs that are not finished, or of another score or other dev data, are not compared.
 
     Args:
       runs: list of Run.
-      names: list of str, the evaluated files that have a column.
+      measures: list of functions from a Run to what is compared beside its score, or None.
     """
     groups, rows = collections.OrderedDict(), []
     for key, group in groups_of(runs).items():
@@ -324,8 +346,8 @@ def difference_rows(runs, names):
         if not pairs:
             continue
         scores = [[run.score - other.score for run, other in pairs]]
-        for name in names:
-            both = [(run.business.get(name), other.business.get(name)) for run, other in pairs]
+        for measure in measures:
+            both = [(measure(run), measure(other)) for run, other in pairs]
             scores.append([ours - theirs for ours, theirs in both if None not in (ours, theirs)])
         rows.append([folder, place, str(len(pairs))] + [difference_cell(v) for v in scores])
     return rows

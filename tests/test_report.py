@@ -54,7 +54,7 @@ def write_run(
     with folder.locked():
         folder.claim(define(**definition), {})
         evaluations = [
-            {"accuracy": accuracy, "f1": 0.125, "global_step": 7 * (n + 1)}
+            {"accuracy": accuracy, "f1": 0.125, "auc": 0.25, "global_step": 7 * (n + 1)}
             for n, accuracy in enumerate(accuracies)
         ]
         best = max(range(len(accuracies)), key=lambda n: accuracies[n])
@@ -65,7 +65,10 @@ def write_run(
         if speed:
             folder.write_json("timing.json", {"eval_examples_per_second": speed})
         if eval_files:
-            results = {name: {"accuracy": value} for name, value in eval_files.items()}
+            results = {
+                name: value if isinstance(value, dict) else {"accuracy": value}
+                for name, value in eval_files.items()
+            }
             folder.write_json("eval_results.json", {"accuracy": 0.75, "eval_files": results})
 
 
@@ -327,6 +330,19 @@ def test_an_evaluated_file_is_a_column_of_those_that_have_it(tmp_path, monkeypat
     (rows,) = tables(tmp_path)
     found = [(row["y/test.txt"], row["x/test.txt"]) for row in rows]
     assert found == [("0.5000", "0.2500"), ("", "")]
+
+
+def test_an_evaluated_files_auc_is_a_column_and_compared_unless_it_is_the_score(
+    tmp_path, monkeypatch
+):
+    for name, auc in [("direct", 0.75), ("other", 0.875)]:
+        write_run(tmp_path / name, eval_files={"x/shop.txt": {"accuracy": 0.5, "auc": auc}})
+    write_run(tmp_path / "score", eval_files={"x/shop.txt": {"auc": 0.75}}, metric="auc")
+    write_run(tmp_path / "without", eval_files={"x/shop.txt": {"accuracy": 0.5, "auc": None}})
+    called(monkeypatch, tmp_path)
+    rows, differences = tables(tmp_path)
+    assert [row["x/shop.txt AUC"] for row in rows] == ["0.7500", "0.8750", "", ""]
+    assert [row["x/shop.txt AUC"] for row in differences] == ["+0.1250", ""]
 
 
 def test_several_folders_are_one_report_in_the_first_or_where_it_is_asked_for(

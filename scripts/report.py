@@ -77,7 +77,6 @@ _DEFINITION = records.table(
     },
     others=True,
 )
-_RESULTS = records.table({}, {"eval_files": records.mapping(records.anything)}, others=True)
 
 CONTROL = "direct"
 """The folder, in scripts/controls.sh, of the same depth fine-tuned alone."""
@@ -134,8 +133,7 @@ def read_run(path, root):
     except ValueError as error:
         raise UserError("%s: is damaged: %s" % (folder.file("run.json"), error))
     task = tasks.recorded(run)
-    results = records.read_if_there(folder.file("eval_results.json"), _RESULTS) or {}
-    evaluated = results.get("eval_files", {})
+    evaluated = _evaluated(folder, task)
     return Run(
         path=os.path.relpath(path, root),
         stage=run["stage"],
@@ -160,6 +158,15 @@ def read_run(path, root):
         milliseconds=_milliseconds(folder),
         is_finished=state.is_finished,
     )
+
+
+def _evaluated(folder, task):
+    """Returns a dict from each file that --do_eval evaluated beside dev to its metrics, a dict."""
+    number = records.nullable(records.number())
+    of_file = records.table({name: number for name in task.metrics}, {"auc": number}, others=True)
+    kind = records.table({}, {"eval_files": records.mapping(of_file)}, others=True)
+    results = records.read_if_there(folder.file("eval_results.json"), kind) or {}
+    return results.get("eval_files", {})
 
 
 def _milliseconds(folder):

@@ -463,6 +463,8 @@ def test_a_folder_that_is_given_twice_is_one_run(tmp_path, monkeypatch):
         ("run.json", "{}"),
         ("run.json", None),
         ("eval_results.json", '{"eval_files": null}'),
+        ("eval_results.json", '{"eval_files": {"x/test.txt": {"f1": 0.5}}}'),
+        ("eval_results.json", '{"eval_files": {"x/test.txt": {"accuracy": 0.5, "auc": "high"}}}'),
     ],
 )
 def test_a_damaged_run_is_named_and_left_out(tmp_path, monkeypatch, capsys, name, content):

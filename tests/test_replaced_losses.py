@@ -87,6 +87,12 @@ def test_less_than_a_fifth_is_no_rise(last, is_said):
     assert (collected(around(1.0) + around(last)).warning() is not None) == is_said
 
 
+@pytest.mark.parametrize("last, is_said", [(0.079, False), (0.099, False), (0.101, True)])
+def test_a_small_loss_may_rise_a_little(last, is_said):
+    """As where the predecessor is distilled from itself: .050 became .079, and it was well."""
+    assert (collected(around(0.05) + around(last)).warning() is not None) == is_said
+
+
 @pytest.mark.parametrize("first, last", [(1.0, 1.25), (0.5, 0.75)])
 def test_a_fall_is_no_rise(first, last):
     assert collected(around(last) + around(first)).warning() is None

@@ -11,8 +11,9 @@ from absl import logging
 
 # Batches of a mean, of the first ones and of the last ones.
 _BATCHES = 20
-# The loss has risen if it is higher by this share and by this many standard errors.
-_SHARE, _ERRORS = 0.2, 3.0
+# The loss has risen if it is higher by this share, by this many standard errors and by so much: a
+# predecessor that is its own teacher begins at almost no loss, of which any change is a large share.
+_SHARE, _ERRORS, _LEAST = 0.2, 3.0, 0.05
 
 
 class ReplacedLosses(object):
@@ -63,7 +64,7 @@ class ReplacedLosses(object):
             return None
         first, last = np.mean(self._first), np.mean(self._last)
         error = np.sqrt((np.var(self._first) + np.var(self._last)) / _BATCHES)
-        if last - first <= max(_SHARE * first, _ERRORS * error):
+        if last - first <= max(_SHARE * first, _ERRORS * error, _LEAST):
             return None
         self._has_warned = True
         return (

@@ -240,8 +240,9 @@ def test_the_epochs_of_the_controls_stages_are_those_asked_for(project):
     found = run_script(project, "controls.sh", METHODS="replacing direct", EPOCHS="3", LAYERS="2")
     epochs = [flag for flags in found for flag in flags if flag.startswith("num_train_epochs")]
     assert epochs == ["num_train_epochs=" + number for number in "3336"]
-    found = run_script(project, "best_recipe.sh", EPOCHS="2", LAYERS="6")
-    assert all("num_train_epochs=2" in flags for flags in found)
+    *others, alone, spread = run_script(project, "best_recipe.sh", EPOCHS="2", LAYERS="6")
+    assert all("num_train_epochs=2" in flags for flags in others)
+    assert all("num_train_epochs=4" in flags for flags in (alone, spread))  # As both stages.
 
 
 def test_the_epochs_of_the_controls_keep_their_shares(project):

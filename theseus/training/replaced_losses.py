@@ -11,8 +11,8 @@ from absl import logging
 
 # Batches of a mean, of the first ones and of the last ones.
 _BATCHES = 20
-# The loss has risen if it is higher by this share, by this many standard errors and by so much: a
-# predecessor that is its own teacher begins at almost no loss, of which any change is a large share.
+# The loss has risen if it is higher by this share, by this many standard errors and by so much:
+# that of a predecessor that is its own teacher is near 0 at first, and any change a large share.
 _SHARE, _ERRORS, _LEAST = 0.2, 3.0, 0.05
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What could make a better successor at equal steps, one change at a time from distillation on top
 # of replacing with a linear rate. LAYERS (6 2); each folder is named after its change; below 6
-# layers `stepwise` goes there by way of 6. `alone` and `alone_spread` replace nothing: the successor
-# is distilled by itself, from the predecessor's lowest or spread layers. Variables beside those of scripts/tables.sh: STAGE_0,
-# STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's learning rate,
-# LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation, SUC_LEARNING_RATE (5 times
-# LEARNING_RATE).
+# layers `stepwise` goes there by way of 6. `alone` and `alone_spread` replace nothing: they distil
+# the successor by itself, from the predecessor's lowest or spread layers. Variables beside those of
+# scripts/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's
+# learning rate, LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation,
+# SUC_LEARNING_RATE (5 times LEARNING_RATE).
 source "$(dirname "$0")/tables.sh"
 require
 STAGE_0="${STAGE_0:-${EPOCHS:-3}}"

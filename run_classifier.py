@@ -258,6 +258,13 @@ flags.DEFINE_integer(
     "learning rate goes as without it. Unset: never.",
     lower_bound=1,
 )
+flags.DEFINE_enum(
+    "select_checkpoint",
+    "best",
+    ["best", "last"],
+    "Checkpoint that a training leaves as its model: the best on dev, or the last one, so that "
+    "nothing is chosen on dev.",
+)
 flags.DEFINE_float(
     "ema_decay",
     None,

@@ -141,6 +141,7 @@ DEFINING = {
     "num_train_epochs": ("", "9"),
     "early_stopping_patience": ("", "2"),
     "ema_decay": ("", "0.5"),
+    "select_checkpoint": ("", "last"),
     "warmup_proportion": ("", "0.2"),
     "max_train_examples": ("", "7"),
     "seed": ("", "7"),

@@ -847,6 +847,10 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_train --distill_temperature=0", "distill_temperature=0.0: must be above 0"),
         ("--do_train --distill_temperature=inf", "=inf: must be a number below 2147483648"),
         ("--do_train --distill_weight=1.5", r"--distill_weight=1.5: .*\[0.0, 1.0\]"),
+        (
+            "--do_train --select_checkpoint=last --early_stopping_patience=2",
+            "--early_stopping_patience goes back to the best checkpoint",
+        ),
         ("--do_train --ema_decay=1", "ema_decay=1.0: must be below 1"),
         ("--do_train --ema_decay=-0.5", r"--ema_decay=-0.5: .*\[0.0, 1.0\]"),
         ("--do_train --ema_decay=nan", "--ema_decay=nan: must be a number below"),

@@ -517,6 +517,18 @@ def with_accuracies(monkeypatch, values):
     monkeypatch.setattr(evaluation, "evaluate", evaluate_with_given_accuracy)
 
 
+def test_the_last_checkpoint_is_the_model_if_it_is_selected(bert, tmp_path, monkeypatch):
+    with_accuracies(monkeypatch, [0.9, 0.5, 0.7])
+    settings = make_settings(num_train_epochs=3, selects_last=True)
+    with trainer_in(tmp_path, bert, settings) as trainer:
+        assert trainer.run()
+        state = trainer.folder.state()
+    assert [entry["accuracy"] for entry in state.evaluations] == [0.9, 0.5, 0.7]
+    assert state.best.global_step == state.last.global_step == 6
+    last, best = (values_of(str(tmp_path / entry.checkpoint)) for entry in (state.last, state.best))
+    assert_same(best, {name: last[name] for name in best})
+
+
 @pytest.mark.parametrize("patience, epochs", [(1, 2), (2, 5), (3, 6), (4, 6), (None, 6)], ids=str)
 def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     bert, tmp_path, monkeypatch, patience, epochs

@@ -89,6 +89,7 @@ class TrainingOptions:
     save_checkpoints_secs: float
     keep_checkpoints: int
     keep_predecessor: bool
+    select_checkpoint: str
 
 
 @dataclasses.dataclass(frozen=True)

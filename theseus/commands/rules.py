@@ -223,6 +223,15 @@ def _smooths(values: _Values) -> bool:
     return bool(values["label_smoothing"] < 1)
 
 
+@_rule(
+    ["select_checkpoint", "early_stopping_patience"],
+    "--early_stopping_patience goes back to the best checkpoint; leave out "
+    "--select_checkpoint=last, or the patience",
+)
+def _selects_what_is_trained(values: _Values) -> bool:
+    return values["select_checkpoint"] == "best" or values["early_stopping_patience"] is None
+
+
 @_rule(["ema_decay"], "must be below 1")
 def _forgets(values: _Values) -> bool:
     return values["ema_decay"] is None or bool(values["ema_decay"] < 1)

@@ -91,7 +91,7 @@ def _report(context, settings, num_examples):
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
     examples = num_examples * state.last.global_step / steps_per_epoch
     write_training_time(folder, state.train_seconds, examples)
-    say(evaluations_table(state, steps_per_epoch), context.pipes_predictions)
+    say(evaluations_table(settings, state, steps_per_epoch), context.pipes_predictions)
 
 
 def make_settings(options, num_replicas=1):
@@ -120,6 +120,7 @@ def make_settings(options, num_replicas=1):
         ema_decay=given.ema_decay,
         num_replicas=num_replicas if num_replicas > 1 else None,
         keep_predecessor=given.keep_predecessor or None,
+        selects_last=given.select_checkpoint == "last" or None,
         class_weights=tuple(given.class_weights) or None,
         label_smoothing=given.label_smoothing or None,
     )
@@ -223,11 +224,12 @@ def write_training_time(folder, seconds, examples):
     )
 
 
-def evaluations_table(state, steps_per_epoch):
-    """Returns the dev metrics of each epoch in a State as a table, str, the best one marked."""
+def evaluations_table(settings, state, steps_per_epoch):
+    """Returns the dev metrics of each epoch in a State as a table, str, the model's marked."""
     rows = []
+    selected = "last" if settings.selects_last else "best"
     for entry in state.evaluations:
         step = entry["global_step"]
-        mark = "  best" if step == state.best.global_step else ""
+        mark = "  " + selected if step == state.best.global_step else ""
         rows.append(("epoch %.4g, step %d%s" % (step / steps_per_epoch, step, mark), entry))
     return metrics.format_table(rows)

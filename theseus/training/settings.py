@@ -19,7 +19,8 @@ class Settings:
     `distill_weight` is None no teacher is learned from; where `ema_decay` is, the weights of
     the last step are evaluated, not their average. `num_replicas` is at least 2, the devices
     that compute a step together; None: it is one. With `keep_predecessor` the best checkpoint
-    of stage 1 holds the predecessor's layers too; else it is None. `class_weights` is
+    of stage 1 holds the predecessor's layers too; else it is None. With `selects_last` the last
+    evaluated weights are the model, which the folder calls its best; else it is None. `class_weights` is
     ("balanced",), or a number for each label, or None: all count alike.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     keep_predecessor: bool | None = None
     class_weights: tuple[str, ...] | None = None
     label_smoothing: float | None = None
+    selects_last: bool | None = None
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
         """Returns (steps in an epoch, steps in all); a part of an epoch counts as such."""

@@ -157,7 +157,7 @@ class Trainer(object):
             self.reporting.eval_batch_size,
         )
         state = self._state
-        if is_best(self.graph.task, values, state):
+        if self.settings.selects_last or is_best(self.graph.task, values, state):
             state.best = self._checkpoints.save("best", step)
         state.evaluations.append(dict(values, global_step=step))
         stale = state.stale_evaluations()

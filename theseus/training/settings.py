@@ -20,8 +20,8 @@ class Settings:
     the last step are evaluated, not their average. `num_replicas` is at least 2, the devices
     that compute a step together; None: it is one. With `keep_predecessor` the best checkpoint
     of stage 1 holds the predecessor's layers too; else it is None. With `selects_last` the last
-    evaluated weights are the model, which the folder calls its best; else it is None. `class_weights` is
-    ("balanced",), or a number for each label, or None: all count alike.
+    evaluated weights are the model, which the folder calls its best; else it is None.
+    `class_weights` is ("balanced",), or a number for each label, or None: all count alike.
     """
 
     stage: Stage

@@ -23,13 +23,13 @@ from absl import app, flags
 
 import modeling_theseus
 from theseus.checkpoints import pretrained
+from theseus.config.config import Config
 from theseus.distribution.replicas import opened
 from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 from theseus.stage import PREDECESSOR
 from theseus.training import graph as graph_lib
-from theseus.training.settings import Settings
 from theseus.training.steps import StepRunner
 
 FLAGS = flags.FLAGS
@@ -101,9 +101,9 @@ def work(options):
     with contextlib.ExitStack() as stack:
         replicas = stack.enter_context(opened("none" if is_alone else "multi_worker", 120.0))
         session = stack.enter_context(replicas.session(graph_lib.gains_by_rewrites(config)))
-        settings = Settings(PREDECESSOR, "all", 1e-5, 1, 0.1, options["batch_size"], seed=1)
+        chosen = Config(finetune_pre=True, train_batch_size=options["batch_size"], seed=1)
         groups = PREDECESSOR.groups(config.num_hidden_layers, 6)
-        graph = graph_lib.build_graph(settings, config, TASK, groups, 10**6, replicas)
+        graph = graph_lib.build_graph(chosen, config, TASK, groups, 10**6, replicas)
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         runner = StepRunner(session, graph, encoded, 1, replicas)
         for rows in plan[:2]:

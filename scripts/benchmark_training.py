@@ -36,13 +36,13 @@ import benchmark_inference
 import modeling_theseus
 import optimization_theseus
 from theseus.checkpoints import pretrained
+from theseus.config.config import Config
 from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
-from theseus.stage import STAGES, of_name
+from theseus.stage import PREDECESSOR, STAGES, SUCCESSOR, of_name
 from theseus.training import graph as graph_lib
-from theseus.training.settings import Settings
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -182,8 +182,8 @@ def measure(row, options):
     groups = of_name(row.stage).groups(model.config.num_hidden_layers, row.suc_layers)
     with new_session(graph_lib.gains_by_rewrites(model.config)) as session:
         check_precision(row.precision)
-        settings = make_settings(row, options["train_scope"])
-        graph = graph_lib.build_graph(settings, model.config, TASK, groups, num_train_steps=10**6)
+        chosen = make_config(row, options["train_scope"])
+        graph = graph_lib.build_graph(chosen, model.config, TASK, groups, num_train_steps=10**6)
         tokens = int(np.median([_num_tokens(encoded, rows) for rows in plan]))
         reference = ReferenceProducts(row.precision, tokens, model.config)
         steps = time_steps(session, graph, encoded, plan, reference)
@@ -212,15 +212,15 @@ def read_pairs(model, options):
     return encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 
-def make_settings(row, train_scope):
-    """Returns the Settings of a Row; `train_scope` is stage 1's."""
+def make_config(row, train_scope):
+    """Returns the Config of a Row; `train_scope` is stage 1's."""
     stage = of_name(row.stage)
-    return Settings(
-        stage=stage,
-        train_scope=train_scope if stage.replaces else stage.default_scope,
+    return Config(
+        finetune_pre=stage is PREDECESSOR,
+        finetune_suc=stage is SUCCESSOR,
+        train_scope=train_scope if stage.replaces else None,
         learning_rate=1e-5,
         num_train_epochs=1,
-        warmup_proportion=0.1,
         train_batch_size=row.batch_size,
         seed=1,
         precision=row.precision,

@@ -219,6 +219,15 @@ def contents(folder):
     return {str(path): path.read_bytes() for path in paths}
 
 
+def make_config(stage, **values):
+    """Returns the config.Config of a Stage, with other values than the defaults for some flags."""
+    from theseus.config.config import Config
+    from theseus.stage import PREDECESSOR, SUCCESSOR
+
+    chosen = dict(finetune_pre=stage is PREDECESSOR, finetune_suc=stage is SUCCESSOR)
+    return Config(**dict(chosen, **values))
+
+
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
 VOCABULARY = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS)))
 VOCABULARY += "\n"

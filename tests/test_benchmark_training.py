@@ -132,10 +132,10 @@ def test_rows_are_each_stage_once_and_replacing_for_each_rate(monkeypatch):
 def test_a_rows_settings_are_those_of_its_stage():
     for stage, scope in zip(STAGES, ("all", "successor_layers", "successor")):
         row = benchmark_training.Row(stage.name, 6, 0.75, 8, "bfloat16")
-        settings = benchmark_training.make_settings(row, "successor_layers")
-        found = (settings.stage, settings.train_scope, settings.precision)
+        config = benchmark_training.make_config(row, "successor_layers")
+        found = (config.stage, config.scope, config.training_precision)
         assert found == (stage, scope, "bfloat16")
-        assert (settings.train_batch_size, settings.replace_rate_prob) == (8, 0.75)
+        assert (config.train_batch_size, config.replace_rate_prob) == (8, 0.75)
 
 
 def test_the_reference_is_the_best_of_all_products_and_times():

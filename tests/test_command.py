@@ -12,9 +12,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from absl import flags
 
-import run_classifier
 from conftest import (
     ROOT,
     SMALL_BERT,
@@ -33,13 +31,14 @@ from theseus.commands import command as command_lib
 from theseus.commands import distillation, evaluate, predict, starting_point, train
 from theseus.commands.context import Context
 from theseus.commands.definition import run_definition
+from theseus.config import config as config_lib
+from theseus.config import help as help_lib
 from theseus.inference import evaluation, metrics, trained_model
 from theseus.inputs import cache, encoding, reading, rows, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
-from theseus.training.settings import Reporting, Settings
 
 EVALUATION = metrics.compute(tasks.TASKS["lcqmc_pair"], np.eye(2), np.array([0, 1]))
 HEADER = "sentence1\tsentence2\tscore\n"
@@ -95,9 +94,9 @@ def make_command(root, monkeypatch):
 
 def define(made):
     """Returns what defines the run of a Context."""
-    start = starting_point.find_start(made.options, made.task)
+    start = starting_point.find_start(made.config, made.task)
     teacher = distillation.find_teacher(made, start)
-    return run_definition(made, train.make_settings(made.options), start, teacher)
+    return run_definition(made, start, teacher)
 
 
 BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
@@ -162,7 +161,7 @@ OTHERS = {
     "calibrate": "true --do_eval",
     "abstain_below": "0.5 --do_eval",
     "compare_with": "out_2 --do_eval",
-    "path": "10 --do_eval --nodo_train",
+    "replaced_modules": "10 --do_eval --nodo_train",
     "predict_file": "data/test.tsv --do_predict",
     "cache_dir": "a",
     "num_encoding_processes": "3",
@@ -189,16 +188,15 @@ OTHERS = {
 
 def test_every_flag_is_said_to_define_a_run_or_not():
     """A new flag belongs into one of the two; if into the first, into the definition too."""
-    ours = flags.FLAGS.flags_by_module_dict()[run_classifier.__name__]
-    assert {flag.name for flag in ours} == set(DEFINING) | set(OTHERS)
+    names = {field.name for field, _ in config_lib.all_declarations()}
+    assert names == set(DEFINING) | set(OTHERS)
     assert not set(DEFINING) & set(OTHERS)
 
 
-def test_every_flag_has_a_line_in_the_documentation():
+def test_the_page_of_flags_is_written_from_their_declarations():
     with open(os.path.join(ROOT, "docs", "flags.md"), encoding="utf-8") as reader:
-        lines = reader.read().splitlines()
-    for name in list(DEFINING) + list(OTHERS):
-        assert any(line.startswith("| `--%s" % name) or "`--%s`" % name in line for line in lines)
+        page = reader.read()
+    assert help_lib.markdown() in page, "run scripts/make_flags_page.py"
 
 
 def test_the_flags_of_every_script_are_those_of_its_row_in_the_documentation():
@@ -252,55 +250,45 @@ def test_what_a_stage_has_no_use_for_does_not_define_its_run(make_command, stage
     assert define(make_command(BASE + stage + more)) == definition
     assert define(make_command(BASE + stage + "--steps_for_replacing=3")) == definition
     replacing = [key for key in definition if key.startswith(("replace_", "steps_"))]
-    assert len(replacing) == 4 and not any(definition[key] for key in replacing)
+    assert len(replacing) == 5 and not any(definition[key] for key in replacing)
     if "pre" in stage:
         assert definition["suc_layers"] is None
         assert define(make_command(BASE + stage + "--suc_layers=4")) == definition
 
 
-def test_temperature_and_weight_define_a_run_only_with_a_teacher(make_command):
-    definition = define(make_command(BASE))
-    assert [definition["distill_" + key] for key in ("from", "temperature", "weight")] == [None] * 3
-
-
-def test_the_flags_of_a_teacher_rates_and_averages_reach_the_training(make_command):
-    line = BASE + "--distill_from=out_2 --distill_temperature=3 --distill_weight=0.25 "
-    settings = train.make_settings(
-        make_command(line + "--suc_learning_rate=0.75 --ema_decay=0.875").options
-    )
-    assert (settings.distill_temperature, settings.distill_weight) == (3.0, 0.25)
-    assert (settings.suc_learning_rate, settings.ema_decay) == (0.75, 0.875)
-    settings = train.make_settings(make_command(BASE + "--distill_from=out_2").options)
-    assert (settings.distill_temperature, settings.distill_weight) == (1.0, 0.5)
-    assert (settings.suc_learning_rate, settings.ema_decay) == (None, None)
-
-
-def test_weights_of_labels_and_their_smoothing_reach_the_training(make_command):
+def test_what_run_json_gives_back_is_the_same(make_command):
     made = make_command(BASE + "--class_weights=0.5,2 --label_smoothing=0.25 --metric=f1")
-    settings = train.make_settings(made.options)
-    assert (settings.class_weights, settings.label_smoothing) == (("0.5", "2"), 0.25)
-    assert train._class_weights(settings, made.task, None) == [0.5, 2.0]
     assert made.task.metrics == ("f1",)
     definition = define(made)
-    # What run.json gives back is the same: the run is known again.
     assert json.loads(json.dumps(definition)) == definition
+    assert definition["class_weights"] == [0.5, 2.0]
     assert tasks.recorded(definition).metrics == ("f1",)
-    settings = train.make_settings(make_command(BASE + "--class_weights=balanced").options)
-    weights = train._class_weights(settings, made.task, np.array([0, 0, 0, 1]))
+
+
+def test_a_run_is_first_told_apart_by_its_depth_then_its_data_then_its_rates(make_command):
+    one = list(define(make_command(BASE)))
+    order = ["stage", "suc_layers", "train_data", "weights", "distill_from", "learning_rate"]
+    assert sorted(order, key=one.index) == order
+
+
+def test_the_weights_of_labels_reach_the_training(make_command):
+    made = make_command(BASE + "--class_weights=0.5,2")
+    assert train._class_weights(made.config, made.task, None) == (0.5, 2.0)
+    made = make_command(BASE + "--class_weights=balanced")
+    weights = train._class_weights(made.config, made.task, np.array([0, 0, 0, 1]))
     np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
-    settings = train.make_settings(make_command(BASE).options)
-    assert (settings.class_weights, settings.label_smoothing) == (None, None)
-    assert train._class_weights(settings, made.task, None) is None
+    made = make_command(BASE)
+    assert train._class_weights(made.config, made.task, None) is None
 
 
 @pytest.mark.parametrize(
     "line, message",
     [
         ("--class_weights=1,2,3", "--class_weights: has 3 numbers, the task the labels 0,1; g"),
-        ("--class_weights=1,-2", "takes balanced, or a number from 0 for each label"),
-        ("--class_weights=0,0", "takes balanced, or a number from 0 for each label"),
-        ("--class_weights=balanced,1", "takes balanced, or a number from 0 for each label"),
-        ("--class_weights=nan,1", "takes balanced, or a number from 0 for each label"),
+        ("--class_weights=1,-2", "give balanced, or a number from 0 for each label"),
+        ("--class_weights=0,0", "give at least one label a weight above 0"),
+        ("--class_weights=balanced,1", "give balanced, or a number from 0 for each label"),
+        ("--class_weights=nan,1", "give balanced, or a number from 0 for each label"),
         ("--label_smoothing=1", "--label_smoothing=1.0: must be below 1|must be below 1"),
         ("--metric=loss", "metric"),
         ("--metric=pearson", "--metric: pearson is not for a task of labels"),
@@ -318,27 +306,9 @@ def test_a_label_without_an_example_is_said(make_command, caplog, labels, is_sai
     made = make_command(BASE)
     examples = encoding.EncodedExamples(ids=[1, 1], lengths=[1, 1], lengths_a=[1, 1], labels=labels)
     with caplog.at_level("WARNING"):
-        train._say_what_is_trained(made, train.make_settings(made.options), examples)
+        train._say_what_is_trained(made, examples)
     said = "train holds no example of label 1, which cannot be learned so"
     assert (said in caplog.text) == is_said and "label 0" not in caplog.text
-
-
-def test_the_flags_reach_the_training(make_command):
-    line = BASE + "--learning_rate=0.125 --num_train_epochs=3 --warmup_proportion=0.25 --seed=9 "
-    line += "--train_batch_size=5 --replace_rate_prob=0.75 --steps_for_replacing=11 "
-    line += "--train_scope=successor --precision=bfloat16 --pad_to_max_length "
-    line += "--early_stopping_patience=4 --gradient_accumulation_steps=2 --eval_batch_size=6 "
-    line += "--log_steps=7 --save_checkpoints_steps=8 --save_checkpoints_secs=9"
-    made = make_command(line)
-    assert train.make_settings(made.options) == Settings(
-        REPLACING, "successor", 0.125, 3.0, 0.25, 5, 9, "bfloat16", 0.75, None, None, 11, 4, 2
-    )
-    assert define(made)["padded_length"] == 32
-    assert train.make_reporting(made.options) == Reporting(6, 7, 8, 9.0)
-    settings = train.make_settings(make_command(BASE + LINEAR + "--replace_until=0.5").options)
-    assert (settings.replace_rate_prob, settings.replace_until) == (0.3, 0.5)
-    settings = train.make_settings(make_command(BASE + LINEAR + "--replace_linear_k=0.5").options)
-    assert (settings.replace_rate_prob, settings.replace_linear_k) == (0.3, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -351,10 +321,8 @@ def test_the_flags_reach_the_training(make_command):
 )
 def test_each_stage_has_its_scope_and_its_folder(make_command, flag, stage, scope, folder):
     made = make_command(BASE + flag)
-    settings = train.make_settings(made.options)
-    assert (settings.stage, settings.train_scope) == (stage, scope)
-    assert settings.precision == "float32" and not made.options.data.pad_to_max_length
-    assert settings.gradient_accumulation_steps is None
+    assert (made.config.stage, made.config.scope) == (stage, scope)
+    assert made.config.training_precision == "float32"
     assert made.folder.path == folder
 
 
@@ -374,7 +342,7 @@ def cache_path(make_command, monkeypatch):
 
         monkeypatch.setattr(cache, "through_cache", through_cache)
         made = make_command(BASE + line)
-        start = starting_point.find_start(made.options, made.task)
+        start = starting_point.find_start(made.config, made.task)
         tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
         made.data.encode_train(tokenizer, define(made))
         return paths[0]
@@ -415,7 +383,7 @@ def test_without_a_cache_the_sample_is_encoded(make_command, root, monkeypatch):
     monkeypatch.chdir(str(root))
     before = sorted(os.listdir("."))
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
-    start = starting_point.find_start(made.options, made.task)
+    start = starting_point.find_start(made.config, made.task)
     tokenizer = pretrained.make_tokenizer(start.model, True)
     assert len(made.data.encode_train(tokenizer, None)) == 7
     assert sorted(os.listdir(".")) == before
@@ -555,7 +523,7 @@ def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):
         "--do_export --export_format=bert": True,
     }
     for line, expected in writes.items():
-        assert command_lib.writes(make_command(line + " --data_dir=data").options) == expected, line
+        assert command_lib.writes(make_command(line + " --data_dir=data").config) == expected, line
 
 
 def test_speed_is_of_the_steps_that_were_taken(root, monkeypatch):

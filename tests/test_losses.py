@@ -9,8 +9,9 @@ import scipy.stats
 import sklearn.utils.class_weight
 import tensorflow.compat.v1 as tf
 
-from conftest import assert_close
+from conftest import assert_close, make_config
 from theseus.inputs import tasks
+from theseus.stage import REPLACING
 from theseus.training import losses
 
 RANDOM = np.random.RandomState(1)
@@ -20,10 +21,18 @@ LABELS = [0, 2, 1, 1, 0]
 THREE, NUMBER = tasks.TASKS["mnli"], tasks.TASKS["sts-b"]
 
 
-def settings(weight=0.5, temperature=1.0, smoothing=None):
-    return types.SimpleNamespace(
-        distill_weight=weight, distill_temperature=temperature, label_smoothing=smoothing
+def config(weight=0.5, temperature=1.0, smoothing=0.0):
+    return make_config(
+        REPLACING,
+        distill_weight=weight,
+        distill_temperature=temperature,
+        label_smoothing=smoothing,
     )
+
+
+def inputs(labels, teacher_logits):
+    """Returns what the loss is fed, of a global batch of 8 rows."""
+    return types.SimpleNamespace(labels=labels, teacher_logits=teacher_logits, batch_size=8)
 
 
 def divergence(temperature, student=LOGITS, teacher=TEACHER):
@@ -48,7 +57,7 @@ def of_task(session, task, logits, labels, teacher, **chosen):
     teacher = None if teacher is None else tf.constant(teacher)
     labels = tf.constant(labels, label_type)
     return session.run(
-        losses.total_loss(settings(**chosen), task, tf.constant(logits), labels, teacher, 8)
+        losses.total_loss(config(**chosen), task, tf.constant(logits), inputs(labels, teacher))
     )
 
 
@@ -162,7 +171,7 @@ def test_weights_and_smoothing_are_of_the_labels_part_of_a_distillation(session)
     labels, weights = tf.constant(LABELS, tf.int32), [0.5, 2.0, 1.0]
     plain = losses.classification_loss(tf.constant(LOGITS), labels, 8, weights, 0.1)
     found = losses.total_loss(
-        settings(0.25, 2.0, 0.1), THREE, tf.constant(LOGITS), labels, TEACHER, 8, weights
+        config(0.25, 2.0, 0.1), THREE, tf.constant(LOGITS), inputs(labels, TEACHER), weights
     )
     expected = 0.75 * session.run(plain) + 0.25 * 4 * divergence(2.0) / 8
     assert_close(session.run(found), expected)

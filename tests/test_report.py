@@ -1,7 +1,6 @@
 """The report over folders of trained stages: what each row says, and where it has it from."""
 
 import collections
-import dataclasses
 import json
 import os
 import statistics
@@ -12,13 +11,12 @@ import tensorflow.compat.v1 as tf
 
 import modeling_theseus
 import report
-from conftest import SMALL_BERT, call_script, read_json
+from conftest import SMALL_BERT, call_script, make_config, read_json
 from theseus import stage as stages
 from theseus.inference import evaluation
 from theseus.inputs import tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import State
-from theseus.training.settings import Settings
 
 CONFIG = dict(SMALL_BERT, num_hidden_layers=4)
 
@@ -26,12 +24,8 @@ CONFIG = dict(SMALL_BERT, num_hidden_layers=4)
 def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
     """Returns what defines a run, with the keys that a training writes."""
     found = stages.of_name(stage)
-    values = dict(train_scope=found.default_scope, learning_rate=2e-5, num_train_epochs=10.0)
-    values.update(warmup_proportion=0.1, train_batch_size=64, seed=42)
-    values.update(replace_rate_prob=0.5 if found.replaces else None)
-    definition = dataclasses.asdict(Settings(stage=found, **values))
-    definition.update(stage=stage, task_name=task_name, labels=None, num_texts=None)
-    definition.update(max_seq_length=64, do_lower_case=True)
+    definition = make_config(found, max_seq_length=64, do_lower_case=True).run_values()
+    definition.update(task_name=task_name, precision="float32", labels=None, num_texts=None)
     definition.update(suc_init=None, distill_from=None, bert_config=CONFIG)
     definition.update(suc_layers=suc_layers if found.has_successor else None)
     return dict(definition, **changes)

@@ -5,11 +5,10 @@ import json
 import logging
 import os
 import shutil
-import types
 
 import pytest
 
-from conftest import SMALL_BERT, VOCABULARY, write_start
+from conftest import SMALL_BERT, VOCABULARY, make_config, write_start
 from theseus.commands import starting_point
 from theseus.errors import UserError
 from theseus.inputs import tasks
@@ -47,26 +46,13 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def find(root, monkeypatch):
-    """A function from a stage, and options that differ from the defaults, to its Start."""
+    """A function from a stage, and flags that differ from the defaults, to its Start."""
     monkeypatch.chdir(str(root))
 
     def get(stage, task=LCQMC, **values):
-        given = dict(
-            init_checkpoint=None,
-            bert_pretrained_model="bert",
-            bert_is_given=False,
-            stage_1_outputdir="out_1",
-            suc_init=None,
-        )
-        model = dict(suc_layers=2, max_seq_length=32, do_lower_case=True)
-        for name, value in values.items():
-            (given if name in given else model)[name] = value
-        options = types.SimpleNamespace(
-            stage=stage,
-            start=types.SimpleNamespace(**given),
-            model=types.SimpleNamespace(**model),
-        )
-        return starting_point.find_start(options, task)
+        chosen = dict(bert_pretrained_model="bert", suc_layers=2, max_seq_length=32)
+        chosen.update({"do_lower_case": True}, **values)
+        return starting_point.find_start(make_config(stage, **chosen), task)
 
     return get
 
@@ -165,15 +151,15 @@ def test_a_bert_that_is_named_must_be_the_stages(find, root, what):
     folder.mkdir()
     for file in ("vocab.txt", "bert_config.json"):
         (folder / file).write_bytes((root / "out_1" / file).read_bytes())
-    find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=True)
+    find(SUCCESSOR, bert_pretrained_model=folder.name, given={"bert_pretrained_model"})
     if what == "vocab.txt":
         (folder / what).write_text(VOCABULARY.replace("我\n", "我们\n"), encoding="utf-8")
     else:
         held = json.loads((folder / what).read_text())
         (folder / what).write_text(json.dumps(dict(held, num_attention_heads=4)))
-    find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=False)
+    find(SUCCESSOR, bert_pretrained_model=folder.name)
     with pytest.raises(UserError, match="out_1 was trained with another vocabulary or config than"):
-        find(SUCCESSOR, bert_pretrained_model=folder.name, bert_is_given=True)
+        find(SUCCESSOR, bert_pretrained_model=folder.name, given={"bert_pretrained_model"})
 
 
 def test_an_unfinished_start_is_said(find, caplog):

@@ -19,7 +19,14 @@ from absl import logging
 
 import modeling_theseus
 import tokenization
-from conftest import SMALL_BERT, assert_close, assert_gradients_close, needs_tensorflow_2, read_json
+from conftest import (
+    SMALL_BERT,
+    assert_close,
+    assert_gradients_close,
+    make_config,
+    needs_tensorflow_2,
+    read_json,
+)
 from theseus.checkpoints import weights
 from theseus.distribution.replicas import Replicas
 from theseus.distribution.workers import Workers
@@ -33,7 +40,6 @@ from theseus.training import curves, initial_weights
 from theseus.training import graph as graph_lib
 from theseus.training.checkpoints import Checkpoints
 from theseus.training.initial_weights import InitialWeights
-from theseus.training.settings import Reporting, Settings
 from theseus.training.steps import StepRunner, Steps, StepValues
 from theseus.training.trainer import Trainer
 
@@ -43,8 +49,6 @@ GROUPS = [[0], [1]]
 
 def make_settings(stage=REPLACING, **changes):
     values = dict(
-        stage=stage,
-        train_scope="successor" if stage == SUCCESSOR else "all",
         learning_rate=1e-3,
         num_train_epochs=2,
         warmup_proportion=0.5,
@@ -52,7 +56,7 @@ def make_settings(stage=REPLACING, **changes):
         seed=1,
         replace_until=0.8,
     )
-    return Settings(**dict(values, **changes))
+    return make_config(stage, **dict(values, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +98,12 @@ def trainer_in(path, bert, settings, **reporting):
     with folder.locked(), session.graph.as_default():
         session.run(forget)
         variables = tf.trainable_variables()
-        matched = initial_weights.match_weights(settings.train_scope, start, variables)
-        chosen = Reporting(**dict({"log_steps": 1}, **reporting))
-        parts = settings.gradient_accumulation_steps or 1
+        matched = initial_weights.match_weights(settings.scope, start, variables)
+        chosen = dataclasses.replace(settings, **dict({"log_steps": 1}, **reporting))
+        parts = settings.gradient_accumulation_steps
         steps = Steps(settings, train_data.lengths, StepRunner(session, graph, train_data, parts))
         workers = Workers(Replicas(), session)
-        trainer = Trainer(settings, chosen, graph, steps, dev_data, folder, session, workers)
+        trainer = Trainer(chosen, graph, steps, dev_data, folder, session, workers)
         folder.claim({"seed": settings.seed}, {})
         trainer.initialize(InitialWeights(start, matched))
         yield trainer
@@ -519,7 +523,7 @@ def with_accuracies(monkeypatch, values):
 
 def test_the_last_checkpoint_is_the_model_if_it_is_selected(bert, tmp_path, monkeypatch):
     with_accuracies(monkeypatch, [0.9, 0.5, 0.7])
-    settings = make_settings(num_train_epochs=3, selects_last=True)
+    settings = make_settings(num_train_epochs=3, select_checkpoint="last")
     with trainer_in(tmp_path, bert, settings) as trainer:
         assert trainer.run()
         state = trainer.folder.state()
@@ -1054,7 +1058,7 @@ def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
     with tf.Graph().as_default():
         graph_lib.build_graph(settings, config, TASK, GROUPS, 4)
         with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
-            initial_weights.match_weights(settings.train_scope, start, tf.trainable_variables())
+            initial_weights.match_weights(settings.scope, start, tf.trainable_variables())
 
 
 def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
@@ -1116,9 +1120,7 @@ def probe_of(bert, seed, attention_dropout):
     rows = np.arange(5)
     with tf.Graph().as_default(), tf.Session() as session:
         graph = graph_lib.build_graph(settings, config, TASK, [[0]], SCHEDULE_STEPS)
-        matched = initial_weights.match_weights(
-            settings.train_scope, start, tf.trainable_variables()
-        )
+        matched = initial_weights.match_weights(settings.scope, start, tf.trainable_variables())
         weights.load(session, tf.global_variables(), start, matched.sources)
         feed = {graph.inputs[0].labels: train_data.labels[rows]}
         for features in (graph.inputs[0].features, graph.evaluation.features):

@@ -1,14 +1,13 @@
 """A command: what may be missing is looked for first, then its actions are carried out."""
 
 import contextlib
-import dataclasses
 import os
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from theseus.commands import evaluate, export, predict, train
 from theseus.commands.context import Context
-from theseus.commands.options import Options
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError, first_line, naming
 from theseus.inputs import sources
@@ -17,32 +16,32 @@ _ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": 
 """Each has prepare(context), run(context, what prepare returned) and a MEMORY_REMEDY."""
 
 
-def run(options: Options) -> None:
-    """Carries out the actions of an Options, in their order.
+def run(config: Any) -> None:
+    """Carries out the actions of a config.Config, in their order.
 
     Raises:
       UserError: a mistake of the user's, in one line.
     """
     # Of several workers the first alone writes; the others train with it, and do no more.
-    follows = options.training.distribution == "multi_worker" and read_cluster(os.environ).rank
+    follows = config.distribution == "multi_worker" and read_cluster(os.environ).rank
     if follows:
-        options = dataclasses.replace(options, actions=("train",))
-    with Context(options) as context, naming(context.stage.output_flag):
+        config = config.with_only("train")
+    with Context(config) as context, naming(context.stage.output_flag):
         # Before a training that may take hours.
-        prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in options.actions]
-        if "train" not in options.actions:
+        prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in config.actions]
+        if "train" not in config.actions:
             context.folder.best_checkpoint()
-        is_written = writes(options) and not follows
+        is_written = writes(config) and not follows
         with context.folder.locked() if is_written else contextlib.nullcontext():
             for action, found in prepared:
                 with _in_memory(action.MEMORY_REMEDY):
                     action.run(context, found)
 
 
-def writes(options: Options) -> bool:
-    """Returns whether a command writes to the folder: all but predicting from a pipe do."""
-    is_pipe = options.inference.predict_file == sources.STANDARD_INPUT
-    return not (is_pipe and options.actions == ("predict",))
+def writes(config: Any) -> bool:
+    """Returns whether a command writes to the folder, a bool: predicting from a pipe does not."""
+    is_pipe = config.predict_file == sources.STANDARD_INPUT
+    return not (is_pipe and config.actions == ("predict",))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What the actions of one command share: its options, folder, task, data and trained model."""
+"""What the actions of one command share: its config, folder, task, data and trained model."""
 
 import contextlib
 import dataclasses
@@ -19,24 +19,25 @@ class Context(object):
     """One command on one stage; a context manager, at whose end its models are closed.
 
     Attributes:
-      options: Options.
+      config: config.Config; --do_lower_case, if it is not given, is the folder's.
       stage: a Stage.
       folder: the StageFolder.
       task: the tasks.Task; what it leaves open is the folder's, or the training data's.
       data: Data.
     """
 
-    def __init__(self, options):
+    def __init__(self, config):
         """Finds the folder and the task."""
-        data = options.data
-        form = sources.FileForm(data.header, data.encoding, data.skip_bad_lines, data.format)
-        self.stage = options.stage
-        self.folder = StageFolder(options.output_dir)
+        form = sources.FileForm(
+            config.header, config.encoding, config.skip_bad_lines, config.format
+        )
+        self.stage = config.stage
+        self.folder = StageFolder(config.output_dir)
         with naming(self.stage.output_flag):
-            self.options = self._with_recorded_case(options)
+            self.config = self._with_recorded_case(config)
             self.task = self._find_task(form)
         self.task = self._with_metric(self.task)
-        self.data = Data(data, options.model.max_seq_length, self.task, form)
+        self.data = Data(self.config, self.task, form)
         self._models, self._open = {}, contextlib.ExitStack()
 
     def __enter__(self):
@@ -45,28 +46,25 @@ class Context(object):
     def __exit__(self, *exception):
         return self._open.__exit__(*exception)
 
-    def _with_recorded_case(self, options):
-        """Returns Options in which --do_lower_case, where it is not given, is the folder's."""
+    def _with_recorded_case(self, config):
+        """Returns a Config in which --do_lower_case, if it is not given, is the folder's."""
         recorded = self.folder.definition()
-        if options.model.do_lower_case is not None or not recorded:
-            return options
-        case = recorded.get("do_lower_case")
-        return dataclasses.replace(
-            options, model=dataclasses.replace(options.model, do_lower_case=case)
-        )
+        if config.do_lower_case is not None or not recorded:
+            return config
+        return dataclasses.replace(config, do_lower_case=recorded.get("do_lower_case"))
 
     def _find_task(self, form):
-        options = self.options.data
-        task = tasks.TASKS[options.task_name]
+        config = self.config
+        task = tasks.TASKS[config.task_name]
         if not task.takes_columns:
             return task
-        task = tasks.with_labels(tasks.with_columns(task, self.columns()), options.labels)
+        task = tasks.with_labels(tasks.with_columns(task, self.columns()), list(config.labels))
         recorded = self.folder.definition()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
-        if "train" not in self.options.actions:
+        if "train" not in self.config.actions:
             self.folder.best_checkpoint()  # There is none: a line says so.
-        train_file = sources.find_files(options.data_dir, task, "train")[0]
+        train_file = sources.find_files(config.data_dir, task, "train")[0]
         return completion.complete_task(task, train_file, form)
 
     def _with_metric(self, task):
@@ -77,7 +75,7 @@ class Context(object):
         """
         recorded = self.folder.definition() or {}
         of_same_task = recorded.get("task_name") == task.name
-        metric = self.options.training.metric or (of_same_task and recorded.get("metric"))
+        metric = self.config.metric or (of_same_task and recorded.get("metric"))
         if not metric:
             return task
         if task.is_regression != (metric in metrics.OF_NUMBERS):
@@ -88,18 +86,16 @@ class Context(object):
     @property
     def pipes_predictions(self):
         """Whether standard output is for predictions alone, a bool."""
-        return self.options.inference.predict_file == sources.STANDARD_INPUT
+        return self.config.predict_file == sources.STANDARD_INPUT
 
     def result(self, name):
         """Returns the name, in the folder, of a result of this command; see stage.result."""
-        return stages.result(name, self.options.inference.path)
+        return stages.result(name, self.config.replaced_modules)
 
     def columns(self):
         """Returns the columns that the command names, a tasks.NamedColumns."""
-        options = self.options.data
-        return tasks.NamedColumns(
-            options.text_a_column, options.text_b_column, options.label_column
-        )
+        config = self.config
+        return tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
 
     def trained_model(self, precision=None, is_calibrated=True):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once.
@@ -112,11 +108,11 @@ class Context(object):
           UserError: the command contradicts it, or it is damaged.
         """
         recorded = self.folder.trained_definition()
-        precision = precision or self.options.model.precision or recorded["precision"]
-        path = self.options.inference.path
+        precision = precision or self.config.precision or recorded["precision"]
+        path = self.config.replaced_modules
         if (precision, is_calibrated) not in self._models:
             refuse_contradiction(self.folder, model_definition(self))
-            starting_point.read_trained_model(self.folder, self.options)
+            starting_point.read_trained_model(self.folder, self.config)
             loading = trained_model.load(self.folder, precision, path, is_calibrated)
             trained = self._open.enter_context(loading)
             if path:

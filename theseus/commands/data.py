@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence
 
 from absl import logging
 
-from theseus.commands.options import DataOptions
 from theseus.inputs import cache, encoding, many, reading, rows, sources, unknown_words
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.reading import Example
@@ -17,6 +16,7 @@ from theseus.inputs.tasks import Task
 from theseus.runs.files import hash_bytes, hash_files, hash_text
 
 if TYPE_CHECKING:
+    from theseus.config.config import Config
     from tokenization import FullTokenizer
 
 # What encoded training data depend on, out of a run's definition, and on this program.
@@ -37,20 +37,18 @@ class ExampleFile(NamedTuple):
 class Data(object):
     """The examples of a command, for one tokenizer."""
 
-    def __init__(
-        self, options: DataOptions, max_seq_length: int, task: Task, form: FileForm
-    ) -> None:
+    def __init__(self, config: Config, task: Task, form: FileForm) -> None:
         """Takes what says where they are and how they are read."""
         self.task = task
         self.form = form
-        self._options = options
-        self._max_seq_length = max_seq_length
+        self._config = config
+        self._max_seq_length = config.max_seq_length
         self._files: dict[str, list[Example]] = {}
         self._encoded: dict[str, EncodedExamples] = {}
 
     def paths(self, split: str) -> list[str]:
         """Returns the paths of a split's files; see sources.find_files."""
-        return sources.find_files(self._options.data_dir, self.task, split)
+        return sources.find_files(self._config.data_dir, self.task, split)
 
     def hash_of(self, split: str) -> str:
         """Returns the SHA-256 of what training reads of a split, "train" or "dev"."""
@@ -84,7 +82,7 @@ class Data(object):
         return self._padded(encoding.encode_examples(examples, self.task, tokenizer, length))
 
     def _padded(self, encoded: EncodedExamples) -> EncodedExamples:
-        if self._options.pad_to_max_length:
+        if self._config.pad_to_max_length:
             encoded.padded_length = self._max_seq_length
         return encoded
 
@@ -99,12 +97,12 @@ class Data(object):
         """
 
         def read() -> Iterator[Example]:
-            path, count = self.paths("train")[0], self._options.max_train_examples
+            path, count = self.paths("train")[0], self._config.max_train_examples
             return reading.iterate_sample(path, self.task, count, self.form)
 
         def encode() -> Iterator[cache.Arrays]:
             encoder = many.Encoder(self.task, tokenizer, self._max_seq_length)
-            return many.encode_parts(read(), encoder, self._options.num_encoding_processes)
+            return many.encode_parts(read(), encoder, self._config.num_encoding_processes)
 
         arrays = cache.through_cache(self.cache_file(definition), EncodedExamples.ARRAYS, encode)
         encoded = self._padded(EncodedExamples(**arrays))
@@ -123,10 +121,10 @@ class Data(object):
         Returns:
           The path, named after all that; None where nothing is to be kept.
         """
-        if not self._options.cache_dir:
+        if not self._config.cache_dir:
             return None
         content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS] + list(more)
-        return os.path.join(self._options.cache_dir, hash_text(json.dumps(content)))
+        return os.path.join(self._config.cache_dir, hash_text(json.dumps(content)))
 
 
 def warn_of_unknown(unknown: unknown_words.UnknownWords, name: str) -> None:

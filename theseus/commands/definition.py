@@ -1,7 +1,6 @@
 """What defines a run, and how a command is compared with the run that a folder holds."""
 
 import collections
-import dataclasses
 
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError
@@ -30,62 +29,49 @@ _CONTENTS = {
 
 def model_definition(context):
     """Returns what a trained model cannot be used without, as a dict of JSON values."""
-    options, stage, task = context.options.model, context.stage, context.task
-    values = collections.OrderedDict()
-    if stage.replaces and options.modules:
-        # Else --suc_layers says all that the trained model needs.
-        values["modules"] = options.modules
-    values["task_name"] = task.name
-    values["suc_layers"] = options.suc_layers if stage.has_successor else None
-    values["max_seq_length"] = options.max_seq_length
-    if options.do_lower_case is not None:
-        values["do_lower_case"] = options.do_lower_case
+    config, task = context.config, context.task
+    names = ["stage", "suc_layers", "modules", "task_name", "max_seq_length", "do_lower_case"]
+    values = config.run_values()
+    values = collections.OrderedDict((name, values[name]) for name in names)
+    for name in ("modules", "do_lower_case"):
+        if values[name] is None:  # Then the trained model says it.
+            del values[name]
     values["labels"] = list(task.labels) if task.takes_columns else None
     values["num_texts"] = task.num_texts if task.takes_columns else None
-    return dict(values, stage=stage.name)
+    return values
 
 
-def run_definition(context, settings, start, teacher=None):
+def run_definition(context, start, teacher=None, num_replicas=1):
     """Returns all that defines a run of training, as a dict of JSON values.
+
+    The first one that differs is named: so the depth comes first, then data and weights, then
+    the flags in the order of their declarations.
 
     Args:
       context: a Context.
-      settings: training.Settings.
       start: a starting_point.Start.
       teacher: a distillation.Teacher, or None.
+      num_replicas: int, the devices that train together.
     """
-    options, data = context.options.data, context.data
-    # The teacher comes before what is nothing without one, since the first that differs is named.
-    definition = {"stage": None, "distill_from": teacher.weights_hash if teacher else None}
-    definition.update(dataclasses.asdict(settings))
-    if settings.class_weights:
-        definition["class_weights"] = list(settings.class_weights)  # As JSON gives it back.
-    definition.update(modules=None, suc_init=start.suc_init)
-    definition.update(model_definition(context))
-    length = context.options.model.max_seq_length
+    config, data = context.config, context.data
+    definition = collections.OrderedDict(model_definition(context))
     definition.update(
-        do_lower_case=start.do_lower_case,
-        padded_length=length if options.pad_to_max_length else None,
-        max_train_examples=options.max_train_examples,
+        modules=config.run_values()["modules"],
         columns=list(context.columns()) if context.task.takes_columns else None,
-        format=_format(data),
-        header=None if options.header == "auto" else options.header,
-        encoding=options.encoding,
-        skip_bad_lines=options.skip_bad_lines or None,
-        metric=context.options.training.metric,
+        format=data.format_of(data.paths("train")[0]),
         train_data=data.hash_of("train"),
         dev_data=data.hash_of("dev"),
         bert_config=start.model.config.to_dict(),
         vocab=hash_vocab(start.model),
         weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
+        suc_init=start.suc_init,
+        distill_from=teacher.weights_hash if teacher else None,
+        num_replicas=num_replicas,
+        padded_length=config.max_seq_length if config.pad_to_max_length else None,
     )
-    return definition
-
-
-def _format(data):
-    """Returns the format of the training data; None for tsv, the one of versions before 0.9."""
-    found = data.format_of(data.paths("train")[0])
-    return None if found == "tsv" else found
+    flags = config.run_values()
+    definition.update((name, flags[name]) for name in flags if name not in definition)
+    return dict(definition, do_lower_case=start.do_lower_case)
 
 
 def refuse_contradiction(folder, definition):

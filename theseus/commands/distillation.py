@@ -24,12 +24,12 @@ def find_teacher(context, start):
       UserError: it is not a trained stage's folder, or of another task, other labels or another
         vocabulary than the training that starts from `start`.
     """
-    path = context.options.start.distill_from
+    path = context.config.distill_from
     if path is None:
         return None
     folder = other_model.find("distill_from", path, context.task)
     recorded, checkpoint = folder.trained_definition(), folder.best_checkpoint()
-    model = pretrained.read_model(path, context.options.model.max_seq_length)
+    model = pretrained.read_model(path, context.config.max_seq_length)
     same_case = recorded["do_lower_case"] == start.do_lower_case
     if trained_model.hash_vocab(model) != trained_model.hash_vocab(start.model) or not same_case:
         raise UserError(
@@ -54,7 +54,7 @@ def teacher_logits(context, teacher, train_data, definition):
     def compute():
         with trained_model.load(teacher.folder, is_calibrated=False) as trained:
             run = evaluation.runner(trained.session, trained.graph)
-            batch_size = context.options.inference.eval_batch_size
+            batch_size = context.config.eval_batch_size
             with evaluation.progress_bar("teacher", len(train_data)) as bar:
                 return [{"logits": evaluation.compute_logits(run, train_data, batch_size, bar)}]
 

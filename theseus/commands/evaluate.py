@@ -25,29 +25,29 @@ model of --compare_with by its folder, a dict; seconds: what the model took."""
 def prepare(context):
     """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
     refuse_other_tasks(context)
-    options = context.options.inference
-    split = options.eval_split
+    config = context.config
+    split = config.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
-    named += [(path, path) for path in options.eval_files]
+    named += [(path, path) for path in config.eval_files]
     logging.info("evaluating on %s", ", ".join(path for _, path in named))
-    others = [other_model.find("compare_with", path, context.task) for path in options.compare_with]
+    others = [other_model.find("compare_with", path, context.task) for path in config.compare_with]
     return [context.data.labelled(path, name) for name, path in named], others
 
 
 def refuse_other_tasks(context):
     """Raises UserError for a flag that the task's kind of labels has no use for."""
-    options, task = context.options.inference, context.task
-    if options.threshold is not None and len(task.labels) != 2:
+    config, task = context.config, context.task
+    if config.threshold is not None and len(task.labels) != 2:
         raise UserError("--threshold: is for two labels; this task has others")
     for name in ("calibrate", "abstain_below", "compare_with"):
-        if task.is_regression and getattr(options, name) not in (None, False, []):
+        if task.is_regression and getattr(config, name) not in (None, False, ()):
             raise UserError("--%s: is for labels; this task has numbers" % name)
 
 
 def run(context, prepared):
     """Evaluates the files; prints tables and writes eval_results.json and errors.tsv."""
     files, folders = prepared
-    if context.options.inference.calibrate:
+    if context.config.calibrate:
         calibrate(context, files[0])
     trained = context.trained_model()
     others = {other.path: _logits_of(context, other, files) for other in folders}
@@ -70,13 +70,13 @@ def _write_results(context, trained, found, results):
       found: list of _Evaluated.
       results: list of (name, what `_measure` returns of it).
     """
-    options, folder = context.options, context.folder
+    config, folder = context.config, context.folder
     best, (split, of_split) = trained.best, results[0]
     report = collections.OrderedDict(split=split, **of_split)
     report.update(global_step=best.global_step, checkpoint=best.checkpoint)
-    report["compute_type"] = options.model.precision or trained.definition["precision"]
+    report["compute_type"] = config.precision or trained.definition["precision"]
     report["temperature"] = trained.temperature
-    report["threshold"] = options.inference.threshold
+    report["threshold"] = config.threshold
     report["eval_files"] = dict(results[1:])
     folder.write_json(context.result("eval_results.json"), report)
     _write_errors(context, found[0])
@@ -136,7 +136,7 @@ def _evaluate(context, trained, file, others):
 def _compute_logits(context, trained, name, encoded):
     with evaluation.progress_bar(name, len(encoded)) as bar:
         run_model = evaluation.runner(trained.session, trained.graph)
-        batch_size = context.options.inference.eval_batch_size
+        batch_size = context.config.eval_batch_size
         return evaluation.compute_logits(run_model, encoded, batch_size, bar)
 
 
@@ -152,27 +152,27 @@ def _logits_of(context, folder, files):
 
 def _measure(context, evaluated):
     """Returns all that eval_results.json says of an _Evaluated."""
-    task, options = context.task, context.options.inference
+    task, config = context.task, context.config
     _, logits, labels, others, _ = evaluated
-    found = metrics.compute(task, logits, labels, options.threshold)
+    found = metrics.compute(task, logits, labels, config.threshold)
     if task.is_regression:
         return found
-    bins = calibration.reliability(logits, labels, options.threshold)
+    bins = calibration.reliability(logits, labels, config.threshold)
     found["ece"] = calibration.expected_error(bins)
-    found["confusion"] = metrics.confusion(task, logits, labels, options.threshold)
-    found["by_label"] = metrics.by_label(task, logits, labels, options.threshold)
+    found["confusion"] = metrics.confusion(task, logits, labels, config.threshold)
+    found["by_label"] = metrics.by_label(task, logits, labels, config.threshold)
     if len(task.labels) == 2:
         found["best_threshold"] = metrics.best_threshold(logits, labels)
     found["reliability"] = [one._asdict() for one in bins]
-    covered = calibration.at_coverages(logits, labels, options.threshold)
+    covered = calibration.at_coverages(logits, labels, config.threshold)
     found["most_confident"] = [one._asdict() for one in covered]
-    if options.abstain_below is not None:
-        kept = calibration.abstaining(logits, labels, options.abstain_below, options.threshold)
+    if config.abstain_below is not None:
+        kept = calibration.abstaining(logits, labels, config.abstain_below, config.threshold)
         found["abstaining"] = kept._asdict()
     found["compared"] = {
         folder: dict(
-            metrics.compute(task, theirs, labels, options.threshold),
-            **calibration.loyalty(logits, theirs, options.threshold),
+            metrics.compute(task, theirs, labels, config.threshold),
+            **calibration.loyalty(logits, theirs, config.threshold),
         )
         for folder, theirs in others.items()
     }
@@ -181,7 +181,7 @@ def _measure(context, evaluated):
 
 def _write_errors(context, evaluated):
     """Writes the wrong predictions of an _Evaluated as predictions, the most confident first."""
-    task, threshold = context.task, context.options.inference.threshold
+    task, threshold = context.task, context.config.threshold
     file, logits, labels, _, _ = evaluated
     if task.is_regression:
         rows = np.argsort(-np.abs(logits[:, 0] - labels), kind="stable")
@@ -204,7 +204,7 @@ def describe_results(context, results):
       context: a Context.
       results: list of (name, what `_measure` returns).
     """
-    task, options = context.task, context.options.inference
+    task, config = context.task, context.config
     yield metrics.format_table(results)
     name, found = results[0]
     if task.is_regression:
@@ -215,12 +215,12 @@ def describe_results(context, results):
         calibration.format_coverages([calibration.Covered(**c) for c in found["most_confident"]]),
     ]
     yield from filter(None, tables)
-    if options.eval_split == "dev" and found.get("best_threshold"):  # Chosen on dev alone.
+    if config.eval_split == "dev" and found.get("best_threshold"):  # Chosen on dev alone.
         yield metrics.format_threshold(found["best_threshold"])
     if "abstaining" in found:
         yield "%s, of a probability of at least %g: %s" % (
             name,
-            options.abstain_below,
+            config.abstain_below,
             _describe_kept(found["abstaining"]),
         )
     for name, values in results:

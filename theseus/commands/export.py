@@ -24,14 +24,14 @@ def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
     definition = formats.exported_definition(
-        context.folder.trained_definition(), context.options.inference.path
+        context.folder.trained_definition(), context.config.replaced_modules
     )
     for name, place in places.items():
         place.check(exporter_lib.identity(name, definition))
     # An export is float32: so is what it is compared with.
     trained = context.trained_model("float32")
     encoded = context.data.encode_file(dev, trained.tokenizer)
-    batch_size = context.options.inference.eval_batch_size
+    batch_size = context.config.eval_batch_size
     exporter = exporter_lib.Exporter(context.folder, trained, encoded, batch_size, dev.examples)
     rows = [exporter.graph_row]
     try:
@@ -43,11 +43,11 @@ def run(context, prepared):
 
 def export_places(context):
     """Returns the place.Place of each export by the name of its format."""
-    options, places = context.options.export, collections.OrderedDict()
-    for name in options.export_format:
-        if name == "onnx" and options.quantize:
-            name = "onnx_" + options.quantize
+    config, places = context.config, collections.OrderedDict()
+    for name in config.export_format:
+        if name == "onnx" and config.quantize:
+            name = "onnx_" + config.quantize
         place = context.result(os.path.join("export", name))
-        path = options.export_dir or context.folder.file(place)
+        path = config.export_dir or context.folder.file(place)
         places[name] = Place(path)
     return places

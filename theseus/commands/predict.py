@@ -19,7 +19,7 @@ Input = collections.namedtuple("Input", "path format num_examples")
 def prepare(context):
     """Returns the Input, which was read to its end: it may be larger than the memory."""
     refuse_other_tasks(context)
-    path = context.options.inference.predict_file or context.data.paths("test")[0]
+    path = context.config.predict_file or context.data.paths("test")[0]
     return Input(path, context.data.format_of(path), sum(1 for _ in _examples(context, path)))
 
 
@@ -34,13 +34,13 @@ def run(context, given):
     Those of a file go to predictions.tsv, or .csv or .jsonl, as the file's format is; those of
     standard input to standard output.
     """
-    folder, options = context.folder, context.options.inference
+    folder, config = context.folder, context.config
     trained = context.trained_model()
     start = time.perf_counter()
     with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
         count = evaluation.write_predictions(
-            writer, context.task, pools, options.threshold, options.abstain_below, given.format
+            writer, context.task, pools, config.threshold, config.abstain_below, given.format
         )
     seconds = time.perf_counter() - start
     if given.path != sources.STANDARD_INPUT:
@@ -62,7 +62,7 @@ def _name(context, given):
 
 def _classify(context, trained, given):
     """Yields (Examples, logits) of one pool of an Input after another."""
-    batch_size = context.options.inference.predict_batch_size
+    batch_size = context.config.predict_batch_size
     run_model = evaluation.runner(trained.session, trained.graph)
     unknown = UnknownWords(trained.tokenizer)
     with evaluation.progress_bar("predict", given.num_examples) as bar:

@@ -37,11 +37,11 @@ Fields:
 _LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 
-def find_start(options, task):
+def find_start(config, task):
     """Finds what a command's training starts from.
 
     Args:
-      options: Options.
+      config: config.Config.
       task: the command's tasks.Task.
 
     Returns:
@@ -50,39 +50,39 @@ def find_start(options, task):
     Raises:
       UserError: it is missing, damaged, or does not match the command.
     """
-    source, flag = _starting_stage(options)
+    source, flag = _starting_stage(config)
     if source is None:
-        start = _plain_start(options)
+        start = _plain_start(config)
     else:
         with naming(flag):
-            start = _stage_start(source, options, task)
-    return _start_successor(start, options) if options.stage.has_successor else start
+            start = _stage_start(source, config, task)
+    return _start_successor(start, config) if config.stage.has_successor else start
 
 
-def _stage_start(source, options, task):
+def _stage_start(source, config, task):
     """Returns the Start from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
     definition = source.trained_definition()
-    recorded, given = definition["suc_layers"], options.model.suc_layers
-    if options.stage is stages.SUCCESSOR and recorded not in (None, given):
+    recorded, given = definition["suc_layers"], config.suc_layers
+    if config.stage is stages.SUCCESSOR and recorded not in (None, given):
         raise FolderError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
             "--suc_layers=%d, or" % (source.path, recorded, given, recorded)
         )
-    model = read_trained_model(source, options)
+    model = read_trained_model(source, config)
     return Start(
         model,
         weights_lib.open_weights(prefix),
-        _case_of_stage(source, definition, options),
+        _case_of_stage(source, definition, config),
         takes_classifier=_has_same_labels(source, definition, task),
     )
 
 
-def _case_of_stage(source, definition, options):
+def _case_of_stage(source, definition, config):
     """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
-    recorded, given = definition["do_lower_case"], options.model.do_lower_case
+    recorded, given = definition["do_lower_case"], config.do_lower_case
     if given in (None, recorded):
         return recorded
     logging.warning(
@@ -118,27 +118,26 @@ def _has_same_labels(source, definition, task):
     return False
 
 
-def _plain_start(options):
+def _plain_start(config):
     """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
-    given = options.start
-    folder = given.init_checkpoint
+    folder = config.init_checkpoint
     if not folder or not os.path.isdir(folder):
-        folder = pretrained.local_folder(given.bert_pretrained_model)
-    model = pretrained.read_model(folder, options.model.max_seq_length)
-    case = pretrained.find_case(folder, options.model.do_lower_case)
+        folder = pretrained.local_folder(config.bert_pretrained_model)
+    model = pretrained.read_model(folder, config.max_seq_length)
+    case = pretrained.find_case(folder, config.do_lower_case)
     what = "lowered, and accents are stripped" if case.is_lowered else "kept"
     logging.info("the case is %s: %s", what, case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
     for warning in pretrained.vocab_warnings(model):
         logging.warning("%s", warning)
-    prefix = weights_lib.find_checkpoint(given.init_checkpoint or folder)
+    prefix = weights_lib.find_checkpoint(config.init_checkpoint or folder)
     return Start(model, weights_lib.open_weights(prefix), case.is_lowered)
 
 
-def _start_successor(start, options):
+def _start_successor(start, config):
     """Returns the Start with what --suc_init says of the successor's layers."""
-    how, num_layers = options.start.suc_init, options.model.suc_layers
+    how, num_layers = config.suc_init, config.suc_layers
     if variable_names.holds_successor(start.weights):
         if how:
             prefix = start.weights.prefix
@@ -173,28 +172,27 @@ def _read_small_bert(name, config, num_layers):
     return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
 
 
-def _starting_stage(options):
+def _starting_stage(config):
     """Returns the StageFolder that training starts from, and its flag; None: a plain checkpoint."""
-    given = options.start
-    if given.init_checkpoint:
-        folder = StageFolder(given.init_checkpoint)
+    if config.init_checkpoint:
+        folder = StageFolder(config.init_checkpoint)
         return folder if folder.definition() else None, "init_checkpoint"
-    if options.stage.start_flag:
-        return StageFolder(getattr(given, options.stage.start_flag)), options.stage.start_flag
+    if config.stage.start_flag:
+        return StageFolder(getattr(config, config.stage.start_flag)), config.stage.start_flag
     return None, None
 
 
-def read_trained_model(folder, options):
+def read_trained_model(folder, config):
     """Reads the Model of a StageFolder; UserError if the command names another BERT."""
-    given, length = options.start, options.model.max_seq_length
+    length = config.max_seq_length
     model = pretrained.read_model(folder.path, length)
-    if given.bert_is_given:
-        bert = pretrained.local_folder(given.bert_pretrained_model, needs_weights=False)
+    if "bert_pretrained_model" in config.given:
+        bert = pretrained.local_folder(config.bert_pretrained_model, needs_weights=False)
         named = pretrained.read_model(bert, length)
         same_vocab = hash_vocab(named) == hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
                 "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
-                % (folder.path, given.bert_pretrained_model)
+                % (folder.path, config.bert_pretrained_model)
             )
     return model

@@ -20,7 +20,6 @@ from theseus.session import check_precision
 from theseus.training import graph as graph_lib
 from theseus.training import initial_weights, losses
 from theseus.training.follower import follow
-from theseus.training.settings import Reporting, Settings
 from theseus.training.steps import StepRunner, Steps
 from theseus.training.trainer import Trainer
 
@@ -32,47 +31,46 @@ MEMORY_REMEDY = (
 
 def prepare(context):
     """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
-    check_precision(context.options.model.precision)
-    _refuse_other_labels(context.options.training, context.task)
-    start = starting_point.find_start(context.options, context.task)
+    check_precision(context.config.training_precision)
+    _refuse_other_labels(context.config, context.task)
+    start = starting_point.find_start(context.config, context.task)
     return start, distillation.find_teacher(context, start)
 
 
-def _refuse_other_labels(given, task):
+def _refuse_other_labels(config, task):
     """Raises UserError for a flag that does not fit the task's labels."""
-    if task.is_regression and (given.class_weights or given.label_smoothing):
-        name = "class_weights" if given.class_weights else "label_smoothing"
+    if task.is_regression and (config.class_weights or config.label_smoothing):
+        name = "class_weights" if config.class_weights else "label_smoothing"
         raise UserError("--%s: is for labels; this task has numbers" % name)
-    if given.class_weights not in ([], ["balanced"]):
-        if len(given.class_weights) != len(task.labels):
+    if config.class_weights not in ((), "balanced"):
+        if len(config.class_weights) != len(task.labels):
             raise UserError(
                 "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
-                % (len(given.class_weights), ",".join(task.labels))
+                % (len(config.class_weights), ",".join(task.labels))
             )
 
 
 def run(context, prepared):
     """Trains to the end, and prints the dev metrics of each epoch; a follower trains alone."""
     start, teacher = prepared
-    given = context.options.training
-    with opened(given.distribution, given.peer_timeout_s) as replicas:
-        settings = make_settings(context.options, replicas.count)
-        definition = run_definition(context, settings, start, teacher)
+    config = context.config
+    with opened(config.distribution, config.peer_timeout_s) as replicas:
+        definition = run_definition(context, start, teacher, replicas.count)
         tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
         if replicas.is_chief:
             refuse_contradiction(context.folder, definition)
         train_data = context.data.encode_train(tokenizer, definition)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
-            _say_what_is_trained(context, settings, train_data)
+            _say_what_is_trained(context, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
                     context, teacher, train_data, definition
                 )
-            training = _Training(context, start, settings, definition, tokenizer)
+            training = _Training(context, start, definition, tokenizer)
             _train(training, train_data, replicas)
     if replicas.is_chief:
-        _report(context, settings, len(train_data))
+        _report(context, len(train_data))
 
 
 def _is_finished(folder):
@@ -83,65 +81,21 @@ def _is_finished(folder):
     return state.is_finished
 
 
-def _report(context, settings, num_examples):
+def _report(context, num_examples):
     """Records how long a Context's training took, and prints its evaluations."""
     folder = context.folder
     state = folder.state()
-    steps_per_epoch, _ = settings.num_steps(num_examples)
+    steps_per_epoch, _ = context.config.num_steps(num_examples)
     # Of the steps taken, which may be fewer than --num_train_epochs asks for.
     examples = num_examples * state.last.global_step / steps_per_epoch
     write_training_time(folder, state.train_seconds, examples)
-    say(evaluations_table(settings, state, steps_per_epoch), context.pipes_predictions)
+    say(evaluations_table(context.config, state, steps_per_epoch), context.pipes_predictions)
 
 
-def make_settings(options, num_replicas=1):
-    """Returns the Settings of a command; what its stage has no use for is None."""
-    given, replaces = options.training, options.stage.replaces
-    accumulation = given.gradient_accumulation_steps
-    distills = options.start.distill_from is not None
-    return Settings(
-        stage=options.stage,
-        train_scope=given.train_scope or options.stage.default_scope,
-        learning_rate=given.learning_rate,
-        num_train_epochs=given.num_train_epochs,
-        warmup_proportion=given.warmup_proportion,
-        train_batch_size=given.train_batch_size,
-        seed=given.seed,
-        precision=options.model.precision or "float32",
-        replace_rate_prob=given.replace_rate_prob if replaces else None,
-        replace_linear_k=given.replace_linear_k if replaces else None,
-        replace_until=given.replace_until if replaces else None,
-        steps_for_replacing=given.steps_for_replacing if replaces else None,
-        early_stopping_patience=given.early_stopping_patience,
-        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
-        suc_learning_rate=given.suc_learning_rate,
-        distill_temperature=given.distill_temperature if distills else None,
-        distill_weight=given.distill_weight if distills else None,
-        ema_decay=given.ema_decay,
-        num_replicas=num_replicas if num_replicas > 1 else None,
-        keep_predecessor=given.keep_predecessor or None,
-        selects_last=given.select_checkpoint == "last" or None,
-        class_weights=tuple(given.class_weights) or None,
-        label_smoothing=given.label_smoothing or None,
-    )
-
-
-def make_reporting(options):
-    """Returns the Reporting of a command."""
-    given = options.training
-    return Reporting(
-        eval_batch_size=options.inference.eval_batch_size,
-        log_steps=given.log_steps,
-        save_checkpoints_steps=given.save_checkpoints_steps,
-        save_checkpoints_secs=given.save_checkpoints_secs,
-        keep_checkpoints=given.keep_checkpoints,
-    )
-
-
-def _say_what_is_trained(context, settings, train_data):
+def _say_what_is_trained(context, train_data):
     stage, folder, num_examples = context.stage, context.folder, len(train_data)
     place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
-    _, num_steps = settings.num_steps(num_examples)
+    _, num_steps = context.config.num_steps(num_examples)
     logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
     changed = machine.describe_change(folder.began_on(), machine.describe())
     if changed:
@@ -159,8 +113,8 @@ def _untaught_labels(task, label_ids):
     return [label for label in task.labels if task.label_ids[label] not in taught]
 
 
-_Training = collections.namedtuple("_Training", "context start settings definition tokenizer")
-"""A Context, its starting_point.Start, its Settings, what defines the run, and the tokenizer."""
+_Training = collections.namedtuple("_Training", "context start definition tokenizer")
+"""A Context, its starting_point.Start, what defines the run, and the tokenizer."""
 
 
 def _train(training, train_data, replicas):
@@ -171,19 +125,19 @@ def _train(training, train_data, replicas):
       train_data: EncodedExamples.
       replicas: Replicas.
     """
-    context, start, settings, definition, tokenizer = training
-    config, model = start.model.config, context.options.model
-    groups = context.stage.groups(config.num_hidden_layers, model.suc_layers, model.modules)
-    _, num_steps = settings.num_steps(len(train_data))
-    with replicas.session(graph_lib.gains_by_rewrites(config)) as session:
-        class_weights = _class_weights(settings, context.task, train_data.labels)
+    context, start, definition, tokenizer = training
+    config, bert_config = context.config, start.model.config
+    groups = context.stage.groups(bert_config.num_hidden_layers, config.suc_layers, config.modules)
+    _, num_steps = config.num_steps(len(train_data))
+    with replicas.session(graph_lib.gains_by_rewrites(bert_config)) as session:
+        class_weights = _class_weights(config, context.task, train_data.labels)
         graph = graph_lib.build_graph(
-            settings, config, context.task, groups, num_steps, replicas, class_weights
+            config, bert_config, context.task, groups, num_steps, replicas, class_weights
         )
-        initial = initial_weights.match_start(settings.train_scope, start, graph.variables)
-        parts = settings.gradient_accumulation_steps or 1
+        initial = initial_weights.match_start(config.scope, start, graph.variables)
+        parts = config.gradient_accumulation_steps
         runner = StepRunner(session, graph, train_data, parts, replicas)
-        steps = Steps(settings, train_data.lengths, runner)
+        steps = Steps(config, train_data.lengths, runner)
         workers = Workers(replicas, session)
         workers.refuse_another(hash_text(json.dumps(definition, sort_keys=True)))
         if not replicas.is_chief:
@@ -193,23 +147,18 @@ def _train(training, train_data, replicas):
                 initial_weights.refuse_unfit(initial)  # Before anything is written.
             context.folder.claim(definition, _model_files(start.model), machine.describe())
             dev_data = context.data.encode_file(context.data.dev(), tokenizer)
-            reporting = make_reporting(context.options)
-            trainer = Trainer(
-                settings, reporting, graph, steps, dev_data, context.folder, session, workers
-            )
+            trainer = Trainer(config, graph, steps, dev_data, context.folder, session, workers)
             trainer.initialize(initial)
             is_done = trainer.run()
     if not is_done:
         raise UserError("stopped; the same command resumes it")
 
 
-def _class_weights(settings, task, label_ids):
+def _class_weights(config, task, label_ids):
     """Returns the weight of each label as losses.classification_loss takes them, or None."""
-    if not settings.class_weights:
-        return None
-    if settings.class_weights == ("balanced",):
+    if config.class_weights == "balanced":
         return losses.balanced_weights(label_ids, len(task.labels))
-    return [float(weight) for weight in settings.class_weights]
+    return config.class_weights or None
 
 
 def _model_files(model):
@@ -224,12 +173,11 @@ def write_training_time(folder, seconds, examples):
     )
 
 
-def evaluations_table(settings, state, steps_per_epoch):
+def evaluations_table(config, state, steps_per_epoch):
     """Returns the dev metrics of each epoch in a State as a table, str, the model's marked."""
     rows = []
-    selected = "last" if settings.selects_last else "best"
     for entry in state.evaluations:
         step = entry["global_step"]
-        mark = "  " + selected if step == state.best.global_step else ""
+        mark = "  " + config.select_checkpoint if step == state.best.global_step else ""
         rows.append(("epoch %.4g, step %d%s" % (step / steps_per_epoch, step, mark), entry))
     return metrics.format_table(rows)

@@ -47,17 +47,19 @@ _Part = collections.namedtuple("_Part", "inputs update averages")
 """What is built for one replica."""
 
 
-def gains_by_rewrites(config):
+def gains_by_rewrites(bert_config):
     """Returns whether a training's session should let TensorFlow rewrite the graph, a bool."""
-    return config.hidden_size >= operations.WIDE
+    return bert_config.hidden_size >= operations.WIDE
 
 
-def build_graph(settings, config, task, groups, num_train_steps, replicas=None, class_weights=None):
+def build_graph(
+    config, bert_config, task, groups, num_train_steps, replicas=None, class_weights=None
+):
     """Builds a TrainingGraph in the default graph, whose seed it sets.
 
     Args:
-      settings: Settings.
-      config: a BertConfig, the predecessor's.
+      config: config.Config.
+      bert_config: a BertConfig, the predecessor's.
       task: a tasks.Task.
       groups: list of lists of the predecessor's layers, one list a module.
       num_train_steps: int.
@@ -65,30 +67,32 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None, 
       class_weights: see losses.classification_loss.
     """
     replicas = replicas or Replicas()
-    tf.set_random_seed(settings.seed)
+    tf.set_random_seed(config.seed)
     step = tf.identity(tf.train.get_or_create_global_step(), name="step_before")
-    evaluated = settings.stage.evaluated_path(groups)
-    path, rate = _path_and_rate(settings, step, evaluated, num_train_steps)
+    evaluated, precision = config.stage.evaluated_path(groups), config.training_precision
+    path, rate = _path_and_rate(config, step, evaluated, num_train_steps)
 
     def build_part(replica):
-        inputs = _inputs(settings, task, replicas.count)
-        random_key = RandomKey(settings.seed, step, inputs.micro_batch, replica)
-        modules = modeling_theseus.encoder_modules(config, groups, path, random_key)
+        inputs = _inputs(config, task, replicas.count)
+        random_key = RandomKey(config.seed, step, inputs.micro_batch, replica)
+        modules = modeling_theseus.encoder_modules(bert_config, groups, path, random_key)
         logits = modeling_theseus.classifier_logits(
-            inputs.features, config, task.num_outputs, modules, random_key, settings.precision
+            inputs.features,
+            bert_config,
+            task.num_outputs,
+            modules,
+            random_key,
+            config.training_precision,
         )
-        labels, teacher_logits, batch_size = inputs.labels, inputs.teacher_logits, inputs.batch_size
-        loss = losses.total_loss(
-            settings, task, logits, labels, teacher_logits, batch_size, class_weights
-        )
-        trained = variable_names.trained_variables(settings.train_scope, tf.trainable_variables())
-        return _Part(inputs, *_update(settings, loss, num_train_steps, step, trained))
+        loss = losses.total_loss(config, task, logits, inputs, class_weights)
+        trained = variable_names.trained_variables(config.scope, tf.trainable_variables())
+        return _Part(inputs, *_update(config, loss, num_train_steps, step, trained))
 
     parts = replicas.build(build_part)
     variables, averages = tf.trainable_variables(), parts[0].averages
-    modules = modeling_theseus.encoder_modules(config, groups, evaluated)
+    modules = modeling_theseus.encoder_modules(bert_config, groups, evaluated)
     evaluation_graph = evaluation.build_graph(
-        config, task.num_outputs, modules, settings.precision, averages
+        bert_config, task.num_outputs, modules, precision, averages
     )
     return TrainingGraph(
         task=task,
@@ -97,15 +101,15 @@ def build_graph(settings, config, task, groups, num_train_steps, replicas=None, 
         path=tf.convert_to_tensor(path),
         evaluation=evaluation_graph,
         variables=variables,
-        trained=variable_names.trained_variables(settings.train_scope, variables),
-        kept=_kept(settings, evaluation_graph, variables, averages),
+        trained=variable_names.trained_variables(config.scope, variables),
+        kept=_kept(config, evaluation_graph, variables, averages),
         **_of_all(parts)._asdict(),
     )
 
 
-def _kept(settings, evaluation_graph, variables, averages):
+def _kept(config, evaluation_graph, variables, averages):
     """Returns the variables that the best checkpoint holds."""
-    if settings.keep_predecessor:
+    if config.keep_predecessor:
         return [averages.get(variable.op.name, variable) for variable in variables]
     return evaluation_graph.variables
 
@@ -122,63 +126,63 @@ def _of_all(parts):
     )
 
 
-def _inputs(settings, task, num_replicas):
+def _inputs(config, task, num_replicas):
     """Returns a replica's Inputs."""
     label_type = tf.float32 if task.is_regression else tf.int32
     labels = tf.placeholder(label_type, [None], name="labels")
     teacher_logits, micro_batch, batch_size = None, 0, tf.shape(labels)[0]
-    if settings.distill_weight is not None:
+    if config.distill_from:
         teacher_logits = tf.placeholder(tf.float32, [None, task.num_outputs], name="teacher_logits")
-    if settings.gradient_accumulation_steps:
+    if config.gradient_accumulation_steps > 1:
         micro_batch = tf.placeholder(tf.int64, [], name="micro_batch")
-    if settings.gradient_accumulation_steps or num_replicas > 1:
+    if config.gradient_accumulation_steps > 1 or num_replicas > 1:
         batch_size = tf.placeholder(tf.int32, [], name="batch_size")
     features = modeling_theseus.feature_placeholders()
     return Inputs(features, labels, teacher_logits, micro_batch, batch_size)
 
 
-def _update(settings, loss, num_train_steps, step, trained):
+def _update(config, loss, num_train_steps, step, trained):
     """Returns the optimization_theseus.Update, and the averages of `trained` by name."""
     multipliers = {}
-    if settings.suc_learning_rate is not None:
-        factor = settings.suc_learning_rate / settings.learning_rate
+    if config.suc_learning_rate is not None:
+        factor = config.suc_learning_rate / config.learning_rate
         names = [v.op.name for v in trained if variable_names.is_of_successor(v.op.name)]
         multipliers = dict.fromkeys(names, factor)
     with tf.control_dependencies([step]):  # Which an average needs as it was before the update.
         update = optimization_theseus.build_update(
             loss,
-            settings.learning_rate,
+            config.learning_rate,
             num_train_steps,
-            num_warmup_steps=int(num_train_steps * settings.warmup_proportion),
+            num_warmup_steps=int(num_train_steps * config.warmup_proportion),
             var_list=trained,
-            accumulates=bool(settings.gradient_accumulation_steps),
+            accumulates=config.gradient_accumulation_steps > 1,
             rate_multipliers=multipliers,
         )
-    if settings.ema_decay is None:
+    if config.ema_decay is None:
         return update, {}
     train_op, averages = optimization_theseus.average_weights(
-        update.train_op, step, trained, settings.ema_decay
+        update.train_op, step, trained, config.ema_decay
     )
     return update._replace(train_op=train_op), averages
 
 
-def _path_and_rate(settings, step, evaluated, num_train_steps):
+def _path_and_rate(config, step, evaluated, num_train_steps):
     """Returns the path of a step, and the replacing rate that it is drawn with."""
-    if not settings.stage.replaces:
+    if not config.stage.replaces:
         return evaluated, tf.constant(float(all(evaluated)))
-    rate = replacing_rate(settings, step, num_train_steps)
-    return modeling_theseus.draw_path(settings.seed, step, rate, len(evaluated)), rate
+    rate = replacing_rate(config, step, num_train_steps)
+    return modeling_theseus.draw_path(config.seed, step, rate, len(evaluated)), rate
 
 
-def replacing_rate(settings, step, num_train_steps):
+def replacing_rate(config, step, num_train_steps):
     """Returns the replacing rate of a step, float32 scalar; see optimization_theseus."""
-    base = settings.replace_rate_prob
-    if settings.replace_until:
-        slope = (1.0 - base) / (settings.replace_until * num_train_steps)
+    base = config.replace_rate_prob
+    if config.replace_until:
+        slope = (1.0 - base) / (config.replace_until * num_train_steps)
         return optimization_theseus.linear_replacing_rate(step, slope, base)
-    if settings.replace_linear_k:
-        return optimization_theseus.linear_replacing_rate(step, settings.replace_linear_k, base)
-    return optimization_theseus.constant_replacing_rate(step, base, settings.steps_for_replacing)
+    if config.replace_linear_k:
+        return optimization_theseus.linear_replacing_rate(step, config.replace_linear_k, base)
+    return optimization_theseus.constant_replacing_rate(step, base, config.steps_for_replacing)
 
 
 def describe_variables(trained, variables):

@@ -90,7 +90,7 @@ def match_weights(
     """Matches the starting weights with the graph.
 
     Args:
-      train_scope: str, see Settings.
+      train_scope: str, see config.Method.
       source: as weights.open_weights returns them.
       graph_variables: list of tf.Variable.
       successor_start: see variable_names.assign_sources.

@@ -18,37 +18,36 @@ def balanced_weights(label_ids, num_labels):
     return np.where(counts, len(label_ids) / (num_labels * np.maximum(counts, 1)), 1.0)
 
 
-def total_loss(
-    settings, task, logits, labels, teacher_logits, global_batch_size, class_weights=None
-):
+def total_loss(config, task, logits, inputs, class_weights=None):
     """The loss of a training: (1 - w) times the task's and w times the teacher's.
 
     Args:
-      settings: Settings, of which w is `distill_weight`, and `label_smoothing`.
+      config: config.Config, of which w is `distill_weight`, and `label_smoothing`.
       task: a tasks.Task.
       logits: float32 [B, outputs].
-      labels: int32 or float32 [B].
-      teacher_logits: float32 [B, outputs]; None: the loss is the task's alone.
-      global_batch_size: int32 scalar, the rows of the step over all micro-batches and
-        replicas.
+      inputs: graph.Inputs, with `labels`, int32 or float32 [B]; `teacher_logits`, float32 [B,
+        outputs], or None: the loss is the task's alone; and `batch_size`, int32 scalar, the rows
+        of the step over all micro-batches and replicas.
       class_weights: see `classification_loss`.
 
     Returns:
       float32 scalar.
     """
+    labels, teacher_logits, batch_size = inputs.labels, inputs.teacher_logits, inputs.batch_size
     if task.is_regression:
-        loss = regression_loss(logits, labels, global_batch_size)
+        loss = regression_loss(logits, labels, batch_size)
     else:
-        smoothing = settings.label_smoothing or 0.0
-        loss = classification_loss(logits, labels, global_batch_size, class_weights, smoothing)
+        loss = classification_loss(
+            logits, labels, batch_size, class_weights, config.label_smoothing
+        )
     if teacher_logits is None:
         return loss
     if task.is_regression:
-        distance = regression_loss(logits, teacher_logits[:, 0], global_batch_size)
+        distance = regression_loss(logits, teacher_logits[:, 0], batch_size)
     else:
-        temperature = settings.distill_temperature
-        distance = distillation_loss(logits, teacher_logits, global_batch_size, temperature)
-    return (1.0 - settings.distill_weight) * loss + settings.distill_weight * distance
+        temperature = config.distill_temperature
+        distance = distillation_loss(logits, teacher_logits, batch_size, temperature)
+    return (1.0 - config.distill_weight) * loss + config.distill_weight * distance
 
 
 def classification_loss(

@@ -74,12 +74,12 @@ class Steps(object):
       runner: the StepRunner.
     """
 
-    def __init__(self, settings, lengths, runner):
-        """Takes the Settings, the tokens of each row, int64 [rows], and a StepRunner."""
-        self._settings = settings
+    def __init__(self, config, lengths, runner):
+        """Takes the Config, the tokens of each row, int64 [rows], and a StepRunner."""
+        self._config = config
         self._lengths = lengths
         self.runner = runner
-        self.per_epoch, self.in_all = settings.num_steps(len(lengths))
+        self.per_epoch, self.in_all = config.num_steps(len(lengths))
 
     def epoch_of(self, done):
         """Returns (the epoch, from 0, of the step after `done`, the steps done at its end)."""
@@ -97,7 +97,7 @@ class Steps(object):
           UserError: the loss is no longer a finite number.
         """
         epoch, end = self.epoch_of(done)
-        size, seed = self._settings.train_batch_size, self._settings.seed
+        size, seed = self._config.train_batch_size, self._config.seed
         plan = batches.plan_epoch(self._lengths, size, seed, epoch)
         for rows in plan[done - epoch * self.per_epoch :][: end - done]:
             start = time.perf_counter()

@@ -28,12 +28,11 @@ class Trainer(object):
     Of several workers, the chief has one; the others follow it, see follower.follow.
     """
 
-    def __init__(self, settings, reporting, graph, steps, dev_data, folder, session, workers):
+    def __init__(self, config, graph, steps, dev_data, folder, session, workers):
         """Takes the parts.
 
         Args:
-          settings: Settings.
-          reporting: Reporting.
+          config: config.Config.
           graph: a TrainingGraph.
           steps: Steps.
           dev_data: labelled encoding.EncodedExamples.
@@ -41,8 +40,7 @@ class Trainer(object):
           session: a tf.Session over the graph.
           workers: Workers of the session.
         """
-        self.settings = settings
-        self.reporting = reporting
+        self.config = config
         self.graph = graph
         self.steps = steps
         self.dev_data = dev_data
@@ -51,7 +49,7 @@ class Trainer(object):
         self.workers = workers
         self._checkpoints = Checkpoints(session, folder, graph.kept)
         self._state = folder.sound_state()
-        keep, epochs = reporting.keep_checkpoints, math.ceil(settings.num_train_epochs)
+        keep, epochs = config.keep_checkpoints, math.ceil(config.num_train_epochs)
         folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = self._replaced_losses = None
         self._saved_at = time.monotonic()
@@ -102,7 +100,7 @@ class Trainer(object):
 
     def _train_epoch(self, step, stop):
         """Trains from `step` to the epoch's end, or to a stop; returns the step reached."""
-        replaces = self.settings.stage.replaces
+        replaces = self.config.stage.replaces
         with self._progress(step) as progress:
             for done in self.steps.train_epoch(step):
                 step, values = done.number, done.values
@@ -122,15 +120,15 @@ class Trainer(object):
 
     def _progress(self, step):
         epoch, end = self.steps.epoch_of(step)
-        name = "epoch %d/%d" % (epoch + 1, math.ceil(self.settings.num_train_epochs))
-        log_steps, replaces = self.reporting.log_steps, self.settings.stage.replaces
+        name = "epoch %d/%d" % (epoch + 1, math.ceil(self.config.num_train_epochs))
+        log_steps, replaces = self.config.log_steps, self.config.stage.replaces
         return Progress(name, step, end, self.steps.in_all, log_steps, replaces)
 
     # --- Checkpoints ---
 
     def _is_save_due(self, step):
-        every = self.reporting.save_checkpoints_steps
-        seconds = self.reporting.save_checkpoints_secs
+        every = self.config.save_checkpoints_steps
+        seconds = self.config.save_checkpoints_secs
         return bool(every and step % every == 0) or time.monotonic() - self._saved_at >= seconds
 
     def _save_last(self, step):
@@ -138,7 +136,7 @@ class Trainer(object):
         if self._state.last and self._state.last.global_step == step:
             return
         saved = self._checkpoints.save("last", step)
-        self._state.renew_last(saved, self.reporting.keep_checkpoints)
+        self._state.renew_last(saved, self.config.keep_checkpoints)
         self._commit()
         self._saved_at = time.monotonic()
 
@@ -154,19 +152,19 @@ class Trainer(object):
             self.graph.task,
             evaluation.runner(self.session, self.graph.evaluation),
             self.dev_data,
-            self.reporting.eval_batch_size,
+            self.config.eval_batch_size,
         )
         state = self._state
-        if self.settings.selects_last or is_best(self.graph.task, values, state):
+        if self.config.select_checkpoint == "last" or is_best(self.graph.task, values, state):
             state.best = self._checkpoints.save("best", step)
         state.evaluations.append(dict(values, global_step=step))
         stale = state.stale_evaluations()
-        stops_early = stale == self.settings.early_stopping_patience and step < self.steps.in_all
+        stops_early = stale == self.config.early_stopping_patience and step < self.steps.in_all
         state.is_finished = step == self.steps.in_all or stops_early
         floats = {name: value for name, value in values.items() if isinstance(value, float)}
         self._curves.add(step, {curves.EVALUATION + n: v for n, v in floats.items()})
         self._commit()
-        place = (step / self.steps.per_epoch, self.settings.num_train_epochs, step)
+        place = (step / self.steps.per_epoch, self.config.num_train_epochs, step)
         place += (metrics.headline(self.graph.task, values), seconds)
         logging.info("epoch %.4g of %g, step %d: dev %s (%.1f s)", *place)
         if stops_early:

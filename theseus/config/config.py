@@ -1,0 +1,572 @@
+"""Every flag, declared once, and the resolved values of a command: the Config.
+
+`run_classifier.py` reads the flags and hands one Config down. From the same declarations come
+--help, docs/flags.md, what run.json records and what the model card lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any, Iterator, Mapping
+
+from theseus.config.flag import Declaration, declarations, flag
+from theseus.config.flag import texts as listed
+from theseus.errors import UserError
+from theseus.inputs import rows, tasks
+from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR, Stage
+
+ACTIONS = {
+    "do_train": "train",
+    "do_eval": "evaluate",
+    "do_predict": "predict",
+    "do_export": "export",
+}
+"""The flag of each action, and its name, in the order in which a command carries them out."""
+
+
+EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = listed(text)
+    if not sizes or not all(re.match("0*[1-9][0-9]{0,4}$", size) for size in sizes):
+        raise ValueError("give a whole number of at least 1 for each module, separated by commas")
+    return tuple(map(int, sizes))
+
+
+def _mask(text: str) -> tuple[bool, ...]:
+    if not re.match("[01]+$", text):
+        raise ValueError("give a digit for each module: 1 if it is replaced, 0 if it is not")
+    return tuple(digit == "1" for digit in text)
+
+
+def _class_weights(text: str) -> tuple[float, ...] | str:
+    if text == "balanced":
+        return text
+    weights = listed(text)
+    if not all(re.match(r"[0-9]{1,9}(\.[0-9]{1,20})?$", weight) for weight in weights):
+        raise ValueError("give balanced, or a number from 0 for each label, separated by commas")
+    numbers = tuple(map(float, weights))
+    if numbers and not any(numbers):
+        raise ValueError("give at least one label a weight above 0")
+    return numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Actions:
+    """What to do: at least one of the first four; they run in this order."""
+
+    do_train: bool = flag(
+        False, "Train the stage, or resume it where it was interrupted.", is_common=True
+    )
+    do_eval: bool = flag(False, "Evaluate the stage's model.", is_common=True)
+    do_predict: bool = flag(False, "Write the predictions of the stage's model.", is_common=True)
+    do_export: bool = flag(
+        False, "Write the stage's model in the formats of --export_format.", is_common=True
+    )
+    version: bool = flag(False, "Print the version, and do nothing else.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """The stage: 0 with --finetune_pre, 2 with --finetune_suc, else 1, module replacing."""
+
+    finetune_pre: bool = flag(False, "Stage 0: fine-tune the predecessor.", is_common=True)
+    finetune_suc: bool = flag(False, "Stage 2: train the successor alone.", is_common=True)
+    stage_0_outputdir: str = flag("out_0", "Output folder of stage 0.", must_name=True)
+    stage_1_outputdir: str = flag("out_1", "Output folder of stage 1.", must_name=True)
+    stage_2_outputdir: str = flag("out_2", "Output folder of stage 2.", must_name=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files of examples, and how they are written."""
+
+    data_dir: str = flag(
+        "data/sample",
+        "Folder with train, dev and test, each .txt, .tsv, .csv or .jsonl.",
+        is_common=True,
+        must_name=True,
+    )
+    eval_files: tuple[str, ...] = flag(
+        (), "More labelled files that --do_eval evaluates, each by itself."
+    )
+    predict_file: str | None = flag(
+        None,
+        "File for --do_predict; - reads standard input and writes to standard output.",
+        "data_dir's test",
+        must_name=True,
+    )
+    format: str = flag(
+        "auto",
+        "Format of the files; auto goes by a file's ending. Predictions are written in the format "
+        "of the predicted file.",
+        choices=("auto",) + tuple(rows.FORMATS),
+    )
+    header: str = flag(
+        "auto",
+        "Whether the first row of a file is a header; auto judges it by the rows below.",
+        choices=("auto", "yes", "no"),
+        defines_run=True,
+    )
+    encoding: str | None = flag(
+        None, "Encoding of the files, such as gb18030, big5 or utf-16.", "UTF-8", defines_run=True
+    )
+    skip_bad_lines: bool = flag(
+        False,
+        "Leave out, count and list the lines that hold no example; otherwise they are an error.",
+        defines_run=True,
+    )
+    cache_dir: str = flag(
+        ".cache", "Folder that keeps encoded training examples for the next start; empty: none."
+    )
+    num_encoding_processes: int | None = flag(
+        None,
+        "Number of processes that encode training examples; the result is the same for any.",
+        "one for each processor",
+        lower=1,
+        upper=1024,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskFlags:
+    """The task: its columns, its labels and its metric."""
+
+    task_name: str = flag(
+        "lcqmc_pair", "The task.", choices=tuple(tasks.TASKS), defines_run=True, is_common=True
+    )
+    text_a_column: str | None = flag(
+        None, "Column of the text: its name in the header, or its number from 1; for tsv."
+    )
+    text_b_column: str | None = flag(None, "Column of the second text, if there is one; for tsv.")
+    label_column: str | None = flag(None, "Column of the label; for tsv.")
+    labels: tuple[str, ...] = flag(
+        (), "Labels in the order of their ids; for tsv.", "those of train, sorted"
+    )
+    metric: str | None = flag(
+        None,
+        "Dev metric that selects the best epoch.",
+        "the task's",
+        choices=tuple(tasks.METRICS),
+        defines_run=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The BERT that is compressed, what training starts from, and how texts become tokens."""
+
+    bert_pretrained_model: str = flag(
+        "data/tiny_bert",
+        "Pretrained BERT: Google's folder (bert_config.json, vocab.txt, bert_model.ckpt*), Hugging "
+        "Face's folder, or a model of its hub, owner/name.",
+        is_common=True,
+    )
+    init_checkpoint: str | None = flag(
+        None,
+        "Weights to start from: a stage's folder, a pretrained BERT's folder, or a checkpoint's "
+        "prefix.",
+        "the pretrained BERT in stages 0 and 1, stage 1's model in stage 2",
+        is_common=True,
+    )
+    max_seq_length: int = flag(
+        128,
+        "Longest example in tokens, [CLS] and [SEP] included; longer ones are cut.",
+        lower=5,
+        defines_run=True,
+        is_common=True,
+    )
+    do_lower_case: bool | None = flag(
+        None,
+        "Lower the case of texts and strip accents.",
+        "detected from the model",
+        defines_run=True,
+    )
+    precision: str | None = flag(
+        None,
+        "Precision of matrix products and activations.",
+        "float32 in training, else that of the training",
+        choices=("float32", "bfloat16"),
+        defines_run=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """Module replacing: modules, replacing rate, what trains, how the successor starts."""
+
+    suc_layers: int = flag(
+        6, "Layers of the successor.", lower=1, defines_run=True, stages=(1, 2), is_common=True
+    )
+    modules: tuple[int, ...] | None = flag(
+        None,
+        "Layers of the predecessor in each module, such as 1,1,2,2,3,3; their number is that of "
+        "--suc_layers.",
+        "equal modules",
+        parse=_sizes,
+        defines_run=True,
+        stages=(1,),
+    )
+    replace_rate_prob: float = flag(
+        0.5,
+        "Probability that a module is replaced in a step; with a linear rate, that of the first "
+        "step.",
+        lower=0.0,
+        upper=1.0,
+        defines_run=True,
+        stages=(1,),
+        is_common=True,
+    )
+    replace_scheduler: str = flag(
+        "constant",
+        "Schedule of the replacing rate.",
+        choices=("constant", "linear"),
+        defines_run=True,
+        stages=(1,),
+    )
+    replace_linear_k: float | None = flag(
+        None,
+        "Rise of a linear replacing rate in each step.",
+        above=0.0,
+        defines_run=True,
+        stages=(1,),
+    )
+    replace_until: float | None = flag(
+        None,
+        "Fraction of the training at which a linear replacing rate reaches 1.",
+        above=0.0,
+        upper=1.0,
+        defines_run=True,
+        stages=(1,),
+    )
+    steps_for_replacing: int | None = flag(
+        None,
+        "Number of steps after which a constant replacing rate becomes 1.",
+        "never",
+        lower=0,
+        defines_run=True,
+        stages=(1,),
+    )
+    train_scope: str | None = flag(
+        None,
+        "What trains: all; successor: all but the predecessor's layers; successor_layers: the "
+        "successor's layers alone, as in the paper.",
+        "all in stages 0 and 1, successor in stage 2",
+        choices=("all", "successor", "successor_layers"),
+        defines_run=True,
+    )
+    suc_init: str | None = flag(
+        None,
+        "Start of the successor's layers, if the starting weights hold none: the predecessor's "
+        "first or last layers, layers spread from its first to its last, or another BERT (a folder "
+        "or a name as in --bert_pretrained_model).",
+        "first",
+        stages=(1, 2),
+    )
+    distill_from: str | None = flag(
+        None, "Trained stage to use as the distillation teacher, such as out_0.", stages=(1, 2)
+    )
+    distill_temperature: float = flag(
+        1.0, "Temperature of distillation.", above=0.0, defines_run=True, stages=(1, 2)
+    )
+    distill_weight: float = flag(
+        0.5,
+        "Weight of the distillation loss; the labels' loss has the rest.",
+        lower=0.0,
+        upper=1.0,
+        defines_run=True,
+        stages=(1, 2),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Training: batches, learning rate, loss and stopping."""
+
+    train_batch_size: int = flag(64, "Examples in a step.", lower=1, defines_run=True)
+    gradient_accumulation_steps: int = flag(
+        1,
+        "Parts that a step's batch is computed in, one after another, to save memory; "
+        "--train_batch_size stays the examples of the whole step.",
+        lower=1,
+        upper=256,
+        defines_run=True,
+    )
+    learning_rate: float = flag(
+        2e-5, "Learning rate after the warm-up.", lower=0.0, defines_run=True, is_common=True
+    )
+    suc_learning_rate: float | None = flag(
+        None,
+        "Learning rate of the successor's layers (same schedule).",
+        "--learning_rate",
+        lower=0.0,
+        defines_run=True,
+    )
+    warmup_proportion: float = flag(
+        0.1,
+        "Fraction of the training in which the learning rate rises.",
+        lower=0.0,
+        upper=1.0,
+        defines_run=True,
+    )
+    num_train_epochs: float = flag(
+        10.0,
+        "Passes over the training data; fractions are possible.",
+        above=0.0,
+        upper=1e6,
+        defines_run=True,
+        is_common=True,
+    )
+    early_stopping_patience: int | None = flag(
+        None,
+        "Stop after this many evaluations in a row (one an epoch) without a better score on dev; "
+        "the learning rate schedule stays that of all epochs.",
+        "never",
+        lower=1,
+        defines_run=True,
+    )
+    select_checkpoint: str = flag(
+        "best",
+        "Checkpoint that a training leaves as its model: the best on dev, or the last, so that "
+        "nothing is selected on dev.",
+        choices=("best", "last"),
+        defines_run=True,
+    )
+    ema_decay: float | None = flag(
+        None,
+        "Decay per step of a moving average of the weights, which is then evaluated and kept, such "
+        "as 0.999.",
+        "no average",
+        lower=0.0,
+        below=1.0,
+        defines_run=True,
+    )
+    class_weights: tuple[float, ...] | str = flag(
+        (),
+        "Loss weight of each label, in the order of their ids, or balanced.",
+        "all 1",
+        parse=_class_weights,
+        defines_run=True,
+    )
+    label_smoothing: float = flag(
+        0.0,
+        "Share of the target probability that is spread over all labels, such as 0.1.",
+        lower=0.0,
+        below=1.0,
+        defines_run=True,
+    )
+    max_train_examples: int | None = flag(
+        None,
+        "Number of training examples, sampled at random (the same for every seed).",
+        "all",
+        lower=1,
+        defines_run=True,
+    )
+    seed: int = flag(42, "Seed of everything random.", lower=0, defines_run=True)
+    pad_to_max_length: bool = flag(
+        False, "Pad to --max_seq_length instead of the longest example of a batch."
+    )
+    distribution: str = flag(
+        "none",
+        "Devices that train together, each on its share of a batch: none, one alone; mirrored, the "
+        "GPUs of this machine; multi_worker, the machines that TF_CONFIG names.",
+        choices=("none", "mirrored", "multi_worker"),
+    )
+    peer_timeout_s: float = flag(
+        120.0,
+        "Seconds after which a worker of multi_worker that does not answer is lost; the others "
+        "then end too.",
+        lower=1.0,
+        upper=1e6,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """Log and checkpoints."""
+
+    log_steps: int = flag(50, "Steps between two lines of the log.", lower=1)
+    save_checkpoints_steps: int | None = flag(None, "Also save every N steps.", "off", lower=1)
+    save_checkpoints_secs: float = flag(
+        600.0, "Seconds between two saves; the end of an epoch is always saved.", lower=0.0
+    )
+    keep_checkpoints: int = flag(
+        2,
+        "Number of recent checkpoints to keep; if one is damaged, training resumes from the one "
+        "before.",
+        lower=1,
+    )
+    keep_predecessor: bool = flag(
+        False,
+        "Keep the predecessor's layers in the model too, for --replaced_modules.",
+        defines_run=True,
+        stages=(1,),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """Evaluation, prediction and export."""
+
+    eval_split: str = flag("dev", "Split that --do_eval evaluates.", choices=("dev", "test"))
+    eval_batch_size: int = flag(64, "Examples in a batch of --do_eval.", lower=1)
+    predict_batch_size: int = flag(1024, "Examples in a batch of --do_predict.", lower=1)
+    threshold: float | None = flag(
+        None,
+        "For two labels: predict the second label if its probability is at least this.",
+        "the most probable label",
+        lower=0.0,
+        upper=1.0,
+    )
+    calibrate: bool = flag(
+        False,
+        "With --do_eval: find on dev the temperature that calibrates probabilities, and keep it "
+        "with the model and its exports.",
+    )
+    abstain_below: float | None = flag(
+        None,
+        "Mark predictions whose probability is below this as uncertain, and evaluate the others.",
+        "off",
+        lower=0.0,
+        upper=1.0,
+    )
+    compare_with: tuple[str, ...] = flag(
+        (),
+        "With --do_eval: trained stages, such as out_0, that are evaluated too, and to whose "
+        "predictions the loyalty is measured.",
+    )
+    replaced_modules: tuple[bool, ...] | None = flag(
+        None,
+        "Stage 1: the mixture that is evaluated, predicted with and exported, a digit for each "
+        "module, such as 101011: 1 is the successor's layer, 0 the predecessor's layers, which "
+        "--keep_predecessor has kept.",
+        "the successor",
+        parse=_mask,
+    )
+    export_format: tuple[str, ...] = flag(
+        (), "Formats that --do_export writes.", choices=EXPORT_FORMATS, is_common=True
+    )
+    export_dir: str | None = flag(
+        None, "Folder of one export.", "export/<format> in the stage's folder", must_name=True
+    )
+    quantize: str | None = flag(
+        None, "Quantization of an onnx export; its <format> is onnx_int8.", choices=("int8",)
+    )
+
+
+GROUPS = (
+    Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving, Inference,
+)  # fmt: skip
+"""The groups of flags, in the order of --help and docs/flags.md; a docstring is its heading."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving, Inference):
+    """The resolved flags of a command, under their names.
+
+    Attributes:
+      given: frozenset of str, the names of the flags that the command line gives.
+    """
+
+    given: frozenset[str] = frozenset()
+
+    @property
+    def stage(self) -> Stage:
+        """The Stage that the command is about."""
+        if self.finetune_pre:
+            return PREDECESSOR
+        return SUCCESSOR if self.finetune_suc else REPLACING
+
+    @property
+    def output_dir(self) -> str:
+        """The output folder of the stage."""
+        folder: str = getattr(self, self.stage.output_flag)
+        return folder
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The names of what the command does, in that order."""
+        return tuple(name for flag_name, name in ACTIONS.items() if getattr(self, flag_name))
+
+    @property
+    def scope(self) -> str:
+        """What trains: --train_scope, or the stage's default."""
+        return self.train_scope or self.stage.default_scope
+
+    @property
+    def training_precision(self) -> str:
+        """The precision of a training."""
+        return self.precision or "float32"
+
+    def num_steps(self, num_examples: int) -> tuple[int, int]:
+        """Returns (steps in an epoch, steps in all) of a training on so many examples."""
+        per_epoch = int(math.ceil(num_examples / self.train_batch_size))
+        return per_epoch, max(1, int(round(per_epoch * self.num_train_epochs)))
+
+    def run_values(self) -> dict[str, Any]:
+        """Returns the flags that define a run, as JSON values; None if the stage has no use."""
+        values: dict[str, Any] = {"stage": self.stage.name}
+        for field, declared in all_declarations():
+            if declared.defines_run:
+                is_used = self.stage.number in declared.stages
+                value = getattr(self, field.name) if is_used else None
+                values[field.name] = list(value) if isinstance(value, tuple) else value
+        return dict(values, train_scope=self.scope, precision=self.training_precision)
+
+    def with_only(self, action: str) -> Config:
+        """Returns the Config of one of the command's actions, by its name."""
+        values: dict[str, Any] = {name: done == action for name, done in ACTIONS.items()}
+        return dataclasses.replace(self, **values)
+
+
+def all_declarations() -> Iterator[tuple[dataclasses.Field[Any], Declaration]]:
+    """Yields (field, Declaration) of every flag."""
+    for group in GROUPS:
+        yield from declarations(group)
+
+
+def resolve(values: Mapping[str, Any], given: frozenset[str]) -> Config:
+    """Returns the Config of parsed flags.
+
+    Args:
+      values: dict from the name of a flag to its value.
+      given: the names of the flags that the command line gives.
+
+    Raises:
+      UserError: --modules or --replaced_modules do not fit --suc_layers.
+    """
+    config = Config(**{field.name: values[field.name] for field, _ in all_declarations()})
+    config = dataclasses.replace(config, given=given)
+    if config.modules is not None:
+        config = _with_modules(config, config.modules)
+    if config.replaced_modules is not None:
+        config = _with_mask(config, config.replaced_modules)
+    return config
+
+
+def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
+    """Returns a Config with as many layers of the successor as --modules has sizes."""
+    count = len(sizes)
+    if "suc_layers" in config.given and config.suc_layers != count:
+        raise UserError(
+            "--suc_layers=%d: --modules has %d sizes, one for each layer of the successor; give "
+            "--suc_layers=%d, or leave it out" % (config.suc_layers, count, count)
+        )
+    return dataclasses.replace(config, suc_layers=count)
+
+
+def _with_mask(config: Config, mask: tuple[bool, ...]) -> Config:
+    """Returns a Config whose --replaced_modules fit; those of the successor are the default."""
+    if len(mask) != config.suc_layers:
+        raise UserError(
+            "--replaced_modules: has %d digits; give one for each of the %d modules of "
+            "--suc_layers or --modules" % (len(mask), config.suc_layers)
+        )
+    if all(mask):
+        return dataclasses.replace(config, replaced_modules=None)
+    if config.do_train and not config.keep_predecessor:
+        raise UserError("--replaced_modules: add --keep_predecessor to the training")
+    return config

@@ -10,7 +10,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from theseus.model.variable_names import deployed_variables
+from modeling_theseus import inference_variables
 
 Update = collections.namedtuple("Update", "loss train_op learning_rate gradient_norm accumulate_op")
 """What trains one step.
@@ -44,43 +44,6 @@ def learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps):
     if num_warmup_steps:
         rate = tf.where(t < num_warmup_steps, init_lr * t / num_warmup_steps, rate)
     return tf.cast(rate, tf.float32)
-
-
-def constant_replacing_rate(step, replace_rate_prob, steps_for_replacing=None):
-    """p while t < steps_for_replacing, then 1.
-
-    Source: BERT-of-Theseus, section 3.1 (the constant p); steps_for_replacing is from the
-    paper's own code, of which None here means never.
-
-    Args:
-      step: int64 scalar, t.
-      replace_rate_prob: float in [0, 1], p.
-      steps_for_replacing: int, or None for no end.
-
-    Returns:
-      float32 scalar.
-    """
-    rate = tf.constant(replace_rate_prob, tf.float32)
-    if steps_for_replacing is None:
-        return rate
-    return tf.where(step < steps_for_replacing, rate, tf.ones_like(rate))
-
-
-def linear_replacing_rate(step, replace_linear_k, replace_rate_prob):
-    """min(1, k t + b).
-
-    Source: BERT-of-Theseus, section 3.3, eq. 6.
-
-    Args:
-      step: int64 scalar, t.
-      replace_linear_k: float, k, the rise in each step.
-      replace_rate_prob: float in [0, 1], b, the rate in the first step.
-
-    Returns:
-      float32 scalar.
-    """
-    rate = replace_linear_k * tf.cast(step, tf.float64) + replace_rate_prob
-    return tf.cast(tf.minimum(rate, 1.0), tf.float32)
 
 
 def create_optimizer_for_bert_theseus(
@@ -143,7 +106,7 @@ def build_update(
     """
     variables = tf.trainable_variables() if var_list is None else var_list
     if finetune_suc:
-        variables = deployed_variables(variables)
+        variables = inference_variables(variables)
     if not variables:
         raise ValueError("no variable is left to train")
 

@@ -35,7 +35,6 @@ from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.model.layers import kernels_kept_in
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
-from theseus.stage import equal_groups
 
 FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -79,7 +78,7 @@ def make_batches(examples, encoded, batch_size, count):
 @contextlib.contextmanager
 def open_model(config, num_layers, precision):
     """Yields the TimedModel of the BERT cut to `num_layers` layers, with random weights."""
-    groups = equal_groups(config.num_hidden_layers, num_layers)
+    groups = modeling_theseus.equal_groups(config.num_hidden_layers, num_layers)
     path = [True] * len(groups)
     with new_session(rewrites=True) as session, kernels_kept_in(precision):
         modules = modeling_theseus.encoder_modules(config, groups, path)

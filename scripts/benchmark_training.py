@@ -179,7 +179,9 @@ def measure(row, options):
         encoded.padded_length = options["max_seq_length"]
     plan = batches.plan_epoch(encoded.lengths, row.batch_size, 1, 0)
     plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
-    groups = of_name(row.stage).groups(model.config.num_hidden_layers, row.suc_layers)
+    groups = modeling_theseus.module_groups(
+        of_name(row.stage), model.config.num_hidden_layers, row.suc_layers
+    )
     with new_session(graph_lib.gains_by_rewrites(model.config)) as session:
         check_precision(row.precision)
         chosen = make_config(row, options["train_scope"])

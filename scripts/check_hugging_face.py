@@ -16,7 +16,6 @@ import modeling_theseus
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
-from theseus.model import variable_names
 from theseus.session import new_session, set_up_tensorflow
 
 _TOLERANCE = 1e-3
@@ -43,7 +42,7 @@ def vectors_here(folder, config, arrays):
         )
         variables = tf.trainable_variables()
         names = [variable.op.name for variable in variables]
-        sources = variable_names.assign_sources(names, found)
+        sources = modeling_theseus.assign_sources(names, found)
         matched = weights_lib.match(variables, found, sources)
         print(weights_lib.report(matched, found))
         weights_lib.load(session, variables, found, sources)

@@ -23,6 +23,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+import modeling_theseus
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
@@ -133,7 +134,7 @@ def _seconds(run, arrays):
 
 def milliseconds_by_layers(folder, paths, groups, encoded):
     """Returns a dict from each number of layers, of paths, to the milliseconds of a batch."""
-    of_depth = {len(stages.layers_on(groups, path)): path for path in sorted(paths)}
+    of_depth = {len(modeling_theseus.layers_on(groups, path)): path for path in sorted(paths)}
     return dict(zip(of_depth, milliseconds(folder, of_depth.values(), encoded)))
 
 
@@ -222,7 +223,7 @@ def measure(folder):
         taken = milliseconds_by_layers(folder, scores.found, groups, dev)
 
         def point(path):
-            layers = len(stages.layers_on(groups, path))
+            layers = len(modeling_theseus.layers_on(groups, path))
             return Point(stages.digits(path), layers, taken[layers], scores(path), None)
 
         points = [point(path) for path in sorted(scores.found)]

@@ -24,9 +24,9 @@ from theseus import records
 from theseus.errors import UserError
 from theseus.inference import metrics
 from theseus.inputs import tasks
-from theseus.model.variable_names import SUCCESSOR_STARTS
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
+from theseus.stage import SUCCESSOR_STARTS
 
 # Source: the published project's README; LCQMC, learning rate 2e-5, batches of 64, single runs.
 # (layers, epochs of stage 1, epochs of stage 2): (accuracy, accuracy on business data).

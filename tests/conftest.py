@@ -362,7 +362,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
     with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
         folder.claim(definition, files)
-        groups = stage.groups(config.num_hidden_layers, suc_layers)
+        groups = modeling_theseus.module_groups(stage, config.num_hidden_layers, suc_layers)
         paths = [stage.evaluated_path(groups)]
         paths += [[False] * len(groups)] if keep_predecessor else []
         for path in paths:

@@ -265,18 +265,6 @@ def test_a_step_that_replaces_has_its_loss_by_the_number_replaced(path):
     }
 
 
-def test_the_losses_with_nothing_replaced_are_read_again_as_far_as_there_are_any(tmp_path):
-    with curves.EventWriter(str(tmp_path), 0, []) as writer:
-        for step, path in enumerate([[False, False], [True, False], [False, False]]):
-            values = StepValues(step / 4, 0.5, np.array(path), 1e-3, 2.0)
-            writer.add_step(step, values, is_replacing=True)
-    with curves.EventWriter(str(tmp_path), 2, []) as writer:
-        assert writer.unreplaced_losses == [0.0, 0.5]
-    write(tmp_path, [1])
-    with curves.EventWriter(str(tmp_path), 1, []) as writer:
-        assert writer.unreplaced_losses == [0.0]  # Of the steps that count.
-
-
 def test_a_step_that_replaces_nothing_has_no_scalars_of_it():
     values = StepValues(0.75, 1.0, np.array([True, True]), 1e-3, 2.0)
     found = curves.step_scalars(values, is_replacing=False)

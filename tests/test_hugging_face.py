@@ -14,8 +14,6 @@ import modeling_theseus
 from conftest import assert_close, hugging_face_arrays, hugging_face_names
 from theseus.checkpoints import hugging_face, pretrained, weights
 from theseus.errors import UserError
-from theseus.model import variable_names
-from theseus.stage import equal_groups
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
@@ -57,14 +55,14 @@ def load(session, folder):
     config = pretrained.read_config(str(folder))
     source = weights.open_weights(weights.find_checkpoint(str(folder)))
     features = modeling_theseus.feature_placeholders()
-    groups = equal_groups(NUM_LAYERS, NUM_LAYERS)
+    groups = modeling_theseus.equal_groups(NUM_LAYERS, NUM_LAYERS)
     path = [False] * len(groups)
     logits = modeling_theseus.classifier_logits(
         features, config, 2, modeling_theseus.encoder_modules(config, groups, path)
     )
     variables = tf.trainable_variables()
     names = [variable.op.name for variable in variables]
-    fit = weights.match(variables, source, variable_names.assign_sources(names, source))
+    fit = weights.match(variables, source, modeling_theseus.assign_sources(names, source))
     weights.load(session, variables, source, fit.sources)
     return features, logits, fit
 

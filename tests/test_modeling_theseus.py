@@ -13,9 +13,8 @@ from conftest import assert_close, assert_gradients_close
 from modeling_theseus import BertConfig, RandomKey
 from theseus.checkpoints import weights
 from theseus.errors import UserError
-from theseus.model import layers, variable_names
+from theseus.model import layers
 from theseus.session import new_session
-from theseus.stage import equal_groups, groups_of_sizes
 from theseus.training import losses
 
 # The shape in golden/make_reference_bert.py.
@@ -117,7 +116,7 @@ def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
     reference, modules, path
 ):
     layers = []
-    groups = groups_of_sizes(4, [len(numbers) for numbers in modules])
+    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
     for module, is_successor in enumerate(path):
         names = ["layer_%d" % number for number in modules[module]]
         layers += ["suc_layer_%d" % module] if is_successor else names
@@ -133,7 +132,7 @@ def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
 
     config = make_config()
     config.num_hidden_layers = len(layers)
-    plain = equal_groups(len(layers), len(layers))
+    plain = modeling_theseus.equal_groups(len(layers), len(layers))
     with new_session() as session:
         logits = modeling_theseus.classifier_logits(
             constants(reference),
@@ -288,8 +287,8 @@ def test_what_trains_in_each_scope(session, scope, groups):
         features, make_config(), 2, modeling_theseus.encoder_modules(make_config(), GROUPS, path)
     )
     variables = tf.trainable_variables()
-    trained = variable_names.trained_variables(scope, variables)
-    words = {variable_names.variable_group(v.op.name).split(" ")[0] for v in trained}
+    trained = modeling_theseus.trained_variables(scope, variables)
+    words = {modeling_theseus.variable_group(v.op.name).split(" ")[0] for v in trained}
     assert words == groups
     assert len(variables) == 5 + 6 * 16 + 2 + 2
 
@@ -340,23 +339,23 @@ def test_one_checkpoint_fills_predecessor_and_successor(session, tmp_path, start
 def test_a_trained_successor_comes_before_the_predecessors_layers():
     variables = ["bert/encoder/suc_layer_1/x", "bert/encoder/layer_1/x", "output_weights"]
     both = {"bert/encoder/suc_layer_1/x", "bert/encoder/layer_1/x"}
-    sources = variable_names.assign_sources(variables, both)
+    sources = modeling_theseus.assign_sources(variables, both)
     assert dict(sources) == {name: name for name in both}
-    sources = variable_names.assign_sources(variables[:1], {"bert/encoder/layer_1/x"})
+    sources = modeling_theseus.assign_sources(variables[:1], {"bert/encoder/layer_1/x"})
     assert dict(sources) == {variables[0]: "bert/encoder/layer_1/x"}
 
 
 def test_equal_groups_refuse_a_number_that_does_not_divide_the_depth():
-    assert equal_groups(4, 2) == GROUPS
+    assert modeling_theseus.equal_groups(4, 2) == GROUPS
     with pytest.raises(UserError, match="choose one of 1, 2, 3, 4, 6, 12, or .* with --modules"):
-        equal_groups(12, 5)
+        modeling_theseus.equal_groups(12, 5)
 
 
 def test_groups_of_sizes_are_all_layers_in_their_order():
-    assert groups_of_sizes(4, [1, 2, 1]) == [[0], [1, 2], [3]]
+    assert modeling_theseus.groups_of_sizes(4, [1, 2, 1]) == [[0], [1, 2], [3]]
     message = "--modules: the sizes 1,2 add up to 3, the predecessor has 4 layers; give sizes that"
     with pytest.raises(UserError, match=message):
-        groups_of_sizes(4, [1, 2])
+        modeling_theseus.groups_of_sizes(4, [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -373,25 +372,25 @@ def test_groups_of_sizes_are_all_layers_in_their_order():
     ],
 )
 def test_the_layers_that_a_successors_start_as(how, num_successor_layers, num_layers, expected):
-    start = variable_names.successor_start_layers
+    start = modeling_theseus.successor_start_layers
     assert start(how, num_successor_layers, num_layers) == expected
 
 
 def test_a_successor_deeper_than_its_predecessor_is_refused():
     with pytest.raises(UserError, match="--suc_layers: a successor of 5 layers cannot start as"):
-        variable_names.successor_start_layers("spread", 5, 4)
+        modeling_theseus.successor_start_layers("spread", 5, 4)
 
 
 def test_a_successors_layers_start_as_those_given():
     names = ["bert/encoder/%s/x" % n for n in ("suc_layer_0", "suc_layer_1", "layer_1")]
     held = {"bert/encoder/layer_%d/x" % number for number in range(12)}
-    sources = variable_names.assign_sources(names, held, [4, 11])
+    sources = modeling_theseus.assign_sources(names, held, [4, 11])
     layers = [source.split("/")[2] for source in sources.values()]
     assert list(sources) == names and layers == ["layer_4", "layer_11", "layer_1"]
-    assert variable_names.successor_layers_started(sources) == [(0, 4), (1, 11)]
-    own = variable_names.assign_sources(names, held.union(names), [4, 11])
+    assert modeling_theseus.successor_layers_started(sources) == [(0, 4), (1, 11)]
+    own = modeling_theseus.assign_sources(names, held.union(names), [4, 11])
     assert dict(own) == {name: name for name in names}
-    assert variable_names.successor_layers_started(own) == []
+    assert modeling_theseus.successor_layers_started(own) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import modeling_theseus
 import optimization_theseus
 from conftest import assert_close
 
@@ -36,28 +37,28 @@ def test_learning_rate_without_warmup_starts_at_its_peak(session):
 
 def test_constant_replacing_rate_at_its_boundaries(session):
     def schedule(step):
-        return optimization_theseus.constant_replacing_rate(step, 0.5, 100)
+        return modeling_theseus.constant_replacing_rate(step, 0.5, 100)
 
     assert at(session, schedule, [0, 99, 100, 101]) == [0.5, 0.5, 1.0, 1.0]
 
 
 def test_constant_replacing_rate_stays_where_no_end_is_given(session):
     def schedule(step):
-        return optimization_theseus.constant_replacing_rate(step, 0.25)
+        return modeling_theseus.constant_replacing_rate(step, 0.25)
 
     assert at(session, schedule, [0, 1, 10**9]) == [0.25, 0.25, 0.25]
 
 
 def test_a_constant_rate_for_no_step_is_1_from_the_first(session):
     def schedule(step):
-        return optimization_theseus.constant_replacing_rate(step, 0.25, 0)
+        return modeling_theseus.constant_replacing_rate(step, 0.25, 0)
 
     assert at(session, schedule, [0, 1]) == [1.0, 1.0]
 
 
 def test_linear_replacing_rate_at_its_boundaries(session):
     def schedule(step):
-        return optimization_theseus.linear_replacing_rate(step, 0.7 / 90, 0.3)
+        return modeling_theseus.linear_replacing_rate(step, 0.7 / 90, 0.3)
 
     found = at(session, schedule, [0, 1, 89, 90, 91, 10**6])
     assert_close(found[:4], [0.3, 0.3 + 0.7 / 90, 1 - 0.7 / 90, 1.0], 1e-6)

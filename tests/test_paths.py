@@ -25,7 +25,6 @@ from theseus import stage as stages
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
 from theseus.inference import evaluation, trained_model
-from theseus.model import variable_names
 
 # By hand: of 4 layers in 2 modules.
 LAYERS = {
@@ -109,11 +108,11 @@ def test_unset_it_is_the_successor(folder):
 def test_layers_are_named_by_their_place_on_the_path():
     layers = ["suc_layer_0", "layer_2", "layer_10"]
     groups, path = [[0, 1], [2], [10]], [True, False, False]
-    assert stages.layers_on(groups, path) == layers and stages.digits(path) == "100"
+    assert modeling_theseus.layers_on(groups, path) == layers and stages.digits(path) == "100"
     names = ["bert/encoder/%s/output/dense/kernel" % layer for layer in layers]
-    found = [variable_names.plain_name(name, layers) for name in names]
+    found = [modeling_theseus.plain_name(name, layers) for name in names]
     assert found == ["bert/encoder/layer_%d/output/dense/kernel" % n for n in range(3)]
-    assert variable_names.plain_name("bert/pooler/dense/bias", layers) == "bert/pooler/dense/bias"
+    assert modeling_theseus.plain_name("bert/pooler/dense/bias", layers) == "bert/pooler/dense/bias"
 
 
 @pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])

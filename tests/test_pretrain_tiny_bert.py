@@ -16,7 +16,6 @@ import run_classifier
 from conftest import ROOT
 from theseus.checkpoints import pretrained, weights
 from theseus.inputs import reading, sources, tasks
-from theseus.model import variable_names
 
 TINY_BERT = os.path.join(ROOT, "data", "tiny_bert")
 SAMPLE = os.path.join(ROOT, "data", "sample")
@@ -54,7 +53,7 @@ def test_its_checkpoint_fills_a_bert(session):
     modeling_theseus.BertModel(config, False, tf.placeholder(tf.int32, [None, None]))
     variables = tf.trainable_variables()
     held = weights.CheckpointWeights(weights.find_checkpoint(TINY_BERT))
-    sources = variable_names.assign_sources([v.op.name for v in variables], held)
+    sources = modeling_theseus.assign_sources([v.op.name for v in variables], held)
     fit = weights.match(variables, held, sources)
     assert (fit.missing, fit.unused) == ([], [])
 

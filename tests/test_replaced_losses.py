@@ -53,7 +53,9 @@ def test_a_rise_is_said_once():
 
 
 def test_a_run_that_goes_on_judges_by_where_it_began():
-    found = ReplacedLosses(around(0.5) + around(1.0))
+    before = collected(around(0.5) + around(1.0))
+    found = ReplacedLosses(before.unreplaced())
+    assert found.unreplaced() == around(0.5) + around(1.0)
     found.add(1, 4.0)
     for loss in around(1.5):
         found.add(0, loss)
@@ -134,9 +136,9 @@ def test_an_epochs_end_is_one_line_and_one_warning(monkeypatch):
             logging, level, lambda form, *v, level=level: lines.append((level, form % v))
         )
     found = collected(around(0.5) + around(1.5))
-    found.say_epoch()
+    found.log_epoch()
     found.add(0, 1.5)
-    found.say_epoch()
+    found.log_epoch()
     assert [level for level, _ in lines] == ["info", "warning", "info"]
     assert lines[0][1] == "loss by modules replaced (steps): 0: 1.0000 (40)"
     assert "has risen" in lines[1][1]

@@ -180,7 +180,7 @@ def test_the_parameters_are_those_of_the_evaluated_graph(stage, task_name, outpu
     found = stages.of_name(stage)
     definition = define(stage=stage, task_name=task_name, bert_config=config.to_dict())
     with tf.Graph().as_default():
-        groups = found.groups(4, 2)
+        groups = modeling_theseus.module_groups(found, 4, 2)
         path = found.evaluated_path(groups)
         modules = modeling_theseus.encoder_modules(config, groups, path)
         assert tasks.TASKS[task_name].num_outputs == outputs

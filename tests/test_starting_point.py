@@ -8,11 +8,11 @@ import shutil
 
 import pytest
 
+import modeling_theseus
 from conftest import SMALL_BERT, VOCABULARY, make_config, write_start
 from theseus.commands import starting_point
 from theseus.errors import UserError
 from theseus.inputs import tasks
-from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 
@@ -95,7 +95,7 @@ def test_suc_init_names_the_layers_where_the_start_has_no_successor(find, how, r
         start = find(stage, init_checkpoint="bert", suc_init=how)
         assert (start.suc_init, start.successor_start) == (recorded, layers)
     held = find(SUCCESSOR, suc_init=how)
-    assert variable_names.holds_successor(held.weights)
+    assert modeling_theseus.holds_successor(held.weights)
     assert (held.suc_init, held.successor_start, held.successor_weights) == (None, None, None)
     held = find(PREDECESSOR, suc_init=how)
     assert (held.suc_init, held.successor_start, held.successor_weights) == (None, None, None)

@@ -33,7 +33,6 @@ from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import batches, encoding, reading, sources, tasks
-from theseus.model import variable_names
 from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 from theseus.training import curves, initial_weights
@@ -274,7 +273,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
         variables = tf.trainable_variables()
         names = [v.op.name for v in variables]
-        sources = variable_names.assign_sources(names, start)
+        sources = modeling_theseus.assign_sources(names, start)
         weights.load(session, tf.global_variables(), start, sources)
         before = session.run(variables)
         paths = []
@@ -287,7 +286,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         slots = {v.op.name for v in tf.global_variables() if "/adam_" in v.op.name}
 
     assert len(set(paths)) > 1 or stage != REPLACING
-    groups = {name: variable_names.variable_group(name).split(" ")[0] for name in names}
+    groups = {name: modeling_theseus.variable_group(name).split(" ")[0] for name in names}
     for name, old, new in zip(names, before, after):
         changed = (old != new).any()
         assert changed == (groups[name] in changing.split()), name
@@ -867,7 +866,7 @@ def test_the_successors_rate_is_of_its_layers_alone(bert, tmp_path):
     )
     parts = collections.Counter()
     for name, change in one.items():
-        part = variable_names.variable_group(name)
+        part = modeling_theseus.variable_group(name)
         factor = 4.0 if part == "successor's encoder" else 1.0
         assert_close(other[name], factor * change, 1e-3, factor * 1e-3, name)
         parts[part] += bool(change.any())
@@ -939,12 +938,12 @@ def test_a_resumed_run_knows_the_losses_with_nothing_replaced_of_before(bert, tm
 
 def test_a_successor_of_any_number_of_layers_trains_alone():
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
-    assert len(SUCCESSOR.groups(config.num_hidden_layers, 5)) == 5
+    assert len(modeling_theseus.module_groups(SUCCESSOR, config.num_hidden_layers, 5)) == 5
     sizes = [1, 1, 2, 2, 6]
-    groups = REPLACING.groups(config.num_hidden_layers, 5, sizes)
+    groups = modeling_theseus.module_groups(REPLACING, config.num_hidden_layers, 5, sizes)
     assert [len(group) for group in groups] == sizes
     with pytest.raises(UserError, match="suc_layers = 5 does not divide"):
-        REPLACING.groups(config.num_hidden_layers, 5)
+        modeling_theseus.module_groups(REPLACING, config.num_hidden_layers, 5)
 
 
 def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
@@ -1041,7 +1040,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_in_one_line(bert, tmp_path):
 def test_the_replacing_rate_of_each_scheduler(session, changes, expected):
     settings = make_settings(**changes)
     step = tf.placeholder(tf.int64, [])
-    rate = graph_lib.replacing_rate(settings, step, 100)
+    rate = modeling_theseus.replacing_rate(settings, step, 100)
     found = [session.run(rate, {step: t}) for t in (0, 40, 80)]
     assert_close(found, expected, 1e-6)
 

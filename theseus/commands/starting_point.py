@@ -5,13 +5,13 @@ import os
 
 from absl import logging
 
+import modeling_theseus
 from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
 from theseus.inference.trained_model import hash_vocab
 from theseus.inputs import tasks
-from theseus.model import variable_names
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
@@ -138,14 +138,14 @@ def _plain_start(config):
 def _start_successor(start, config):
     """Returns the Start with what --suc_init says of the successor's layers."""
     how, num_layers = config.suc_init, config.suc_layers
-    if variable_names.holds_successor(start.weights):
+    if modeling_theseus.holds_successor(start.weights):
         if how:
             prefix = start.weights.prefix
             logging.info("--suc_init is not used: %s holds a successor's layers", prefix)
         return start
-    if how in (None,) + variable_names.SUCCESSOR_STARTS:
+    if how in (None,) + stages.SUCCESSOR_STARTS:
         depth = start.model.config.num_hidden_layers
-        layers = variable_names.successor_start_layers(how or "first", num_layers, depth)
+        layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
         return start._replace(suc_init=None if how == "first" else how, successor_start=layers)
     small = _read_small_bert(how, start.model.config, num_layers)
     digest = hash_files(weights_lib.checkpoint_files(small.prefix))

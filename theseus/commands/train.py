@@ -5,6 +5,7 @@ import json
 
 from absl import logging
 
+import modeling_theseus
 import tokenization
 from theseus import machine
 from theseus.checkpoints import pretrained
@@ -127,7 +128,9 @@ def _train(training, train_data, replicas):
     """
     context, start, definition, tokenizer = training
     config, bert_config = context.config, start.model.config
-    groups = context.stage.groups(bert_config.num_hidden_layers, config.suc_layers, config.modules)
+    groups = modeling_theseus.module_groups(
+        context.stage, bert_config.num_hidden_layers, config.suc_layers, config.modules
+    )
     _, num_steps = config.num_steps(len(train_data))
     with replicas.session(graph_lib.gains_by_rewrites(bert_config)) as session:
         class_weights = _class_weights(config, context.task, train_data.labels)

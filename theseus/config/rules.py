@@ -10,7 +10,7 @@ from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
 from theseus.inputs import lines, tasks
 from theseus.limits import refuse_little_memory
-from theseus.model.variable_names import SUCCESSOR_STARTS
+from theseus.stage import SUCCESSOR_STARTS
 
 
 class Rule(NamedTuple):

@@ -37,7 +37,7 @@ from theseus.errors import UserError, first_line
 from theseus.export import hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks
-from theseus.model import variable_names
+from theseus.model.layers import LAYER_NORM_EPSILON
 from theseus.session import new_session
 
 # A version that runtimes have known for years; 13 is the first with all that the graph needs.
@@ -93,7 +93,7 @@ def plain_classifier(folder, trained):
     config = copy.copy(model.config)
     config.num_hidden_layers = len(trained.layers)
     variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
-    names = [variable_names.plain_name(v.op.name, trained.layers) for v in variables]
+    names = [modeling_theseus.plain_name(v.op.name, trained.layers) for v in variables]
     weights = collections.OrderedDict(zip(names, trained.session.run(variables)))
     return PlainClassifier(
         config,
@@ -176,7 +176,7 @@ def _hugging_face_config(plain):
         hidden_act=_HUGGING_FACE_ACTIVATIONS.get(activation, activation),
         id2label={str(index): label for index, label in enumerate(labels)},
         label2id={label: index for index, label in enumerate(labels)},
-        layer_norm_eps=modeling_theseus.LAYER_NORM_EPSILON,
+        layer_norm_eps=LAYER_NORM_EPSILON,
         pad_token_id=0,
     )
     if plain.task.is_regression:

@@ -88,7 +88,7 @@ def load_into(session, folder, precision, path=None, is_calibrated=True):
     temperature = _find_temperature(folder, source.best, path) if is_calibrated else 1.0
     _divide_logits(session, graph, source.weights, temperature)
     tokenizer = pretrained.make_tokenizer(source.model, source.recorded["do_lower_case"])
-    layers = stages.layers_on(source.groups, taken)
+    layers = modeling_theseus.layers_on(source.groups, taken)
     return TrainedModel(
         session, graph, tokenizer, layers, path, temperature, source.recorded, source.best
     )
@@ -153,7 +153,9 @@ def _read(folder):
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     _refuse_altered(recorded, model)
     depth, stage = model.config.num_hidden_layers, stages.of_name(recorded["stage"])
-    groups = stage.groups(depth, recorded["suc_layers"], recorded.get("modules"))
+    groups = modeling_theseus.module_groups(
+        stage, depth, recorded["suc_layers"], recorded.get("modules")
+    )
     return _Source(weights, recorded, model, groups, best)
 
 

@@ -36,6 +36,7 @@ class State:
       evaluations: list of dicts of dev metrics, each with its global_step.
       train_seconds: float, spent in steps.
       is_finished: bool.
+      unreplaced_losses: list of float, see replaced_losses.ReplacedLosses, at the last Checkpoint.
     """
 
     last: Checkpoint | None = None
@@ -44,6 +45,7 @@ class State:
     train_seconds: float = 0.0
     is_finished: bool = False
     previous: list[Checkpoint] = dataclasses.field(default_factory=list)
+    unreplaced_losses: list[float] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> State:
@@ -113,6 +115,6 @@ STATE = table(
         "train_seconds": number(0),
         "is_finished": boolean,
     },
-    {"previous": listed(_checkpoint("last"))},
+    {"previous": listed(_checkpoint("last")), "unreplaced_losses": listed(number())},
 )
 """The Kind of state.json."""

@@ -89,9 +89,6 @@ class EventWriter(object):
     A training does not end for its curves: the first error of writing ends them, with a
     warning. Every step is handed to the operating system at once, so that a viewer sees
     it, and a process that is killed loses none.
-
-    Attributes:
-      unreplaced_losses: list of float, the losses of earlier steps with nothing replaced.
     """
 
     def __init__(self, folder, step, evaluated_steps):
@@ -105,7 +102,6 @@ class EventWriter(object):
         self._folder = folder
         self._path = os.path.join(folder, _TEMPORARY)
         self._writer = self._lines = None
-        self.unreplaced_losses = []
         with self._or_warn():
             self._begin(step, set(evaluated_steps))
 
@@ -117,7 +113,6 @@ class EventWriter(object):
         for event in read_events(self._folder):
             if _counts(event, step, evaluated_steps):
                 self._write(event)
-                self.unreplaced_losses += _unreplaced_losses(event)
         self._flush_to_disk()
         last = int(re.search(r"\d+$", old[-1]).group()) if old else 0
         path = self._file(_NAME % max(last + 1, time.time()))
@@ -192,12 +187,6 @@ def _counts(event, step, evaluated_steps):
     if values and values[0].tag.startswith(EVALUATION):
         return event.step in evaluated_steps
     return bool(values) and event.step <= step
-
-
-def _unreplaced_losses(event):
-    """Returns the losses with nothing replaced that an event has, list of float: one, or none."""
-    name = _LOSS_BY_REPLACED % 0
-    return [value.simple_value for value in event.summary.value if value.tag == name]
 
 
 def _line(event):

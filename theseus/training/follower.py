@@ -23,11 +23,11 @@ def follow(initial, steps, session, workers):
     initial_weights.start(initial, session, workers)
     workers.take_over_weights()
     step = steps_done(session)
-    with stop_on_signal() as stop:
-        while not workers.ask_chief():
-            for done in steps.train_epoch(step):
-                step = done.number
-                stop.requested = workers.any(stop.requested)
-                if stop.requested:
+    with stop_on_signal(workers) as stop:
+        while not stop.ends_training():
+            for rows in steps.rest_of_epoch(step):
+                steps.train_step(rows, step)
+                step += 1
+                if stop.is_requested():
                     break
         return not stop.requested

@@ -9,7 +9,7 @@ import modeling_theseus
 import optimization_theseus
 from theseus.distribution.replicas import Replicas
 from theseus.inference import evaluation
-from theseus.model import operations, variable_names
+from theseus.model import operations
 from theseus.model.random_key import RandomKey
 from theseus.training import losses
 
@@ -85,7 +85,7 @@ def build_graph(
             config.training_precision,
         )
         loss = losses.total_loss(config, task, logits, inputs, class_weights)
-        trained = variable_names.trained_variables(config.scope, tf.trainable_variables())
+        trained = modeling_theseus.trained_variables(config.scope, tf.trainable_variables())
         return _Part(inputs, *_update(config, loss, num_train_steps, step, trained))
 
     parts = replicas.build(build_part)
@@ -101,7 +101,7 @@ def build_graph(
         path=tf.convert_to_tensor(path),
         evaluation=evaluation_graph,
         variables=variables,
-        trained=variable_names.trained_variables(config.scope, variables),
+        trained=modeling_theseus.trained_variables(config.scope, variables),
         kept=_kept(config, evaluation_graph, variables, averages),
         **_of_all(parts)._asdict(),
     )
@@ -146,7 +146,7 @@ def _update(config, loss, num_train_steps, step, trained):
     multipliers = {}
     if config.suc_learning_rate is not None:
         factor = config.suc_learning_rate / config.learning_rate
-        names = [v.op.name for v in trained if variable_names.is_of_successor(v.op.name)]
+        names = [v.op.name for v in trained if modeling_theseus.is_of_successor(v.op.name)]
         multipliers = dict.fromkeys(names, factor)
     with tf.control_dependencies([step]):  # Which an average needs as it was before the update.
         update = optimization_theseus.build_update(
@@ -170,19 +170,8 @@ def _path_and_rate(config, step, evaluated, num_train_steps):
     """Returns the path of a step, and the replacing rate that it is drawn with."""
     if not config.stage.replaces:
         return evaluated, tf.constant(float(all(evaluated)))
-    rate = replacing_rate(config, step, num_train_steps)
+    rate = modeling_theseus.replacing_rate(config, step, num_train_steps)
     return modeling_theseus.draw_path(config.seed, step, rate, len(evaluated)), rate
-
-
-def replacing_rate(config, step, num_train_steps):
-    """Returns the replacing rate of a step, float32 scalar; see optimization_theseus."""
-    base = config.replace_rate_prob
-    if config.replace_until:
-        slope = (1.0 - base) / (config.replace_until * num_train_steps)
-        return optimization_theseus.linear_replacing_rate(step, slope, base)
-    if config.replace_linear_k:
-        return optimization_theseus.linear_replacing_rate(step, config.replace_linear_k, base)
-    return optimization_theseus.constant_replacing_rate(step, base, config.steps_for_replacing)
 
 
 def describe_variables(trained, variables):
@@ -190,7 +179,7 @@ def describe_variables(trained, variables):
     names = {v.op.name for v in trained}
     parts = collections.OrderedDict()
     for variable in variables:
-        part = variable_names.variable_group(variable.op.name)
+        part = modeling_theseus.variable_group(variable.op.name)
         parts[part] = parts.get(part, False) or variable.op.name in names
     frozen = [part for part, trains in parts.items() if not trains]
     return "training %d of %d variables, %s of %s parameters; frozen: %s" % (

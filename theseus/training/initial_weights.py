@@ -5,9 +5,9 @@ import collections
 import tensorflow.compat.v1 as tf
 from absl import logging
 
+import modeling_theseus
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
-from theseus.model import variable_names
 
 _CLASSIFIER = ("output_weights", "output_bias")
 
@@ -71,7 +71,7 @@ def load(initial, session):
     """Gives all variables of the default graph their InitialWeights; says which they are."""
     sources = initial.match.sources
     logging.info("%s", weights_lib.report(initial.match, initial.source))
-    started = variable_names.successor_layers_started(sources)
+    started = modeling_theseus.successor_layers_started(sources)
     if started:
         pairs = ", ".join("%d as %d" % pair for pair in started)
         logging.info("the successor's layers start as the predecessor's: %s", pairs)
@@ -93,7 +93,7 @@ def match_weights(
       train_scope: str, see config.Method.
       source: as weights.open_weights returns them.
       graph_variables: list of tf.Variable.
-      successor_start: see variable_names.assign_sources.
+      successor_start: see modeling_theseus.assign_sources.
       takes_classifier: bool, whether the classifier is to be that of the weights. It is a new
         one too, and a line says so, where theirs is of another number of labels.
 
@@ -105,13 +105,13 @@ def match_weights(
         classifier would stay random since only the successor's layers train.
     """
     names = [v.op.name for v in graph_variables]
-    depth, found = variable_names.successor_depth(names), variable_names.successor_depth(source)
+    depth, found = modeling_theseus.successor_depth(names), modeling_theseus.successor_depth(source)
     if depth and found not in (0, depth):  # Each of its layers was trained to stand for others.
         raise UserError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; start from its "
             "predecessor, or give --suc_layers=%d" % (source.prefix, found, depth, found)
         )
-    sources = variable_names.assign_sources(names, source, successor_start)
+    sources = modeling_theseus.assign_sources(names, source, successor_start)
     if not (takes_classifier and _classifier_is_of_size(sources, source, graph_variables)):
         for name in _CLASSIFIER:
             sources.pop(name, None)
@@ -153,6 +153,6 @@ def match_successor(source, graph_variables):
     Raises:
       UserError: a weight is missing, or its shape differs.
     """
-    variables = variable_names.trained_variables("successor_layers", graph_variables)
-    sources = variable_names.assign_sources([v.op.name for v in variables], source)
+    variables = modeling_theseus.trained_variables("successor_layers", graph_variables)
+    sources = modeling_theseus.assign_sources([v.op.name for v in variables], source)
     return weights_lib.match(variables, source, sources)

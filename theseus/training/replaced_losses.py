@@ -20,28 +20,24 @@ class ReplacedLosses(object):
     """Collects the losses of steps by how many modules were replaced."""
 
     def __init__(self, unreplaced=()):
-        """Begins with what a run that goes on has had before.
-
-        Args:
-          unreplaced: list of float, the losses of its steps with nothing replaced.
-        """
-        self._first = []
-        self._last = collections.deque(maxlen=_BATCHES)
+        """Begins with what an earlier part of the run has left; see `unreplaced`."""
+        unreplaced = list(unreplaced)
+        self._first = unreplaced[:_BATCHES]
+        self._last = collections.deque(unreplaced[_BATCHES:], maxlen=_BATCHES)
         self._epoch = collections.defaultdict(list)
         self._has_warned = False
-        for loss in unreplaced:
-            self._add_unreplaced(loss)
+
+    def unreplaced(self):
+        """Returns the losses of the first and the last steps with nothing replaced, list."""
+        return self._first + list(self._last)
 
     def add(self, num_replaced, loss):
         """Counts a step: how many modules were replaced, int, and its loss, float."""
         self._epoch[num_replaced].append(loss)
         if num_replaced == 0:
-            self._add_unreplaced(loss)
+            (self._first if len(self._first) < _BATCHES else self._last).append(loss)
 
-    def _add_unreplaced(self, loss):
-        (self._first if len(self._first) < _BATCHES else self._last).append(loss)
-
-    def say_epoch(self):
+    def log_epoch(self):
         """Logs the epoch's means, and a warning where the predecessor gets worse."""
         if self._epoch:  # A stop may come before its first step.
             logging.info("%s", self.describe_epoch())

@@ -1,7 +1,6 @@
 """The steps of a training: a batch is fed, in parts where it is cut, and the weights updated."""
 
 import collections
-import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,9 +13,6 @@ StepValues = collections.namedtuple(
     "StepValues", "loss replacing_rate path learning_rate gradient_norm"
 )
 """What a step has computed: floats, and the modules replaced, bool [M]."""
-
-Step = collections.namedtuple("Step", "number values num_examples seconds")
-"""A step that was done: how many there are with it, its StepValues, its batch, what it took."""
 
 
 class StepRunner(object):
@@ -90,23 +86,19 @@ class Steps(object):
         """Returns whether an epoch, or the training, has ended after so many steps."""
         return done > 0 and (done % self.per_epoch == 0 or done == self.in_all)
 
-    def train_epoch(self, done):
-        """Trains from a number of steps done to the end of the epoch; yields each Step.
+    def rest_of_epoch(self, done):
+        """Returns the batches of the epoch that come after `done` steps, a list of int64 [B]."""
+        epoch, end = self.epoch_of(done)
+        size, seed = self._config.train_batch_size, self._config.seed
+        plan = batches.plan_epoch(self._lengths, size, seed, epoch)
+        return plan[done - epoch * self.per_epoch :][: end - done]
+
+    def train_step(self, rows, done):
+        """Trains on the rows of a batch, after `done` steps; returns its StepValues.
 
         Raises:
           UserError: the loss is no longer a finite number.
         """
-        epoch, end = self.epoch_of(done)
-        size, seed = self._config.train_batch_size, self._config.seed
-        plan = batches.plan_epoch(self._lengths, size, seed, epoch)
-        for rows in plan[done - epoch * self.per_epoch :][: end - done]:
-            start = time.perf_counter()
-            values = self.train_step(rows, done)
-            done += 1
-            yield Step(done, values, len(rows), time.perf_counter() - start)
-
-    def train_step(self, rows, done):
-        """Trains on the rows of a batch, after `done` steps; returns its StepValues."""
         values = self.runner.run(rows)
         if not np.isfinite(values.loss):
             message = "the loss is %s in step %d; lower --learning_rate, in another folder"

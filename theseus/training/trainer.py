@@ -51,7 +51,8 @@ class Trainer(object):
         self._state = folder.sound_state()
         keep, epochs = config.keep_checkpoints, math.ceil(config.num_train_epochs)
         folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
-        self._curves = self._replaced_losses = None
+        self._curves = None
+        self._replaced_losses = ReplacedLosses(self._state.unreplaced_losses)
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):
@@ -87,36 +88,37 @@ class Trainer(object):
         step = steps_done(self.session)
         evaluated = [entry["global_step"] for entry in self._state.evaluations]
         self._curves = curves.EventWriter(self.folder.path, step, evaluated)
-        self._replaced_losses = ReplacedLosses(self._curves.unreplaced_losses)
-        with self._curves, stop_on_signal() as stop:
+        with self._curves, stop_on_signal(self.workers) as stop:
             while True:
                 if self.steps.ends_epoch(step) and not self._state.is_evaluated(step):
                     self._save_last(step)
                     self._evaluate(step)
-                if self.workers.ask_chief(self._state.is_finished or stop.requested):
+                if stop.ends_training(self._state.is_finished):
                     self._save_last(step)
                     return not stop.requested
-                step = self._train_epoch(step, stop)
+                with self._progress(step) as progress:
+                    for rows in self.steps.rest_of_epoch(step):
+                        start = time.perf_counter()
+                        values = self.steps.train_step(rows, step)
+                        step += 1
+                        self._state.train_seconds += time.perf_counter() - start
+                        self._log(progress, step, values, len(rows))
+                        if self._is_save_due(step):
+                            self._save_last(step)
+                        if stop.is_requested():
+                            break
+                if self.config.stage.replaces:
+                    self._replaced_losses.log_epoch()
 
-    def _train_epoch(self, step, stop):
-        """Trains from `step` to the epoch's end, or to a stop; returns the step reached."""
+    # --- Log ---
+
+    def _log(self, progress, step, values, num_examples):
+        """Logs a step that was done: its number, its StepValues, the examples of its batch."""
         replaces = self.config.stage.replaces
-        with self._progress(step) as progress:
-            for done in self.steps.train_epoch(step):
-                step, values = done.number, done.values
-                self._state.train_seconds += done.seconds
-                speed = progress.update(step, values, done.num_examples)
-                self._curves.add_step(step, values, replaces, speed)
-                if replaces:
-                    self._replaced_losses.add(int(values.path.sum()), float(values.loss))
-                if self._is_save_due(step):
-                    self._save_last(step)
-                stop.requested = self.workers.any(stop.requested)
-                if stop.requested:
-                    break
+        speed = progress.update(step, values, num_examples)
+        self._curves.add_step(step, values, replaces, speed)
         if replaces:
-            self._replaced_losses.say_epoch()
-        return step
+            self._replaced_losses.add(int(values.path.sum()), float(values.loss))
 
     def _progress(self, step):
         epoch, end = self.steps.epoch_of(step)
@@ -137,6 +139,7 @@ class Trainer(object):
             return
         saved = self._checkpoints.save("last", step)
         self._state.renew_last(saved, self.config.keep_checkpoints)
+        self._state.unreplaced_losses = self._replaced_losses.unreplaced()
         self._commit()
         self._saved_at = time.monotonic()
 

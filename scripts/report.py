@@ -8,7 +8,7 @@ goes to the first folder. What is damaged is named and left out. Needs matplotli
 
 What a run keeps is said of the finished predecessor whose folder is nearest, of its seed where
 there are several, if its score is the same, on the same dev data. Where a folder `direct` stands
-beside others, as those of scripts/controls.sh do, each of them is compared with it, seed by seed:
+beside others, as those of scripts/tables/controls.sh do, each of them is compared with it, seed by seed:
 the mean of the differences of finished runs, and its standard error.
 """
 
@@ -79,7 +79,7 @@ _DEFINITION = records.table(
 )
 
 CONTROL = "direct"
-"""The folder, in scripts/controls.sh, of the same depth fine-tuned alone."""
+"""The folder, in scripts/tables/controls.sh, of the same depth fine-tuned alone."""
 
 
 def find_runs(root):

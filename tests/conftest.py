@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import json
 import os
 import shutil
@@ -75,14 +76,14 @@ def stub_project(folder):
     A stub logs its arguments, makes the stages' output folders that these name, and fails where
     STUB_FAILS is among them.
     """
-    (folder / "scripts").mkdir()
+    (folder / "scripts" / "tables").mkdir(parents=True)
     (folder / "venv" / "bin").mkdir(parents=True)
     for name in os.listdir(ROOT):
         if name.startswith("requirements"):
             shutil.copy2(os.path.join(ROOT, name), str(folder))
-    for name in os.listdir(os.path.join(ROOT, "scripts")):
-        if name.endswith(".sh"):
-            shutil.copy2(os.path.join(ROOT, "scripts", name), str(folder / "scripts"))
+    for place in ("scripts", os.path.join("scripts", "tables")):
+        for path in glob.glob(os.path.join(ROOT, place, "*.sh")):
+            shutil.copy2(path, str(folder / place))
     for name in ("python", "pip"):
         path = folder / "venv" / "bin" / name
         path.write_text(_STUB)
@@ -98,7 +99,7 @@ def run_bash(project, name, *arguments, **variables):
     log = project / "log"
     environment = dict(os.environ, VENV=str(project / "venv"), STUB_LOG=str(log))
     process = subprocess.Popen(
-        ["bash", str(project / "scripts" / name)] + list(arguments),
+        ["bash", str(next((project / "scripts").rglob(name)))] + list(arguments),
         cwd=str(project.parent),
         env=dict(environment, **variables),
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import tokenization
 from conftest import ROOT, run
 from theseus.inputs import batches, encoding, reading, tasks
 
-SCRIPT = os.path.join(ROOT, "scripts", "benchmark_inference.py")
+SCRIPT = os.path.join(ROOT, "scripts", "benchmarks", "benchmark_inference.py")
 
 
 def test_the_published_setting_is_60_and_60_tokens(random_data):
@@ -57,7 +57,7 @@ def test_benchmarks_are_drawn(tmp_path):
         for tokens in (33.0, 123.0)
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    script = os.path.join(ROOT, "scripts", "plot_benchmarks.py")
+    script = os.path.join(ROOT, "scripts", "benchmarks", "plot_benchmarks.py")
     status, _, errors = run([sys.executable, script, "rows.json", "rows.png"], tmp_path)
     assert status == 0, errors
     assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")

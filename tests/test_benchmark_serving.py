@@ -11,7 +11,7 @@ import benchmark_serving
 from conftest import ROOT, needs_tensorflow_2, run
 from theseus.inputs import encoding
 
-SCRIPT = os.path.join(ROOT, "scripts", "benchmark_serving.py")
+SCRIPT = os.path.join(ROOT, "scripts", "benchmarks", "benchmark_serving.py")
 
 
 @needs_tensorflow_2

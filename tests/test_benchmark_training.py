@@ -74,7 +74,7 @@ def test_a_frozen_layer_needs_no_gradient_of_its_kernels(session):
 
 
 def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
-    script = os.path.join(ROOT, "scripts", "benchmark_training.py")
+    script = os.path.join(ROOT, "scripts", "benchmarks", "benchmark_training.py")
     write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=2))
     arguments = ["--bert_pretrained_model=bert", "--num_steps=2"]
     arguments += ["--data_dir=%s" % random_data, "--json=rows.json", "--rates=1"]
@@ -101,7 +101,7 @@ def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
-    script = os.path.join(ROOT, "scripts", "benchmark_training.py")
+    script = os.path.join(ROOT, "scripts", "benchmarks", "benchmark_training.py")
     arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--batch_sizes=500"]
     arguments += ["--data_dir=%s" % random_data]
     status, _, errors = run([sys.executable, script] + arguments, tmp_path)

@@ -196,7 +196,7 @@ def test_every_flag_is_said_to_define_a_run_or_not():
 def test_the_page_of_flags_is_written_from_their_declarations():
     with open(os.path.join(ROOT, "docs", "flags.md"), encoding="utf-8") as reader:
         page = reader.read()
-    assert help_lib.markdown() in page, "run scripts/make_flags_page.py"
+    assert help_lib.markdown() in page, "run scripts/dev/make_flags_page.py"
 
 
 def test_the_flags_of_every_script_are_those_of_its_row_in_the_documentation():
@@ -204,7 +204,8 @@ def test_the_flags_of_every_script_are_those_of_its_row_in_the_documentation():
         rows = dict(re.findall(r"^\| `(\w+\.py)` \| (.*) \|$", reader.read(), re.M))
     documented = {name: set(re.findall(r"`--(\w+)`", row)) for name, row in rows.items()}
     defining, found = re.compile(r'(?:DEFINE_\w+\(|add_argument\()\s*"(--)?(\w+)"'), {}
-    for path in glob.glob(os.path.join(ROOT, "scripts", "*.py")):
+    paths = glob.glob(os.path.join(ROOT, "scripts", "**", "*.py"), recursive=True)
+    for path in paths + glob.glob(os.path.join(ROOT, "data", "*.py")):
         with open(path, encoding="utf-8") as reader:
             text = reader.read()
         named = {name for dashes, name in defining.findall(text) if dashes or "DEFINE_" in text}

@@ -184,7 +184,7 @@ def test_all_methods_of_a_size_take_the_same_epochs(project):
 def test_the_published_times(project):
     status, lines, errors = run_bash(project, "inference_speed.sh")
     assert (status, errors) == (0, "")
-    line = ["scripts/benchmark_inference.py", "--bert_pretrained_model=" + BERT]
+    line = ["scripts/benchmarks/benchmark_inference.py", "--bert_pretrained_model=" + BERT]
     line += ["--suc_layers=6,2", "--batch_sizes=10,1", "--json=out_tables/inference_speed.json"]
     assert lines[-1] == line
     assert (project / "out_tables").is_dir()
@@ -369,7 +369,8 @@ def test_all_tables_are_one_after_the_other(project):
     status, lines, errors = run_bash(project, "all_tables.sh")
     assert (status, errors) == (0, "")
     found = [line[0] for line in lines if line[0].startswith("scripts/")]
-    assert found == ["scripts/benchmark_inference.py"] + ["scripts/report.py"] * len(SCRIPTS)
+    expected = ["scripts/benchmarks/benchmark_inference.py"]
+    assert found == expected + ["scripts/report.py"] * len(SCRIPTS)
     one_by_one = [flags for name in SCRIPTS for flags in run_script(project, name, OUT="other")]
     expected = [{flag.replace("=other/", "=out_tables/") for flag in f} for f in one_by_one]
     assert trainings(lines) == expected

@@ -1,0 +1,396 @@
+"""Times training steps of all stages, and compares them with what the machine can do.
+
+    python scripts/benchmarks/benchmark_training.py --data_dir=data/lcqmc \\
+        --bert_pretrained_model=data/chinese_L-12_H-768_A-12 [--json=training.json]
+
+Takes a BERT's shape and vocabulary (its weights are not read; speed does not depend on them)
+and real pairs. Each row of the table is a stage in a process of its own: its graph as
+run_classifier.py builds it, `--num_steps` batches of an epoch's plan, evenly spaced by their
+length, after each of them was run once.
+
+  examples/s   of whole steps
+  real         share of the computed tokens that are no padding
+  loss+grad    median milliseconds of loss and gradients, by which stages are compared
+  update       share of a step that is the rest: clipping, decay and Adam
+  MFU          model FLOPs utilisation: the products that these steps need, for real tokens
+               only, from the paths drawn and the variables trained (`step_flops`), per second,
+               against one large product of that precision timed in the same process
+  peak MB      the process's largest resident memory
+
+--profile prints besides, for each row, what a step's milliseconds go to, by operation.
+"""
+
+import collections
+import itertools
+import multiprocessing
+import resource
+import sys
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import app, flags
+from tqdm import tqdm
+
+import benchmark_inference
+import modeling_theseus
+import optimization_theseus
+from theseus.checkpoints import pretrained
+from theseus.config.config import Config
+from theseus.errors import UserError
+from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.runs import files
+from theseus.session import check_precision, new_session, set_up_tensorflow
+from theseus.stage import PREDECESSOR, STAGES, SUCCESSOR, of_name
+from theseus.training import graph as graph_lib
+
+FLAGS = flags.FLAGS
+TASK = tasks.TASKS["lcqmc_pair"]
+
+REFERENCE_SIZE = 2048
+LARGEST_SPREAD = 0.15
+"""How much longer a product may take by the median than at best on a machine that is quiet."""
+
+Row = collections.namedtuple("Row", "stage suc_layers rate batch_size precision")
+"""What one row of the table measures."""
+
+
+def all_rows():
+    """Returns the Rows that the flags ask for; stage 0 does not depend on the successor."""
+    stages = []
+    for stage in map(of_name, FLAGS.stages):
+        rates = map(float, FLAGS.rates) if stage.replaces else [None]
+        depths = map(int, FLAGS.suc_layers) if stage.has_successor else [None]
+        stages += [(stage.name,) + choice for choice in itertools.product(depths, rates)]
+    choices = itertools.product(FLAGS.precisions, map(int, FLAGS.batch_sizes), stages)
+    return [Row(*stage, batch_size, precision) for precision, batch_size, stage in choices]
+
+
+def step_flops(lengths, config, layers):
+    """Returns the floating point operations of the products in a step, a float.
+
+    A layer's products with its kernels take D = 2 n (4 H^2 + 2 H I) operations for n tokens,
+    those of attention A = 4 n^2 H. The loss takes D + A; the kernels' gradients D, where the
+    layer trains; the gradients of its input and of attention D + 2 A, where anything up to
+    this layer trains (6 n H^2 less for the lowest one if nothing below it does). Embeddings,
+    pooler and classifier are left out.
+
+    Args:
+      lengths: int [B], the real tokens of each row.
+      config: modeling_theseus.BertConfig.
+      layers: list of (whether the layer trains, whether anything below it does), one for
+        each layer on the path.
+    """
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    tokens, squares = float(np.sum(lengths)), float(np.sum(np.square(lengths, dtype=np.float64)))
+    dense = 2 * tokens * (4 * hidden**2 + 2 * hidden * intermediate)
+    attention = 4 * squares * hidden
+    total = 0.0
+    for trains, trains_below in layers:
+        total += dense + attention + dense * trains
+        if trains or trains_below:
+            total += dense + 2 * attention - (0 if trains_below else 6 * tokens * hidden**2)
+    return total
+
+
+def layers_on_path(groups, path, trained):
+    """Returns the `layers` of `step_flops` for a path, bool [M], and the variables that train."""
+    names = {v.op.name for v in trained}
+    trains_below = any(name.startswith("bert/embeddings/") for name in names)
+    layers = []
+    for index, group in enumerate(groups):
+        scopes = ["suc_layer_%d" % index] if path[index] else ["layer_%d" % n for n in group]
+        for scope in scopes:
+            trains = "bert/encoder/%s/output/dense/kernel" % scope in names
+            layers.append((trains, trains_below))
+            trains_below = trains_below or trains
+    return layers
+
+
+class ReferenceProducts(object):
+    """What matrix products alone reach, timed between the steps that are compared with them.
+
+    On a machine that others share, a product that is timed before or after the steps may have
+    had less of the processor than they had.
+    """
+
+    def __init__(self, precision, tokens, config):
+        """Makes a session with a large product, and those of a layer for so many tokens."""
+        hidden, intermediate = config.hidden_size, config.intermediate_size
+        self.sizes = [(REFERENCE_SIZE,) * 3, (tokens, hidden, hidden)]
+        self.sizes += [(tokens, hidden, intermediate), (tokens, intermediate, hidden)]
+        self.times = [[] for _ in self.sizes]
+        self._session = tf.Session(graph=tf.Graph())
+        with self._session.graph.as_default():
+            self._products = [self._product(size, tf.as_dtype(precision)) for size in self.sizes]
+            self._session.run(tf.global_variables_initializer())
+
+    def _product(self, size, dtype):
+        rows, inner, columns = size
+        with tf.variable_scope(None, "product"):
+            left = tf.get_variable("left", [rows, inner], dtype)
+            return tf.matmul(left, tf.get_variable("right", [inner, columns], dtype)).op
+
+    def sample(self):
+        """Times each product once."""
+        for product, times in zip(self._products, self.times):
+            times.append(timed(self._session, product)[1])
+
+    def rate(self):
+        """Returns the operations per second of the fastest product of all, a float."""
+        return best_rate(self.sizes, self.times)
+
+    def spread(self):
+        """Returns how much longer the large product took by the median than at best, a share."""
+        return float(np.median(self.times[0]) / min(self.times[0]) - 1)
+
+
+def best_rate(sizes, times):
+    """Returns the most operations per second, a float.
+
+    Args:
+      sizes: list of (M, K, N), of products [M, K] x [K, N].
+      times: for each of them a list of seconds.
+    """
+    return max(2.0 * m * k * n / min(taken) for (m, k, n), taken in zip(sizes, times))
+
+
+def timed(session, fetches, feed=None):
+    """Returns (values of the fetches, seconds)."""
+    start = time.perf_counter()
+    values = session.run(fetches, feed)
+    return values, time.perf_counter() - start
+
+
+# --- One row, in a process of its own ---
+
+
+def measure(row, options):
+    """Measures a Row in this process; returns its figures, a dict of JSON values.
+
+    Args:
+      row: a Row.
+      options: dict of the flags' values.
+    """
+    set_up_tensorflow()
+    model = pretrained.read_model(options["bert_pretrained_model"], options["max_seq_length"])
+    encoded = read_pairs(model, options)
+    if options["pad_to_max_length"]:
+        encoded.padded_length = options["max_seq_length"]
+    plan = batches.plan_epoch(encoded.lengths, row.batch_size, 1, 0)
+    plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
+    groups = modeling_theseus.module_groups(
+        of_name(row.stage), model.config.num_hidden_layers, row.suc_layers
+    )
+    with new_session(graph_lib.gains_by_rewrites(model.config)) as session:
+        check_precision(row.precision)
+        chosen = make_config(row, options["train_scope"])
+        graph = graph_lib.build_graph(chosen, model.config, TASK, groups, num_train_steps=10**6)
+        tokens = int(np.median([_num_tokens(encoded, rows) for rows in plan]))
+        reference = ReferenceProducts(row.precision, tokens, model.config)
+        steps = time_steps(session, graph, encoded, plan, reference)
+        profile = profile_step(session, graph, encoded, plan) if options["profile"] else None
+    flops = [
+        step_flops(step.lengths, model.config, layers_on_path(groups, step.path, graph.trained))
+        for step in steps
+    ]
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    computed = sum(_num_tokens(encoded, rows) for rows in plan)
+    figures = summarize(steps, flops, computed, reference.rate(), reference.spread())
+    return dict(row._asdict(), peak_mb=peak_mb, profile=profile, **figures)
+
+
+def _num_tokens(encoded, rows):
+    """Returns how many tokens a batch has, padding included."""
+    return len(rows) * encoded.batch_length(rows)
+
+
+def read_pairs(model, options):
+    """Returns training pairs as EncodedExamples."""
+    path = sources.find_files(options["data_dir"], TASK, "train")[0]
+    examples = reading.read_examples(path, TASK)
+    examples = reading.sample_examples(examples, options["max_train_examples"])
+    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    return encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
+
+
+def make_config(row, train_scope):
+    """Returns the Config of a Row; `train_scope` is stage 1's."""
+    stage = of_name(row.stage)
+    return Config(
+        finetune_pre=stage is PREDECESSOR,
+        finetune_suc=stage is SUCCESSOR,
+        train_scope=train_scope if stage.replaces else None,
+        learning_rate=1e-5,
+        num_train_epochs=1,
+        train_batch_size=row.batch_size,
+        seed=1,
+        precision=row.precision,
+        replace_rate_prob=row.rate,
+    )
+
+
+TimedStep = collections.namedtuple("TimedStep", "lengths path gradient_seconds seconds")
+"""A step: int64 [B] tokens, bool [M] path; seconds of loss and gradients, and of all of it."""
+
+
+def time_steps(session, graph, encoded, plan, reference):
+    """Returns a TimedStep for each batch of the plan, after each was run once."""
+    gradients = optimization_theseus.compute_gradients(graph.loss, graph.trained)
+    # Operations, not tensors: their values stay where they are, and none is optimized away.
+    gradients = [graph.loss.op] + [
+        getattr(gradient, "values", gradient).op for gradient in gradients
+    ]
+    session.run(tf.global_variables_initializer())
+    steps = []
+    for rows in tqdm(plan + plan, leave=False, disable=None):
+        feed = make_feed(graph, encoded, rows)
+        # The global step, and with it the path, is the same in both.
+        _, gradient_seconds = timed(session, gradients, feed)
+        (path, _), seconds = timed(session, [graph.path, graph.train_op], feed)
+        steps.append(TimedStep(encoded.lengths[rows], path, gradient_seconds, seconds))
+        reference.sample()
+    return steps[len(plan) :]
+
+
+def make_feed(graph, encoded, rows):
+    """Returns the feed of a batch."""
+    (inputs,) = graph.inputs
+    feed = modeling_theseus.feed_features(inputs.features, encoded.batch(rows))
+    feed[inputs.labels] = encoded.labels[rows]
+    return feed
+
+
+def profile_step(session, graph, encoded, plan):
+    """Returns the milliseconds of a step by type of operation, a dict, the longest first.
+
+    They are those of the processor's threads, so that what runs beside something else counts
+    twice; the mean over the batches of the plan.
+    """
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    spent = collections.Counter()
+    for rows in plan:
+        metadata = tf.RunMetadata()
+        feed = make_feed(graph, encoded, rows)
+        session.run(graph.train_op, feed, options=options, run_metadata=metadata)
+        for device in metadata.step_stats.dev_stats:
+            for node in device.node_stats:
+                # "name = Type(inputs)", or no more than a name.
+                kind = node.timeline_label.split(" = ")[-1].split("(")[0] or node.node_name
+                microseconds = node.op_end_rel_micros - node.op_start_rel_micros
+                spent[kind] += microseconds / 1000.0 / len(plan)
+    return dict(spent.most_common())
+
+
+def summarize(steps, flops, computed_tokens, product, spread):
+    """Returns a row's figures, a dict.
+
+    Args:
+      steps: list of TimedStep.
+      flops: list of float, the operations that each step needs.
+      computed_tokens: int, the tokens of all batches, padding included.
+      product: float, operations per second of the fastest product.
+      spread: float, see `ReferenceProducts.spread`. Where it is above `LARGEST_SPREAD`, or the
+        steps seem to do more than products alone, there is no utilisation: None.
+    """
+    seconds = np.array([step.seconds for step in steps])
+    gradient_seconds = np.array([step.gradient_seconds for step in steps])
+    utilisation = sum(flops) / seconds.sum() / product
+    is_quiet = spread <= LARGEST_SPREAD and utilisation <= 1
+    return dict(
+        examples_per_second=sum(len(step.lengths) for step in steps) / seconds.sum(),
+        real_share=float(sum(step.lengths.sum() for step in steps)) / computed_tokens,
+        gradients_ms=1000 * float(np.median(gradient_seconds)),
+        update_share=1 - float(np.median(gradient_seconds / seconds)),
+        utilisation=utilisation if is_quiet else None,
+        product_gflops=product / 1e9,
+        product_spread=spread,
+    )
+
+
+# --- The table ---
+
+
+def format_row(figures):
+    """Returns a row of the table, str."""
+    return "%-11s  %-8s  %6s  %4s  %5d  %10.2f  %5.1f%%  %9.0f  %5.1f%%  %5s  %7.0f" % (
+        figures["stage"],
+        figures["precision"],
+        figures["suc_layers"] or "",
+        "" if figures["rate"] is None else "%.2g" % figures["rate"],
+        figures["batch_size"],
+        figures["examples_per_second"],
+        100 * figures["real_share"],
+        figures["gradients_ms"],
+        100 * figures["update_share"],
+        "noisy" if figures["utilisation"] is None else "%.2f" % figures["utilisation"],
+        figures["peak_mb"],
+    )
+
+
+def format_profile(profile, lines=16):
+    """Returns a profile's longest types of operation, str."""
+    return "\n".join(
+        "    %8.1f ms  %s" % (milliseconds, kind)
+        for kind, milliseconds in list(profile.items())[:lines]
+    )
+
+
+HEADER = "stage        precision layers  rate  batch  examples/s    real"
+HEADER += "  loss+grad  update    MFU  peak MB"
+
+
+def main(argv):
+    del argv
+    options, results = FLAGS.flag_values_dict(), []
+    print(HEADER, flush=True)
+    for row in all_rows():
+        # A new process for each row: its peak of memory is its own.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            try:
+                results.append(pool.apply(measure, (row, options)))
+            except UserError as error:
+                sys.exit("benchmark_training.py: %s" % error)
+            finally:  # A process that is cut off leaves its bars' locks behind, with a warning.
+                pool.close()
+                pool.join()
+        print(format_row(results[-1]), flush=True)
+        if FLAGS.profile:
+            print(format_profile(results[-1]["profile"]), flush=True)
+    for precision in sorted({figures["precision"] for figures in results}):
+        held = [figures for figures in results if figures["precision"] == precision]
+        rates = [figures["product_gflops"] for figures in held]
+        spread = max(figures["product_spread"] for figures in held)
+        print(
+            "the fastest %s product: %.0f to %.0f GFLOP/s; the large one took up to %.0f %% longer "
+            "than at best%s"
+            % (
+                precision,
+                min(rates),
+                max(rates),
+                100 * spread,
+                ": others use this machine" if spread > LARGEST_SPREAD else "",
+            )
+        )
+    if FLAGS.json:
+        files.write_json(FLAGS.json, results)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
+    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
+    flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
+    flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
+    flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
+    flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
+    flags.DEFINE_list("stages", [stage.name for stage in STAGES], "Stages to time.")
+    flags.DEFINE_enum(
+        "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
+    )
+    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
+    flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
+    flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
+    flags.DEFINE_bool("profile", False, "Print what a step's time goes to.")
+    flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
+    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    app.run(main)

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# What replacing is compared with, at equal steps: all methods make a classifier of LAYERS (6 2)
+# layers in as many epochs as stages 1 and 2 together (STAGE_1 + STAGE_2, 10 + 4). Methods, a
+# folder each:
+#
+#   replacing            stage 1 from the fine-tuned predecessor, then stage 2
+#   replacing_linear     the same with a linear rate
+#   replacing_layers     replacing_linear with the paper's --train_scope=successor_layers: the
+#                        predecessor, the embeddings and the classifier stay as they are
+#   replacing_pretrained stage 1 from the pretrained BERT, as published, then stage 2
+#   direct_pretrained    the lowest layers of the pretrained BERT, fine-tuned alone
+#   direct               the lowest layers of the fine-tuned predecessor, fine-tuned alone
+#   distilled            direct, with the predecessor's logits in the loss
+#   replacing_distilled  replacing_linear, with them in both stages
+#
+# METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. STAGE_0_RATE
+# is the predecessor's learning rate (LEARNING_RATE): with it, copies of OUT that hold the same
+# predecessor try a grid of rates; SUC_FLAGS are more flags for every training of a successor. The
+# other variables are in scripts/tables/tables.sh.
+source "$(dirname "$0")/tables.sh"
+LAYERS="${LAYERS:-6 2}"
+STAGE_0="${STAGE_0:-${EPOCHS:-3}}"
+STAGE_0_RATE="${STAGE_0_RATE:-$LEARNING_RATE}"
+STAGE_1="${STAGE_1:-${EPOCHS:-10}}"
+STAGE_2="${STAGE_2:-${EPOCHS:-4}}"
+all="direct distilled replacing_linear replacing_distilled replacing replacing_layers"
+METHODS="${METHODS:-$all direct_pretrained replacing_pretrained}"
+for method in $METHODS; do
+  case "$method" in
+    direct | direct_pretrained | distilled) ;;
+    replacing | replacing_linear | replacing_layers | replacing_pretrained | replacing_distilled) ;;
+    *)
+      echo "$script: METHODS: $method is none of those that the script names" >&2
+      exit 1
+      ;;
+  esac
+done
+if [[ " $METHODS " == *" direct_pretrained "* ]]; then
+  require direct_pretrained
+else
+  require
+fi
+EPOCHS=  # From here on each training has its own.
+
+linear=(--replace_scheduler=linear --replace_until=0.8)
+
+# replace FOLDER FLAGS...: stages 1 and 2; flags that only stage 1 takes come in `stage_1_flags`.
+replace() {
+  train 1 "$1/stage_1" "$STAGE_1" "${@:2}" "${stage_1_flags[@]}"
+  train 2 "$1/stage_2" "$STAGE_2" "${@:2}" --stage_1_outputdir="$1/stage_1"
+}
+
+for seed in $SEEDS; do
+  root="$OUT/controls/seed_$seed"
+  teacher="$root/predecessor"
+  LEARNING_RATE="$STAGE_0_RATE" train 0 "$teacher" "$STAGE_0" --seed="$seed"
+  for layers in $LAYERS; do
+    # shellcheck disable=SC2206  # Several flags in one variable.
+    common=(--suc_layers="$layers" --seed="$seed" ${SUC_FLAGS:-})
+    distill=(--distill_from="$teacher" --distill_temperature="${TEMPERATURE:-2}"
+      --distill_weight="${WEIGHT:-0.9}")
+    total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"  # Parts of epochs too.
+    for method in $METHODS; do
+      folder="$root/${layers}_layers/$method"
+      stage_1_flags=(--init_checkpoint="$teacher" --keep_predecessor)
+      case "$method" in
+        direct) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$teacher" ;;
+        direct_pretrained) train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$BERT" ;;
+        distilled)
+          train 2 "$folder" "$total" "${common[@]}" --init_checkpoint="$teacher" "${distill[@]}"
+          ;;
+        replacing) replace "$folder" "${common[@]}" ;;
+        replacing_linear)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}"
+          ;;
+        replacing_layers)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}" --train_scope=successor_layers
+          ;;
+        replacing_pretrained)
+          stage_1_flags=(--keep_predecessor)
+          replace "$folder" "${common[@]}"
+          ;;
+        replacing_distilled)
+          stage_1_flags+=("${linear[@]}")
+          replace "$folder" "${common[@]}" "${distill[@]}"
+          ;;
+      esac
+    done
+  done
+done
+"$venv/bin/python" scripts/report.py "$OUT"

@@ -1,0 +1,111 @@
+# Sourced by the scripts that reproduce tables. By default they run what was published; scaled down
+# by environment variables:
+#
+#   DATA           folder with train and dev (data/lcqmc)
+#   TEST           whether the test file of DATA is evaluated where it is there, yes or no (yes)
+#   BERT           folder or hub name of the predecessor (data/chinese_L-12_H-768_A-12)
+#   BUSINESS       a labelled file of another domain, which is evaluated too (none)
+#   PAIRS          train on a random sample of so many examples (all)
+#   EPOCHS         epochs of every stage (the published ones)
+#   SEEDS          seeds, each of which repeats all (42)
+#   LEARNING_RATE  2e-5
+#   FLAGS          more flags for every training
+#   OUT            folder that takes all that is written (out_tables)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source scripts/environment.sh
+
+DATA="${DATA:-data/lcqmc}"
+BERT="${BERT:-data/chinese_L-12_H-768_A-12}"
+TEST="${TEST:-yes}"
+BUSINESS="${BUSINESS:-}"
+SEEDS="${SEEDS:-42}"
+LEARNING_RATE="${LEARNING_RATE:-2e-5}"
+OUT="${OUT:-out_tables}"
+venv="${VENV:-.venv}"
+script="$(basename "$0")"
+
+# Prints a line where BERT is neither a folder nor, as owner/name, a model of the hub; with an
+# argument, what needs it, where it is no folder.
+missing_bert() {
+  local place="data/README.md says where to get BERT"
+  if [ -d "$BERT" ]; then
+    return 1
+  elif [ -n "${1:-}" ]; then
+    echo "$script: BERT=$BERT: there is no such folder, which $1 needs; $place" >&2
+  elif [[ ! "$BERT" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ || "$BERT" == data/* ]]; then
+    echo "$script: BERT=$BERT: there is no such folder; $place" >&2
+  else
+    return 1
+  fi
+}
+
+# Prints the files of a split of a folder, whichever their format.
+files_of() {
+  local ending
+  for ending in txt tsv csv jsonl; do
+    [ ! -f "$1/$2.$ending" ] || echo "$1/$2.$ending"
+  done
+}
+
+# Prints a line where a folder holds no train and dev.
+missing_data() {
+  local dev
+  dev="$(files_of "$1" dev)$(files_of "$1" dev_matched)"  # As MNLI calls it.
+  if [ -n "$(files_of "$1" train)" ] && [ -n "$dev" ]; then
+    return 1
+  fi
+  echo "$script: DATA=$1: holds no train and dev; data/README.md says where to get them" >&2
+}
+
+# Ends with one line for each thing that is missing; takes what missing_bert takes.
+require() {
+  local missing=0
+  if missing_data "$DATA"; then
+    missing=1
+  fi
+  if missing_bert "${1:-}"; then
+    missing=1
+  fi
+  if [ -n "$BUSINESS" ] && [ ! -f "$BUSINESS" ]; then
+    echo "$script: BUSINESS=$BUSINESS: there is no such file" >&2
+    missing=1
+  fi
+  [ "$missing" = 0 ] || exit 1
+  make_environment "$venv" requirements.txt
+}
+
+# The files that are evaluated beside dev, separated by commas.
+evaluated_files() {
+  [ "$TEST" = no ] || files_of "$DATA" test | head -n 1
+  [ -z "$BUSINESS" ] || echo "$BUSINESS"
+}
+
+# once RESULT COMMAND...: runs a command of the program that makes a file or a folder, but not
+# again where the same command has made it.
+once() {
+  if [ -e "$1" ] && [ "$(cat "$1.done" 2>/dev/null)" = "${*:2}" ]; then
+    return
+  fi
+  mkdir -p "$(dirname "$1")"
+  echo "== $1"
+  "$venv/bin/python" "${@:2}"
+  echo "${*:2}" >"$1.done"
+}
+
+# train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for a number of epochs, the
+# published one, and evaluates it.
+train() {
+  local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=() evaluated
+  evaluated="$(evaluated_files | paste -sd ,)"
+  [ "$stage" != 0 ] || flag=(--finetune_pre)
+  [ "$stage" != 2 ] || flag=(--finetune_suc)
+  local command=(run_classifier.py --do_train --do_eval "${flag[@]}" --data_dir="$DATA"
+    --bert_pretrained_model="$BERT" --learning_rate="$LEARNING_RATE" --num_train_epochs="$epochs"
+    --stage_"$stage"_outputdir="$folder" --cache_dir="$OUT/cache" "${@:4}")
+  [ -z "${PAIRS:-}" ] || command+=(--max_train_examples="$PAIRS")
+  [ -z "$evaluated" ] || command+=(--eval_files="$evaluated")
+  # shellcheck disable=SC2206  # Several flags in one variable.
+  [ -z "${FLAGS:-}" ] || command+=($FLAGS)
+  once "$folder" "${command[@]}"
+}

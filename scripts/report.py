@@ -8,8 +8,8 @@ goes to the first folder. What is damaged is named and left out. Needs matplotli
 
 What a run keeps is said of the finished predecessor whose folder is nearest, of its seed where
 there are several, if its score is the same, on the same dev data. Where a folder `direct` stands
-beside others, as those of scripts/tables/controls.sh do, each of them is compared with it, seed by seed:
-the mean of the differences of finished runs, and its standard error.
+beside others, as those of scripts/tables/controls.sh do, each of them is compared with it, seed by
+seed: the mean of the differences of finished runs, and its standard error.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Measures a trained model under load: a Classifier asked by threads, and --do_predict of much.
 
-  python scripts/benchmarks/benchmark_load.py --model=out_2 --predict_flags="--finetune_suc --suc_layers=2"
+  python scripts/benchmarks/benchmark_load.py --model=out_2
 
 Texts are those of --text_file, again and again. Printed are the answers that differ between
 threads, spawned processes and one thread alone, which should be none; the memory before and after

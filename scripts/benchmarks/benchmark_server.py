@@ -1,6 +1,6 @@
 """Measures serve.py under load: requests a second and latencies, for models and numbers of clients.
 
-    python scripts/benchmarks/benchmark_server.py out_0 out_2 out_2/export/onnx_int8 [--clients=1,8,64]
+    python scripts/benchmarks/benchmark_server.py out_0 out_2 [--clients=1,8,64]
 
 Each model, a stage's or an export's folder, is served by a process of its own. So many clients on
 this machine ask for one example at a time, as soon as the one before is answered, drawn at random

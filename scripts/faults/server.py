@@ -3,7 +3,8 @@
   LD_PRELOAD=shim.so python scripts/faults/server.py < requests > replies
 
 A request is a line of JSON, see `_child`; a reply the exit status, a line of JSON. Written for
-inject_faults.py: a command that costs four seconds of import and half a second of work costs the half.
+inject_faults.py: a command that costs four seconds of import and half a second of work costs
+the half.
 """
 
 import contextlib

@@ -251,7 +251,7 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
     refusal = refused(
         line + " --header=no --stage_0_outputdir=%s" % (tmp_path / "0"), trained, monkeypatch
     )
-    assert_matches("--header: .* holds a run with None, this command has no;", refusal)
+    assert_matches("--header: .* holds a run with auto, this command has no;", refusal)
 
 
 @pytest.mark.parametrize(
@@ -840,7 +840,7 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         (
             "--do_train --train_batch_size=4 --gradient_accumulation_steps=5",
-            "a step's batch cannot be cut into more parts than it has examples",
+            "a step's batch cannot be cut into more parts than its --train_batch_size",
         ),
         (
             "--do_train --finetune_pre --distill_from=out_0",

@@ -72,8 +72,7 @@ class BertModel(object):
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
         if modules is None:
-            names = ["layer_%d" % number for number in range(config.num_hidden_layers)]
-            modules = [layer_module(name, config, random_key) for name in names]
+            modules = _layers_as_modules(config, random_key)
         self._input_ids = input_ids
         with tf.variable_scope(scope, "bert", reuse=tf.AUTO_REUSE if scope else None):
             with tf.variable_scope("embeddings"):
@@ -127,6 +126,11 @@ def _dropout_key(is_training, random_key):
     if not is_training:
         return None
     return random_key or RandomKey(graph_seed(), tf.train.get_or_create_global_step())
+
+
+def _layers_as_modules(config, random_key):
+    names = ["layer_%d" % number for number in range(config.num_hidden_layers)]
+    return [layer_module(name, config, random_key) for name in names]
 
 
 def layer_module(name, config, random_key=None):

@@ -649,18 +649,18 @@ def test_accumulated_gradients_are_the_whole_batchs(bert):
             gradients = [tf.convert_to_tensor(g) for g in tf.gradients(graph.loss, graph.trained)]
             weights.load(session, tf.global_variables(), start, sources)
             session.run(tf.local_variables_initializer())
-            cut = batches.cut_batch(rows, parts or 1)
+            cut = batches.cut_batch(rows, parts)
             for number, part in enumerate(cut):
                 (inputs,) = graph.inputs
                 feed = modeling_theseus.feed_features(inputs.features, train_data.batch(part))
                 feed[inputs.labels] = train_data.labels[part]
-                if parts:
+                if parts > 1:
                     feed[inputs.micro_batch] = number
                     feed[inputs.batch_size] = len(rows)
                     session.run(graph.accumulate_op, feed)
                 else:
                     found.append(session.run(gradients, feed))
-            if parts:
+            if parts > 1:
                 found.append(session.run(tf.local_variables()[1:]))  # After that of the loss.
     whole, summed = ({str(n): value for n, value in enumerate(values)} for values in found)
     assert_gradients_close(summed, whole)

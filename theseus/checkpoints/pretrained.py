@@ -222,7 +222,7 @@ def vocab_warnings(model):
     if tokens[:1] != ["[PAD]"]:
         found.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
     if len(tokens) < rows:
-        message = "holds %d tokens, the BERT's config says %d; the rest of its table is unused"
+        message = "holds %d tokens, the BERT's table %d; the rest of it is unused"
         found.append(message % (len(tokens), rows))
     return ["%s: %s" % (model.vocab_file, warning) for warning in found]
 
@@ -241,7 +241,7 @@ def make_tokenizer(model, do_lower_case):
     tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
     if max(tokenizer.inv_vocab) >= model.config.vocab_size:
         raise UserError(
-            "%s: holds %d tokens, the BERT's config says %d"
+            "%s: holds %d tokens, the BERT's table %d"
             % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
         )
     return tokenizer

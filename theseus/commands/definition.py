@@ -23,9 +23,15 @@ _CONTENTS = {
     "weights": ("--init_checkpoint or --bert_pretrained_model", "other starting weights"),
     "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
+    "classifier_rows": (
+        "--init_checkpoint or --bert_pretrained_model",
+        "other names for the labels of the classifier that it started from",
+    ),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
 }
+# What runs of versions before do not record, and does not change them once they have begun.
+_NOT_YET_RECORDED = ("classifier_rows",)
 
 
 def model_definition(context):
@@ -78,6 +84,7 @@ def run_definition(context, settings, start, teacher=None):
         bert_config=start.model.config.to_dict(),
         vocab=hash_vocab(start.model),
         weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
+        classifier_rows=start.classifier.order,
     )
     return definition
 
@@ -101,6 +108,8 @@ def refuse_contradiction(folder, definition):
     recorded = folder.definition()
     for key, value in definition.items():
         if recorded is None or recorded.get(key) == value:
+            continue
+        if key in _NOT_YET_RECORDED and key not in recorded:
             continue
         if key in _CONTENTS:
             flag, other = _CONTENTS[key]

@@ -6,7 +6,7 @@ import os
 from absl import logging
 
 from theseus import stage as stages
-from theseus.checkpoints import pretrained
+from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
 from theseus.inference.trained_model import hash_vocab
@@ -17,20 +17,20 @@ from theseus.runs.stage_folder import StageFolder
 
 Start = collections.namedtuple(
     "Start",
-    "model weights do_lower_case suc_init successor_start successor_weights takes_classifier",
-    defaults=(None, None, None, True),
+    "model weights do_lower_case suc_init successor_start successor_weights classifier",
+    defaults=(None, None, None, head.Rows()),
 )
 """What training starts from.
 
 Fields:
   model: a pretrained.Model.
-  weights: as weights.open_weights returns them.
+  weights: as weights.open_weights returns them; the classifier's rows in the task's order.
   do_lower_case: bool, as the command says, or as is found where it does not.
   suc_init: str, what the run's definition says of the successor's start; None: layer i
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
   successor_weights: the weights of the BERT whose layers the successor's start as; or None.
-  takes_classifier: bool, whether the weights' classifier is one of the task's labels.
+  classifier: the head.Rows that the task takes of the weights' classifier.
 """
 
 # In what a BERT must be like the predecessor, for its layers to be the successor's.
@@ -55,11 +55,12 @@ def find_start(options, task):
         start = _plain_start(options)
     else:
         with naming(flag):
-            start = _stage_start(source, options, task)
+            start = _stage_start(source, options)
+    start = _start_classifier(start, source, task)
     return _start_successor(start, options) if options.stage.has_successor else start
 
 
-def _stage_start(source, options, task):
+def _stage_start(source, options):
     """Returns the Start from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
@@ -76,8 +77,42 @@ def _stage_start(source, options, task):
         model,
         weights_lib.open_weights(prefix),
         _case_of_stage(source, definition, options),
-        takes_classifier=_has_same_labels(source, definition, task),
     )
+
+
+def _start_classifier(start, source, task):
+    """Returns the Start with the rows of its classifier, if it has one, that a Task takes.
+
+    Args:
+      start: a Start.
+      source: the StageFolder that it is of; None: it is a plain checkpoint, or a part of a stage.
+      task: the tasks.Task.
+    """
+    weights, name = start.weights, head.CLASSIFIER[0]
+    if name not in weights:
+        return start
+    folder = os.path.dirname(weights.prefix)
+    if source is None and os.path.basename(folder) in ("best", "last"):
+        source = StageFolder(os.path.dirname(folder))
+    if source is not None and source.definition():
+        known = head.of_task(tasks.recorded(source.trained_definition()))
+    else:
+        known = head.read(folder)
+    rows = head.fit(known, weights.shapes[name][0], task, weights.prefix)
+    if rows.order is not None:
+        weights = weights.with_rows(head.CLASSIFIER, rows.order)
+    return start._replace(weights=weights, classifier=rows)
+
+
+def refuse_frozen_classifier(start, options):
+    """Raises UserError where a new classifier would have to be trained, and stays as it is."""
+    if options.training.train_scope == "successor_layers" and start.classifier.reason:
+        raise UserError(
+            "--train_scope=successor_layers: the classifier of %s cannot be used, since %s, and a "
+            "new one would stay random; give --init_checkpoint a predecessor fine-tuned on this "
+            "task, such as --finetune_pre leaves, or --train_scope=successor"
+            % (start.weights.prefix, start.classifier.reason)
+        )
 
 
 def _case_of_stage(source, definition, options):
@@ -92,30 +127,6 @@ def _case_of_stage(source, definition, options):
         str(recorded).lower(),
     )
     return given
-
-
-def _has_same_labels(source, definition, task):
-    """Returns whether a StageFolder's classifier is one of the task's labels; says so if not.
-
-    Raises:
-      UserError: they are the same labels in another order.
-    """
-    recorded = tasks.recorded(definition).labels
-    if recorded == task.labels:
-        return True
-    trained, given = (",".join(labels) or "numbers" for labels in (recorded, task.labels))
-    if sorted(recorded) == sorted(task.labels):
-        raise UserError(
-            "--labels: %s was trained on %s, this command has %s; give the same order"
-            % (source.path, trained, given)
-        )
-    logging.warning(
-        "%s was trained on the labels %s, the task has %s; a new classifier is trained",
-        source.path,
-        trained,
-        given,
-    )
-    return False
 
 
 def _plain_start(options):

@@ -35,6 +35,8 @@ def prepare(context):
     check_precision(context.options.model.precision)
     _refuse_other_labels(context.options.training, context.task)
     start = starting_point.find_start(context.options, context.task)
+    if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
+        starting_point.refuse_frozen_classifier(start, context.options)
     return start, distillation.find_teacher(context, start)
 
 

@@ -400,11 +400,12 @@ def export(tmp_path_factory, random_data):
     return get
 
 
-def write_weights(prefix, names, value=0.0):
-    """Writes a checkpoint of variables of those names, a number each: what a start is known by."""
+def write_weights(prefix, arrays):
+    """Writes a checkpoint of arrays by their names; of names alone, a number each."""
+    arrays = arrays if isinstance(arrays, dict) else dict.fromkeys(arrays, np.float32([0]))
     with tf.Graph().as_default(), tf.Session() as new_session:
-        for name in names:
-            tf.get_variable(name, initializer=np.float32([value]))
+        for name, array in arrays.items():
+            tf.get_variable(name, initializer=array)
         new_session.run(tf.global_variables_initializer())
         tf.train.Saver().save(new_session, str(prefix), write_meta_graph=False, write_state=False)
 

@@ -63,7 +63,9 @@ def root(tmp_path_factory):
     write_data(path / "data_other_dev", counts=(12, 7, 5))
     write_data(path / "data_other_test", counts=(12, 6, 6))
     write_start(path / "bert")
-    write_weights(path / "other.ckpt", ["bert/encoder/layer_0/output/dense/kernel"], value=1.0)
+    write_weights(
+        path / "other.ckpt", {"bert/encoder/layer_0/output/dense/kernel": np.ones(1, np.float32)}
+    )
     for name, file, text in [
         ("bert_other_vocab", "vocab.txt", VOCABULARY.replace("我\n", "我们\n")),
         (

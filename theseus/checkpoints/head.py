@@ -157,7 +157,7 @@ def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str)
     if names and not _are_placeholders(names):
         pairs = ", ".join("%s is %s" % (label, name) for label, name in enumerate(names))
         note = "%s: the labels of its classifier are taken by their ids: %s" % (place, pairs)
-        return Rows(order, note=note) if are_ids else None
+        return Rows(order, note=note) if are_ids and not set(names) & set(labels) else None
     assumed = [labels[order.index(row)] for row in range(len(labels))]
     note = (
         "%s: nothing names the labels of its classifier; this order is assumed: %s; if it is "

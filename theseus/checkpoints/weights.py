@@ -205,9 +205,7 @@ def report(matched, weights):
         "  not used         %s" % (unused or "none"),
     ]
     if weights.stripped:
-        lines.append(
-            "  names            there begin with %s, left out here" % weights.stripped
-        )
+        lines.append("  names            there begin with %s, left out here" % weights.stripped)
     return "\n".join(lines)
 
 

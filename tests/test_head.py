@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from conftest import needs_tensorflow_2
 from theseus.checkpoints import head
 from theseus.errors import UserError
 from theseus.inputs import tasks
@@ -151,6 +152,14 @@ def test_names_are_read_from_the_files_beside_the_weights(tmp_path, files, names
     found = head.read(str(tmp_path))
     assert found.names == names
     assert found.problem.startswith(problem) and bool(found.problem) == bool(problem)
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("name", ["bert", "huggingface"])
+def test_our_own_exports_name_their_labels(export, name):
+    assert head.read(export(name)) == head.Head(
+        ("0", "1"), architecture="BertForSequenceClassification" if name == "huggingface" else ""
+    )
 
 
 def test_a_damaged_file_of_names_is_refused(tmp_path):

@@ -423,7 +423,7 @@ def test_hidden_act_is_resolved_and_stays_so(values, resolved):
     ],
 )
 def test_what_a_config_does_not_say_is_its_makers_default(tmp_path, name, values, expected):
-    """Of transformers 4 and 5, BertConfig(); of google-research/bert, modeling.py's."""
+    """Of transformers 4.57, BertConfig(); of google-research/bert, modeling.py's."""
     (tmp_path / name).write_text(json.dumps(values))
     config = BertConfig.from_json_file(str(tmp_path / name))
     keys = ("vocab_size", "hidden_act", "type_vocab_size", "max_position_embeddings")

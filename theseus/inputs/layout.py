@@ -16,10 +16,11 @@ from theseus.inputs.tasks import Column, Columns, Task
 
 
 class Row(NamedTuple):
-    """A line's number from 1, and its columns."""
+    """A line's number from 1, and its columns; `source`: of JSON Lines, the line itself."""
 
     number: int
     cells: list[str]
+    source: str = ""
 
 
 class Layout(NamedTuple):

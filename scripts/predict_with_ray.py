@@ -5,8 +5,9 @@
 Takes a trained stage's folder or an export, then files or patterns of files: text as --do_predict
 takes it, or Parquet with columns of texts. Each becomes one file of --output_dir, its rows in
 their order: of text the predictions that --do_predict writes, in the file's format, of Parquet all
-its columns with the predictions beside them. A file appears when it is whole, and is not predicted again, so the
-same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every machine.
+its columns with the predictions beside them. A file appears when it is whole, and is not predicted
+again, so the same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every
+machine.
 """
 
 import argparse

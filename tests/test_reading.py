@@ -484,7 +484,7 @@ def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
     "labels, message",
     [
         (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a slip?"),
-        (["1", "2.5", "5"] * 2, "train.tsv: its labels are numbers with fractions .2.5., of which"),
+        (["1", "2.5", "5"] * 2, "train.tsv: its labels are numbers with fractions (2.5), of which"),
         (["-.5", "0,25", "1"] * 2, "give --task_name=tsv_number to predict a number"),
         (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
         ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
@@ -495,6 +495,13 @@ def test_strange_labels_are_said(tmp_path, caplog, labels, message):
     text = "".join("text %d\t%s\n" % item for item in enumerate(labels))
     read_tsv(tmp_path / "train.tsv", "text\tlabel\n" + text)
     assert message in caplog.text
+
+
+@pytest.mark.parametrize("labels", [["1.0", "2.0"], ["0.5", "a"], ["1", "2"]])
+def test_labels_that_are_no_fractions_are_classes(tmp_path, caplog, labels):
+    text = "".join("text %d\t%s\n" % item for item in enumerate(labels * 3))
+    read_tsv(tmp_path / "train.tsv", "text\tlabel\n" + text)
+    assert "fractions" not in caplog.text
 
 
 def test_labels_have_one_order_in_all_processes(tmp_path):

@@ -130,6 +130,15 @@ def test_another_path_or_method_is_answered_in_the_same_form(method, path, statu
         assert answer.json()["error"] and (status == 404 or answer.headers["allow"])
 
 
+def test_a_bug_is_answered_in_the_same_form():
+    model = FakeModel()
+    model.classify = lambda rows, batch_size: 1 / 0
+    app = serving.create_app(model, "out_2", LIMITS)
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/classify", json=PAIR)
+    assert answer.status_code == 500 and list(answer.json()) == ["error"]
+
+
 @pytest.mark.parametrize("declared", ["-1", "1e3", "9" * 30])
 def test_a_body_is_not_longer_than_its_limit_whatever_is_declared(declared):
     with client_of(FakeModel()) as client:

@@ -114,8 +114,13 @@ def create_app(model, name, limits):
 
     @app.exception_handler(HTTPException)
     async def refuse(_, error):
-        """Answers what no function above or below takes, such as another path or method."""
+        """Answers a path or a method that there is not."""
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def fail(_, error):
+        """Answers where a bug leaves its traceback in the log."""
+        return JSONResponse({"error": "internal error; the server's log has it"}, 500)
 
     @app.get("/healthz")
     async def healthz():

@@ -128,8 +128,8 @@ def write_predictions(
     The columns are index (the row of a reading.Example, or else its place here), text_a,
     text_b (where there is one), label (where the file has labels; empty where one is not
     known), an Example's others, and predicted_label with a probability for each label, and
-    is_uncertain, 1 or 0, where there is what to abstain below; for regression predicted_score alone. One of the others that
-    bears one of these names is called input_<name>.
+    is_uncertain, 1 or 0, where there is what to abstain below; for regression predicted_score
+    alone. One of the others that bears one of these names is called input_<name>.
 
     Args:
       writer: a text file that writes line ends as they are.

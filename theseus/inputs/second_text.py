@@ -16,11 +16,11 @@ from theseus.inputs.tasks import Task
 
 # Words of letters alone; of a script without spaces about two characters are one.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,2}|[^\W\d_]+")
-# What is no word of a text though it holds letters: what digits or such are joined to.
-_IDENTIFIER = re.compile(r"[!-~]*[0-9_/\\@:#=]+[!-~]*$")
-# The words of all different cells are at least so many for each row. A word of its own in every
+# What is joined to one of these is no word of a text though it holds letters.
+_IDENTIFYING = re.compile(r"[0-9_/\\@:#=]")
+# The words of all different cells are more than so many for each row. A word of its own in every
 # other row is a text's, such as a search's, and 50 words in every hundredth a document's.
-_LEAST_WORDS = 0.5
+_WORDS_OF_ROW = 0.5
 
 
 def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
@@ -65,8 +65,9 @@ def _holds_texts(cells: Sequence[list[str]], column: int, label: int | None) -> 
         if len(pairs) == len(labels) < len(cells):
             return False  # It says the label in other words.
     num_words = sum(len(_WORD.findall(_without_identifiers(value))) for value in different)
-    return len(different) > 1 and num_words >= _LEAST_WORDS * len(values)
+    return len(different) > 1 and num_words > _WORDS_OF_ROW * len(values)
 
 
 def _without_identifiers(cell: str) -> str:
-    return " ".join(part for part in cell.split() if not _IDENTIFIER.match(part))
+    parts = (part.rstrip(":") for part in cell.split())
+    return " ".join(part for part in parts if not (part.isascii() and _IDENTIFYING.search(part)))

@@ -114,7 +114,9 @@ def test_a_split_has_one_of_the_endings(tmp_path):
 def test_an_ending_may_be_in_capitals_or_json(tmp_path, name):
     for other in ("dev", "dev.tsv.bak", "dev2.tsv", "dev.xlsx"):
         (tmp_path / other).write_text("")
-    with pytest.raises(UserError, match=r"an ending of .*, but dev, dev.xlsx; see --data_dir$"):
+    with pytest.raises(
+        UserError, match=r"an ending of .*; dev, dev.xlsx will not do; see --data_dir$"
+    ):
         sources.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / name).write_text("")
     assert sources.find_files(str(tmp_path), TASK, "dev") == [str(tmp_path / name)]

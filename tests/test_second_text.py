@@ -70,6 +70,8 @@ def write(path, header, second, count=40):
         ("Sentence1", "sentence_zwei", chinese),
         ("q1", "kw", keyword),
         ("问题1", "候选", chinese),
+        ("sentence", "question", sentence),
+        ("text", "content", chinese),
     ],
 )
 def test_a_second_text_is_refused_in_train_by_its_name(tmp_path, first, second, make, ending):

@@ -21,6 +21,13 @@ _IDENTIFYING = re.compile(r"[0-9_/\\@:#=]")
 # The words of all different cells are more than so many for each row. A word of its own in every
 # other row is a text's, such as a search's, and 50 words in every hundredth a document's.
 _WORDS_OF_ROW = 0.5
+_NAMES_OF_TEXTS = {
+    name
+    for task in tasks.TASKS.values()
+    for column in (task.header.text_a, task.header.text_b)
+    if isinstance(column, tuple)
+    for name in column
+}
 
 
 def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
@@ -40,7 +47,9 @@ def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
     first = names[found.columns.text_a]
     unclaimed = [n for n in range(len(names)) if n not in found.columns]
     second = next((n for n in unclaimed if names[n] in tasks.SECOND_OF_TWO), None)
-    if second is None and first in tasks.FIRST_OF_TWO:
+    if second is None:
+        if first not in tasks.FIRST_OF_TWO:
+            unclaimed = [n for n in unclaimed if names[n] in _NAMES_OF_TEXTS]
         cells = [row.cells for row in head if row is not found.header]
         cells = [row for row in cells if len(row) == found.width]
         second = next((n for n in unclaimed if _holds_texts(cells, n, found.columns.label)), None)

@@ -60,10 +60,10 @@ def _find_file(path: str) -> str:
         all_of_them = _COUNTS.get(len(found), "all")
         raise UserError("%s: %s exist; keep one" % (", ".join(found), all_of_them))
     if not found:
-        others = [os.path.basename(name) for name in rows.files_beside(path)]
+        others = ", ".join(os.path.basename(name) for name in rows.files_beside(path))
         raise UserError(
             "%s: there is none with an ending of %s%s; see --data_dir"
-            % (path, ", ".join(rows.ENDINGS), others and ", but %s" % ", ".join(others) or "")
+            % (path, ", ".join(rows.ENDINGS), "; %s will not do" % others if others else "")
         )
     return found[0]
 

@@ -83,6 +83,20 @@ def test_what_separates_is_named_with_the_flags_that_read_it(tmp_path, name, tex
         reading.read_examples(str(path), TSV)
 
 
+@pytest.mark.parametrize("delimiter, said", [(None, "commas"), ("tab", "tabs"), (";", ";")])
+def test_a_message_says_what_separates(tmp_path, delimiter, said):
+    path = tmp_path / "a.csv"
+    by = rows.delimiter_of(delimiter)
+    form = sources.FileForm(format="csv", delimiter=delimiter)
+    for text, message in [
+        ("a\n", "text_b, label, sep"),
+        (by.join("ab1") + "\na", "3 columns, sep"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(UserError, match="expected .*%sarated by %s[;,] " % (message, said)):
+            reading.read_examples(str(path), TASK, form=form)
+
+
 @pytest.mark.parametrize("given, delimiter", [(";", ";"), ("tab", "\t"), ("\\t", "\t"), ("|", "|")])
 def test_csv_with_another_delimiter(tmp_path, given, delimiter):
     path = tmp_path / "a.txt"

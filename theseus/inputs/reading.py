@@ -127,6 +127,7 @@ class _Rows(object):
 
     Attributes:
       format: str, one of rows.FORMATS.
+      separated: str, see rows.separated_by.
     """
 
     def __init__(self, path: str, form: FileForm, blank_is: str | None) -> None:
@@ -139,6 +140,7 @@ class _Rows(object):
         """
         self._path, self._form, self._blank_is = path, form, blank_is
         self.format = rows.format_of(path, form.format)
+        self.separated = rows.separated_by(self.format, form.delimiter)
         self._blank: list[int] = []
         self._bad: list[tuple[int, str]] = []
         self._num_lines = 0
@@ -275,7 +277,8 @@ class _Pass(object):
                 head = head[1:]
         try:
             header = self.form.header_of(self.path, layout.names(head[0]))
-            found = layout.find_layout(head, self.task, self.labels_required, header)
+            separated = self._rows.separated
+            found = layout.find_layout(head, self.task, self.labels_required, header, separated)
         except UserError as error:
             number = max(1, head[0].number)  # The names of JSON Lines are those of line 1.
             hint = self._hint(head[0].cells)
@@ -312,7 +315,7 @@ class _Pass(object):
                 "expected %s%s, as in the first line; found %s"
                 % (
                     layout.count([None] * found.width),
-                    rows.separated_by(self._rows.format),
+                    self._rows.separated,
                     layout.count(row.cells),
                 )
             )

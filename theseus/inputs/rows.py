@@ -26,7 +26,7 @@ ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
 _JSON = ".json"  # Of JSON Lines too, but beside files of `ENDINGS` of something else.
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
-_SEPARATED = {"tsv": ", separated by tabs", "csv": ", separated by commas", "jsonl": ""}
+_SEPARATED = {"\t": ", separated by tabs", ",": ", separated by commas"}
 csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
 # A record of CSV of several lines that is longer has a quotation mark that is not closed.
 _LONGEST_RECORD = 1 << 20
@@ -87,9 +87,12 @@ def is_delimiter(given: str) -> bool:
     return len(delimiter) == 1 and delimiter not in '"\r\n ' and not NO_TEXT.match(delimiter)
 
 
-def separated_by(format: str) -> str:
+def separated_by(format: str, delimiter: str) -> str:
     """Returns how a message goes on after so many columns, str."""
-    return _SEPARATED[format]
+    if format == "jsonl":
+        return ""
+    by = "\t" if format == "tsv" else delimiter
+    return _SEPARATED.get(by, ", separated by %s" % by)
 
 
 def iterate_rows(

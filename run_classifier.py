@@ -74,6 +74,11 @@ flags.DEFINE_enum(
     "Columns between tabs, CSV, or JSON Lines; auto: by a file's ending, .csv and .jsonl. "
     "Predictions are written in the format of what is predicted.",
 )
+flags.DEFINE_string(
+    "delimiter",
+    None,
+    "With --format=csv: what separates the columns, a character, or tab. Unset: a comma.",
+)
 flags.DEFINE_enum(
     "header",
     "auto",
@@ -89,7 +94,7 @@ flags.DEFINE_bool(
     "Leave out, count and list the lines that hold no example; unset: they are an error.",
 )
 
-# Columns and labels of --task_name=tsv.
+# Columns of --task_name=tsv and tsv_number, and labels of tsv.
 flags.DEFINE_string(
     "text_a_column", None, "The text's column: its name in the header, or its number from 1."
 )

@@ -150,6 +150,7 @@ DEFINING = {
     "precision": ("", "bfloat16"),
     "do_lower_case": ("", "false"),
     "format": ("", "csv"),
+    "delimiter": ("--format=csv ", "tab"),
     "header": ("", "yes"),
     "encoding": ("", "gb18030"),
     "skip_bad_lines": ("", "true"),

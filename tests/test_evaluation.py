@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -122,6 +123,43 @@ def test_the_index_is_the_row_of_the_file_and_an_unknown_label_is_empty():
     rows = [line.split("\t") for line in writer.getvalue().splitlines()]
     assert rows[0][:3] == ["index", "text_a", "label"]
     assert [row[:3] for row in rows[1:]] == [["0", "a", ""], ["4", "b", "1"]]
+
+
+@pytest.mark.parametrize("format, delimiter", [("tsv", "\t"), ("csv", ";"), ("csv", ",")])
+def test_other_columns_stand_behind_the_label(format, delimiter):
+    """One that bears the name of another column is told apart from it."""
+    others = [
+        {"id": "7", "index": "x", "probability_1": 'a;b,"c"', "input_index": "\t"},
+        {"id": "007", "index": "", "probability_1": "", "input_index": "é"},
+    ]
+    examples = [Example("a", "b", "0", n, other) for n, other in enumerate(others)]
+    writer = io.StringIO()
+    evaluation.write_predictions(
+        writer, TASK, [(examples, LOGITS)], format=format, delimiter=delimiter
+    )
+    header, *rows = csv.reader(io.StringIO(writer.getvalue()), delimiter=delimiter)
+    expected = "index text_a text_b label id input_index input_probability_1 input_input_index "
+    expected += "predicted_label probability_0 probability_1"
+    assert header == expected.split()
+    assert [row[4:8] for row in rows] == [list(other.values()) for other in others]
+    assert [row[:4] for row in rows] == [["0", "a", "b", "0"], ["1", "a", "b", "0"]]
+    assert [row[8] for row in rows] == ["1", "0"]
+
+
+def test_other_keys_of_json_lines_are_written_as_they_came():
+    others = [{"id": 0, "tags": ["é", 1.5]}, {"new": None, "text_a": "\ud800"}]
+    examples = [Example("手", None, None, n, other) for n, other in enumerate(others)]
+    writer = io.StringIO()
+    task = tasks.TASKS["sst-2"]
+    evaluation.write_predictions(writer, task, [(examples, LOGITS)], format="jsonl")
+    first, second = writer.getvalue().splitlines()
+    assert first.startswith(
+        '{"index": 0, "text_a": "手", "id": 0, "tags": ["é", 1.5], "predicted_la'
+    )
+    found = json.loads(second)
+    assert list(found)[:5] == ["index", "text_a", "new", "input_text_a", "predicted_label"]
+    assert found["new"] is None and found["input_text_a"] == "\ud800" and found["text_a"] == "手"
+    writer.getvalue().encode("utf-8")  # Half a character can be written as an escape alone.
 
 
 def encoded_rows(lengths):

@@ -885,6 +885,20 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_eval --task_name=tsv --text_a_column=00", "columns are numbered from 1"),
         ("--do_eval --task_name=tsv --labels=a,a\u200b", "--labels: takes different ones"),
         ("--do_eval --header=perhaps", "--header=perhaps"),
+        (
+            "--do_eval --delimiter=;",
+            "--delimiter takes one character, or tab, and needs --format=csv",
+        ),
+        (
+            "--do_eval --format=csv --delimiter=ab",
+            "delimiter=ab.*: --delimiter takes one character",
+        ),
+        ("--do_eval --format=csv --delimiter=", "--delimiter takes one character"),
+        (
+            "--do_eval --task_name=tsv_number --labels=1,2",
+            "columns and labels are for --task_name=tsv;",
+        ),
+        ("--do_eval --task_name=sts-b --label_column=x", "columns also for tsv_number"),
         ("--do_train --finetune_pre --finetune_suc", "finetune_pre=True.*: give one of them"),
         ("--do_train --replace_scheduler=linear", "a linear rate takes exactly one of"),
         ("--do_train --replace_linear_k=0.1", "a constant one takes neither"),

@@ -77,6 +77,7 @@ def test_single_texts_and_numbers_are_answered():
     with client_of(FakeModel(num_texts=1)) as client:
         assert client.post("/classify", json={"text_a": "a" * 60}).json()["label"] == "yes"
         assert client.post("/classify", json=PAIR).status_code == 422
+        assert client.post("/classify", json={"text_a": "\t"}).status_code == 422
         assert client.get("/healthz").json()["num_texts"] == 1
     with client_of(FakeModel(is_regression=True)) as client:
         assert client.post("/classify", json=[PAIR]).json() == [{"score": 4.0}]
@@ -94,6 +95,12 @@ def test_single_texts_and_numbers_are_answered():
         ('{"text_a": "a", "text_b": "b", "text_c": "c"}', 422, "text_c: Extra inputs are not"),
         ("[]", 422, "give from 1 to 5 examples"),
         (json.dumps([{"text_a": "", "text_b": ""}] * 6), 422, "give from 1 to 5 examples"),
+        ('{"text_a": "", "text_b": ""}', 422, "expected a text; found nothing"),
+        (
+            '[{"text_a": "a", "text_b": ""}, {"text_a": " \\u3000", "text_b": "\\u200b"}]',
+            422,
+            "1: exp",
+        ),
         ('"text"', 422, "Input should be an object"),
         (json.dumps(dict(PAIR, text_a="a" * 1000)), 413, "a request has 1000 bytes at most"),
         ('{"text_a": "!", "text_b": "!"}', 500, "the model's logits are not finite numbers"),
@@ -105,6 +112,31 @@ def test_what_cannot_be_answered_is_one_line(body, status, message):
         found = answer.json()["error"]
         assert answer.status_code == status and found.startswith(message) and "\n" not in found
         assert client.post("/classify", json=PAIR).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "method, path, status",
+    [
+        ("GET", "/none", 404),
+        ("POST", "/", 405),
+        ("GET", "/classify", 405),
+        ("PUT", "/healthz", 405),
+    ],
+)
+def test_another_path_or_method_is_answered_in_the_same_form(method, path, status):
+    with client_of(FakeModel()) as client:
+        answer = client.request(method, path)
+        assert answer.status_code == status and list(answer.json()) == ["error"]
+        assert answer.json()["error"] and (status == 404 or answer.headers["allow"])
+
+
+def test_a_bug_is_answered_in_the_same_form():
+    model = FakeModel()
+    model.classify = lambda rows, batch_size: 1 / 0
+    app = serving.create_app(model, "out_2", LIMITS)
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/classify", json=PAIR)
+    assert answer.status_code == 500 and list(answer.json()) == ["error"]
 
 
 @pytest.mark.parametrize("declared", ["-1", "1e3", "9" * 30])
@@ -123,7 +155,7 @@ def test_a_queue_that_is_full_is_answered_at_once_and_empties():
         answers = []
 
         def ask(count):
-            answers.append(client.post("/classify", json=[{"text_a": "", "text_b": ""}] * count))
+            answers.append(client.post("/classify", json=[{"text_a": "", "text_b": "b"}] * count))
 
         threads = [threading.Thread(target=ask, args=[count]) for count in (1, 3, 3)]
         threads[0].start()

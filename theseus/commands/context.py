@@ -29,7 +29,9 @@ class Context(object):
     def __init__(self, options):
         """Finds the folder and the task."""
         data = options.data
-        form = sources.FileForm(data.header, data.encoding, data.skip_bad_lines, data.format)
+        form = sources.FileForm(
+            data.header, data.encoding, data.skip_bad_lines, data.format, data.delimiter
+        )
         self.stage = options.stage
         self.folder = StageFolder(options.output_dir)
         with naming(self.stage.output_flag):

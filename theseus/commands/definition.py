@@ -46,7 +46,7 @@ def model_definition(context):
     values["max_seq_length"] = options.max_seq_length
     if options.do_lower_case is not None:
         values["do_lower_case"] = options.do_lower_case
-    values["labels"] = list(task.labels) if task.takes_columns else None
+    values["labels"] = (task.takes_columns and list(task.labels)) or None  # None: numbers too.
     values["num_texts"] = task.num_texts if task.takes_columns else None
     return dict(values, stage=stage.name)
 
@@ -75,6 +75,7 @@ def run_definition(context, settings, start, teacher=None):
         max_train_examples=options.max_train_examples,
         columns=list(context.columns()) if context.task.takes_columns else None,
         format=_format(data),
+        delimiter=options.delimiter,
         header=None if options.header == "auto" else options.header,
         encoding=options.encoding,
         skip_bad_lines=options.skip_bad_lines or None,

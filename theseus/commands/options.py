@@ -27,6 +27,7 @@ class DataOptions:
     label_column: str | None
     labels: list[str]
     format: str
+    delimiter: str | None
     header: str
     encoding: str | None
     skip_bad_lines: bool

@@ -25,7 +25,9 @@ def prepare(context):
 
 def _examples(context, path):
     data = context.data
-    return reading.iterate_examples(path, data.task, labels_required=False, form=data.form)
+    return reading.iterate_examples(
+        path, data.task, labels_required=False, form=data.form, keeps_others=True
+    )
 
 
 def run(context, given):
@@ -40,7 +42,13 @@ def run(context, given):
     with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
         count = evaluation.write_predictions(
-            writer, context.task, pools, options.threshold, options.abstain_below, given.format
+            writer,
+            context.task,
+            pools,
+            options.threshold,
+            options.abstain_below,
+            given.format,
+            delimiter=context.data.form.delimiter,
         )
     seconds = time.perf_counter() - start
     if given.path != sources.STANDARD_INPUT:

@@ -11,7 +11,7 @@ from absl import flags
 from theseus.commands.options import Options
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
-from theseus.inputs import lines, tasks
+from theseus.inputs import lines, rows, tasks
 from theseus.limits import refuse_little_memory
 
 EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
@@ -121,11 +121,23 @@ def _names_files_once(values: _Values) -> bool:
 
 @_rule(
     ["task_name", "text_a_column", "text_b_column", "label_column", "labels"],
-    "columns and labels are for --task_name=tsv",
+    "columns and labels are for --task_name=tsv; columns also for tsv_number",
 )
 def _describes_tsv(values: _Values) -> bool:
     columns = (values[name] for name in ("text_a_column", "text_b_column", "label_column"))
-    return values["task_name"] == "tsv" or not (values["labels"] or any(columns))
+    if any(columns) and not tasks.TASKS[values["task_name"]].takes_columns:
+        return False
+    return values["task_name"] == "tsv" or not values["labels"]
+
+
+@_rule(
+    ["delimiter", "format"],
+    "--delimiter takes one character, or tab, and needs --format=csv",
+)
+def _separates_csv(values: _Values) -> bool:
+    if values["delimiter"] is None:
+        return True
+    return bool(values["format"] == "csv" and rows.is_delimiter(values["delimiter"]))
 
 
 @_rule(["encoding"], "give an encoding that Python knows, such as gb18030, big5 or utf-16")

@@ -37,6 +37,7 @@ def prepare(context):
     start = starting_point.find_start(context.options, context.task)
     if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
         starting_point.refuse_frozen_classifier(start, context.options)
+    context.data.dev()  # A slip in it is found before anything is written or computed.
     return start, distillation.find_teacher(context, start)
 
 
@@ -149,7 +150,7 @@ def _say_what_is_trained(context, settings, train_data):
     if changed:
         message = "%s began elsewhere (here: %s); from here on its bits may be others"
         logging.info(message, folder.path, changed)
-    if context.task.takes_columns:
+    if context.task.takes_columns and context.task.labels:
         logging.info("the labels are %s", ", ".join(context.task.labels))
     for label in _untaught_labels(context.task, train_data.labels):
         logging.warning("train holds no example of label %s, which cannot be learned so", label)

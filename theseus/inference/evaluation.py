@@ -114,14 +114,22 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
 
 
 def write_predictions(
-    writer, task, pools, threshold=None, abstain_below=None, format="tsv", like=None
+    writer,
+    task,
+    pools,
+    threshold=None,
+    abstain_below=None,
+    format="tsv",
+    like=None,
+    delimiter=",",
 ):
     """Writes predictions as rows with names.
 
     The columns are index (the row of a reading.Example, or else its place here), text_a,
     text_b (where there is one), label (where the file has labels; empty where one is not
-    known), and predicted_label with a probability for each label, and is_uncertain, 1 or 0, where
-    there is what to abstain below; for regression predicted_score alone.
+    known), an Example's others, and predicted_label with a probability for each label, and
+    is_uncertain, 1 or 0, where there is what to abstain below; for regression predicted_score
+    alone. One of the others that bears one of these names is called input_<name>.
 
     Args:
       writer: a text file that writes line ends as they are.
@@ -132,11 +140,12 @@ def write_predictions(
       abstain_below: float, the probability below which a prediction is uncertain; or None.
       format: str, one of rows.FORMATS.
       like: a reading.Example, whose columns there are; None: the first one that is predicted.
+      delimiter: see rows.write_row.
 
     Returns:
       int, the number of predictions.
     """
-    predictions = _PredictionWriter(writer, task, threshold, abstain_below, format)
+    predictions = _PredictionWriter(writer, task, threshold, abstain_below, format, delimiter)
     if like is not None:
         predictions.begin(like)
     for examples, logits in pools:
@@ -147,11 +156,11 @@ def write_predictions(
 class _PredictionWriter(object):
     """Writes one pool of predictions after another; see `write_predictions`."""
 
-    def __init__(self, writer, task, threshold, abstain_below, format):
+    def __init__(self, writer, task, threshold, abstain_below, format, delimiter):
         self.count = 0
-        self._writer, self._format = writer, format
+        self._writer, self._format, self._delimiter = writer, format, delimiter
         self._task, self._threshold, self._abstain_below = task, threshold, abstain_below
-        self._known, self._names = None, None
+        self._known, self._others = None, None
 
     def add(self, examples, logits):
         """Writes the predictions of Examples, of logits float32 [rows, num_outputs]."""
@@ -159,17 +168,36 @@ class _PredictionWriter(object):
             self.begin(examples[0])
         for example, predicted in zip(examples, self._predicted(logits)):
             index = self.count if example.row is None else example.row
-            cells = [index] + [getattr(example, name) for name in self._known] + predicted
-            self._writer.write(rows_lib.write_row(self._names, cells, self._format))
+            others = example.others or {}
+            if self._format == "jsonl":  # Whose lines have each their own keys.
+                self._others = list(others)
+            cells = [index] + [getattr(example, name) for name in self._known]
+            cells += [others[name] for name in self._others]
+            self._write(cells + predicted)
             self.count += 1
 
     def begin(self, first):
         """Writes the names of the columns that an Example has."""
         columns = ("text_a", "text_b", "label")
         self._known = [name for name in columns if getattr(first, name) is not None]
-        self._names = ["index"] + self._known + self._predicted_names()
+        self._others = list(first.others or ())
         if self._format != "jsonl":
-            self._writer.write(rows_lib.write_row(self._names, self._names, self._format))
+            self._write(self._names())
+
+    def _write(self, cells):
+        names = self._names()
+        self._writer.write(rows_lib.write_row(names, cells, self._format, self._delimiter))
+
+    def _names(self):
+        """Returns the names of the columns, list of str, each of them once."""
+        own = ["index"] + self._known + self._predicted_names()
+        others = []
+        for name in self._others:
+            while name in own or name in others:
+                name = "input_" + name
+            others.append(name)
+        place = 1 + len(self._known)
+        return own[:place] + others + own[place:]
 
     def _predicted_names(self):
         if self._task.is_regression:

@@ -99,7 +99,7 @@ def _openvino(path):
     import openvino
 
     request = openvino.Core().compile_model(os.path.join(path, "model.onnx"), "CPU")
-    yield Timed(lambda arrays: request(arrays)["logits"], None)
+    yield Timed(lambda arrays: request(read_back.as_hugging_face(arrays))["logits"], None)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Every path of a stage 1 that keeps its predecessor is a model: a BERT of the path's layers."""
 
 import itertools
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -154,6 +156,41 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     assert results[0]["loss"] != results[1]["loss"]
 
 
+def test_its_temperature_is_its_own(folder, root, tmp_path):
+    shutil.copytree(str(root / "out_1"), str(tmp_path / "out_1"))
+    copied = trained_model.trained_folder(str(tmp_path / "out_1"))
+    temperatures = {None: 2.0, "01": 4.0}  # None: the stage's, on the path it is evaluated on.
+    for digits, temperature in temperatures.items():
+        place = tmp_path / "out_1" / ("path_%s" % digits if digits else "")
+        place.mkdir(exist_ok=True)
+        held = {"temperature": temperature, "checkpoint": "best/model.ckpt-7"}
+        (place / "calibration.json").write_text(json.dumps(held))
+    for digits in (None, "00", "01", "10"):
+        path = [digit == "1" for digit in digits] if digits else None
+        temperature = temperatures.get(digits, 1.0)
+        with trained_model.load(copied, path=path) as model:
+            assert model.temperature == temperature
+            found = evaluation.runner(model.session, model.graph)(some_arrays())
+        assert_close(found, logits_of_plain_bert(folder, LAYERS[digits or "11"]) / temperature)
+
+
+def test_a_path_is_calibrated_for_itself(root, tmp_path, monkeypatch):
+    shutil.copytree(str(root), str(tmp_path / "all"))
+    line = "--do_eval --calibrate --data_dir=data --suc_layers=2 --max_seq_length=32 "
+    command(line + "--path=01", tmp_path / "all", monkeypatch)
+    out_1 = tmp_path / "all" / "out_1"
+    assert not (out_1 / "calibration.json").exists()
+    of_path = read_json(out_1, "path_01", "calibration.json")["temperature"]
+    command(line, tmp_path / "all", monkeypatch)
+    of_stage = read_json(out_1, "calibration.json")["temperature"]
+    assert len({1.0, of_path, of_stage}) == 3
+    assert read_json(out_1, "path_01", "calibration.json")["temperature"] == of_path
+    for digits, expected in [("01", of_path), ("11", of_stage), ("10", 1.0)]:
+        command("--do_eval --path=%s %s" % (digits, USED), tmp_path / "all", monkeypatch)
+        place = "" if digits == "11" else "path_" + digits
+        assert read_json(out_1, place, "eval_results.json")["temperature"] == expected
+
+
 @needs_tensorflow_2
 def test_its_export_is_one_of_the_path(root, monkeypatch):
     line = "--do_export --export_format=bert " + USED
@@ -161,6 +198,11 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
     path = root / "out_1" / "path_01" / "export" / "bert"
     assert read_json(path, "export.json")["path"] == "01"
     assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
+    exported = CheckpointWeights(str(path / "bert_model.ckpt"))
+    stage = CheckpointWeights(trained_model.trained_folder(str(root / "out_1")).best_checkpoint())
+    for number, layer in enumerate(LAYERS["01"]):
+        name = "bert/encoder/%s/output/dense/kernel"
+        np.testing.assert_array_equal(exported[name % ("layer_%d" % number)], stage[name % layer])
     line += "--export_dir=%s " % path
     message = refused(line + "--path=10", root, monkeypatch)
     assert_matches("--export_dir: .* is no export of this run as bert", message)

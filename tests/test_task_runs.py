@@ -152,8 +152,8 @@ def test_an_export_of_ones_own_labels(reviews, monkeypatch):
         assert model.classify(["好"]) == [(label, pytest.approx(expected, abs=1e-4))]
     vocab = (folder / "vocab.txt").read_text(encoding="utf-8").split()
     ids = [[vocab.index(token) for token in ("[CLS]", "好", "[SEP]")]]
-    arrays = {"input_ids": ids, "input_mask": [[1, 1, 1]], "segment_ids": [[0, 0, 0]]}
-    arrays = {name: np.array(array, np.int32) for name, array in arrays.items()}
+    arrays = {"input_ids": ids, "attention_mask": [[1, 1, 1]], "token_type_ids": [[0, 0, 0]]}
+    arrays = {name: np.array(array, np.int64) for name, array in arrays.items()}
     assert_close(session.run(["probabilities"], arrays), [[expected]], 1e-4)
 
 

@@ -118,7 +118,7 @@ class Exporter(object):
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
                     "left out" % (path, difference, LARGEST_DIFFERENCE)
                 )
-            if name == "huggingface":
+            if os.path.exists(os.path.join(temporary, formats.TOKENIZER)):
                 formats.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
             logits = self._all_of_dev(run)
             agreement, score = self._agreement(logits), self._score(logits)

@@ -137,6 +137,20 @@ def _read_plain(path, session):
 
 # --- Other runtimes ---
 
+HUGGING_FACE_NAMES = collections.OrderedDict(
+    [
+        ("input_ids", "input_ids"),
+        ("input_mask", "attention_mask"),
+        ("segment_ids", "token_type_ids"),
+    ]
+)
+"""What transformers' tokenizers call the arrays of a batch, by their names here."""
+
+
+def as_hugging_face(arrays):
+    """Returns a batch's arrays as transformers' tokenizers give them: int64, by their names."""
+    return {HUGGING_FACE_NAMES[name]: array.astype(np.int64) for name, array in arrays.items()}
+
 
 def _read_saved_model(path, session):
     try:
@@ -158,7 +172,13 @@ def _read_onnx(path, _):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.
         raise UserError("%s: cannot be read as ONNX: %s" % (path, first_line(error)))
-    return lambda arrays: session.run(["logits"], arrays)[0]
+    names = [tensor.name for tensor in session.get_inputs()]
+    if sorted(names) != sorted(HUGGING_FACE_NAMES.values()):
+        raise UserError(
+            "%s: expected the inputs %s, found %s; export again"
+            % (path, ", ".join(HUGGING_FACE_NAMES.values()), ", ".join(names))
+        )
+    return lambda arrays: session.run(["logits"], as_hugging_face(arrays))[0]
 
 
 READERS = {

@@ -24,15 +24,16 @@ Fields:
 """
 
 
-def build_graph(config, num_outputs, modules=None, precision="float32", given=()):
+def build_graph(config, num_outputs, modules=None, precision="float32", given=(), features=None):
     """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits.
 
     Args:
       config, num_outputs, modules, precision: see there.
       given: mapping from a variable's name to the variable, or tensor, that is used in its
         place.
+      features: dict as from modeling_theseus.feature_placeholders; None: new ones.
     """
-    features = modeling_theseus.feature_placeholders()
+    features = features or modeling_theseus.feature_placeholders()
     variables = []
 
     def noting(getter, name, *args, **kwargs):

@@ -111,7 +111,7 @@ def test_single_texts_are_checked_too(folder, tokenizer):
 )
 def test_other_tokens_are_an_error_that_names_the_first_text(tokenizer, tmp_path, changes):
     write(tmp_path, tokenizer, **changes)
-    with pytest.raises(UserError, match="gives other tokens than this program for ") as caught:
+    with pytest.raises(UserError, match="gives other tokens than this program: ") as caught:
         hugging_face_tokenizer.check_tokens(str(tmp_path), tokenizer, [("a", "b")], 128)
     assert "\n" not in str(caught.value)
 

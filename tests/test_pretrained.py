@@ -10,6 +10,7 @@ import pytest
 from modeling_theseus import BertConfig
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 SHAPE = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2}
 
@@ -261,4 +262,4 @@ def test_what_is_odd_in_a_vocabulary_is_said_in_a_line_each(tmp_path, lines, row
     assert len(found) == len(warnings)
     for line, part in zip(found, warnings):
         assert line.startswith("%s: %s" % (path, part)) and "\n" not in line
-    assert pretrained.make_tokenizer(model, True).vocab["[SEP]"] < rows
+    assert pretrained.make_tokenizer(model, TokenizerSettings()).vocab["[SEP]"] < rows

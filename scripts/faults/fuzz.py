@@ -24,6 +24,7 @@ from theseus.checkpoints import hugging_face, pretrained, weights
 from theseus.errors import UserError
 from theseus.export import read_back
 from theseus.inputs import cache, encoding, reading, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs.stage_folder import StageFolder
 
 LONGEST_S = 20
@@ -149,7 +150,7 @@ def _read_pairs(path):
 
 
 def _read_vocab(path):
-    tokenizer = pretrained.read_tokenizer(path, True)
+    tokenizer = pretrained.read_tokenizer(path, TokenizerSettings())
     model = pretrained.Model(modeling_theseus.BertConfig(vocab_size=20), path)
     pretrained.vocab_warnings(model)
     tokenizer.tokenize("我们ab你好")

@@ -23,6 +23,7 @@ _CONTENTS = {
     "weights": ("--init_checkpoint or --bert_pretrained_model", "other starting weights"),
     "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
+    "tokenizer": ("--bert_pretrained_model", "another tokenizer: other accents or added tokens"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
 }
@@ -64,7 +65,8 @@ def run_definition(context, settings, start, teacher=None):
     definition.update(model_definition(context))
     length = context.options.model.max_seq_length
     definition.update(
-        do_lower_case=start.do_lower_case,
+        do_lower_case=start.tokenizer.do_lower_case,
+        tokenizer=start.tokenizer.to_record(),
         padded_length=length if options.pad_to_max_length else None,
         max_train_examples=options.max_train_examples,
         columns=list(context.columns()) if context.task.takes_columns else None,

@@ -36,7 +36,7 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.export import hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model import variable_names
 from theseus.session import new_session
 
@@ -185,7 +185,9 @@ def _hugging_face_config(plain):
 
 
 def _tokenizer(plain):
-    return pretrained.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+    return pretrained.read_tokenizer(
+        plain.vocab_file, tokenizer_settings.recorded(plain.definition)
+    )
 
 
 def check_hugging_face_tokens(plain, path, pairs):
@@ -213,10 +215,10 @@ def check_hugging_face_tokens(plain, path, pairs):
         logging.warning(
             "huggingface: where both texts of a pair are cut to an even --max_seq_length, "
             "transformers keeps one token more of the second and one fewer of the first, if the "
-            "first is not the longer one: %d of the %d, such as %s",
+            "first is not the longer one: %d of the %d of dev, such as %s",
             len(cut_otherwise),
-            count,
-            ascii(cut_otherwise[-1]),
+            len(pairs),
+            " / ".join('"%s"' % unknown_words.shown(text, 60) for text in cut_otherwise[-1]),
         )
 
 

@@ -248,8 +248,8 @@ def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):
     [
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], 5, []),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", ""], 5, []),
-        (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["1 of its lines are blank"]),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["1 tokens are there twice"]),
+        (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["one of its lines is blank"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["the token [UNK] is there twice"]),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 7, ["holds 4 tokens, the BERT's config says 7"]),
         (["[UNK]", "[CLS]", "[SEP]"], 3, ["its first token is not [PAD]"]),
     ],

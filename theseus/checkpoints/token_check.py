@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import unicodedata
 from typing import Any, Iterable, Sequence
 
 import tokenization
 from theseus.checkpoints.tokenizer_files import BERTS_OWN, TokenizerFiles
-from theseus.errors import UserError, first_line
+from theseus.errors import UserError
 from theseus.inputs.unknown_words import shown
 
 NUM_TEXTS = 100
@@ -56,10 +57,9 @@ def refuse_other_tokens(
         return None
     if importlib.util.find_spec("tokenizers") is None:
         return "the package tokenizers is not installed"
-    try:
-        there = _reference(files, tokenizer)
-    except Exception as error:  # What it raises has no class of its own.
-        return "the package tokenizers cannot read it: %s" % first_line(error)
+    there = _reference(files, tokenizer)
+    if there is None:
+        return "the package tokenizers does not read its tokenizer.json"
     for text in map(_without_known_differences, texts):
         found = there.encode(text, add_special_tokens=False)
         tokens = tokenizer.tokenize(text)
@@ -74,35 +74,45 @@ def refuse_other_tokens(
 
 
 def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> Any:
-    """Returns the tokenizers.Tokenizer of a folder, with the settings that the user decided on."""
+    """Returns the tokenizers.Tokenizer of a folder, with the settings that the user decided on.
+
+    None where this version of the package does not read it.
+    """
     import tokenizers
 
-    held, basic = files.tokenizer_json, tokenizer.basic_tokenizer
-    if held.get("normalizer") and held.get("pre_tokenizer"):
-        there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
+    basic = tokenizer.basic_tokenizer
+    settings: dict[str, Any] = dict(
+        lowercase=basic.do_lower_case,
+        strip_accents=basic.strip_accents,
+        handle_chinese_chars=basic.tokenize_chinese_chars,
+    )
+    if files.holds_whole_tokenizer:
+        changed = files.with_settings(settings)
+        try:
+            if changed is None:
+                there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
+            else:
+                there = tokenizers.Tokenizer.from_str(json.dumps(changed))
+        except Exception:  # It has no class of its own.
+            return None
     else:
         wordpieces = dict(tokenizer.wordpiece_tokenizer.vocab)
         there = tokenizers.Tokenizer(tokenizers.models.WordPiece(wordpieces, unk_token="[UNK]"))
-        there.normalizer = tokenizers.normalizers.BertNormalizer()
+        there.normalizer = tokenizers.normalizers.BertNormalizer(**settings)
         there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        there.add_tokens(
-            [
-                tokenizers.AddedToken(
-                    token.content, single_word=token.single_word, normalized=token.normalized
-                )
-                for token in tokenizer.added_tokens
-            ]
-        )
-    if isinstance(there.normalizer, tokenizers.normalizers.BertNormalizer):
-        # As transformers does, where tokenizer_config.json says something else.
-        there.normalizer.lowercase = basic.do_lower_case
-        there.normalizer.strip_accents = basic.strip_accents
-        there.normalizer.handle_chinese_chars = basic.tokenize_chinese_chars
-    # There a longer word is [UNK] as a rule; here, as in google-research/bert, from 200 on.
+        there.add_tokens([_added(token) for token in tokenizer.added_tokens])
+    # There a word of more than 100 characters is [UNK]; here, as in google-research/bert, of 200.
     there.model.max_input_chars_per_word = tokenizer.wordpiece_tokenizer.max_input_chars_per_word
     there.no_truncation()
     there.no_padding()
     return there
+
+
+def _added(token: tokenization.AddedToken) -> Any:
+    import tokenizers
+
+    single_word, normalized = token.single_word, token.normalized
+    return tokenizers.AddedToken(token.content, single_word=single_word, normalized=normalized)
 
 
 def _without_known_differences(text: str) -> str:

@@ -32,13 +32,7 @@ _BERTS = re.compile(
 _BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 # The parts of a tokenizer.json that this program exports, by their types.
-_OUR_LOWERING = ["Replace", "Lowercase"]
-_OUR_STRIPPING = ["NFD", "Replace"]
-_OUR_NORMALIZERS = [
-    ["Replace"] + lowering + stripping
-    for lowering in ([], _OUR_LOWERING)
-    for stripping in ([], _OUR_STRIPPING)
-]
+_OUR_NORMALIZER = re.compile(r"Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?\Z")
 _OUR_SPLITS = ["Split", "Split"]
 
 _TOKEN = records.table(
@@ -69,9 +63,21 @@ class TokenizerFiles(object):
         return os.path.join(self._folder, name)
 
     @property
-    def tokenizer_json(self) -> _Json:
-        """What tokenizer.json holds; {} where there is none."""
-        return self._files[_TOKENIZER]
+    def holds_whole_tokenizer(self) -> bool:
+        """Whether tokenizer.json is there, and has more than a vocabulary."""
+        held = self._files[_TOKENIZER]
+        return bool(held.get("normalizer") and held.get("pre_tokenizer"))
+
+    def with_settings(self, settings: _Json) -> _Json | None:
+        """Returns what tokenizer.json holds with other settings of its BertNormalizer, a dict.
+
+        None where it has these settings, or no BertNormalizer. Transformers changes it likewise
+        where tokenizer_config.json says something else.
+        """
+        held = self._files[_TOKENIZER]
+        normalizer = _only(held.get("normalizer"), "BertNormalizer")
+        changed = dict(normalizer, **settings)
+        return dict(held, normalizer=changed) if normalizer and changed != normalizer else None
 
     @property
     def are_there(self) -> bool:
@@ -99,7 +105,7 @@ class TokenizerFiles(object):
 
     def _differences(self) -> Iterator[tuple[str, str]]:
         """Yields in which the tokenizer is another: the name of a file, and what that says."""
-        is_by_file = self._class in _BY_FILE and bool(self.tokenizer_json)
+        is_by_file = self._class in _BY_FILE and bool(self._files[_TOKENIZER])
         if self._class and not is_by_file and not _BERTS.match(str(self._class)):
             yield self._class_file, "its tokenizer_class is %s" % _plain(self._class)
         config = self._files[_CONFIG]
@@ -111,10 +117,9 @@ class TokenizerFiles(object):
                 found = _content(self._files[name].get(key, token))
                 if found not in (None, token):
                     yield name, "its %s is %s, not %s" % (key, _plain(found), token)
-        if self.tokenizer_json:
-            yield from (
-                (_TOKENIZER, what) for what in _other_parts(self.tokenizer_json, is_by_file)
-            )
+        held = self._files[_TOKENIZER]
+        for what in _other_parts(held, is_by_file) if held else ():
+            yield _TOKENIZER, what
 
     # --- Settings ---
 
@@ -138,10 +143,10 @@ class TokenizerFiles(object):
         return self.path(_TOKENIZER), None
 
     def _part_says(self, key: str) -> bool | None:
-        normalizer = self.tokenizer_json.get("normalizer")
+        normalizer = self._files[_TOKENIZER].get("normalizer")
         if key == "do_lower_case":
             return _lowers(normalizer)
-        if _types(normalizer) in _OUR_NORMALIZERS:
+        if _is_ours(_types(normalizer)):
             return "NFD" in _types(normalizer) if key == "strip_accents" else None
         there = {"tokenize_chinese_chars": "handle_chinese_chars"}.get(key, key)
         return _only(normalizer, "BertNormalizer").get(there)
@@ -241,7 +246,7 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
         if prefix != "##":
             yield "its continuing_subword_prefix is %s" % _plain(prefix)
     ours: list[tuple[str, str, Callable[[list[Any]], bool]]] = [
-        ("normalizer", "BertNormalizer", lambda types: types in _OUR_NORMALIZERS),
+        ("normalizer", "BertNormalizer", _is_ours),
         ("pre_tokenizer", "BertPreTokenizer", lambda types: types == _OUR_SPLITS),
     ]
     for key, expected, is_ours in ours:
@@ -249,6 +254,11 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
         is_berts = bool(_only(part, expected)) or is_ours(_types(part))
         if not is_berts and (part is not None or is_by_file):
             yield "its %s is %s, not %s" % (key, " + ".join(_types(part)) or "none", expected)
+
+
+def _is_ours(types: list[str]) -> bool:
+    """Returns whether the parts of a normalizer, by their types, may be those of an export here."""
+    return _OUR_NORMALIZER.match(" ".join(types)) is not None
 
 
 def _members(part: Any) -> list[Any]:

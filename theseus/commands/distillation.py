@@ -34,8 +34,8 @@ def find_teacher(context, start):
     same_vocab = trained_model.hash_vocab(model) == trained_model.hash_vocab(start.model)
     if not (same_vocab and same_tokenizer):
         raise UserError(
-            "--distill_from: %s was trained with another vocabulary, case, or other settings of "
-            "its tokenizer; give a teacher of the same" % path
+            "--distill_from: %s was trained with another vocabulary, case or tokenizer; give a "
+            "teacher of the same" % path
         )
     return Teacher(folder, hash_files(weights_lib.checkpoint_files(checkpoint)))
 

@@ -133,6 +133,14 @@ def _write_bert(plain, path):
             "refuses; its gelu is the tanh form"
         )
     write_json(path, "bert_config.json", config)
+    settings = tokenizer_settings.recorded(plain.definition)
+    if settings.to_record():
+        write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
+        logging.warning(
+            "bert: google-research/bert's tokenizer has no strip_accents, tokenize_chinese_chars "
+            "and added tokens: its tokens differ from this model's; transformers and this program "
+            "read them in tokenizer_config.json"
+        )
     with plain_session(plain.config, plain.weights) as (session, graph):
         saver = tf.train.Saver(graph.variables)
         prefix = os.path.join(path, "bert_model.ckpt")

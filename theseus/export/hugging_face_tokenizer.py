@@ -19,6 +19,7 @@ import tokenization
 from theseus.checkpoints import token_check
 from theseus.errors import UserError
 from theseus.inputs import encoding
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 _Json = Dict[str, Any]
 _Pair = Tuple[str, Optional[str]]
@@ -52,8 +53,10 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added_token(token) for token in tokenizer.added_tokens],
-        "normalizer": _sequence("normalizers", _normalizers(basic)),
+        "added_tokens": [
+            dict(_added_token(token), id=token.id) for token in tokenizer.added_tokens
+        ],
+        "normalizer": _sequence("normalizers", _normalizers(tokenizer)),
         "pre_tokenizer": _sequence("pretokenizers", _splits(basic.tokenize_chinese_chars)),
         "post_processor": _template(tokenizer.vocab),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
@@ -69,7 +72,14 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
 
 def _added_token(token: tokenization.AddedToken) -> _Json:
     # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
-    return dict(token._asdict(), special=False, lstrip=False, rstrip=False)
+    return dict(
+        content=token.content,
+        single_word=token.single_word,
+        normalized=token.normalized,
+        special=False,
+        lstrip=False,
+        rstrip=False,
+    )
 
 
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
@@ -89,6 +99,20 @@ def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int)
         clean_up_tokenization_spaces=False,
     )
     return config
+
+
+def bert_config(settings: TokenizerSettings) -> _Json:
+    """Returns what tokenizer_config.json holds beside a vocab.txt, for BertTokenizer, a dict."""
+    return dict(
+        tokenizer_class="BertTokenizer",
+        do_lower_case=settings.do_lower_case,
+        strip_accents=settings.strip_accents,
+        tokenize_chinese_chars=settings.tokenize_chinese_chars,
+        added_tokens_decoder={
+            str(token.id): _added_token(token) for token in settings.added_tokens
+        },
+        split_special_tokens=True,
+    )
 
 
 # --- The check ---
@@ -254,9 +278,14 @@ def _template(vocab: Mapping[str, int]) -> _Json:
 # --- Characters ---
 
 
-def _normalizers(basic: tokenization.BasicTokenizer) -> list[_Json]:
+def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[_Json]:
     """Returns what changes characters, in BERT's order."""
+    basic = tokenizer.basic_tokenizer
     parts = [_replace(_character_class(_fates()["dropped"]), "")]
+    if basic.tokenize_chinese_chars and any(token.single_word for token in tokenizer.added_tokens):
+        # Spaces around Chinese characters: one beside an added token is no part of its word.
+        nothing_else = dict(clean_text=False, strip_accents=False, lowercase=False)
+        parts.append(dict(nothing_else, type="BertNormalizer", handle_chinese_chars=True))
     if basic.do_lower_case:
         parts += [_replace(_final_sigma(), "\u03c2"), {"type": "Lowercase"}]
     if basic.strips:

@@ -215,7 +215,8 @@ def test_a_teacher_may_be_of_any_stage(root, monkeypatch, fed, stage):
         (dict(task_name="qqp"), "teacher was trained on qqp, this command is for lcqmc_pair; "),
         (
             dict(do_lower_case=False),
-            "teacher was trained with another vocabulary, case or tokenizer; give a teacher of the same$",
+            "teacher was trained with another vocabulary, case or tokenizer; give a teacher of "
+            "the same$",
         ),
     ],
 )

@@ -62,6 +62,22 @@ class TokenizerFiles(object):
         """Returns the path of one of the files."""
         return os.path.join(self._folder, name)
 
+    def held(self, name: str) -> _Json:
+        """Returns what one of the files holds; {} where there is none."""
+        return self._files[name]
+
+    def checked(self, name: str, key: str | None, kind: records.Kind) -> Any:
+        """Returns a file's value of a key, or all of it; UserError where it is not of a Kind."""
+        value = self._files[name] if key is None else self._files[name].get(key)
+        try:
+            if value:
+                records.check(value, kind)
+        except ValueError as error:
+            raise UserError(
+                "%s: is damaged: %s%s" % (self.path(name), key + "." if key else "", error)
+            )
+        return value or {}
+
     @property
     def holds_whole_tokenizer(self) -> bool:
         """Whether tokenizer.json is there, and has more than a vocabulary."""
@@ -104,7 +120,7 @@ class TokenizerFiles(object):
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:
-        """Yields in which the tokenizer is another: the name of a file, and what that says."""
+        """Yields what makes the tokenizer another: the name of a file, and what that says."""
         is_by_file = self._class in _BY_FILE and bool(self._files[_TOKENIZER])
         if self._class and not is_by_file and not _BERTS.match(str(self._class)):
             yield self._class_file, "its tokenizer_class is %s" % _plain(self._class)
@@ -132,24 +148,14 @@ class TokenizerFiles(object):
         Returns:
           (path, bool): of the file, and its value; None where none says it, or null.
         """
-        order: list[tuple[str, Callable[[str], Any]]]
-        order = [(_CONFIG, self._files[_CONFIG].get), (_TOKENIZER, self._part_says)]
-        for name, get in reversed(order) if self._class in _BY_FILE else order:
-            value = get(key)
-            if isinstance(value, bool):
+        held = self._files[_TOKENIZER]
+        order = [(_CONFIG, self._files[_CONFIG]), (_TOKENIZER, _part_settings(held))]
+        for name, found in reversed(order) if self._class in _BY_FILE else order:
+            value = found.get(key)
+            is_null = value is None and key in found and key == "strip_accents"
+            if isinstance(value, bool) or is_null:
                 return self.path(name), value
-            if key == "strip_accents" and name == _CONFIG and key in self._files[name]:
-                break  # null: as the case is lowered.
         return self.path(_TOKENIZER), None
-
-    def _part_says(self, key: str) -> bool | None:
-        normalizer = self._files[_TOKENIZER].get("normalizer")
-        if key == "do_lower_case":
-            return _lowers(normalizer)
-        if _is_ours(_types(normalizer)):
-            return "NFD" in _types(normalizer) if key == "strip_accents" else None
-        there = {"tokenize_chinese_chars": "handle_chinese_chars"}.get(key, key)
-        return _only(normalizer, "BertNormalizer").get(there)
 
     def settings(self, do_lower_case: bool, vocab: Mapping[str, int]) -> TokenizerSettings:
         """Returns the TokenizerSettings.
@@ -169,11 +175,12 @@ class TokenizerFiles(object):
 
     def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
         """Returns the AddedTokens by their ids: those of the vocabulary, of the files, or new."""
-        entries = self._added_entries()
+        entries = _added_entries(self)
         if self._files[_CONFIG].get("split_special_tokens") is True:
             entries = {key: entry for key, entry in entries.items() if not entry["special"]}
         ids = {key: vocab.get(key, entry.get("id")) for key, entry in entries.items()}
-        largest = max([*vocab.values(), *(known for known in ids.values() if known is not None)])
+        known = [index for index in ids.values() if index is not None]
+        largest = max([-1, *vocab.values(), *known])
         found = []
         for content, entry in entries.items():
             index = ids[content]
@@ -183,43 +190,6 @@ class TokenizerFiles(object):
             normalized = entry.get("normalized", not entry["special"])
             found.append(AddedToken(content, index, single_word, normalized))
         return tuple(sorted(found, key=lambda token: token.id))
-
-    def _added_entries(self) -> dict[str, _Json]:
-        """Returns what the files say of each added token, by its content, but `BERTS_OWN`."""
-        entries: dict[str, _Json] = {}
-        for content in self._special_tokens():
-            entries[content] = {"special": True}
-        added = self._checked(_ADDED, None, records.mapping(records.whole(), records.text()))
-        for content, index in added.items():
-            entries.setdefault(content, {"special": False})["id"] = index
-        listed = self._checked(_TOKENIZER, "added_tokens", records.listed(_WITH_ID))
-        by_id = self._checked(_CONFIG, "added_tokens_decoder", _BY_ID)
-        for token in [*listed, *(dict(by_id[key], id=int(key)) for key in by_id)]:
-            entries[token["content"]] = dict({"special": False}, **token)
-        return {key: entry for key, entry in entries.items() if key not in BERTS_OWN}
-
-    def _special_tokens(self) -> Iterator[str]:
-        """Yields the special tokens that are named without more, as transformers takes them."""
-        for name in (_MAP, _CONFIG):
-            for key, value in self._files[name].items():
-                if key in ("additional_special_tokens", "extra_special_tokens"):
-                    members = value.values() if isinstance(value, dict) else value or ()
-                elif re.match("(bos|eos|cls|sep|pad|unk|mask)_token$", key):
-                    members = [value]
-                else:
-                    continue
-                yield from (text for text in map(_content, members) if isinstance(text, str))
-
-    def _checked(self, name: str, key: str | None, kind: records.Kind) -> Any:
-        """Returns a file's value of a key, or all of it; UserError where it is not of a Kind."""
-        value = self._files[name] if key is None else self._files[name].get(key)
-        try:
-            records.check(value or {}, kind) if value else None
-        except ValueError as error:
-            raise UserError(
-                "%s: is damaged: %s%s" % (self.path(name), key + "." if key else "", error)
-            )
-        return value or {}
 
 
 # Settings of other tokenizers, or of BERT's own in pieces, with the values that change nothing.
@@ -233,6 +203,35 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "auto_map": (None, {}),
 }
 _NAMES = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+def _added_entries(files: TokenizerFiles) -> dict[str, _Json]:
+    """Returns what the files say of each added token, by its content, but `BERTS_OWN`."""
+    entries: dict[str, _Json] = {}
+    for content in _special_tokens(files):
+        entries[content] = {"special": True}
+    added = files.checked(_ADDED, None, records.mapping(records.whole(), records.text()))
+    for content, index in added.items():
+        entries.setdefault(content, {"special": False})["id"] = index
+    listed = files.checked(_TOKENIZER, "added_tokens", records.listed(_WITH_ID))
+    by_id = files.checked(_CONFIG, "added_tokens_decoder", _BY_ID)
+    for token in [*listed, *(dict(by_id[key], id=int(key)) for key in by_id)]:
+        entries[token["content"]] = dict({"special": False}, **token)
+    return {key: entry for key, entry in entries.items() if key not in BERTS_OWN}
+
+
+def _special_tokens(files: TokenizerFiles) -> Iterator[str]:
+    """Yields the special tokens that are named without more, as transformers takes them."""
+    for name in (_MAP, _CONFIG):
+        for key, value in files.held(name).items():
+            if key in ("additional_special_tokens", "extra_special_tokens"):
+                members = list(value.values()) if isinstance(value, dict) else value
+            elif re.match("(bos|eos|cls|sep|pad|unk|mask)_token$", key):
+                members = [value]
+            else:
+                continue
+            if isinstance(members, list):
+                yield from (text for text in map(_content, members) if isinstance(text, str))
 
 
 def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
@@ -279,6 +278,19 @@ def _types(part: Any) -> list[str]:
 def _only(part: Any, kind: str) -> _Json:
     """Returns the one part of a Sequence, or the part alone, if it is of a type; else {}."""
     found: _Json = _members(part)[0] if _types(part) == [kind] else {}
+    return found
+
+
+def _part_settings(held: _Json) -> _Json:
+    """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
+    normalizer = held.get("normalizer")
+    found: _Json = {"do_lower_case": _lowers(normalizer)}
+    names = {"strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
+    for there, value in _only(normalizer, "BertNormalizer").items():
+        if there in names:
+            found[names[there]] = value
+    if _is_ours(_types(normalizer)):
+        found["strip_accents"] = "NFD" in _types(normalizer)
     return found
 
 

@@ -113,7 +113,7 @@ def read_splits():
     form = sources.FileForm(FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format)
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    settings, _ = pretrained.find_tokenizer(FLAGS.bert_pretrained_model, FLAGS.do_lower_case)
+    settings, _, _ = pretrained.find_tokenizer(FLAGS.bert_pretrained_model, FLAGS.do_lower_case)
     tokenizer = pretrained.make_tokenizer(model, settings)
     splits = []
     for name in ("train", "dev", "test"):

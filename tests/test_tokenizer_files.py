@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import tokenization
 from modeling_theseus import BertConfig
 from theseus.checkpoints import pretrained, token_check
+from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.errors import UserError
 from theseus.inputs import tokenizer_settings
 from theseus.inputs.tokenizer_settings import TokenizerSettings
@@ -169,7 +169,7 @@ def test_added_tokens_that_are_none_are_one_line(tmp_path, files, message):
 
 def test_an_added_token_needs_a_row_in_the_table(tmp_path):
     folder = write(tmp_path, added_tokens={"Käse": END})
-    settings, _ = pretrained.find_tokenizer(folder)
+    settings, _, _ = pretrained.find_tokenizer(folder)
     path = str(tmp_path / "vocab.txt")
     fitting = pretrained.Model(BertConfig(vocab_size=END + 1), path)
     assert pretrained.make_tokenizer(fitting, settings).tokenize("xKäse") == ["[UNK]", "Käse"]
@@ -277,10 +277,10 @@ def test_a_sentencepiece_model_without_a_vocabulary_is_named(tmp_path):
 
 def refusal(folder, texts):
     """Returns what `refuse_other_tokens` says of a folder's own tokenizer, or None."""
-    settings, _ = pretrained.find_tokenizer(folder)
+    settings, _, files = pretrained.find_tokenizer(folder)
     tokenizer = settings.make(pretrained.find_vocab(folder))
     try:
-        assert token_check.refuse_other_tokens(folder, tokenizer, texts) is None
+        assert token_check.refuse_other_tokens(files, tokenizer, texts) is None
     except UserError as error:
         assert "\n" not in str(error)
         return str(error)
@@ -329,7 +329,7 @@ def test_the_folders_own_tokenizer_gives_the_same_up_to_what_is_known(tmp_path, 
 def test_other_tokens_are_refused_with_a_text_of_the_users(tmp_path, held, text, there, here):
     pytest.importorskip("tokenizers")
     long = "der stadt " * 30 + text
-    found = refusal(write(tmp_path, tokenizer=held), ["plan den"] * 0 + ["stadt", long])
+    found = refusal(write(tmp_path, tokenizer=held), ["stadt", long])
     assert 'gives other tokens than this program: "der stadt ' in found
     assert "..." in found and len(found) < 600
     assert "%s there, and ... der stadt %s here" % (there, here) in found.replace(
@@ -341,9 +341,9 @@ def test_without_the_package_nothing_is_compared(tmp_path, monkeypatch):
     folder = write(tmp_path, tokenizer_config={})
     tokenizer = TokenizerSettings().make(str(tmp_path / "vocab.txt"))
     monkeypatch.setattr(token_check.importlib.util, "find_spec", lambda name: None)
-    assert token_check.refuse_other_tokens(folder, tokenizer, ["a"]) is None
+    assert token_check.refuse_other_tokens(TokenizerFiles(folder), tokenizer, ["a"]) is None
     write(tmp_path, tokenizer_config={"do_lower_case": True})
-    found = token_check.refuse_other_tokens(folder, tokenizer, ["a"])
+    found = token_check.refuse_other_tokens(TokenizerFiles(folder), tokenizer, ["a"])
     assert found == "the package tokenizers is not installed"
 
 
@@ -352,4 +352,3 @@ def test_texts_with_new_characters_are_compared_first():
     found = token_check.choose_texts(texts)
     assert found[:2] == ["ab", "bé"] and len(found) == token_check.NUM_TEXTS
     assert token_check.choose_texts(["a", "a"]) == ["a", "a"]
-    assert isinstance(tokenization.FullTokenizer, type)

@@ -123,7 +123,7 @@ def find_tokenizer(folder, do_lower_case=None):
       do_lower_case: bool, what the user says; None: nothing.
 
     Returns:
-      (TokenizerSettings, Case).
+      (TokenizerSettings, Case, TokenizerFiles).
 
     Raises:
       UserError: its tokenizer is another than BERT's, or a file cannot be read.
@@ -131,7 +131,8 @@ def find_tokenizer(folder, do_lower_case=None):
     files = TokenizerFiles(folder)
     files.refuse_other()
     case = find_case(folder, do_lower_case, files)
-    return files.settings(case.is_lowered, tokenization.load_vocab(find_vocab(folder))), case
+    vocab = tokenization.load_vocab(find_vocab(folder))
+    return files.settings(case.is_lowered, vocab), case, files
 
 
 def find_case(folder, given=None, files=None):

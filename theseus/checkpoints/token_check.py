@@ -37,12 +37,12 @@ def choose_texts(texts: Iterable[str]) -> list[str]:
 
 
 def refuse_other_tokens(
-    folder: str, tokenizer: tokenization.FullTokenizer, texts: Sequence[str]
+    files: TokenizerFiles, tokenizer: tokenization.FullTokenizer, texts: Sequence[str]
 ) -> str | None:
     """Compares a folder's own tokenizer with the program's.
 
     Args:
-      folder: a pretrained BERT's.
+      files: the TokenizerFiles of a pretrained BERT.
       tokenizer: the program's for it.
       texts: the user's.
 
@@ -52,7 +52,6 @@ def refuse_other_tokens(
     Raises:
       UserError: a text has other tokens there.
     """
-    files = TokenizerFiles(folder)
     if not files.are_there:
         return None
     if importlib.util.find_spec("tokenizers") is None:
@@ -68,7 +67,7 @@ def refuse_other_tokens(
             raise UserError(
                 "%s: its own tokenizer gives other tokens than this program: %s; give a BERT with "
                 "the tokenizer of BertTokenizer, or take %s away if this program's are right"
-                % (folder, describe(text, tokens, ids, found.tokens, found.ids), files.names)
+                % (files.folder, describe(text, tokens, ids, found.tokens, found.ids), files.names)
             )
     return None
 

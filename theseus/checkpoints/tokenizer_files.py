@@ -49,7 +49,7 @@ class TokenizerFiles(object):
 
     def __init__(self, folder: str) -> None:
         """Reads them; UserError where one is no JSON object."""
-        self._folder = folder
+        self.folder = folder
         names = (_CONFIG, _TOKENIZER, _ADDED, _MAP, _MODEL)
         self._files = {name: _read_object(self.path(name)) for name in names}
         self._class_file = next(
@@ -60,7 +60,7 @@ class TokenizerFiles(object):
 
     def path(self, name: str) -> str:
         """Returns the path of one of the files."""
-        return os.path.join(self._folder, name)
+        return os.path.join(self.folder, name)
 
     def held(self, name: str) -> _Json:
         """Returns what one of the files holds; {} where there is none."""

@@ -18,8 +18,9 @@ from theseus.runs.stage_folder import StageFolder
 
 Start = collections.namedtuple(
     "Start",
-    "model weights tokenizer suc_init successor_start successor_weights takes_classifier",
-    defaults=(None, None, None, True),
+    "model weights tokenizer suc_init successor_start successor_weights takes_classifier"
+    " tokenizer_files",
+    defaults=(None, None, None, True, None),
 )
 """What training starts from.
 
@@ -31,6 +32,7 @@ Fields:
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
   successor_weights: the weights of the BERT whose layers the successor's start as; or None.
+  tokenizer_files: the TokenizerFiles of a pretrained BERT's folder; None for a stage's folder.
   takes_classifier: bool, whether the weights' classifier is one of the task's labels.
 """
 
@@ -138,7 +140,7 @@ def _plain_start(options):
     if not folder or not os.path.isdir(folder):
         folder = pretrained.local_folder(given.bert_pretrained_model)
     model = pretrained.read_model(folder, options.model.max_seq_length)
-    settings, case = pretrained.find_tokenizer(folder, options.model.do_lower_case)
+    settings, case, files = pretrained.find_tokenizer(folder, options.model.do_lower_case)
     logging.info("the case is %s: %s", _describe_case(settings), case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
@@ -147,7 +149,7 @@ def _plain_start(options):
     for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(given.init_checkpoint or folder)
-    return Start(model, weights_lib.open_weights(prefix), settings)
+    return Start(model, weights_lib.open_weights(prefix), settings, tokenizer_files=files)
 
 
 def _describe_case(settings):

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import os
 
 from absl import logging
 
@@ -79,16 +78,15 @@ def run(context, prepared):
 
 def _refuse_other_tokens(context, start, tokenizer):
     """Compares the tokens with those of the pretrained BERT's own tokenizer, on dev's texts."""
+    if not start.tokenizer_files:
+        return
     examples = context.data.dev().examples
     texts = token_check.choose_texts(
         text for example in examples for text in (example.text_a, example.text_b) if text
     )
-    folder = os.path.dirname(start.model.vocab_file)
-    reason = token_check.refuse_other_tokens(folder, tokenizer, texts)
+    reason = token_check.refuse_other_tokens(start.tokenizer_files, tokenizer, texts)
     if reason:
-        logging.info(
-            "%s: its own tokenizer was not compared with this program's: %s", folder, reason
-        )
+        logging.info("the model's own tokenizer was not compared with this program's: %s", reason)
 
 
 def _is_finished(folder):

@@ -202,6 +202,16 @@ def test_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
     assert len(hub.asked) == 1
 
 
+def test_another_tokenizer_is_refused_before_the_weights_unless_only_layers_are_taken(hub):
+    hub.files["config.json"] = json.dumps(dict(SHAPE, tokenizer_class="RoFormerTokenizer"))
+    hub.files["model.safetensors"] = "weights"
+    with pytest.raises(UserError, match="its tokenizer_class is RoFormerTokenizer"):
+        pretrained.local_folder("owner/bert")
+    assert len(hub.asked) == 1
+    pretrained.local_folder("owner/bert", flag="suc_init")
+    assert len(hub.asked) == 3
+
+
 def test_weights_are_downloaded_only_where_they_are_needed(hub):
     pretrained.local_folder("owner/bert", needs_weights=False)
     assert hub.asked == [("owner/bert", "config.json")]

@@ -13,8 +13,9 @@ from theseus.inputs.tokenizer_settings import TokenizerSettings
 from tokenization import AddedToken
 
 TOKENS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] gruße grüße aus köln koln der ##n den 手 手机 stadt plan ß A"
+    "[PAD] [UNK] [CLS] [SEP] [MASK] gruße grüße aus köln koln der ##n den 手 手机 stadt plan ß σας "
 )
+TOKENS += "A"
 VOCAB = {token: number for number, token in enumerate(TOKENS.split())}
 NORMALIZER = {
     "type": "BertNormalizer",
@@ -288,7 +289,7 @@ def refusal(folder, texts):
 
 
 GERMAN = ["Grüße aus Köln", "Der Plan der Stadt", "手机 aus Köln [SEP] Grüße"]
-TEXTS = GERMAN + ["Σας ΣΑΣ \ue000 \u0378 \U0002b820", "x" * 150, "[CLS]"]
+TEXTS = GERMAN + ["Σας ΣΑΣ", "\ue000", "aus\u0378", "aus\U0002b820", "der" + "n" * 150, "[CLS]"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,9 @@ TEXTS = GERMAN + ["Σας ΣΑΣ \ue000 \u0378 \U0002b820", "x" * 150, "[CLS]"]
         {"tokenizer_config": {"strip_accents": False, "tokenize_chinese_chars": False}},
         {
             "tokenizer_config": {"strip_accents": False, "tokenizer_class": "BertTokenizer"},
-            "tokenizer": tokenizer_json([added("Plan der", END, normalized=False)]),
+            "tokenizer": tokenizer_json(
+                [added("[SEP]", 3, special=True), added("Plan der", END, normalized=False)]
+            ),
         },
         {"tokenizer": tokenizer_json(normalizer=dict(NORMALIZER, strip_accents=False))},
     ],

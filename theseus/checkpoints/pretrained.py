@@ -43,7 +43,9 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     if os.path.exists(name) or not _HUB_ID.match(name):
         raise UserError("--%s: %s is not a folder" % (flag, name))
     folder = _download(name, _SMALL_FILES, flag)
-    read_config(folder)  # Another architecture is refused before its weights come.
+    read_config(folder)  # Another architecture is refused before its weights come,
+    if flag == "bert_pretrained_model":  # and another tokenizer.
+        TokenizerFiles(folder).refuse_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns, flag)
         if hugging_face.find_weights(folder):

@@ -270,7 +270,7 @@ def _members(part: Any) -> list[Any]:
 
 def _types(part: Any) -> list[str]:
     return [
-        str(member.get("type")) if isinstance(member, dict) else _plain(member)
+        _plain(member.get("type") if isinstance(member, dict) else member)
         for member in _members(part)
     ]
 
@@ -313,7 +313,8 @@ def _content(token: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    return ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
+    text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _read_object(path: str) -> _Json:

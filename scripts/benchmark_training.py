@@ -38,6 +38,7 @@ import optimization_theseus
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
 from theseus.stage import STAGES, of_name
@@ -208,7 +209,7 @@ def read_pairs(model, options):
     path = sources.find_files(options["data_dir"], TASK, "train")[0]
     examples = reading.read_examples(path, TASK)
     examples = reading.sample_examples(examples, options["max_train_examples"])
-    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, TokenizerSettings())
     return encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 

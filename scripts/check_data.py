@@ -115,7 +115,8 @@ def read_splits():
     )
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    tokenizer = pretrained.make_tokenizer(model, FLAGS.do_lower_case)
+    settings, _, _ = pretrained.find_tokenizer(FLAGS.bert_pretrained_model, FLAGS.do_lower_case)
+    tokenizer = pretrained.make_tokenizer(model, settings)
     splits = []
     for name in ("train", "dev", "test"):
         if name != "train" and not sources.has_split(FLAGS.data_dir, task, name):

@@ -27,7 +27,7 @@ from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks, tokenizer_settings
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 
@@ -204,7 +204,7 @@ def encode(path, task, model, recorded, count=None):
     examples = reading.read_examples(path, task, form=form)
     if count is not None:
         examples = reading.sample_examples(examples, count)
-    tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
+    tokenizer = pretrained.make_tokenizer(model, tokenizer_settings.recorded(recorded))
     return encoding.encode_examples(examples, task, tokenizer, recorded["max_seq_length"])
 
 

@@ -378,7 +378,7 @@ def cache_path(make_command, monkeypatch):
         monkeypatch.setattr(cache, "through_cache", through_cache)
         made = make_command(BASE + line)
         start = starting_point.find_start(made.options, made.task)
-        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         made.data.encode_train(tokenizer, define(made))
         return paths[0]
 
@@ -419,7 +419,7 @@ def test_without_a_cache_the_sample_is_encoded(make_command, root, monkeypatch):
     before = sorted(os.listdir("."))
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
     start = starting_point.find_start(made.options, made.task)
-    tokenizer = pretrained.make_tokenizer(start.model, True)
+    tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
     assert len(made.data.encode_train(tokenizer, None)) == 7
     assert sorted(os.listdir(".")) == before
 

@@ -215,7 +215,8 @@ def test_a_teacher_may_be_of_any_stage(root, monkeypatch, fed, stage):
         (dict(task_name="qqp"), "teacher was trained on qqp, this command is for lcqmc_pair; "),
         (
             dict(do_lower_case=False),
-            "teacher was trained with another vocabulary or case; give a teacher of the same$",
+            "teacher was trained with another vocabulary, case or tokenizer; give a teacher of "
+            "the same$",
         ),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(root, monkeypatch):
     path = root / "teacher" / "vocab.txt"
     path.write_text(VOCABULARY.replace("我\n", "我们\n"), encoding="utf-8")
     found = refused(LINE % "out_1" + "--distill_from=teacher", root, monkeypatch)
-    assert "--distill_from: teacher was trained with another vocabulary or case" in found
+    assert "--distill_from: teacher was trained with another vocabulary, case or tokenizer" in found
 
 
 TSV = "--task_name=tsv --text_a_column=1 --text_b_column=2 --label_column=3 --header=no "

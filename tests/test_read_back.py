@@ -35,7 +35,11 @@ def test_a_model_gives_the_stages_logits(export, name):
     with new_session() as session:
         read = read_back.load(export(name), session)
         found = read.run(ARRAYS)
-    assert (read.task.name, read.max_seq_length, read.do_lower_case) == ("lcqmc_pair", 32, True)
+    assert (read.task.name, read.max_seq_length, read.tokenizer.do_lower_case) == (
+        "lcqmc_pair",
+        32,
+        True,
+    )
     np.testing.assert_allclose(found, expected, atol=0.2 if name == "onnx_int8" else 2e-5)
 
 
@@ -81,7 +85,7 @@ def test_an_answer_does_not_depend_on_its_batch(export, tmp_path, name):
     examples = reading.read_examples(str(tmp_path / "pairs.txt"), task)
     with new_session() as session:
         read = read_back.load(export(name), session)
-        tokenizer = pretrained.read_tokenizer(read.vocab_file, read.do_lower_case)
+        tokenizer = pretrained.read_tokenizer(read.vocab_file, read.tokenizer)
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
         alone = in_batches(read.run, encoded, rows, 1)

@@ -60,7 +60,7 @@ class Classifier(object):
         export = read_back.load(path, self._session)
         self._task = export.task
         self._max_seq_length = export.max_seq_length
-        self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.do_lower_case)
+        self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.tokenizer)
         self._run = export.run
 
     def classify(self, pairs, batch_size=64):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
-_ENCODING_KEYS += ["format", "delimiter"]
+_ENCODING_KEYS += ["format", "delimiter", "tokenizer"]
 _CACHE_VERSION = 5
 
 

@@ -27,6 +27,7 @@ _CONTENTS = {
         "--init_checkpoint or --bert_pretrained_model",
         "other names for the labels of the classifier that it started from",
     ),
+    "tokenizer": ("--bert_pretrained_model", "another tokenizer: other accents or added tokens"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
 }
@@ -70,7 +71,8 @@ def run_definition(context, settings, start, teacher=None):
     definition.update(model_definition(context))
     length = context.options.model.max_seq_length
     definition.update(
-        do_lower_case=start.do_lower_case,
+        do_lower_case=start.tokenizer.do_lower_case,
+        tokenizer=start.tokenizer.to_record(),
         padded_length=length if options.pad_to_max_length else None,
         max_train_examples=options.max_train_examples,
         columns=list(context.columns()) if context.task.takes_columns else None,

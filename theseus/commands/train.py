@@ -7,7 +7,7 @@ from absl import logging
 
 import tokenization
 from theseus import machine
-from theseus.checkpoints import pretrained
+from theseus.checkpoints import pretrained, token_check
 from theseus.commands import distillation, starting_point
 from theseus.commands.definition import refuse_contradiction, run_definition
 from theseus.commands.output import say
@@ -61,12 +61,13 @@ def run(context, prepared):
     with opened(given.distribution, given.peer_timeout_s) as replicas:
         settings = make_settings(context.options, replicas.count)
         definition = run_definition(context, settings, start, teacher)
-        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         if replicas.is_chief:
             refuse_contradiction(context.folder, definition)
         train_data = context.data.encode_train(tokenizer, definition)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
+            _refuse_other_tokens(context, start, tokenizer)
             _say_what_is_trained(context, settings, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
@@ -76,6 +77,19 @@ def run(context, prepared):
             _train(training, train_data, replicas)
     if replicas.is_chief:
         _report(context, settings, len(train_data))
+
+
+def _refuse_other_tokens(context, start, tokenizer):
+    """Compares the tokens with those of the pretrained BERT's own tokenizer, on dev's texts."""
+    if not start.tokenizer_files:
+        return
+    examples = context.data.dev().examples
+    texts = token_check.choose_texts(
+        text for example in examples for text in (example.text_a, example.text_b) if text
+    )
+    reason = token_check.refuse_other_tokens(start.tokenizer_files, tokenizer, texts)
+    if reason:
+        logging.info("the model's own tokenizer was not compared with this program's: %s", reason)
 
 
 def _is_finished(folder):

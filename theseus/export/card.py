@@ -10,6 +10,7 @@ import json
 from theseus import machine, records
 from theseus import stage as stages
 from theseus.inference import metrics
+from theseus.inputs import tokenizer_settings
 from theseus.runs import files
 
 # What the hub calls some metrics.
@@ -267,8 +268,14 @@ def _use(facts):
 def _limits(plain):
     recorded = plain.definition
     said = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
-    if recorded["do_lower_case"]:
-        said.append("Case and accents are dropped.")
+    basic = tokenizer_settings.recorded(recorded)
+    if basic.do_lower_case:
+        kept = basic.strip_accents is False
+        said.append(
+            "Case is dropped, accents are kept." if kept else "Case and accents are dropped."
+        )
+    if basic.added_tokens:
+        said.append("Its tokenizer has %d added tokens, each kept whole." % len(basic.added_tokens))
     said.append("It knows what its training data showed; elsewhere it must be evaluated first.")
     if not plain.task.is_regression:
         if plain.temperature == 1:

@@ -150,6 +150,8 @@ class Exporter(object):
         description = {"labels": list(task.labels), "num_texts": task.num_texts}
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = recorded[key]
+        if recorded.get("tokenizer"):
+            description["tokenizer"] = recorded["tokenizer"]
         if "path" in recorded:
             description["path"] = recorded["path"]
         description["temperature"] = self._plain.temperature

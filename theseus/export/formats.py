@@ -38,7 +38,7 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.export import hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model import variable_names
 from theseus.session import new_session
 
@@ -139,6 +139,14 @@ def _write_bert(plain, path):
             "refuses; its gelu is the tanh form"
         )
     write_json(path, "bert_config.json", config)
+    settings = tokenizer_settings.recorded(plain.definition)
+    if settings.to_record():
+        write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
+        logging.warning(
+            "bert: google-research/bert's tokenizer has no strip_accents, tokenize_chinese_chars "
+            "and added tokens: its tokens differ from this model's; transformers and this program "
+            "read them in tokenizer_config.json"
+        )
     with plain_session(plain.config, plain.weights) as (session, graph):
         saver = tf.train.Saver(graph.variables)
         prefix = os.path.join(path, "bert_model.ckpt")
@@ -196,7 +204,9 @@ def _hugging_face_config(plain):
 
 
 def _tokenizer(plain):
-    return pretrained.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+    return pretrained.read_tokenizer(
+        plain.vocab_file, tokenizer_settings.recorded(plain.definition)
+    )
 
 
 def check_hugging_face_tokens(plain, path, pairs):
@@ -222,13 +232,13 @@ def check_hugging_face_tokens(plain, path, pairs):
     logging.info("%s: the tokens of %d texts or pairs were compared", TOKENIZER, count)
     if cut_otherwise:
         logging.warning(
-            "%s: where both texts of a pair are cut to an even --max_seq_length, transformers "
-            "keeps one token more of the second and one fewer of the first, if the first is not "
-            "the longer one: %d of the %d, such as %s",
+            "%s: where both texts of a pair are cut to an even --max_seq_length, "
+            "transformers keeps one token more of the second and one fewer of the first, if the "
+            "first is not the longer one: %d of the %d of dev, such as %s",
             TOKENIZER,
             len(cut_otherwise),
-            count,
-            ascii(cut_otherwise[-1]),
+            len(pairs),
+            " / ".join('"%s"' % unknown_words.shown(text, 60) for text in cut_otherwise[-1]),
         )
 
 

@@ -21,6 +21,7 @@ from theseus.commands import rules
 from theseus.commands.options import from_flags
 from theseus.errors import UserError
 from theseus.inputs import rows, tasks
+from theseus.quiet import importing_tensorflow
 
 FLAGS = flags.FLAGS
 
@@ -420,9 +421,9 @@ def main(argv: list[str]) -> None:
         rules.refuse_what_is_missing(options)
     except UserError as error:
         fail(error)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from theseus.commands import command
-    from theseus.session import set_up_tensorflow
+    with importing_tensorflow():
+        from theseus.commands import command
+        from theseus.session import set_up_tensorflow
 
     set_up_tensorflow()
     on_signals(signal.default_int_handler, was=leave)

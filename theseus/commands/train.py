@@ -15,6 +15,7 @@ from theseus.distribution.replicas import opened
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import metrics
+from theseus.inputs import encoding
 from theseus.runs.files import hash_text
 from theseus.session import check_precision
 from theseus.training import graph as graph_lib
@@ -34,6 +35,7 @@ def prepare(context):
     """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
     check_precision(context.options.model.precision)
     _refuse_other_labels(context.options.training, context.task)
+    _refuse_undefined_score(context)
     start = starting_point.find_start(context.options, context.task)
     if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
         starting_point.refuse_frozen_classifier(start, context.options)
@@ -52,6 +54,20 @@ def _refuse_other_labels(given, task):
                 "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
                 % (len(given.class_weights), ",".join(task.labels))
             )
+
+
+def _refuse_undefined_score(context):
+    """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
+    dev, task = context.data.dev(), context.task
+    labels = encoding.encode_labels([example.label for example in dev.examples], task)
+    reason = metrics.why_undefined(task, labels)
+    if reason and context.options.training.select_checkpoint == "best":
+        raise UserError(
+            "%s: %s, by which the best epoch is chosen; add such examples, or give another "
+            "--metric, or --select_checkpoint=last" % (dev.path, reason)
+        )
+    if reason:
+        logging.warning("%s: %s", dev.path, reason)
 
 
 def run(context, prepared):
@@ -165,9 +181,18 @@ def _say_what_is_trained(context, settings, train_data):
         message = "%s began elsewhere (here: %s); from here on its bits may be others"
         logging.info(message, folder.path, changed)
     if context.task.takes_columns and context.task.labels:
-        logging.info("the labels are %s", ", ".join(context.task.labels))
+        logging.info("the labels are %s", _describe_labels(context.task.labels))
     for label in _untaught_labels(context.task, train_data.labels):
         logging.warning("train holds no example of label %s, which cannot be learned so", label)
+
+
+def _describe_labels(labels):
+    """Returns labels, tuple of str, as words, and of which of two some metrics are."""
+    said = ", ".join(labels)
+    if len(labels) == 2:
+        form = "; precision, recall and F1 are of %s (--labels=%s,%s makes them those of %s)"
+        said += form % (labels[1], labels[1], labels[0], labels[0])
+    return said
 
 
 def _untaught_labels(task, label_ids):

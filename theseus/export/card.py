@@ -147,7 +147,8 @@ def _head(facts):
         values["library_name"] = _HUB_LIBRARIES[facts.format]
     values["tags"] = ["bert", "bert-of-theseus", "model-compression"]
     values["metrics"] = [_HUB_METRICS.get(name, name) for name in task.metrics]
-    measured = [{"type": task.score_name, "value": row.score, "name": "dev " + task.score_name}]
+    score, name = metrics.or_none(row.score), "dev " + task.score_name
+    measured = [{"type": task.score_name, "value": score, "name": name}]
     if len(task.metrics) == 1:
         measured[0]["type"] = values["metrics"][0]
     result = {

@@ -35,7 +35,7 @@ Fields:
   name: str.
   difference: float, the largest of a logit; megabytes: float; None where they do not apply.
   agreement: float, the share of dev that gets the graph's label; None where it does not apply.
-  score: float, on all of dev, see metrics.score.
+  score: float, on all of dev, see metrics.score; nan if it is undefined.
   seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
 """
 
@@ -158,7 +158,7 @@ class Exporter(object):
         description["global_step"] = self._plain.best.global_step
         description["largest_difference"] = row.difference
         description["agreement"] = row.agreement
-        description["dev_score"] = row.score
+        description["dev_score"] = metrics.or_none(row.score)
         return description
 
 

@@ -92,7 +92,7 @@ def compute_logits(run, encoded, batch_size, bar=None):
 
 
 def evaluate(task, run, encoded, batch_size, name="dev"):
-    """Computes a tasks.Task's metrics over labelled examples; warns where one label is all.
+    """Computes a tasks.Task's metrics over labelled examples; see `warn_of_alike`.
 
     Args:
       task: a tasks.Task.
@@ -105,13 +105,15 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
     start = time.perf_counter()
     with progress_bar(name, len(encoded)) as bar:
         logits = compute_logits(run, encoded, batch_size, bar)
-    if metrics.predicts_one_class(task, logits):
-        label = task.labels[int(logits[0].argmax())]
-        logging.warning("%s: all examples get the label %s; nothing is learned yet", name, label)
-    found = metrics.compute(task, logits, encoded.labels)
-    if any(found[metric] is None for metric in task.metrics):
-        logging.warning("%s: %s cannot be told of one label alone", name, task.score_name)
-    return found, time.perf_counter() - start
+    warn_of_alike(task, logits, encoded.labels, name)
+    return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
+
+
+def warn_of_alike(task, logits, labels, name):
+    """Warns where the predictions of a file, under its name, are alike and its labels are not."""
+    warning = metrics.what_is_not_learned(task, logits, labels)
+    if warning:
+        logging.warning("%s: %s", name, warning)
 
 
 def write_predictions(

@@ -220,10 +220,13 @@ def contents(folder):
 
 
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
-VOCABULARY = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS)))
-VOCABULARY += "\n"
+LETTERS = "abAB"  # In texts, which are in both cases.
+_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS))
+# Of lower-cased texts, and of texts whose case is kept; they are of one size.
+VOCABULARY = "\n".join(_TOKENS + "a b ab ba ##a ##b ##ab ##ba".split()) + "\n"
+CASED_VOCABULARY = "\n".join(_TOKENS + "a b A B ##a ##b ##A ##B".split()) + "\n"
 SMALL_BERT = {
-    "vocab_size": 5 + len(set(CHARACTERS)),
+    "vocab_size": len(VOCABULARY.split()),
     "hidden_size": 16,
     "num_hidden_layers": 12,
     "num_attention_heads": 2,
@@ -238,23 +241,40 @@ SMALL_BERT = {
 
 
 def write_pairs(path, count, seed):
-    """Writes pairs of random characters; of label 1 are those that share a shuffled text."""
+    """Writes pairs of random characters; of label 1 is the third of them that share a text.
+
+    The shared text is shuffled. The first pair is of label 0, the second of label 1.
+    """
     random = np.random.RandomState(seed)
+    characters = list(CHARACTERS + 2 * LETTERS)
     with open(str(path), "w", encoding="utf-8") as writer:
         for number in range(count):
-            text = random.choice(list(CHARACTERS), random.randint(3, 9))
-            other = random.choice(list(CHARACTERS), random.randint(3, 9))
-            other = random.permutation(text) if number % 2 else other
-            writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), number % 2))
+            text = random.choice(characters, random.randint(3, 9))
+            other = random.choice(characters, random.randint(3, 9))
+            label = number % 3 == 1
+            other = random.permutation(text) if label else other
+            writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), label))
 
 
-def write_bert(folder, values=SMALL_BERT):
+def randomize_biases(session):
+    """Gives all biases of the default graph, and the norms' scales, values that matter.
+
+    They start as 0, and as 1, which hides what is done with them.
+    """
+    random = np.random.RandomState(11)
+    for variable in tf.trainable_variables():
+        if variable.op.name.endswith(("bias", "beta", "gamma")):
+            is_scale = variable.op.name.endswith("gamma")
+            variable.load(random.normal(is_scale, 0.1, variable.shape.as_list()), session)
+
+
+def write_bert(folder, values=SMALL_BERT, vocabulary=VOCABULARY):
     """Writes a BERT of random weights as google-research/bert ships its checkpoints."""
     import modeling_theseus
 
     folder.mkdir(parents=True)
     (folder / "bert_config.json").write_text(json.dumps(values))
-    (folder / "vocab.txt").write_text(VOCABULARY, encoding="utf-8")
+    (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
     with tf.Graph().as_default(), tf.Session() as new_session:
         tf.set_random_seed(7)
         config = modeling_theseus.BertConfig.from_dict(values)
@@ -263,6 +283,7 @@ def write_bert(folder, values=SMALL_BERT):
             tf.get_variable("output_bias", [2])
         tf.train.get_or_create_global_step()
         new_session.run(tf.global_variables_initializer())
+        randomize_biases(new_session)
         tf.train.Saver().save(new_session, str(folder / "bert_model.ckpt"), write_state=False)
 
 
@@ -360,6 +381,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
             modules = modeling_theseus.encoder_modules(config, groups, path)
             evaluation.build_graph(config, 2, modules)
         opened.run(tf.global_variables_initializer())
+        randomize_biases(opened)
         entry = folder.new_checkpoint("best", 7)
         path = folder.file(entry.checkpoint)
         tf.train.Saver().save(opened, path, write_meta_graph=False, write_state=False)

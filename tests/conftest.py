@@ -343,7 +343,7 @@ def random_data(tmp_path_factory):
     return root
 
 
-def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
+def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None, do_lower_case=True):
     """Writes a stage's folder as training leaves it, of random weights that matter.
 
     Args:
@@ -351,6 +351,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
       stage: a Stage's name; the predecessor has 4 layers, the successor 2.
       hidden_act: "gelu_tanh" or "gelu_erf".
       keep_predecessor: True, for a stage that keeps the predecessor's layers; or None.
+      do_lower_case: bool, by which its vocabulary is one of lower-cased texts, or is not.
 
     Returns:
       The stage_folder.StageFolder.
@@ -367,12 +368,16 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
     suc_layers = 2 if stage.has_successor else None
     definition = dict(stage=stage.name, suc_layers=suc_layers, bert_config=config.to_dict())
     definition.update(
-        task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
+        task_name="lcqmc_pair",
+        max_seq_length=32,
+        do_lower_case=do_lower_case,
+        precision="float32",
     )
-    definition.update(vocab=hash_text(VOCABULARY), keep_predecessor=keep_predecessor)
+    vocabulary = VOCABULARY if do_lower_case else CASED_VOCABULARY
+    definition.update(vocab=hash_text(vocabulary), keep_predecessor=keep_predecessor)
     folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
-        files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
+        files = {"bert_config.json": config.to_json_string(), "vocab.txt": vocabulary}
         folder.claim(definition, files)
         groups = stage.groups(config.num_hidden_layers, suc_layers)
         paths = [stage.evaluated_path(groups)]
@@ -397,13 +402,16 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, random_data):
-    """A function from a format to its export, written once, of the StageFolder `export.stage`."""
+    """A function from a format to its export, written once, of the StageFolder `export.stage`.
+
+    The stage keeps its texts' case, in which those of `random_data` differ.
+    """
     from theseus.export import exporter
     from theseus.export.place import Place
     from theseus.inputs import encoding, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
-    folder = write_stage(root / "stage", "successor")
+    folder = write_stage(root / "stage", "successor", do_lower_case=False)
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(random_data / "dev.txt"), task)
 

@@ -661,8 +661,8 @@ class Expected(object):
         self.is_right = self.predicted == labels
 
     def ece(self):
-        """Guo et al., eq. 3, in ten bins, of which each counts by its examples."""
-        numbers, total = np.minimum((self.confidence * 10).astype(int), 9), 0.0
+        """Guo et al., eq. 3, in 15 bins, of which each counts by its examples."""
+        numbers, total = np.minimum((self.confidence * 15).astype(int), 14), 0.0
         for number in set(numbers):
             rows = numbers == number
             distance = abs(self.is_right[rows].mean() - self.confidence[rows].mean())

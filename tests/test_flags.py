@@ -71,7 +71,7 @@ SHOWN_BY = {
     "label_column": "test_a_file_is_read_as_the_flags_say",
     "labels": "test_a_file_is_read_as_the_flags_say",
     "version": "test_the_version_is_all_that_is_printed",
-    "do_train": "test_command.py::test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock",
+    "do_train": "test_saves_logs_and_ends_are_those_of_the_flags",
     "do_eval": "test_a_threshold_holds_for_all_that_is_written",
     "do_predict": "test_a_threshold_holds_for_all_that_is_written",
     "do_export": "test_exporter.py::test_several_formats_are_written_with_what_a_caller_must_know",
@@ -89,7 +89,7 @@ SHOWN_BY = {
     "suc_layers": "test_what_trains_is_what_the_flags_say",
     "modules": "test_what_trains_is_what_the_flags_say",
     "path": "test_paths_are_evaluated_predicted_with_and_calibrated_each_by_itself",
-    "suc_init": "test_run_classifier.py::test_a_successor_starts_as_the_layers_asked_for",
+    "suc_init": "test_weights_start_as_those_that_are_named",
     "replace_rate_prob": "test_rates_go_as_the_flags_say",
     "replace_scheduler": "test_rates_go_as_the_flags_say",
     "replace_linear_k": "test_rates_go_as_the_flags_say",
@@ -164,7 +164,7 @@ LINES = {
     "--max_seq_length=32 --train_batch_size=4 --num_train_epochs=2.5 --learning_rate=2e-3 "
     "--warmup_proportion=0 --replace_scheduler=linear --replace_rate_prob=0.1 "
     "--replace_until=0.4 --class_weights=balanced --distill_from=teacher "
-    "--distill_temperature=3 --distill_weight=0.25 --log_steps=3 --metric=f1 "
+    "--distill_temperature=3 --distill_weight=0.25 --log_steps=3 --metric=f1 --suc_init=last "
     "--save_checkpoints_secs=250 --keep_checkpoints=1 --do_lower_case=true",
     "rising": "--data_dir=data --init_checkpoint=out_1 --suc_layers=2 --max_seq_length=32 "
     "--train_batch_size=4 --num_train_epochs=4 --learning_rate=1e-3 --suc_learning_rate=4e-3 "
@@ -427,9 +427,13 @@ def test_weights_start_as_those_that_are_named(root, trainings):
     ]:
         expected = weights.CheckpointWeights(str(prefix))[name]
         np.testing.assert_array_equal(trainings(training).before[name], expected)
-    held = weights.CheckpointWeights(stage)
     name = "bert/encoder/suc_layer_1/output/dense/kernel"
-    np.testing.assert_array_equal(trainings("rising").before[name], held[name])
+    for training, source in [
+        ("rising", weights.CheckpointWeights(stage)[name]),
+        ("linear", trainings("linear").before[name.replace("suc_layer_1", "layer_3")]),
+        ("plain", trainings("plain").before[name.replace("suc_layer_1", "layer_1")]),
+    ]:
+        np.testing.assert_array_equal(trainings(training).before[name], source)
 
 
 def test_what_trains_is_what_the_flags_say(trainings):
@@ -650,6 +654,26 @@ def rows_of(*path):
         return list(csv.DictReader(reader, delimiter="\t"))
 
 
+@pytest.fixture(scope="module")
+def graded(asked):
+    """Logits and labels of graded/, a dict from (folder, split): asked/ with other labels.
+
+    Of label 1 are the more probable half, but for each fifth text, so that some probabilities are
+    too low and others too high, and that a threshold changes the calibration.
+    """
+    (asked / "graded").mkdir()
+    found = {}
+    for split in ("dev", "test"):
+        ours, theirs = (logits_of(asked, folder, split)[0] for folder in ("out_1", "teacher"))
+        of_second = metrics.probabilities(ours)[:, 1]
+        labels = (of_second > np.median(of_second)) ^ (np.arange(len(ours)) % 5 == 0)
+        texts = (asked / "asked" / (split + ".txt")).read_text(encoding="utf-8").splitlines()
+        lines = ["%s\t%d\n" % (text[:-2], label) for text, label in zip(texts, labels)]
+        (asked / "graded" / (split + ".txt")).write_text("".join(lines), encoding="utf-8")
+        found["out_1", split], found["teacher", split] = (ours, labels), (theirs, labels)
+    return found
+
+
 class Expected(object):
     """What is to be said of logits at a threshold, in numpy."""
 
@@ -671,23 +695,21 @@ class Expected(object):
 
 
 @pytest.mark.parametrize("share", [0.25, 0.8])
-def test_a_threshold_holds_for_all_that_is_written(asked, monkeypatch, share):
-    ours = {split: logits_of(asked, "out_1", split) for split in ("dev", "test")}
-    theirs = {split: logits_of(asked, "teacher", split) for split in ("dev", "test")}
-    of_second = np.sort(metrics.probabilities(ours["dev"][0])[:, 1])
+def test_a_threshold_holds_for_all_that_is_written(asked, graded, monkeypatch, share):
+    of_second = np.sort(metrics.probabilities(graded["out_1", "dev"][0])[:, 1])
     first = int(share * 40)
     threshold = float(of_second[first - 1 : first + 1].mean())
-    dev = Expected(*ours["dev"], threshold)
+    dev = Expected(*graded["out_1", "dev"], threshold)
     surest = np.sort(dev.confidence)
     least = float(surest[first - 1 : first + 1].mean())
-    line = "--do_eval --do_predict --predict_file=asked/dev.txt --compare_with=teacher "
-    line += "--eval_files=asked/test.txt --threshold=%r --abstain_below=%r " % (threshold, least)
-    command(line + USED, asked, monkeypatch)
+    line = "--do_eval --do_predict --predict_file=graded/dev.txt --compare_with=teacher "
+    line += "--eval_files=graded/test.txt --threshold=%r --abstain_below=%r " % (threshold, least)
+    command(line + USED.replace("asked", "graded"), asked, monkeypatch)
 
     results = read_json(asked, "out_1", "eval_results.json")
-    others = results["eval_files"]["asked/test.txt"]
+    others = results["eval_files"]["graded/test.txt"]
     for split, values in [("dev", results), ("test", others)]:
-        one, other = (Expected(*logits[split], threshold) for logits in (ours, theirs))
+        one, other = (Expected(*graded[name, split], threshold) for name in ("out_1", "teacher"))
         assert 0 < one.predicted.mean() < 1 and 0 < one.is_right.mean() < 1
         assert values["num_examples"] == len(one.labels)
         assert values["accuracy"] == pytest.approx(one.is_right.mean())
@@ -698,6 +720,7 @@ def test_a_threshold_holds_for_all_that_is_written(asked, monkeypatch, share):
         for number, scores in enumerate(values["by_label"]):
             assert scores["recall"] == pytest.approx(counts[number][number] / sum(counts[number]))
         assert values["ece"] == pytest.approx(one.ece(), abs=1e-4)
+        assert abs(one.ece() - Expected(*graded["out_1", split], 0.5).ece()) > 0.01
         is_sure = one.confidence >= least
         assert values["abstaining"]["coverage"] == is_sure.mean()
         assert values["abstaining"]["accuracy"] == pytest.approx(one.is_right[is_sure].mean())

@@ -535,7 +535,7 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
     assert results["loss"] == pytest.approx(right, rel=1e-4)
     # With a threshold of 0 all are predicted to be of label 1.
     assert results["threshold"] == 0 and results["accuracy"] == labels.mean()
-    assert results["confusion"] == [[0, 3], [0, 3]]
+    assert results["confusion"] == [[0, 4], [0, 2]]
     assert results["eval_files"]["data/test.tsv"]["confusion"] == [[0, 3], [0, 2]]
 
     with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:

@@ -77,6 +77,16 @@ def test_a_number_worked_out_by_hand():
     assert lines[0].split() == ["examples", "pearson", "spearman", "loss"]
 
 
+def test_spearman_gives_ties_their_mean_rank():
+    """By hand, of ranks 2, 2, 2, 4, 5 and 2.5, 1, 2.5, 5, 4, neither of which is in order."""
+    predicted, labels = [[1.5], [1.5], [1.5], [2.0], [9.0]], [1.0, 0.5, 1.0, 5.0, 4.0]
+    found = metrics.compute(tasks.TASKS["sts-b"], np.array(predicted), np.array(labels))
+    # Deviations -1, -1, -1, 1, 2 and -0.5, -2, -0.5, 2, 1.
+    assert found["spearman"] == pytest.approx(7 / np.sqrt(8 * 9.5))
+    # Deviations -1.6, -1.6, -1.6, -1.1, 5.9 and -1.3, -1.8, -1.3, 2.7, 1.7.
+    assert found["pearson"] == pytest.approx(14.1 / np.sqrt(43.7 * 16.8))
+
+
 def test_numbers_that_are_all_the_same_do_not_correlate():
     found = metrics.compute(tasks.TASKS["sts-b"], np.ones([3, 1]), np.array([0.0, 1.0, 5.0]))
     assert (found["pearson"], found["spearman"]) == (None, None)

@@ -198,11 +198,13 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
     path = root / "out_1" / "path_01" / "export" / "bert"
     assert read_json(path, "export.json")["path"] == "01"
     assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
+    held = CheckpointWeights(trained_model.trained_folder("out_1").best_checkpoint())
     exported = CheckpointWeights(str(path / "bert_model.ckpt"))
-    stage = CheckpointWeights(trained_model.trained_folder(str(root / "out_1")).best_checkpoint())
     for number, layer in enumerate(LAYERS["01"]):
-        name = "bert/encoder/%s/output/dense/kernel"
-        np.testing.assert_array_equal(exported[name % ("layer_%d" % number)], stage[name % layer])
+        for name in ("bert/encoder/%s/output/dense/kernel", "bert/encoder/%s/output/dense/bias"):
+            np.testing.assert_array_equal(
+                exported[name % ("layer_%d" % number)], held[name % layer]
+            )
     line += "--export_dir=%s " % path
     message = refused(line + "--path=10", root, monkeypatch)
     assert_matches("--export_dir: .* is no export of this run as bert", message)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from conftest import (
+    CASED_VOCABULARY,
     ROOT,
     SCRIPT,
     SMALL_BERT,
@@ -164,7 +165,7 @@ def test_a_users_own_files_are_reported_by_name(trained, monkeypatch, capsys):
     results = read_json(trained, "out_2", "eval_results.json")
     assert results["split"] == "test" and results["num_examples"] == 20
     assert list(results["eval_files"]) == ["business.tsv", "test"]
-    assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 0.5
+    assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 8 / 12
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows[:4]] == ["examples", "test", "business.tsv", "test"]
     assert not rows[4] and rows[5] == ["predicted", "0", "predicted", "1"]
@@ -972,6 +973,7 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
 def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, caplog):
     bert = tmp_path / "cased"
     shutil.copytree(str(small / "bert"), str(bert))
+    (bert / "vocab.txt").write_text(CASED_VOCABULARY, encoding="utf-8")
     (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     common = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=%s" % bert)
     common = common.replace("data_dir=data", "data_dir=%s" % (small / "data"))

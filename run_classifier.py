@@ -22,6 +22,7 @@ from theseus.config import flag, rules
 from theseus.config import help as help_lib
 from theseus.config.config import GROUPS, Config, all_declarations, resolve
 from theseus.errors import UserError
+from theseus.quiet import importing_tensorflow
 
 FLAGS = flags.FLAGS
 flag.define(GROUPS, __name__)
@@ -95,9 +96,9 @@ def main(argv: list[str]) -> None:
     if config.version:
         print("bert-theseus %s" % theseus.__version__)
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from theseus.commands import command
-    from theseus.session import set_up_tensorflow
+    with importing_tensorflow():
+        from theseus.commands import command
+        from theseus.session import set_up_tensorflow
 
     set_up_tensorflow()
     on_signals(signal.default_int_handler, was=leave)

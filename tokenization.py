@@ -8,11 +8,12 @@ the way to them is not: each of BERT's passes over the characters is one
 from __future__ import annotations
 
 import collections
+import copy
 import functools
 import io
 import re
 import unicodedata
-from typing import Any, Callable, Dict, Iterable, Mapping, TypeVar
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
 
 from theseus import records
 from theseus.errors import UserError
@@ -174,26 +175,98 @@ def whitespace_tokenize(text: str) -> list[str]:
     return text.split()
 
 
+class AddedToken(NamedTuple):
+    """A token beside WordPiece's, found whole in a text, as `add_tokens` of transformers makes it.
+
+    Of the white space beside it, which transformers' lstrip and rstrip are about, BERT keeps none.
+
+    Attributes:
+      content: str, what is found.
+      id: int.
+      single_word: bool, whether it is found as a whole word only, not within one.
+      normalized: bool, whether it is looked for in the text once that is cleaned and lower-cased,
+        in the same form itself; else in the text as it is.
+    """
+
+    content: str
+    id: int
+    single_word: bool = False
+    normalized: bool = True
+
+
 class FullTokenizer(object):
     """Text to WordPiece tokens, and tokens to ids and back."""
 
-    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
+    def __init__(
+        self,
+        vocab_file: str,
+        do_lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+        added_tokens: Sequence[AddedToken] = (),
+    ) -> None:
         """Reads the vocabulary.
 
         Args:
           vocab_file: path, as for `load_vocab`.
           do_lower_case: whether to lower the case and strip accents, as the uncased
             and the Chinese checkpoints want.
+          strip_accents, tokenize_chinese_chars: see BasicTokenizer.
+          added_tokens: list of AddedToken.
         """
-        self.vocab = load_vocab(vocab_file)
+        wordpieces = load_vocab(vocab_file)
+        self.added_tokens = tuple(added_tokens)
+        self.vocab = wordpieces
+        if added_tokens:
+            added = [(token.content, token.id) for token in added_tokens]
+            self.vocab = collections.OrderedDict([*wordpieces.items(), *added])
         self.inv_vocab = {index: token for token, index in self.vocab.items()}
-        self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
-        self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
+        self.wordpiece_tokenizer = WordpieceTokenizer(vocab=wordpieces)
+        self._use(BasicTokenizer(do_lower_case, strip_accents, tokenize_chinese_chars))
+
+    def _use(self, basic: BasicTokenizer) -> None:
+        self.basic_tokenizer = basic
+        as_they_are = {token.content: token for token in self.added_tokens if not token.normalized}
+        self._as_they_are = _AddedTokens(as_they_are)
+        normalized = [token for token in self.added_tokens if token.normalized]
+        self._normalized = _AddedTokens({basic.normalize(t.content): t for t in normalized})
+
+    def in_other_case(self) -> FullTokenizer:
+        """Returns the same, with the other value of do_lower_case."""
+        basic, other = self.basic_tokenizer, copy.copy(self)
+        other._use(
+            BasicTokenizer(
+                not basic.do_lower_case, basic.strip_accents, basic.tokenize_chinese_chars
+            )
+        )
+        return other
 
     def tokenize(self, text: str | bytes) -> list[str]:
-        """Returns the WordPiece tokens of `text` as a list of str."""
+        """Returns the tokens of `text`, of WordPiece and added ones, as a list of str."""
         pieces = self.wordpiece_tokenizer.pieces
-        return [piece for word in self.basic_tokenizer.tokenize(text) for piece in pieces(word)]
+        if not self.added_tokens:
+            return [piece for word in self.basic_tokenizer.tokenize(text) for piece in pieces(word)]
+        tokens: list[str] = []
+        for word, is_added in self.words(text):
+            tokens.extend((word,) if is_added else pieces(word))
+        return tokens
+
+    def words(self, text: str | bytes) -> Iterator[tuple[str, bool]]:
+        """Yields the words of `text`, str, and whether each is an added token, a bool.
+
+        Source: huggingface/tokenizers, tokenizers/src/tokenizer/added_vocabulary.rs,
+        extract_and_normalize.
+        """
+        basic = self.basic_tokenizer
+        for part, token in self._as_they_are.cut(convert_to_unicode(text)):
+            if token:
+                yield token.content, True
+                continue
+            for inner, token in self._normalized.cut(basic.normalize(part)):
+                if token:
+                    yield token.content, True
+                else:
+                    yield from ((word, False) for word in basic.split(inner))
 
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Returns a list of int; KeyError for a token that the vocabulary lacks."""
@@ -204,24 +277,86 @@ class FullTokenizer(object):
         return convert_by_vocab(self.inv_vocab, ids)
 
 
+class _AddedTokens(object):
+    """Finds added tokens in a text: the first one, and of those that begin there the longest."""
+
+    def __init__(self, tokens: Mapping[str, AddedToken]) -> None:
+        """Takes the AddedTokens by the text to be found for each."""
+        self._tokens = {text: token for text, token in tokens.items() if text}
+        longest_first = sorted(self._tokens, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def cut(self, text: str) -> Iterator[tuple[str, AddedToken | None]]:
+        """Yields the parts of `text`, str, in their order, each with its token, or None."""
+        start = 0
+        for match in self._pattern.finditer(text) if self._tokens else ():
+            token = self._tokens[match.group()]
+            first, end = match.span()
+            beside = (first and text[first - 1]) or "", text[end : end + 1]
+            if token.single_word and any(map(_is_in_word, beside)):
+                continue
+            yield text[start:first], None
+            yield match.group(), token
+            start = end
+        yield text[start:], None
+
+
+def _is_in_word(char: str) -> bool:
+    r"""Returns whether a character, or "", is matched by \w as `tokenizers` has it.
+
+    That has marks, which Python's has not, and no numbers such as \u00b2, which Python's has.
+    """
+    category = unicodedata.category(char) if char else "Zs"
+    return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
+
+
 class BasicTokenizer(object):
     """Text to words: cleaned, lower-cased, split at white space, punctuation and CJK."""
 
-    def __init__(self, do_lower_case: bool = True) -> None:
+    def __init__(
+        self,
+        do_lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+    ) -> None:
+        """Takes what is done to a text.
+
+        Args:
+          do_lower_case: whether the case is lowered.
+          strip_accents: whether accents are stripped; None: as the case is lowered.
+          tokenize_chinese_chars: whether each CJK character is a word of its own.
+        """
         self.do_lower_case = do_lower_case
-        self._cleaned = _CharacterTable(_clean)
-        self._split = _CharacterTable(_split_without_accents if do_lower_case else _split)
+        self.strip_accents = strip_accents
+        self.strips = do_lower_case if strip_accents is None else strip_accents
+        self.tokenize_chinese_chars = tokenize_chinese_chars
+        self._cleaned = _CharacterTable(_clean if tokenize_chinese_chars else _clean_alone)
+        self._split = _CharacterTable(_split_without_accents if self.strips else _split)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns what makes the same one in another process."""
-        return BasicTokenizer, (self.do_lower_case,)
+        given = self.do_lower_case, self.strip_accents, self.tokenize_chinese_chars
+        return BasicTokenizer, given
 
     def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the words of `text` (str, or bytes in UTF-8) as a list of str."""
+        return self.split(self._lowered(text))
+
+    def normalize(self, text: str | bytes) -> str:
+        """Returns `text` as it is before it is split at punctuation and white space."""
+        text = self._lowered(text)
+        return text.translate(_WITHOUT_ACCENTS) if self.strips else text
+
+    def split(self, text: str) -> list[str]:
+        """Returns the words of a text that is normalized, a list of str."""
+        return whitespace_tokenize(text.translate(self._split))
+
+    def _lowered(self, text: str | bytes) -> str:
+        """Returns `text` cleaned and lower-cased, its accents as characters of their own."""
         text = convert_to_unicode(text).translate(self._cleaned)
         if self.do_lower_case:
-            text = unicodedata.normalize("NFD", text.lower())
-        return whitespace_tokenize(text.translate(self._split))
+            text = text.lower()
+        return unicodedata.normalize("NFD", text) if self.strips else text
 
 
 class WordpieceTokenizer(object):
@@ -286,11 +421,14 @@ class _CharacterTable(Dict[int, str]):
 
 def _clean(char: str) -> str:
     """Drops control characters, makes white space a space, sets CJK apart."""
+    return " %s " % char if _is_cjk(ord(char)) else _clean_alone(char)
+
+
+def _clean_alone(char: str) -> str:
+    """Drops control characters, makes white space a space."""
     if _is_whitespace(char):
         return " "
-    if char in "\0\ufffd" or _is_control(char):
-        return ""
-    return " %s " % char if _is_cjk(ord(char)) else char
+    return "" if char in "\0\ufffd" or _is_control(char) else char
 
 
 def _split(char: str) -> str:
@@ -298,9 +436,17 @@ def _split(char: str) -> str:
     return " %s " % char if _is_punctuation(char) else char
 
 
+def _drop_accent(char: str) -> str:
+    """Drops combining marks."""
+    return "" if unicodedata.category(char) == "Mn" else char
+
+
 def _split_without_accents(char: str) -> str:
     """Sets punctuation apart and drops combining marks."""
-    return "" if unicodedata.category(char) == "Mn" else _split(char)
+    return _drop_accent(char) and _split(char)
+
+
+_WITHOUT_ACCENTS = _CharacterTable(_drop_accent)
 
 
 def _is_whitespace(char: str) -> bool:

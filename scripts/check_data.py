@@ -110,10 +110,13 @@ def find_task(form):
 
 def read_splits():
     """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
-    form = sources.FileForm(FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format)
+    form = sources.FileForm(
+        FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
+    )
     task = find_task(form)
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    tokenizer = pretrained.make_tokenizer(model, FLAGS.do_lower_case)
+    settings, _, _ = pretrained.find_tokenizer(FLAGS.bert_pretrained_model, FLAGS.do_lower_case)
+    tokenizer = pretrained.make_tokenizer(model, settings)
     splits = []
     for name in ("train", "dev", "test"):
         if name != "train" and not sources.has_split(FLAGS.data_dir, task, name):
@@ -197,6 +200,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("encoding", None, "As for training.")
     flags.DEFINE_bool("skip_bad_lines", False, "As for training.")
     flags.DEFINE_enum("format", "auto", ["auto"] + list(rows.FORMATS), "As for training.")
+    flags.DEFINE_string("delimiter", None, "As for training.")
     flags.DEFINE_string("text_a_column", None, "As for training.")
     flags.DEFINE_string("text_b_column", None, "As for training.")
     flags.DEFINE_string("label_column", None, "As for training.")

@@ -28,7 +28,7 @@ from theseus import stage as stages
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs import batches, encoding, reading, sources, tasks, tokenizer_settings
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 
@@ -205,7 +205,7 @@ def encode(path, task, model, recorded, count=None):
     examples = reading.read_examples(path, task, form=form)
     if count is not None:
         examples = reading.sample_examples(examples, count)
-    tokenizer = pretrained.make_tokenizer(model, recorded["do_lower_case"])
+    tokenizer = pretrained.make_tokenizer(model, tokenizer_settings.recorded(recorded))
     return encoding.encode_examples(examples, task, tokenizer, recorded["max_seq_length"])
 
 
@@ -265,7 +265,7 @@ def choose(front):
     if not fast:
         fastest = front[0].milliseconds
         raise UserError("--max_milliseconds: the fastest path takes %.2f" % fastest)
-    return "within %g ms: --path=%s" % (FLAGS.max_milliseconds, fast[-1].path)
+    return "within %g ms: --replaced_modules=%s" % (FLAGS.max_milliseconds, fast[-1].path)
 
 
 def import_pyplot():

@@ -2,7 +2,7 @@
 
     python scripts/plot_evaluation.py out_2 [--output=out_2/evaluation.png]
 
-Takes the output folder of a stage that was evaluated, or its folder of a --path. Of a calibrated
+Takes the output folder of a stage that was evaluated, or its folder of a mixture. Of a calibrated
 model the reliability before is drawn too. Needs matplotlib.
 """
 

@@ -54,8 +54,9 @@ def smooth(values):
 
 def score_points(task, scalars):
     """Returns the dev score that the best is chosen by, a list of (step, float)."""
-    columns = [scalars.get(curves.EVALUATION + name, []) for name in task.metrics]
-    return [(points[0][0], np.mean([value for _, value in points])) for points in zip(*columns)]
+    columns = [dict(scalars.get(curves.EVALUATION + name, [])) for name in task.metrics]
+    steps = sorted(set(columns[0]).intersection(*columns))  # A metric may be undefined at one.
+    return [(step, np.mean([column[step] for column in columns])) for step in steps]
 
 
 def draw_curve(panel, points, color, label):
@@ -87,7 +88,7 @@ def draw_loss(panel, task, state, scalars):
         second.plot(*point, marker="o", markersize=12, color=METRIC, fillstyle="none")
         second.set_ylabel(name + " (circled: best)", color=METRIC)
         values = [value for _, value in points] + [point[1]]
-        low, high = min(values), max(values)
+        low, high = np.nanmin(values), np.nanmax(values)
         room = max(0.2 * (high - low), 0.01)  # One pair in 1,000 should not look like a slope.
         second.set_ylim(low - room, min(high + room, max(high, 1.0) + 0.2 * room))
         second.locator_params(axis="y", nbins=6)

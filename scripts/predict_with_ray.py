@@ -4,9 +4,10 @@
 
 Takes a trained stage's folder or an export, then files or patterns of files: text as --do_predict
 takes it, or Parquet with columns of texts. Each becomes one file of --output_dir, its rows in
-their order: of text the predictions.tsv that --do_predict writes, of Parquet all its columns with
-the predictions beside them. A file appears when it is whole, and is not predicted again, so the
-same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every machine.
+their order: of text the predictions that --do_predict writes, in the file's format, of Parquet all
+its columns with the predictions beside them. A file appears when it is whole, and is not predicted
+again, so the same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every
+machine.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 
 from theseus import records
 from theseus.errors import UserError
+from theseus.inputs.rows import format_of
 from theseus.runs import files
 
 _RECORD = "predicted_by.json"
@@ -43,7 +45,7 @@ def parse_arguments():
 def output_name(path):
     """Returns the name of a file's predictions."""
     name = os.path.basename(path)
-    return name if name.endswith(".parquet") else name + ".predictions.tsv"
+    return name if name.endswith(".parquet") else name + ".predictions." + format_of(path)
 
 
 def find_files(patterns):
@@ -126,13 +128,15 @@ class Scorer(object):
         if path.endswith(".parquet"):
             return self._predict_parquet(path, output)
         with files.writing(output) as writer:
-            return write_predictions(writer, self._model.task, self._pools(path))
+            format = format_of(path)
+            return write_predictions(writer, self._model.task, self._pools(path), format=format)
 
     def _pools(self, path):
         """Yields (list of Example, their logits) of a text file."""
         from theseus.inputs import batches, reading
 
-        examples = reading.iterate_examples(path, self._model.task, labels_required=False)
+        task = self._model.task
+        examples = reading.iterate_examples(path, task, labels_required=False, keeps_others=True)
         for pool in batches.cut_into_pools(examples, self._batch_size):
             yield pool, self._model.compute_logits(pool, self._batch_size)
 
@@ -177,14 +181,15 @@ class Scorer(object):
         return table
 
     def _examples(self, table, path, first_row):
-        from theseus.inputs.reading import Example
+        from theseus.inputs.reading import Example, holds_nothing
 
         for column in self._columns:
             if column not in table.column_names:
                 raise UserError("%s: has no column %s; see --text_a_column" % (path, column))
         rows = list(zip(*[table.column(column).to_pylist() for column in self._columns]))
         for number, texts in enumerate(rows, first_row):
-            if not all(isinstance(text, str) for text in texts) or not "".join(texts).strip():
+            are_texts = all(isinstance(text, str) for text in texts)
+            if not are_texts or holds_nothing(texts[0], texts[-1]):
                 raise UserError(
                     "%s, row %d, from 0: expected texts; found %r" % (path, number, texts)
                 )

@@ -498,6 +498,13 @@ def _draw_curves(panel, groups, root):
     panel.set_ylabel("score on dev")
 
 
+def _to_json(run):
+    """Returns a Run as a dict of JSON values, in which a score that is undefined is None."""
+    business = {name: metrics.or_none(score) for name, score in run.business.items()}
+    scores = dict(score=metrics.or_none(run.score), last=metrics.or_none(run.last))
+    return dict(run._asdict(), folder=run.path, business=business, **scores)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", help="folders with stages' output folders below")
@@ -508,7 +515,7 @@ def main():
         runs, root = read_runs(arguments.folders)
         os.makedirs(output, exist_ok=True)
         files.write_text(os.path.join(output, "report.md"), format_report(runs, root))
-        report = [dict(run._asdict(), folder=run.path) for run in runs]
+        report = [_to_json(run) for run in runs]
         files.write_json(os.path.join(output, "report.json"), report)
     except UserError as error:
         sys.exit("report.py: %s" % error)

@@ -70,7 +70,9 @@ def serve(path, load=Classifier):
         FLAGS.timeout_s,
     )
     with load(path) as model:
-        model.classify([("", "")] if model.task.num_texts == 2 else [""], 1)  # The first is slow.
+        model.classify(
+            [("a", "b")] if model.task.num_texts == 2 else ["a"], 1
+        )  # The first is slow.
         config = uvicorn.Config(
             create_app(model, path, limits),
             log_level="warning",

@@ -230,10 +230,13 @@ def make_config(stage, **values):
 
 
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
-VOCABULARY = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS)))
-VOCABULARY += "\n"
+LETTERS = "abAB"  # In texts, which are in both cases.
+_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS))
+# Of lower-cased texts, and of texts whose case is kept; they are of one size.
+VOCABULARY = "\n".join(_TOKENS + "a b ab ba ##a ##b ##ab ##ba".split()) + "\n"
+CASED_VOCABULARY = "\n".join(_TOKENS + "a b A B ##a ##b ##A ##B".split()) + "\n"
 SMALL_BERT = {
-    "vocab_size": 5 + len(set(CHARACTERS)),
+    "vocab_size": len(VOCABULARY.split()),
     "hidden_size": 16,
     "num_hidden_layers": 12,
     "num_attention_heads": 2,
@@ -248,23 +251,40 @@ SMALL_BERT = {
 
 
 def write_pairs(path, count, seed):
-    """Writes pairs of random characters; of label 1 are those that share a shuffled text."""
+    """Writes pairs of random characters; of label 1 is the third of them that share a text.
+
+    The shared text is shuffled. The first pair is of label 0, the second of label 1.
+    """
     random = np.random.RandomState(seed)
+    characters = list(CHARACTERS + 2 * LETTERS)
     with open(str(path), "w", encoding="utf-8") as writer:
         for number in range(count):
-            text = random.choice(list(CHARACTERS), random.randint(3, 9))
-            other = random.choice(list(CHARACTERS), random.randint(3, 9))
-            other = random.permutation(text) if number % 2 else other
-            writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), number % 2))
+            text = random.choice(characters, random.randint(3, 9))
+            other = random.choice(characters, random.randint(3, 9))
+            label = number % 3 == 1
+            other = random.permutation(text) if label else other
+            writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), label))
 
 
-def write_bert(folder, values=SMALL_BERT):
+def randomize_biases(session):
+    """Gives all biases of the default graph, and the norms' scales, values that matter.
+
+    They start as 0, and as 1, which hides what is done with them.
+    """
+    random = np.random.RandomState(11)
+    for variable in tf.trainable_variables():
+        if variable.op.name.endswith(("bias", "beta", "gamma")):
+            is_scale = variable.op.name.endswith("gamma")
+            variable.load(random.normal(is_scale, 0.1, variable.shape.as_list()), session)
+
+
+def write_bert(folder, values=SMALL_BERT, vocabulary=VOCABULARY):
     """Writes a BERT of random weights as google-research/bert ships its checkpoints."""
     import modeling_theseus
 
     folder.mkdir(parents=True)
     (folder / "bert_config.json").write_text(json.dumps(values))
-    (folder / "vocab.txt").write_text(VOCABULARY, encoding="utf-8")
+    (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
     with tf.Graph().as_default(), tf.Session() as new_session:
         tf.set_random_seed(7)
         config = modeling_theseus.BertConfig.from_dict(values)
@@ -273,6 +293,7 @@ def write_bert(folder, values=SMALL_BERT):
             tf.get_variable("output_bias", [2])
         tf.train.get_or_create_global_step()
         new_session.run(tf.global_variables_initializer())
+        randomize_biases(new_session)
         tf.train.Saver().save(new_session, str(folder / "bert_model.ckpt"), write_state=False)
 
 
@@ -332,7 +353,7 @@ def random_data(tmp_path_factory):
     return root
 
 
-def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
+def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None, do_lower_case=True):
     """Writes a stage's folder as training leaves it, of random weights that matter.
 
     Args:
@@ -340,6 +361,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
       stage: a Stage's name; the predecessor has 4 layers, the successor 2.
       hidden_act: "gelu_tanh" or "gelu_erf".
       keep_predecessor: True, for a stage that keeps the predecessor's layers; or None.
+      do_lower_case: bool, by which its vocabulary is one of lower-cased texts, or is not.
 
     Returns:
       The stage_folder.StageFolder.
@@ -356,12 +378,16 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
     suc_layers = 2 if stage.has_successor else None
     definition = dict(stage=stage.name, suc_layers=suc_layers, bert_config=config.to_dict())
     definition.update(
-        task_name="lcqmc_pair", max_seq_length=32, do_lower_case=True, precision="float32"
+        task_name="lcqmc_pair",
+        max_seq_length=32,
+        do_lower_case=do_lower_case,
+        precision="float32",
     )
-    definition.update(vocab=hash_text(VOCABULARY), keep_predecessor=keep_predecessor)
+    vocabulary = VOCABULARY if do_lower_case else CASED_VOCABULARY
+    definition.update(vocab=hash_text(vocabulary), keep_predecessor=keep_predecessor)
     folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
-        files = {"bert_config.json": config.to_json_string(), "vocab.txt": VOCABULARY}
+        files = {"bert_config.json": config.to_json_string(), "vocab.txt": vocabulary}
         folder.claim(definition, files)
         groups = modeling_theseus.module_groups(stage, config.num_hidden_layers, suc_layers)
         paths = [stage.evaluated_path(groups)]
@@ -370,6 +396,7 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None):
             modules = modeling_theseus.encoder_modules(config, groups, path)
             evaluation.build_graph(config, 2, modules)
         opened.run(tf.global_variables_initializer())
+        randomize_biases(opened)
         entry = folder.new_checkpoint("best", 7)
         path = folder.file(entry.checkpoint)
         tf.train.Saver().save(opened, path, write_meta_graph=False, write_state=False)
@@ -385,13 +412,16 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, random_data):
-    """A function from a format to its export, written once, of the StageFolder `export.stage`."""
+    """A function from a format to its export, written once, of the StageFolder `export.stage`.
+
+    The stage keeps its texts' case, in which those of `random_data` differ.
+    """
     from theseus.export import exporter
     from theseus.export.place import Place
     from theseus.inputs import encoding, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
-    folder = write_stage(root / "stage", "successor")
+    folder = write_stage(root / "stage", "successor", do_lower_case=False)
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(random_data / "dev.txt"), task)
 
@@ -410,11 +440,12 @@ def export(tmp_path_factory, random_data):
     return get
 
 
-def write_weights(prefix, names, value=0.0):
-    """Writes a checkpoint of variables of those names, a number each: what a start is known by."""
+def write_weights(prefix, arrays):
+    """Writes a checkpoint of arrays by their names; of names alone, a number each."""
+    arrays = arrays if isinstance(arrays, dict) else dict.fromkeys(arrays, np.float32([0]))
     with tf.Graph().as_default(), tf.Session() as new_session:
-        for name in names:
-            tf.get_variable(name, initializer=np.float32([value]))
+        for name, array in arrays.items():
+            tf.get_variable(name, initializer=array)
         new_session.run(tf.global_variables_initializer())
         tf.train.Saver().save(new_session, str(prefix), write_meta_graph=False, write_state=False)
 

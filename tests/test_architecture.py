@@ -21,7 +21,7 @@ FLOORS = [
     ["modeling_theseus", "tokenization"],
     ["theseus.model"],
     ["theseus.stage", "theseus.session"],
-    ["theseus.machine", "theseus.records", "theseus.unfinished", "theseus.limits"],
+    ["theseus.machine", "theseus.records", "theseus.unfinished", "theseus.limits", "theseus.quiet"],
     ["theseus.errors"],
 ]
 

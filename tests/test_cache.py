@@ -22,6 +22,7 @@ def made(labels=(0,)):
         "ids": np.array([7, 8] * count, np.uint16),
         "lengths": np.array([2] * count, np.int32),
         "lengths_a": np.array([1] * count, np.int32),
+        "lost": np.array([[3, 0]] * count, np.int32),
         "labels": np.array(labels, np.int32),
     }
 

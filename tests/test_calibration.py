@@ -60,13 +60,16 @@ def test_without_a_mistake_there_is_no_temperature():
 
 
 def test_the_expected_error_is_the_mean_distance_of_the_bins():
-    """By hand: confidences of 0.9, 0.9 and 0.6, of which the second is wrong."""
-    logits = np.log([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]])
-    bins = calibration.reliability(logits, np.array([0, 0, 0]))
-    assert [one.count for one in bins] == [1, 2]
-    np.testing.assert_allclose([one.confidence for one in bins], [0.6, 0.9])
-    np.testing.assert_allclose([one.accuracy for one in bins], [1, 0.5])
-    assert calibration.expected_error(bins) == pytest.approx((0.4 + 2 * 0.4) / 3)
+    """By hand: confidences of 0.92, 0.91, 0.93 and 0.6, of which the second is wrong.
+
+    The bins' distances are 0.4 and 0.92 - 2 / 3; each counts by its examples.
+    """
+    logits = np.log([[0.92, 0.08], [0.09, 0.91], [0.93, 0.07], [0.6, 0.4]])
+    bins = calibration.reliability(logits, np.array([0, 0, 0, 0]))
+    assert [one.count for one in bins] == [1, 3]
+    np.testing.assert_allclose([one.confidence for one in bins], [0.6, 0.92])
+    np.testing.assert_allclose([one.accuracy for one in bins], [1, 2 / 3])
+    assert calibration.expected_error(bins) == pytest.approx((0.4 + 3 * (0.92 - 2 / 3)) / 4)
 
 
 def test_a_certain_prediction_is_in_the_last_bin():
@@ -324,7 +327,8 @@ def test_each_label_has_its_scores(root, monkeypatch, capsys):
     for number, row in enumerate(read_json(root, "out_2", "eval_results.json")["by_label"]):
         right = ((predicted == number) & (labels == number)).sum()
         assert row["label"] == str(number) and row["num_examples"] == (labels == number).sum()
-        assert row["precision"] == pytest.approx(right / max(1, (predicted == number).sum()))
+        count = (predicted == number).sum()
+        assert row["precision"] == (pytest.approx(right / count) if count else None)
         assert row["recall"] == pytest.approx(right / (labels == number).sum())
     assert "label  precision    recall        f1  examples" in capsys.readouterr().out
 

@@ -1,11 +1,26 @@
 """The model card of an export, as the hub's own library reads it."""
 
 import os
+import re
 
+import numpy as np
 import pytest
 
-from conftest import command, needs_tensorflow_2, read_json, refused, write_stage
-from theseus.export import exporter, read_back
+import modeling_theseus
+from conftest import (
+    SMALL_BERT,
+    assert_close,
+    command,
+    needs_tensorflow_2,
+    read_json,
+    refused,
+    write_stage,
+)
+from theseus import Classifier
+from theseus.export import card as card_lib
+from theseus.export import exporter, formats, read_back
+from theseus.inputs import tasks
+from theseus.runs.state import Checkpoint
 
 EVALUATE = "--do_eval --data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
 EXPORT = EVALUATE.replace("--do_eval", "--do_export") + "--export_format=bert "
@@ -69,6 +84,152 @@ def test_the_card_has_the_scores_of_the_controls_that_were_evaluated(root, monke
     assert ("data/test.txt, beside it: out_0", "%.4f" % other["accuracy"], count, loyal) in found
     assert "Nothing was\nevaluated beside it" not in card(root)
     assert str(root) not in card(root)  # Where it lies is its owner's own.
+
+
+def test_the_test_split_is_called_so(root, monkeypatch):
+    command(EVALUATE + "--eval_split=test", root, monkeypatch)
+    command(EXPORT, root, monkeypatch)
+    with open(str(root / "data" / "test.txt"), encoding="utf-8") as reader:
+        lines = [line.rstrip("\n").split("\t") for line in reader]
+    with Classifier(str(root / "out_2")) as model:
+        found = model.classify([tuple(line[:2]) for line in lines])
+    right = [label == line[2] for (label, _), line in zip(found, lines)]
+    of_files = rows(card(root).split("## Scores")[1].split("## Speed")[0])
+    assert of_files[4:] == [("test", "%.4f" % np.mean(right), "40", "")]
+    assert [row[0] for row in of_files[2:4]] == ["dev, this export", "dev, before exporting"]
+
+
+def test_every_figure_stands_at_its_name():
+    """By figures that are written down here, all of them different."""
+    config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=2))
+    definition = {
+        "stage": "successor",
+        "max_seq_length": 48,
+        "do_lower_case": False,
+        "bert_config": {"num_hidden_layers": 6},
+        "learning_rate": 0.25,
+        "suc_learning_rate": 0.5,
+        "seed": 3,
+        "train_data": "11aa",
+        "dev_data": "22bb",
+        "weights": "33cc",
+    }
+    weights = {"one": np.zeros([30, 50]), "other": np.zeros([7])}
+    task = tasks.TASKS["lcqmc_pair"]
+    best = Checkpoint("best/model.ckpt-7", 7)
+    plain = formats.PlainClassifier(config, weights, task, None, definition, best, 2.5)
+    other = {
+        "accuracy": 0.8125,
+        "num_examples": 40,
+        "label_loyalty": 0.9,
+        "probability_loyalty": 0.85,
+    }
+    results = {
+        "split": "test",
+        "threshold": None,
+        "accuracy": 0.75,
+        "num_examples": 40,
+        "compared": {"runs/out_0": other},
+        "eval_files": {"/home/me/moods/dev.txt": {"accuracy": 0.125, "num_examples": 8}},
+    }
+    row = exporter.Row("here", 0.1, 0.9, 0.5, 12.5, [0.02, 0.004])
+    graph_row = exporter.Row("the graph", None, None, 0.625, None, [0.05, 0.007])
+    text = card_lib.text(card_lib.Facts("onnx_int8", plain, row, graph_row, (10, 1), results))
+
+    head, what, how, scores, speed, use, limits = re.split("\n# |\n## ", text)
+    assert '"value": 0.5,' in head and '"name": "dev accuracy"' in head
+    assert "Gives pairs of texts one of `0`, `1`. 1,507 parameters" in what
+    assert "compressed from a BERT of 6 layers" in what and what.startswith("BERT of 2 layers, 16")
+    assert "(stage 2 of " in how and rows(how)[2:] == [
+        ("learning_rate", "0.25"),
+        ("suc_learning_rate", "0.5"),
+        ("seed", "3"),
+        ("SHA-256 of train_data", "11aa"),
+        ("SHA-256 of dev_data", "22bb"),
+        ("SHA-256 of weights", "33cc"),
+        ("steps up to the best on dev", "7"),
+    ]
+    assert rows(scores) == [
+        ("file", "accuracy", "examples", "label loyalty, probability loyalty"),
+        ("---", "---", "---", "---"),
+        ("dev, this export", "0.5000", "", ""),
+        ("dev, before exporting", "0.6250", "", ""),
+        ("test", "0.7500", "40", ""),
+        ("test, beside it: runs/out_0", "0.8125", "40", "0.9000, 0.8500"),
+        ("moods/dev.txt", "0.1250", "8", ""),
+    ]
+    assert speed.startswith("Speed\n\n12.5 MB. Median milliseconds")
+    assert rows(speed) == [
+        ("batch", "this export", "the graph that it was made from"),
+        ("---", "---", "---"),
+        ("10", "20.00", "50.00"),
+        ("1", "4.00", "7.00"),
+    ]
+    assert "enable_truncation(48)" in use and "beyond 48 tokens" in limits
+    assert "divided by 2.5," in limits and "Case and accents" not in limits
+
+
+# --- What a card shows can be run ---
+
+CALLS = {
+    "onnx": ["tokenizers", "optimum", "theseus"],
+    "huggingface": ["transformers", "theseus"],
+}
+CALLS["onnx_int8"] = CALLS["onnx"]
+TEXTS = ("手机怎么办" * 8, "电脑坏了吗")  # Of which the first one is cut.
+
+
+def calls(text):
+    """Returns the blocks of Python in a card."""
+    return re.findall("```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "name, place", [(n, p) for n in sorted(CALLS) for p in range(len(CALLS[n]))]
+)
+def test_a_call_in_the_card_says_what_the_classifier_says(
+    export, tmp_path, monkeypatch, name, place
+):
+    for package in CALLS[name][place], "torch" if CALLS[name][place] == "optimum" else "numpy":
+        pytest.importorskip(package)
+    path = export(name)
+    with open(os.path.join(path, "README.md"), encoding="utf-8") as reader:
+        found = calls(reader.read())
+    assert len(found) == len(CALLS[name]) and CALLS[name][place] in found[place]
+    code = found[place].replace("text a", TEXTS[0]).replace("text b", TEXTS[1])
+    (tmp_path / "this_folder").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    exec(code, {"print": printed.append})
+    with Classifier(path) as model:
+        ((label, expected),) = model.classify([TEXTS])
+    (answer,) = printed
+    if CALLS[name][place] == "theseus":
+        answer = answer[0][1]
+    elif CALLS[name][place] in ("transformers", "optimum"):
+        answer = answer[0] if isinstance(answer[0], list) else answer
+        scores = {one["label"]: one["score"] for one in answer}
+        answer = [scores[label] for label in model.labels]
+    assert_close(np.ravel(answer), expected, 1e-5)
+
+
+@pytest.mark.parametrize("format", ["onnx", "huggingface"])
+def test_calls_for_single_texts_and_for_numbers(format):
+    config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
+    best = Checkpoint("best/model.ckpt-7", 7)
+    row = exporter.Row("here", 0.1, 0.9, 0.5, 12.5, [0.02, 0.004])
+
+    def shown(task):
+        held = {"stage": "successor", "max_seq_length": 48, "do_lower_case": True}
+        plain = formats.PlainClassifier(config, {}, task, None, held, best, 1.0)
+        facts = card_lib.Facts(format, plain, row, row, (10, 1), None)
+        return "\n".join(calls(card_lib.text(facts)))
+
+    of_one, of_numbers = shown(tasks.TASKS["sst-2"]), shown(tasks.TASKS["sts-b"])
+    assert 'classify("text", truncation=True' in of_one and '(["text"])' in of_one
+    assert 'classify({"text": "text a", "text_pair": "text b"}, truncation=True' in of_numbers
+    if format == "onnx":
+        assert 'run(["probabilities"]' in of_one and 'run(["score"]' in of_numbers
 
 
 def test_a_score_at_a_threshold_is_said_to_be(root, monkeypatch):

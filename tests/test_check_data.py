@@ -37,6 +37,7 @@ def options(monkeypatch, tmp_path):
         do_lower_case=True,
         header="auto",
         format="auto",
+        delimiter=None,
         encoding=None,
         skip_bad_lines=False,
         text_a_column=None,
@@ -86,6 +87,18 @@ def test_other_labels_of_the_same_texts_are_counted(capsys):
     lines = capsys.readouterr().out.splitlines()
     again, in_train = [line.split() for line in lines if "  with another label" in line]
     assert again[-2:] == ["1", "0"] and in_train[-2:] == ["-", "1"]
+
+
+def test_two_texts_in_the_other_order_are_another_pair(options, capsys, tmp_path):
+    """Each text occurs in train, the pairs do not; contradicting labels are none of the same."""
+    swapped = [(b, a, "0") for a, b, _ in TRAIN[:2]]
+    for name, rows in (("train", TRAIN[:2] + swapped[:1]), ("dev", swapped[1:])):
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        (tmp_path / (name + ".txt")).write_text(text, encoding="utf-8")
+    found, lines = table(capsys)
+    assert found["occur twice"] == ["0", "0"] and found["occur in train"] == ["-", "0"]
+    assert found["with another label"] == ["-", "0"] and lines == []
+    assert found["have a text that occurs in train"] == ["-", "1"]
 
 
 def test_columns_and_labels_are_found_as_for_training(options, capsys, tmp_path):

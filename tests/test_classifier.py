@@ -206,6 +206,11 @@ def test_any_sequence_of_pairs_is_taken(of_pairs, pairs):
         ([("a",)], ValueError, "number 0, from 0, is tuple with 1 members"),
         ([("a", "b"), ("a", "b", "c")], ValueError, "number 1, from 0, is tuple with 3 members"),
         ([()], ValueError, "is tuple with 0 members"),
+        (
+            [("a", ""), ("", "b"), (" \u3000", "\u200b")],
+            ValueError,
+            "number 2, from 0, holds nothing",
+        ),
     ],
 )
 def test_what_are_no_pairs_is_refused(of_pairs, given, error, message):
@@ -226,6 +231,7 @@ def test_what_are_no_pairs_is_refused(of_pairs, given, error, message):
         (np.array([["a"]]), TypeError, "not a ndarray of 2 dimensions"),
         (Table(["text"]), TypeError, "not a Table of 2 dimensions"),
         (np.array([1.5]), TypeError, "number 0, from 0, is float64"),
+        (["a", "\n"], ValueError, "number 1, from 0, holds nothing"),
     ],
 )
 def test_what_are_no_texts_is_refused(of_texts, given, error, message):

@@ -62,7 +62,9 @@ def root(tmp_path_factory):
     write_data(path / "data_other_dev", counts=(12, 7, 5))
     write_data(path / "data_other_test", counts=(12, 6, 6))
     write_start(path / "bert")
-    write_weights(path / "other.ckpt", ["bert/encoder/layer_0/output/dense/kernel"], value=1.0)
+    write_weights(
+        path / "other.ckpt", {"bert/encoder/layer_0/output/dense/kernel": np.ones(1, np.float32)}
+    )
     for name, file, text in [
         ("bert_other_vocab", "vocab.txt", VOCABULARY.replace("我\n", "我们\n")),
         (
@@ -147,6 +149,7 @@ DEFINING = {
     "precision": ("", "bfloat16"),
     "do_lower_case": ("", "false"),
     "format": ("", "csv"),
+    "delimiter": ("--format=csv ", "tab"),
     "header": ("", "yes"),
     "encoding": ("", "gb18030"),
     "skip_bad_lines": ("", "true"),
@@ -302,6 +305,40 @@ def test_what_does_not_fit_the_labels_is_one_line(root, monkeypatch, line, messa
     assert_matches(message, refused(BASE + line + " --do_train", root, monkeypatch))
 
 
+@pytest.mark.parametrize(
+    "line, label, missing",
+    [
+        ("--metric=auc", "1", "auc is undefined: no example has the label 0"),
+        ("--metric=f1", "0", "f1 is undefined: no example has the label 1"),
+        ("--metric=f1", "1", None),
+        ("--metric=matthews", "1", "matthews is undefined: no example has the label 0"),
+        ("--metric=accuracy", "1", None),
+        ("--task_name=sts-b", "1", "pearson/spearman is undefined: all examples have the label 1"),
+    ],
+)
+def test_a_dev_that_leaves_the_score_undefined_is_refused_before_training(
+    root, make_command, monkeypatch, caplog, tmp_path, line, label, missing
+):
+    write_data(tmp_path / "data")
+    rows = ["我\t%s\t%s\n" % (text, label) for text in "你他的"]
+    (tmp_path / "data" / "dev.tsv").write_text(HEADER + "".join(rows), encoding="utf-8")
+    line = BASE + "--do_train --data_dir=%s " % (tmp_path / "data") + line
+    if not missing:
+        train.prepare(make_command(line))
+        return
+    refusal = refused(line, root, monkeypatch)
+    assert "dev.tsv: %s, by which the best epoch is chosen; add such" % missing in refusal
+    train.prepare(make_command(line + " --select_checkpoint=last"))
+    assert "dev.tsv: " + missing in caplog.text
+
+
+def test_of_two_labels_it_is_said_which_one_precision_recall_and_f1_are_of():
+    assert train._describe_labels(("正", "负")) == (
+        "正, 负; precision, recall and F1 are of 负 (--labels=负,正 makes them those of 正)"
+    )
+    assert train._describe_labels(("a", "b", "c")) == "a, b, c"
+
+
 @pytest.mark.parametrize("labels, is_said", [([0, 0], True), ([0, 1], False)])
 def test_a_label_without_an_example_is_said(make_command, caplog, labels, is_said):
     made = make_command(BASE)
@@ -344,7 +381,7 @@ def cache_path(make_command, monkeypatch):
         monkeypatch.setattr(cache, "through_cache", through_cache)
         made = make_command(BASE + line)
         start = starting_point.find_start(made.config, made.task)
-        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         made.data.encode_train(tokenizer, define(made))
         return paths[0]
 
@@ -385,9 +422,28 @@ def test_without_a_cache_the_sample_is_encoded(make_command, root, monkeypatch):
     before = sorted(os.listdir("."))
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
     start = starting_point.find_start(made.config, made.task)
-    tokenizer = pretrained.make_tokenizer(start.model, True)
+    tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
     assert len(made.data.encode_train(tokenizer, None)) == 7
     assert sorted(os.listdir(".")) == before
+
+
+def test_a_cached_encoding_says_the_same_of_long_texts(make_command, tmp_path, caplog):
+    said = []
+    for _ in range(2):
+        made = make_command(BASE + "--max_seq_length=13 --cache_dir=%s" % (tmp_path / "cache"))
+        start = starting_point.find_start(made.config, made.task)
+        tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
+        caplog.clear()
+        encoded = made.data.encode_train(tokenizer, define(made))
+        assert [len(os.listdir(str(tmp_path / "cache")))] == [1]
+        said.append([line for line in caplog.messages if "are longer than" in line])
+    examples = reading.read_examples(made.data.paths("train")[0], made.task)
+    lengths = [len(example.text_a) + len(example.text_b) + 3 for example in examples]
+    num_long = sum(length > 13 for length in lengths)
+    (line,) = said[0]
+    assert said[1] == said[0] and 0 < num_long < len(encoded) == 12
+    assert line.startswith("train: %d of 12 examples are longer than --max_seq_l" % num_long)
+    assert line.endswith("the longest has %d" % max(lengths))
 
 
 # --- The actions ---
@@ -448,7 +504,7 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
     assert results["loss"] == pytest.approx(right, rel=1e-4)
     # With a threshold of 0 all are predicted to be of label 1.
     assert results["threshold"] == 0 and results["accuracy"] == labels.mean()
-    assert results["confusion"] == [[0, 3], [0, 3]]
+    assert results["confusion"] == [[0, 4], [0, 2]]
     assert results["eval_files"]["data/test.tsv"]["confusion"] == [[0, 3], [0, 2]]
 
     with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:

@@ -184,10 +184,24 @@ def test_a_teacher_defines_the_run(root, monkeypatch):
     assert message in refused(line, root, monkeypatch)
 
 
-def test_the_same_teacher_under_another_name_resumes(root, monkeypatch):
-    teach(root, monkeypatch)
+def test_the_same_teacher_under_another_name_resumes(root, monkeypatch, fed):
+    """With the same logits, to the same weights, and not from the start."""
+    teach(root, monkeypatch, more="--distill_from=teacher --save_checkpoints_steps=1")
+    out_1 = StageFolder(str(root / "out_1"))
+    expected, trained = list(fed), dict(weights.CheckpointWeights(out_1.checkpoint("last")))
+    assert len(expected) == 2
+    for path in (root / "out_1" / "last").glob("model.ckpt-2.*"):
+        path.unlink()
     os.rename(str(root / "teacher"), str(root / "moved"))
+    del fed[:]
     teach(root, monkeypatch, more="--distill_from=moved")
+    ((rows, logits),) = fed
+    np.testing.assert_array_equal(rows, expected[1][0])
+    np.testing.assert_array_equal(logits, expected[1][1])
+    found = dict(weights.CheckpointWeights(out_1.checkpoint("last")))
+    assert sorted(found) == sorted(trained)
+    for name, value in trained.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_a_successor_alone_learns_from_a_teacher_too(root, monkeypatch, fed):
@@ -215,7 +229,8 @@ def test_a_teacher_may_be_of_any_stage(root, monkeypatch, fed, stage):
         (dict(task_name="qqp"), "teacher was trained on qqp, this command is for lcqmc_pair; "),
         (
             dict(do_lower_case=False),
-            "teacher was trained with another vocabulary or case; give a teacher of the same$",
+            "teacher was trained with another vocabulary, case or tokenizer; give a teacher of "
+            "the same$",
         ),
     ],
 )
@@ -230,7 +245,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(root, monkeypatch):
     path = root / "teacher" / "vocab.txt"
     path.write_text(VOCABULARY.replace("我\n", "我们\n"), encoding="utf-8")
     found = refused(LINE % "out_1" + "--distill_from=teacher", root, monkeypatch)
-    assert "--distill_from: teacher was trained with another vocabulary or case" in found
+    assert "--distill_from: teacher was trained with another vocabulary, case or tokenizer" in found
 
 
 TSV = "--task_name=tsv --text_a_column=1 --text_b_column=2 --label_column=3 --header=no "
@@ -278,4 +293,9 @@ def test_a_teacher_is_looked_for_in_trainings_alone(root, monkeypatch):
     """An evaluation of what was trained with one needs it no more."""
     teach(root, monkeypatch)
     shutil.rmtree(str(root / "teacher"))
-    command((LINE % "out_1").replace("--do_train", "--do_eval"), root, monkeypatch)
+    line = LINE % "out_1" + "--distill_from=teacher"
+    command(line.replace("--do_train", "--do_eval"), root, monkeypatch)
+    found = read_json(root, "out_1", "eval_results.json")
+    (trained,) = read_json(root, "out_1", "state.json")["evaluations"]
+    assert [found[name] for name in ("loss", "num_examples")] == [trained["loss"], 20]
+    assert "--distill_from: " in refused(line, root, monkeypatch)

@@ -1,8 +1,8 @@
 """Predictions as a user reads them."""
 
 import csv
-import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -124,6 +124,43 @@ def test_the_index_is_the_row_of_the_file_and_an_unknown_label_is_empty():
     assert [row[:3] for row in rows[1:]] == [["0", "a", ""], ["4", "b", "1"]]
 
 
+@pytest.mark.parametrize("format, delimiter", [("tsv", "\t"), ("csv", ";"), ("csv", ",")])
+def test_other_columns_stand_behind_the_label(format, delimiter):
+    """One that bears the name of another column is told apart from it."""
+    others = [
+        {"id": "7", "index": "x", "probability_1": 'a;b,"c"', "input_index": "\t"},
+        {"id": "007", "index": "", "probability_1": "", "input_index": "é"},
+    ]
+    examples = [Example("a", "b", "0", n, other) for n, other in enumerate(others)]
+    writer = io.StringIO()
+    evaluation.write_predictions(
+        writer, TASK, [(examples, LOGITS)], format=format, delimiter=delimiter
+    )
+    header, *rows = csv.reader(io.StringIO(writer.getvalue()), delimiter=delimiter)
+    expected = "index text_a text_b label id input_index input_probability_1 input_input_index "
+    expected += "predicted_label probability_0 probability_1"
+    assert header == expected.split()
+    assert [row[4:8] for row in rows] == [list(other.values()) for other in others]
+    assert [row[:4] for row in rows] == [["0", "a", "b", "0"], ["1", "a", "b", "0"]]
+    assert [row[8] for row in rows] == ["1", "0"]
+
+
+def test_other_keys_of_json_lines_are_written_as_they_came():
+    others = [{"id": 0, "tags": ["é", 1.5]}, {"new": None, "text_a": "\ud800"}]
+    examples = [Example("手", None, None, n, other) for n, other in enumerate(others)]
+    writer = io.StringIO()
+    task = tasks.TASKS["sst-2"]
+    evaluation.write_predictions(writer, task, [(examples, LOGITS)], format="jsonl")
+    first, second = writer.getvalue().splitlines()
+    assert first.startswith(
+        '{"index": 0, "text_a": "手", "id": 0, "tags": ["é", 1.5], "predicted_la'
+    )
+    found = json.loads(second)
+    assert list(found)[:5] == ["index", "text_a", "new", "input_text_a", "predicted_label"]
+    assert found["new"] is None and found["input_text_a"] == "\ud800" and found["text_a"] == "手"
+    writer.getvalue().encode("utf-8")  # Half a character can be written as an escape alone.
+
+
 def encoded_rows(lengths):
     """Rows whose tokens are all the row's number plus 1; of label 1 are the odd ones."""
     ids = np.concatenate([np.full(length, row + 1) for row, length in enumerate(lengths)])
@@ -218,17 +255,8 @@ def test_dev_that_all_gets_one_label_is_warned_of(monkeypatch, label):
     assert warnings == ([expected] if label else [])
 
 
-def test_a_metric_that_one_label_cannot_tell_is_warned_of(caplog):
-    """By it no epoch is better than the first."""
-    task, encoded = dataclasses.replace(TASK, metrics=("auc",)), encoded_rows([9, 3, 7])
-    encoded.labels = np.zeros(3, np.int32)
-
-    def run(arrays):
-        return np.eye(2, dtype=np.float32)[arrays["input_ids"][:, 0] % 2]
-
-    with caplog.at_level("WARNING"):
-        evaluation.evaluate(task, run, encoded, 2)
-        assert "dev: auc cannot be told of one label alone" in caplog.text
-        caplog.clear()
-        evaluation.evaluate(task, run, encoded_rows([9, 3, 7]), 2)
-    assert "cannot be told" not in caplog.text
+def test_dev_of_one_label_that_is_all_right_has_nothing_to_be_warned_of(caplog):
+    encoded = encoded_rows([9, 3, 7])
+    encoded.labels = np.ones(3, np.int32)
+    values, _ = evaluation.evaluate(TASK, lambda arrays: np.float32([[0, 1]] * 3), encoded, 3)
+    assert values["accuracy"] == 1.0 and caplog.text == ""

@@ -3,6 +3,8 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -149,11 +151,12 @@ def test_huggingface_holds_the_weights_with_kernels_transposed(hugging_face):
 
     found = safetensors.numpy.load_file(hugging_face.file("export/huggingface/model.safetensors"))
     reader = tf.train.load_checkpoint(hugging_face.best_checkpoint())
-    assert len(found) == len(reader.get_variable_to_shape_map())
-    kernel = reader.get_tensor("bert/encoder/suc_layer_1/intermediate/dense/kernel")
-    there = found["bert.encoder.layer.1.intermediate.dense.weight"]
-    np.testing.assert_array_equal(there, kernel.T)
-    np.testing.assert_array_equal(found["classifier.weight"], reader.get_tensor("output_weights"))
+    names = reader.get_variable_to_shape_map()
+    held = {name.replace("suc_layer", "layer"): reader.get_tensor(name) for name in names}
+    expected = hugging_face_arrays(held, 2)
+    assert sorted(found) == sorted(expected) and len(found) == len(names)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 @needs_tensorflow_2
@@ -388,13 +391,18 @@ def test_onnx_equals_the_graph(stages, random_data, monkeypatch, needs_onnx, hid
     folder = stages("successor", hidden_act)
     command(export_line(folder, random_data, "onnx"), random_data, monkeypatch)
     arrays, logits = expected(folder, random_data)
+    given = {
+        "input_ids": arrays["input_ids"].astype(np.int64),
+        "attention_mask": arrays["input_mask"].astype(np.int64),
+        "token_type_ids": arrays["segment_ids"].astype(np.int64),
+    }
     session = onnxruntime.InferenceSession(folder.file("export/onnx/model.onnx"))
-    assert {i.name: i.shape for i in session.get_inputs()} == {
-        name: ["batch", "length"] for name in arrays
+    assert {i.name: (i.type, i.shape) for i in session.get_inputs()} == {
+        name: ("tensor(int64)", ["batch", "length"]) for name in given
     }
     names = [output.name for output in session.get_outputs()]
     for count in (1, 20):
-        some = {name: array[:count] for name, array in arrays.items()}
+        some = {name: array[:count] for name, array in given.items()}
         assert_outputs_fit(dict(zip(names, session.run(names, some))), logits[:count])
 
 
@@ -424,6 +432,64 @@ def test_onnx_gets_its_weights_after_the_conversion(stages, random_data, monkeyp
     weights = dict(CheckpointWeights(folder.best_checkpoint()))
     for name, array in weights.items():
         np.testing.assert_array_equal(found[name.replace("suc_layer", "layer")], array)
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("name", ["onnx", "onnx_int8"])
+def test_onnx_brings_what_optimum_reads_beside_it(export, name):
+    path = export(name)
+    assert sorted(os.listdir(path)) == [
+        "README.md",
+        "config.json",
+        "export.json",
+        "model.onnx",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
+    config = read_json(path, "config.json")
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert (config["model_type"], config["num_hidden_layers"]) == ("bert", 2)
+    assert config["id2label"] == {"0": "0", "1": "1"}
+
+
+SIZES = {"input_ids": SMALL_BERT["vocab_size"], "token_type_ids": SMALL_BERT["type_vocab_size"]}
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("name", ["onnx", "onnx_int8"])
+@pytest.mark.parametrize("array, size", sorted(SIZES.items()))
+def test_onnx_refuses_ids_beyond_its_tables(export, name, array, size):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(export(name) + "/model.onnx")
+    given = {one: np.ones([2, 5], np.int64) for one in ("input_ids", "attention_mask")}
+    given["token_type_ids"] = np.zeros([2, 5], np.int64)
+    for right in (0, size - 1):
+        given[array][1, 3] = right
+        session.run(["logits"], given)
+    for wrong in (size, -1, -size, -size - 1, -100, 2**40):
+        given[array][1, 3] = wrong
+        with pytest.raises(Exception, match="indices element out of data bounds"):
+            session.run(["logits"], given)
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("name", ["onnx", "onnx_int8"])
+def test_optimum_loads_the_folder(export, name, random_data):
+    optimum = pytest.importorskip("optimum.onnxruntime")
+    transformers = pytest.importorskip("transformers")
+    path = export(name)
+    lines = (random_data / "dev.txt").read_text(encoding="utf-8").splitlines()[:9]
+    pairs = [tuple(line.split("\t")[:2]) for line in lines]
+    model = optimum.ORTModelForSequenceClassification.from_pretrained(path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    tokens = tokenizer(*map(list, zip(*pairs)), padding=True, truncation=True, return_tensors="pt")
+    found = model(**tokens).logits.softmax(-1).numpy()
+    with Classifier(path) as classifier:
+        expected = [probabilities for _, probabilities in classifier.classify(pairs)]
+    assert_close(found, expected, 1e-5)
+    assert np.ptp(found[:, 1]) > 0.01
 
 
 @needs_tensorflow_2
@@ -563,6 +629,96 @@ def test_the_share_of_equal_labels_is_of_all_of_dev(
     header, graph, row = capsys.readouterr().out.splitlines()
     assert "  same label  " in header and graph.split()[3] == "-"
     assert float(row.split()[2]) == pytest.approx(right, abs=5e-5)
+
+
+class Clock(object):
+    """A clock that goes on only while a model runs: by so many seconds for each row of a batch."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def model(self, seconds, positive, strength):
+        """Returns a model, as readers do, that says label 1 of texts that begin with `positive`."""
+        vocabulary = VOCABULARY.split()
+
+        def run(arrays):
+            self.now += seconds * len(arrays["input_ids"])
+            first = [vocabulary[row[1]] for row in arrays["input_ids"]]
+            says = np.array([character in positive for character in first])
+            return np.float32(strength) * np.stack([~says, says], axis=1)
+
+        return run
+
+
+@needs_tensorflow_2
+def test_what_is_said_of_a_model_is_its_own(stages, monkeypatch, capsys, tmp_path, needs_onnx):
+    """By models whose speeds and answers are written down here: 6, 6 and 3 of 7 are right."""
+    rows = "我1 你0 他0 手1 机0 火0 水1".split()
+    (tmp_path / "dev.txt").write_text(
+        "".join("%s\t好\t%s\n" % tuple(row) for row in rows), encoding="utf-8"
+    )
+    clock = Clock()
+    monkeypatch.setattr(exporter, "time", clock)
+    models = {
+        "saved_model": clock.model(0.002, "我手", 1 + 5e-5),
+        "onnx_int8": clock.model(0.003, "你", 2),
+    }
+    graph = clock.model(0.004, "我手", 1)
+    monkeypatch.setattr(exporter.evaluation, "runner", lambda *_: graph)
+    for name, model in models.items():
+        read = functools.partial(lambda model, *_: model, model)
+        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(read=read))
+    folder = stages()
+    line = export_line(folder, tmp_path, "saved_model,onnx", "--quantize=int8")
+    command(line, tmp_path, monkeypatch)
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    paths = [folder.file("export/" + name) for name in models]
+    sizes = [cells.pop(-3) for cells in lines]
+    assert lines == [
+        ["the", "graph", "-", "-", "0.8571", "0.0280", "0.0040"],
+        [paths[0], "5.0e-05", "1.0000", "0.8571", "0.0140", "0.0020"],
+        [paths[1], "2.0e+00", "0.5714", "0.4286", "0.0210", "0.0030"],
+    ]
+    described = read_json(paths[1], "export.json")
+    found = [described[name] for name in ("dev_score", "agreement", "largest_difference")]
+    assert found == [pytest.approx(3 / 7), pytest.approx(4 / 7), 2]
+    assert read_json(paths[0], "export.json")["dev_score"] == pytest.approx(6 / 7)
+    with open(paths[1] + "/README.md", encoding="utf-8") as reader:
+        card = reader.read()
+    for row in [
+        "| dev, this export | 0.4286 |",
+        "| dev, before exporting | 0.8571 |",
+        "| 10 | 21.00 | 28.00 |",
+        "| 1 | 3.00 | 4.00 |",
+        "\n%s MB. " % sizes[2],
+    ]:
+        assert row in card
+    assert '"value": 0.428571' in card.split("---")[1]
+
+
+def test_the_size_is_that_of_all_files_in_megabytes(tmp_path):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"x" * 250000)
+    (tmp_path / "variables" / "part").write_bytes(b"x" * 2000000)
+    assert exporter._megabytes(str(tmp_path)) == 2.25
+
+
+@needs_tensorflow_2
+def test_an_export_lists_the_sums_of_its_files(export):
+    path = export("saved_model")
+    found = read_json(path, "export.json")["files"]
+    there = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    there.remove(os.path.join(path, "export.json"))
+    assert sorted(found) == sorted(os.path.relpath(file, path) for file in there)
+    for file in there:
+        with open(file, "rb") as reader:
+            held = reader.read()
+        expected = {"bytes": len(held), "sha256": hashlib.sha256(held).hexdigest()}
+        assert found[os.path.relpath(file, path)] == expected
 
 
 @needs_tensorflow_2

@@ -89,9 +89,9 @@ def test_what_a_module_costs_is_taken_from_the_pairs_that_differ_in_it_alone():
 def test_the_best_of_the_fast_ones_is_chosen(options):
     front = [frontier.Point("11", 2, 2.0, 0.5, None), frontier.Point("01", 3, 4.0, 0.75, None)]
     options.max_milliseconds = 3.9
-    assert frontier.choose(front) == "within 3.9 ms: --path=11"
+    assert frontier.choose(front) == "within 3.9 ms: --replaced_modules=11"
     options.max_milliseconds = 4
-    assert frontier.choose(front) == "within 4 ms: --path=01"
+    assert frontier.choose(front) == "within 4 ms: --replaced_modules=01"
     options.max_milliseconds = 1.5
     with pytest.raises(frontier.UserError, match="--max_milliseconds: the fastest path takes 2.00"):
         frontier.choose(front)
@@ -141,4 +141,4 @@ def test_a_stage_without_its_predecessor_is_one_line(tmp_path):
     folder = write_stage(tmp_path / "plain", "replacing")
     with pytest.raises(SystemExit) as caught:
         frontier.main(["frontier.py", folder.path])
-    assert caught.value.code.startswith("frontier.py: --path: the predecessor is not kept here")
+    assert caught.value.code.startswith("frontier.py: --replaced_modules: the predecessor is")

@@ -134,6 +134,47 @@ def test_a_bare_model_with_old_names_fills_all_but_the_classifier(session, tmp_p
         np.testing.assert_array_equal(found[name], held[name], err_msg=name)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "0.auto_model.", "net._orig_mod.", "my_bert."])
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_what_stands_before_all_names_is_left_out(session, tmp_path, held, arrays, prefix, is_bare):
+    arrays = {prefix + name: array for name, array in arrays.items()}
+    if is_bare:
+        arrays = {name.replace(prefix + "bert.", prefix): a for name, a in arrays.items()}
+    write(tmp_path, arrays)
+    _, _, fit = load(session, tmp_path)
+    assert not fit.missing and not fit.unused
+    for name, value in values(session).items():
+        np.testing.assert_array_equal(value, held[name], err_msg=name)
+    source = weights.open_weights(str(tmp_path / "model.safetensors"))
+    said = "\n  names            there begin with %s, left out here" % prefix
+    assert weights.report(fit, source).endswith(said)
+
+
+def test_a_prefix_of_shards_is_that_of_all_of_them(tmp_path, held, arrays):
+    path = write_sharded(tmp_path, {"model." + name: array for name, array in arrays.items()})
+    found = weights.open_weights(path)
+    assert len(found) == len(arrays)
+    for name in found:
+        np.testing.assert_array_equal(found[name], held[name], err_msg=name)
+
+
+def test_of_two_berts_none_is_taken_and_three_names_are_given(session, tmp_path, arrays):
+    both = {"query." + name: array for name, array in arrays.items()}
+    both.update(("title." + name, array) for name, array in arrays.items())
+    write(tmp_path, both)
+    message = "names there are query.bert.embeddings.LayerNorm.bias, .*, title.classifier.weight;"
+    with pytest.raises(UserError, match=message):
+        load(session, tmp_path)
+
+
+def test_a_bert_without_a_prefix_is_taken_beside_another_with_one(session, tmp_path, held, arrays):
+    arrays.update({"teacher." + name: array + 1 for name, array in arrays.items()})
+    write(tmp_path, arrays)
+    load(session, tmp_path)
+    for name, value in values(session).items():
+        np.testing.assert_array_equal(value, held[name], err_msg=name)
+
+
 def test_heads_of_pretraining_are_reported_as_unused(session, tmp_path, arrays):
     for name in ("bias", "decoder.weight", "transform.dense.weight"):
         arrays["cls.predictions." + name] = np.zeros([2, 3], np.float32)

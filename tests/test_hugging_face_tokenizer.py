@@ -11,6 +11,7 @@ from conftest import ROOT
 from theseus.errors import UserError
 from theseus.export import hugging_face_tokenizer
 from theseus.inputs import encoding
+from tokenization import AddedToken
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -18,12 +19,25 @@ VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] a b x ##x ##b the sep [ ] ' . σα�
 VOCABULARY += "##σ . i ıi 手 机 \ue000 ss e cafe café 1 , cls unk mask"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lowered", "cased"])
+# do_lower_case, strip_accents, tokenize_chinese_chars, and whether there are added tokens.
+SETTINGS = {
+    "lowered": (True, None, True, False),
+    "cased": (False, None, True, False),
+    "accents kept": (True, False, True, True),
+    "accents stripped": (False, True, False, True),
+}
+
+
+@pytest.fixture(scope="module", params=list(SETTINGS.values()), ids=list(SETTINGS))
 def tokenizer(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
     tokens = list(dict.fromkeys(VOCABULARY.split()))
     path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return tokenization.FullTokenizer(str(path), request.param)
+    *settings, has_added = request.param
+    first = len(tokens)
+    added = [AddedToken("Ab 手", first), AddedToken("x\u0301", first + 1, normalized=False)]
+    added.append(AddedToken("ΑΣΑ", first + 2, single_word=True))
+    return tokenization.FullTokenizer(str(path), *settings, added if has_added else ())
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +70,71 @@ def test_every_text_has_the_programs_tokens(folder, tokenizer):
         assert found.tokens == tokenizer.tokenize(text), ascii(text)
 
 
+@pytest.mark.parametrize(
+    "settings", [(True, False, True), (False, True, False), (True, None, False)]
+)
+def test_each_setting_is_that_of_the_packages_own_bert(tmp_path, settings):
+    """On text without what the two are known to disagree on."""
+    path = tmp_path / "vocab.txt"
+    path.write_text(
+        "[PAD]\n[UNK]\n[CLS]\n[SEP]\nA\na\ncafé\ncafe\nCafe\n手\n手机\n##机\nß\n!\nI\ni\n"
+    )
+    first = 16
+    added = [AddedToken("Café Noir", first), AddedToken("手a", first + 1, normalized=False)]
+    ours = tokenization.FullTokenizer(str(path), *settings, added)
+    there = tokenizers.Tokenizer(tokenizers.models.WordPiece(ours.wordpiece_tokenizer.vocab))
+    lowercase, strip_accents, chinese = settings
+    there.normalizer = tokenizers.normalizers.BertNormalizer(
+        True, chinese, strip_accents, lowercase
+    )
+    there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    there.model.unk_token = "[UNK]"
+    there.add_tokens([tokenizers.AddedToken("Café Noir", normalized=True)])
+    there.add_tokens([tokenizers.AddedToken("手a", normalized=False)])
+    exported = tokenizers.Tokenizer.from_str(
+        json.dumps(hugging_face_tokenizer.tokenizer_json(ours))
+    )
+    chooser = random.Random(3)
+    parts = [
+        "Café Noir",
+        "CAFÉ NOIR",
+        "cafe\u0301",
+        "手机",
+        "手a",
+        "A",
+        "ß",
+        "!",
+        "I",
+        " ",
+        "  ",
+        "é",
+    ]
+    for _ in range(500):
+        text = "".join(chooser.choices(parts, k=chooser.randint(1, 9)))
+        expected = there.encode(text).ids
+        assert ours.convert_tokens_to_ids(ours.tokenize(text)) == expected, ascii(text)
+        assert exported.encode(text, add_special_tokens=False).ids == expected, ascii(text)
+
+
+def test_added_tokens_anywhere_in_the_table_keep_their_ids(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\n")
+    added = [AddedToken("a", 4), AddedToken("Z z", 9), AddedToken("y", 12)]
+    ours = tokenization.FullTokenizer(str(path), added_tokens=added)
+    held = json.dumps(hugging_face_tokenizer.tokenizer_json(ours))
+    there = tokenizers.Tokenizer.from_str(held)
+    found = there.encode("az z yab", add_special_tokens=False)
+    assert found.ids == [4, 9, 12, 4, 1]
+    assert ours.convert_tokens_to_ids(ours.tokenize("az z yab")) == [4, 9, 12, 4, 1]
+
+
+def test_its_patterns_are_read_by_javascript_too(tokenizer):
+    """Which has neither of Oniguruma's forms; by hand also compared in node."""
+    held = json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer))
+    assert r"\\u" in held
+    assert r"\\x" not in held and r"\\K" not in held
+
+
 def test_no_text_brings_berts_own_tokens_in(folder):
     there = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     found = there.encode("a [SEP] b", "[CLS][MASK]")
@@ -73,6 +152,14 @@ def test_pairs_are_cut_as_is_said(folder, tokenizer, length):
     half = (length - 3) / 2
     expected = [(a, b) for a in range(1, 15) for b in range(a, 15) if a > half]
     assert otherwise == (expected if length == 16 else [])
+
+
+def test_the_example_of_a_cut_is_one_of_the_users(folder, tokenizer):
+    """The built-in texts are cut too, and are not shown."""
+    check = hugging_face_tokenizer.check_tokens
+    assert check(str(folder), tokenizer, [("a", "b")], 16)[1] == []
+    pairs = [("a", "b"), ("a " * 9, "b " * 9)]
+    assert check(str(folder), tokenizer, pairs, 16)[1] == [pairs[1]]
 
 
 def test_single_texts_are_checked_too(folder, tokenizer):
@@ -111,9 +198,10 @@ def test_single_texts_are_checked_too(folder, tokenizer):
 )
 def test_other_tokens_are_an_error_that_names_the_first_text(tokenizer, tmp_path, changes):
     write(tmp_path, tokenizer, **changes)
-    with pytest.raises(UserError, match="gives other tokens than this program for ") as caught:
+    with pytest.raises(UserError, match="gives other tokens than this program: ") as caught:
         hugging_face_tokenizer.check_tokens(str(tmp_path), tokenizer, [("a", "b")], 128)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+    assert " there, and " in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [15, 16])

@@ -155,9 +155,12 @@ def test_a_number_without_a_teacher_is_compared_with_its_label(session):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
-@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0]])
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0, 0.0]])
 def test_labels_are_smoothed_and_weighted(session, smoothing, weights):
-    """Against scipy: the cross entropy of the smoothed label, times the label's weight."""
+    """Against scipy: the cross entropy of the smoothed label, times the label's weight.
+
+    The batch's weights are not 1 in the mean, by which nothing is divided.
+    """
     logs = scipy.special.log_softmax(LOGITS.astype(np.float64), axis=1)
     targets = np.full([5, 3], smoothing / 3)
     targets[np.arange(5), LABELS] += 1 - smoothing
@@ -168,7 +171,7 @@ def test_labels_are_smoothed_and_weighted(session, smoothing, weights):
 
 
 def test_weights_and_smoothing_are_of_the_labels_part_of_a_distillation(session):
-    labels, weights = tf.constant(LABELS, tf.int32), [0.5, 2.0, 1.0]
+    labels, weights = tf.constant(LABELS, tf.int32), [0.5, 3.0, 2.0]
     plain = losses.classification_loss(tf.constant(LOGITS), labels, 8, weights, 0.1)
     found = losses.total_loss(
         config(0.25, 2.0, 0.1), THREE, tf.constant(LOGITS), inputs(labels, TEACHER), weights

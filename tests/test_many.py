@@ -49,6 +49,7 @@ def test_parts_by_any_number_of_processes_are_what_encoding_at_once_gives(
         "ids": "uint16",
         "lengths": "uint16",
         "lengths_a": "uint16",
+        "lost": "int32",
         "labels": "int32",
     }
 

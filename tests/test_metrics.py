@@ -77,15 +77,27 @@ def test_a_number_worked_out_by_hand():
     assert lines[0].split() == ["examples", "pearson", "spearman", "loss"]
 
 
+def test_spearman_gives_ties_their_mean_rank():
+    """By hand, of ranks 2, 2, 2, 4, 5 and 2.5, 1, 2.5, 5, 4, neither of which is in order."""
+    predicted, labels = [[1.5], [1.5], [1.5], [2.0], [9.0]], [1.0, 0.5, 1.0, 5.0, 4.0]
+    found = metrics.compute(tasks.TASKS["sts-b"], np.array(predicted), np.array(labels))
+    # Deviations -1, -1, -1, 1, 2 and -0.5, -2, -0.5, 2, 1.
+    assert found["spearman"] == pytest.approx(7 / np.sqrt(8 * 9.5))
+    # Deviations -1.6, -1.6, -1.6, -1.1, 5.9 and -1.3, -1.8, -1.3, 2.7, 1.7.
+    assert found["pearson"] == pytest.approx(14.1 / np.sqrt(43.7 * 16.8))
+
+
 def test_numbers_that_are_all_the_same_do_not_correlate():
     found = metrics.compute(tasks.TASKS["sts-b"], np.ones([3, 1]), np.array([0.0, 1.0, 5.0]))
-    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+    assert (found["pearson"], found["spearman"]) == (None, None)
+    assert np.isnan(metrics.score(tasks.TASKS["sts-b"], found))
 
 
 def test_one_label_only():
     found = metrics.compute(TASK, np.tile([1.0, 0.0], [5, 1]), np.zeros(5, np.int32))
-    assert found["precision"] == found["recall"] == found["f1"] == found["matthews"] == 0.0
-    assert found["accuracy"] == 1.0 and found["auc"] is None
+    undefined = [name for name, value in found.items() if value is None]
+    assert undefined == ["precision", "recall", "f1", "auc", "matthews"]
+    assert found["accuracy"] == 1.0
     assert metrics.best_threshold(LOGITS, np.zeros(5, np.int32)) is None
     assert metrics.format_table([("dev", found)]).split("\n")[1].split()[7] == "-"
     json.dumps(found, allow_nan=False)
@@ -107,11 +119,77 @@ def test_the_score_is_the_mean_of_the_tasks_metrics(name, value):
     assert metrics.headline(task, found).count("f1") == 1
 
 
-def test_a_metric_that_does_not_apply_counts_as_nothing():
+@pytest.mark.parametrize(
+    "labels, predicted, expected",
+    [
+        # Precision, recall, F1 and Matthews' correlation of the second label.
+        ([0, 0, 0], [0, 1, 0], (0.0, None, 0.0, None)),
+        ([1, 1, 1], [0, 0, 0], (None, 0.0, 0.0, None)),
+        ([0, 1, 1], [0, 0, 0], (None, 0.0, 0.0, 0.0)),
+        ([0, 1, 1], [1, 0, 0], (0.0, 0.0, 0.0, -1.0)),
+        ([1, 1, 1], [1, 1, 1], (1.0, 1.0, 1.0, None)),
+    ],
+)
+def test_what_is_zero_divided_by_zero_is_undefined_and_no_zero(labels, predicted, expected):
+    labels = np.array(labels)
+    found = metrics.compute(TASK, np.eye(2)[predicted], labels)
+    assert tuple(found[name] for name in ("precision", "recall", "f1", "matthews")) == expected
+    second = metrics.by_label(TASK, np.eye(2)[predicted], labels)[1]
+    assert tuple(second[name] for name in ("precision", "recall", "f1")) == expected[:3]
+    json.dumps([found, second], allow_nan=False)
+
+
+def test_a_label_that_is_nowhere_is_a_row_of_dashes():
+    task = dataclasses.replace(TASK, labels=("a", "b", "c"))
+    rows = metrics.by_label(task, np.eye(3)[[0, 1, 1]], np.array([0, 0, 1]))
+    assert [row["f1"] for row in rows] == [pytest.approx(2 / 3), pytest.approx(2 / 3), None]
+    assert metrics.format_by_label(task, rows).split("\n")[3].split() == ["c", "-", "-", "-", "0"]
+
+
+@pytest.mark.parametrize(
+    "metric, labels, missing",
+    [
+        ("auc", [0, 2, 2], "b"),
+        ("auc", [1, 1], "a, c"),
+        ("auc", [0, 1, 2], None),
+        ("matthews", [2, 2], "a, b"),
+        ("matthews", [2, 0], None),
+        ("f1", [2, 2], None),
+        ("accuracy", [2, 2], None),
+    ],
+)
+def test_a_score_that_a_file_leaves_undefined_names_the_labels_that_are_missing(
+    metric, labels, missing
+):
+    task = dataclasses.replace(TASK, labels=("a", "b", "c"), metrics=(metric,))
+    found = metrics.why_undefined(task, np.array(labels))
+    expected = "%s is undefined: no example has the label %s" % (metric, missing)
+    assert found == (expected if missing else None)
+    # So it is, whatever is predicted; and else it is defined.
+    for predicted in ([0, 1, 2], [2, 1, 0]):
+        values = metrics.compute(task, np.eye(3)[predicted[: len(labels)]], np.array(labels))
+        assert (values[metric] is None) == (missing is not None)
+
+
+def test_of_two_labels_f1_needs_the_second_and_a_correlation_needs_two_numbers():
+    task = tasks.TASKS["mrpc"]
+    assert metrics.why_undefined(task, np.array([0, 0])) == (
+        "f1 is undefined: no example has the label 1"
+    )
+    assert metrics.why_undefined(task, np.array([1, 1])) is None
+    task = tasks.TASKS["sts-b"]
+    for labels in ([2.5], [2.5, 2.5]):
+        assert metrics.why_undefined(task, np.array(labels)) == (
+            "pearson/spearman is undefined: all examples have the label 2.5"
+        )
+    assert metrics.why_undefined(task, np.array([2.5, 3.0])) is None
+
+
+def test_a_score_with_an_undefined_metric_is_none_itself():
     task = dataclasses.replace(TASK, metrics=("auc", "accuracy"))
     found = metrics.compute(task, LOGITS[:1], LABELS[:1])  # One label is all there is.
     assert found["auc"] is None
-    assert metrics.score(task, found) == 0.5
+    assert np.isnan(metrics.score(task, found))
     assert metrics.headline(task, found).startswith("auc -, accuracy 1.0000")
 
 
@@ -163,7 +241,7 @@ def test_two_numbers_correlate_and_one_does_not():
     found = metrics.compute(task, np.array([[1.0], [2.0], [4.0]]), np.array([0.0, 1.0, 1.0]))
     assert found["pearson"] == pytest.approx((8 / 9 - 1 / 9 + 5 / 9) / np.sqrt(42 / 9 * 6 / 9))
     found = metrics.compute(task, np.array([[1.0]]), np.array([5.0]))
-    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+    assert (found["pearson"], found["spearman"]) == (None, None)
 
 
 def test_the_best_threshold_may_be_that_of_the_most_certain_example():
@@ -176,7 +254,11 @@ def test_the_best_threshold_may_be_that_of_the_most_certain_example():
 
 def test_a_headline_is_the_metrics_and_the_loss_in_words():
     values = {"accuracy": 0.5, "f1": 0.25, "loss": 1.0, "auc": 0.75}
-    assert metrics.headline(TASK, values) == "accuracy 0.5000, f1 0.2500, loss 1.0000"
+    assert metrics.headline(TASK, values) == "accuracy 0.5000, f1 (label 1) 0.2500, loss 1.0000"
+    polar = dataclasses.replace(TASK, labels=("正", "负"))
+    assert metrics.headline(polar, values).startswith("accuracy 0.5000, f1 (label 负) 0.2500")
+    three = dataclasses.replace(TASK, labels=("a", "b", "c"))
+    assert metrics.headline(three, values).startswith("accuracy 0.5000, f1 0.2500")
 
 
 def test_a_confusion_says_which_labels_are_true_and_which_predicted():
@@ -190,25 +272,42 @@ def test_a_confusion_says_which_labels_are_true_and_which_predicted():
 
 def test_the_best_threshold_in_words_is_its_flag():
     found = {"threshold": 0.375, "f1": 0.5, "precision": 0.25, "recall": 0.75}
-    assert metrics.format_threshold(found) == (
-        "best F1 on dev: 0.5000 (precision 0.2500, recall 0.7500), with --threshold=0.375"
+    task = dataclasses.replace(TASK, labels=("no", "yes"))
+    assert metrics.format_threshold(task, found) == (
+        "best F1 of label yes on dev: 0.5000 (precision 0.2500, recall 0.7500), with "
+        "--threshold=0.375"
     )
 
 
-def test_one_class_is_one_label_of_several_examples():
-    pair, three, number = (tasks.TASKS[name] for name in ("lcqmc_pair", "mnli", "sts-b"))
+def test_one_class_is_one_label_of_several_examples_that_have_others():
+    pair, three = (tasks.TASKS[name] for name in ("lcqmc_pair", "mnli"))
     alike, other = [[0.5, 0.25], [3.0, -3.0]], [[-1.0, 2.0]]
-    for task, logits, expected in [
-        (pair, alike, True),
-        (pair, alike + other, False),
-        (pair, other + alike, False),
-        (pair, alike[:1], False),
-        (pair, other * 2, True),
-        (three, [[0, 0, 1], [1, 0, 2]], True),
-        (three, [[0, 0, 1], [0, 2, 1]], False),
-        (number, [[1.0], [2.0]], False),
+    for task, logits, labels, expected in [
+        (pair, alike, [0, 1], "0"),
+        (pair, alike, [1, 1], "0"),
+        (pair, alike, [0, 0], None),  # All are right.
+        (pair, alike + other, [0, 0, 0], None),
+        (pair, other + alike, [0, 1, 0], None),
+        (pair, alike[:1], [1], None),
+        (pair, other * 2, [1, 0], "1"),
+        (three, [[0, 0, 1], [1, 0, 2]], [0, 2], "contradiction"),
+        (three, [[0, 0, 1], [0, 2, 1]], [0, 0], None),
     ]:
-        assert metrics.predicts_one_class(task, np.array(logits)) is expected
+        found = metrics.what_is_not_learned(task, np.array(logits), np.array(labels))
+        line = "all examples get the label %s; nothing is learned yet" % expected
+        assert found == (line if expected else None)
+
+
+def test_numbers_are_alike_if_their_spread_is_tiny_against_that_of_the_labels():
+    """However well they correlate."""
+    task, labels = tasks.TASKS["sts-b"], np.float32([0.0, 1.0, 5.0])
+    found = metrics.what_is_not_learned(task, 3 + 0.001 * labels[:, np.newaxis], labels)
+    assert found.startswith("all predictions lie between 3 and 3.005, the labels between 0 and 5;")
+    for share, is_said in [(-0.049, True), (0.051, False), (1.0, False), (0.0, True)]:
+        found = metrics.what_is_not_learned(task, 3 + share * labels[:, np.newaxis], labels)
+        assert (found is not None) == is_said
+    assert metrics.what_is_not_learned(task, np.ones([2, 1]), np.ones(2)) is None
+    assert metrics.what_is_not_learned(task, np.ones([1, 1]), np.ones(1)) is None
 
 
 def test_of_very_many_labels_there_is_no_confusion_table():
@@ -222,6 +321,7 @@ def test_of_very_many_labels_there_is_no_confusion_table():
     assert metrics.format_confusion(task, None) == ""
     rows = metrics.by_label(task, logits, ids)
     assert (rows[7]["recall"], rows[99999]["recall"], len(rows)) == (1.0, 0.0, 100000)
+    assert rows[5]["recall"] is None
     assert metrics.format_by_label(task, rows) == ""
     assert metrics.compute(task, logits, ids)["accuracy"] == 0.5
 
@@ -232,7 +332,7 @@ def test_the_best_threshold_in_words_parts_the_same_examples(gap):
     logits = np.log(np.stack([1 - chances, chances], axis=1))
     labels = np.array([1, 0, 0])
     found = metrics.best_threshold(logits, labels)
-    said = float(metrics.format_threshold(found).split("--threshold=")[1])
+    said = float(metrics.format_threshold(TASK, found).split("--threshold=")[1])
     assert metrics.compute(TASK, logits, labels, threshold=said)["f1"] == 1.0
 
 

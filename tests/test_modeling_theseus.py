@@ -411,6 +411,27 @@ def test_hidden_act_is_resolved_and_stays_so(values, resolved):
     assert BertConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
 
 
+@pytest.mark.parametrize(
+    "name, values, expected",
+    [
+        ("config.json", {}, (30522, "gelu_erf", 2, 512)),
+        ("config.json", {"vocab_size": 9, "type_vocab_size": 1}, (9, "gelu_erf", 1, 512)),
+        ("config.json", {"architectures": ["BertModel"]}, (30522, "gelu_erf", 2, 512)),
+        ("bert_config.json", {"vocab_size": 9}, (9, "gelu_tanh", 16, 512)),
+        ("bert_config.json", {"vocab_size": 9, "model_type": "bert"}, (9, "gelu_erf", 2, 512)),
+    ],
+)
+def test_what_a_config_does_not_say_is_its_makers_default(tmp_path, name, values, expected):
+    """Of transformers 4.57, BertConfig(); of google-research/bert, modeling.py's."""
+    (tmp_path / name).write_text(json.dumps(values))
+    config = BertConfig.from_json_file(str(tmp_path / name))
+    keys = ("vocab_size", "hidden_act", "type_vocab_size", "max_position_embeddings")
+    assert tuple(getattr(config, key) for key in keys) == expected
+    sizes = (config.hidden_size, config.num_hidden_layers, config.intermediate_size)
+    assert sizes == (768, 12, 3072) and config.num_attention_heads == 12
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.1
+
+
 def test_a_bad_config_is_refused_by_name(tmp_path):
     path = tmp_path / "bert_config.json"
     for text, message in [

@@ -1,7 +1,9 @@
 """Every path of a stage 1 that keeps its predecessor is a model: a BERT of the path's layers."""
 
 import itertools
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -118,17 +120,17 @@ def test_layers_are_named_by_their_place_on_the_path():
 @pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])
 def test_a_stage_without_the_path_is_refused(root, name, path):
     folder = trained_model.trained_folder(str(root / name))
-    message = "keep_predecessor" if name == "plain" else "--path: 11 is no path of this stage"
+    message = "keep_predecessor" if name == "plain" else "11 is no path of this stage"
     with pytest.raises(UserError, match=message):
         with trained_model.load(folder, path=path):
             pass
-    with pytest.raises(UserError, match="--path: "):
+    with pytest.raises(UserError, match="--replaced_modules: "):
         with trained_model.load_all_paths(folder):
             pass
 
 
 def test_a_path_of_another_length_is_refused(folder):
-    with pytest.raises(UserError, match="--path: 101 is no path of this stage"):
+    with pytest.raises(UserError, match="--replaced_modules: 101 is no path of this stage"):
         with trained_model.load(folder, path=[True, False, True]):
             pass
 
@@ -137,8 +139,8 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     line = "--do_eval --do_predict --predict_file=data/dev.txt " + USED
     command(line, root, monkeypatch)
     of_successor = contents(root / "out_1")
-    command(line + "--path=10", root, monkeypatch)
-    command(line + "--path=11", root, monkeypatch)  # The successor, by its name.
+    command(line + "--replaced_modules=10", root, monkeypatch)
+    command(line + "--replaced_modules=11", root, monkeypatch)  # The successor, by its name.
     assert sorted(os.listdir(str(root / "out_1" / "path_10"))) == [
         "errors.tsv",
         "eval_results.json",
@@ -153,30 +155,83 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     assert results[0]["loss"] != results[1]["loss"]
 
 
+def test_its_temperature_is_its_own(folder, root, tmp_path):
+    shutil.copytree(str(root / "out_1"), str(tmp_path / "out_1"))
+    copied = trained_model.trained_folder(str(tmp_path / "out_1"))
+    temperatures = {None: 2.0, "01": 4.0}  # None: the stage's, on the path it is evaluated on.
+    for digits, temperature in temperatures.items():
+        place = tmp_path / "out_1" / ("path_%s" % digits if digits else "")
+        place.mkdir(exist_ok=True)
+        held = {"temperature": temperature, "checkpoint": "best/model.ckpt-7"}
+        (place / "calibration.json").write_text(json.dumps(held))
+    for digits in (None, "00", "01", "10"):
+        path = [digit == "1" for digit in digits] if digits else None
+        temperature = temperatures.get(digits, 1.0)
+        with trained_model.load(copied, path=path) as model:
+            assert model.temperature == temperature
+            found = evaluation.runner(model.session, model.graph)(some_arrays())
+        assert_close(found, logits_of_plain_bert(folder, LAYERS[digits or "11"]) / temperature)
+
+
+def test_a_path_is_calibrated_for_itself(root, tmp_path, monkeypatch):
+    shutil.copytree(str(root), str(tmp_path / "all"))
+    line = "--do_eval --calibrate --data_dir=data --suc_layers=2 --max_seq_length=32 "
+    command(line + "--replaced_modules=01", tmp_path / "all", monkeypatch)
+    out_1 = tmp_path / "all" / "out_1"
+    assert not (out_1 / "calibration.json").exists()
+    of_path = read_json(out_1, "path_01", "calibration.json")["temperature"]
+    command(line, tmp_path / "all", monkeypatch)
+    of_stage = read_json(out_1, "calibration.json")["temperature"]
+    assert len({1.0, of_path, of_stage}) == 3
+    assert read_json(out_1, "path_01", "calibration.json")["temperature"] == of_path
+    for digits, expected in [("01", of_path), ("11", of_stage), ("10", 1.0)]:
+        command(
+            "--do_eval --replaced_modules=%s %s" % (digits, USED), tmp_path / "all", monkeypatch
+        )
+        place = "" if digits == "11" else "path_" + digits
+        assert read_json(out_1, place, "eval_results.json")["temperature"] == expected
+
+
 @needs_tensorflow_2
 def test_its_export_is_one_of_the_path(root, monkeypatch):
     line = "--do_export --export_format=bert " + USED
-    command(line + "--path=01", root, monkeypatch)
+    command(line + "--replaced_modules=01", root, monkeypatch)
     path = root / "out_1" / "path_01" / "export" / "bert"
     assert read_json(path, "export.json")["path"] == "01"
     assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
+    held = CheckpointWeights(trained_model.trained_folder("out_1").best_checkpoint())
+    exported = CheckpointWeights(str(path / "bert_model.ckpt"))
+    for number, layer in enumerate(LAYERS["01"]):
+        for name in ("bert/encoder/%s/output/dense/kernel", "bert/encoder/%s/output/dense/bias"):
+            np.testing.assert_array_equal(
+                exported[name % ("layer_%d" % number)], held[name % layer]
+            )
     line += "--export_dir=%s " % path
-    message = refused(line + "--path=10", root, monkeypatch)
+    message = refused(line + "--replaced_modules=10", root, monkeypatch)
     assert_matches("--export_dir: .* is no export of this run as bert", message)
-    command(line + "--path=01", root, monkeypatch)  # Its own may be written anew.
+    command(line + "--replaced_modules=01", root, monkeypatch)  # Its own may be written anew.
 
 
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("--do_eval --path=1", "--path: 1 has 1 digits, one is needed for each of the 2 modules"),
-        ("--do_eval --path=12", "--path takes a digit for each module"),
-        ("--do_eval --path=", "--path takes a digit for each module"),
-        ("--do_train --path=10", "--path takes a digit for each module"),
-        ("--do_eval --path=10 --finetune_suc", "--path takes a digit for each module"),
-        ("--do_train --do_eval --path=10", "--path: needs --keep_predecessor where the stage is"),
+        (
+            "--do_eval --replaced_modules=1",
+            "has 1 digits; give one for each of the 2 modules",
+        ),
+        ("--do_eval --replaced_modules=12", "=12: give a digit for each module"),
+        ("--do_eval --replaced_modules=", "=: give a digit for each module"),
+        ("--do_train --replaced_modules=10 --keep_predecessor", "needs --do_eval or --do_predict"),
+        ("--do_eval --replaced_modules=10 --finetune_suc", "--replaced_modules is for stage 1"),
+        (
+            "--do_train --do_eval --replaced_modules=10",
+            ": add --keep_predecessor to the training",
+        ),
         ("--do_train --finetune_suc --keep_predecessor", "--keep_predecessor is for stage 1"),
-        ("--do_eval --path=10 --stage_1_outputdir=plain", "train the stage with --keep_predec"),
+        (
+            "--do_eval --replaced_modules=10 --stage_1_outputdir=plain",
+            "the stage with --keep_pre",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(root, monkeypatch, line, message):

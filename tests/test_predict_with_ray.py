@@ -30,6 +30,7 @@ def root(tmp_path_factory):
         text = "".join("%s\t%s\n" % row for row in rows)
         (pairs / name).write_text(text, encoding="utf-8")
     (pairs / "bad.txt").write_text("一\t二\n三\n", encoding="utf-8")
+    (pairs / "d.csv").write_text('id,text_a,text_b\n007,"手,机",电脑\n', encoding="utf-8")
     table = pandas.DataFrame(PAIRS * 50, columns=["text_a", "text_b"])
     table.insert(0, "id", range(len(table)))
     table.to_parquet(str(pairs / "c.parquet"))
@@ -59,6 +60,12 @@ def test_text_is_predicted_as_do_predict_does(root, scored):
             assert found == expected.getvalue()
 
 
+def test_text_is_predicted_in_its_format_with_its_other_columns(scored):
+    header, row = (scored[2] / "d.csv.predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "index,text_a,text_b,id,predicted_label,probability_0,probability_1"
+    assert row.startswith('0,"手,机",电脑,007,')
+
+
 def test_a_table_keeps_its_columns_and_rows_beside_the_predictions(root, scored):
     found = pandas.read_parquet(str(scored[2] / "c.parquet"))
     given = pandas.read_parquet(str(root / "pairs" / "c.parquet"))
@@ -83,7 +90,8 @@ def test_a_bad_row_is_one_line_and_leaves_no_file(scored):
     assert any("bad.txt, line 2: expected 2 columns" in text for text in said)
     assert any("none.parquet, row 150, from 0: expected texts" in text for text in said)
     assert any("one.parquet: has no column text_b" in text for text in said)
-    kept = ["a.txt.predictions.tsv", "b.txt.predictions.tsv", "c.parquet", "predicted_by.json"]
+    kept = ["a.txt.predictions.tsv", "b.txt.predictions.tsv", "c.parquet", "d.csv.predictions.csv"]
+    kept += ["predicted_by.json"]
     assert sorted(os.listdir(str(folder))) == kept
 
 

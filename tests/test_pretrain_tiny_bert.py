@@ -16,6 +16,7 @@ import run_classifier
 from conftest import ROOT
 from theseus.checkpoints import pretrained, weights
 from theseus.inputs import reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 TINY_BERT = os.path.join(ROOT, "data", "tiny_bert")
 SAMPLE = os.path.join(ROOT, "data", "sample")
@@ -28,7 +29,7 @@ def read_examples(split):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return pretrained.make_tokenizer(pretrained.read_model(TINY_BERT, 128), True)
+    return pretrained.make_tokenizer(pretrained.read_model(TINY_BERT, 128), TokenizerSettings())
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from modeling_theseus import BertConfig
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 SHAPE = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2}
 
@@ -201,6 +202,16 @@ def test_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
     assert len(hub.asked) == 1
 
 
+def test_another_tokenizer_is_refused_before_the_weights_unless_only_layers_are_taken(hub):
+    hub.files["config.json"] = json.dumps(dict(SHAPE, tokenizer_class="RoFormerTokenizer"))
+    hub.files["model.safetensors"] = "weights"
+    with pytest.raises(UserError, match="its tokenizer_class is RoFormerTokenizer"):
+        pretrained.local_folder("owner/bert")
+    assert len(hub.asked) == 1
+    pretrained.local_folder("owner/bert", flag="suc_init")
+    assert len(hub.asked) == 3
+
+
 def test_weights_are_downloaded_only_where_they_are_needed(hub):
     pretrained.local_folder("owner/bert", needs_weights=False)
     assert hub.asked == [("owner/bert", "config.json")]
@@ -247,9 +258,9 @@ def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):
     [
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], 5, []),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", ""], 5, []),
-        (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["1 of its lines are blank"]),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["1 tokens are there twice"]),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 7, ["holds 4 tokens, the BERT's config says 7"]),
+        (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["one of its lines is blank"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["the token [UNK] is there twice"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 7, ["holds 4 tokens, the BERT's table 7"]),
         (["[UNK]", "[CLS]", "[SEP]"], 3, ["its first token is not [PAD]"]),
     ],
 )
@@ -261,4 +272,4 @@ def test_what_is_odd_in_a_vocabulary_is_said_in_a_line_each(tmp_path, lines, row
     assert len(found) == len(warnings)
     for line, part in zip(found, warnings):
         assert line.startswith("%s: %s" % (path, part)) and "\n" not in line
-    assert pretrained.make_tokenizer(model, True).vocab["[SEP]"] < rows
+    assert pretrained.make_tokenizer(model, TokenizerSettings()).vocab["[SEP]"] < rows

@@ -35,8 +35,22 @@ def test_a_model_gives_the_stages_logits(export, name):
     with new_session() as session:
         read = read_back.load(export(name), session)
         found = read.run(ARRAYS)
-    assert (read.task.name, read.max_seq_length, read.do_lower_case) == ("lcqmc_pair", 32, True)
+    assert (read.task.name, read.max_seq_length, read.tokenizer.do_lower_case) == (
+        "lcqmc_pair",
+        32,
+        False,
+    )
     np.testing.assert_allclose(found, expected, atol=0.2 if name == "onnx_int8" else 2e-5)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_length_and_case_are_those_that_are_described(copied, name):
+    path = copied(name)
+    held = read_back.read_description(path)
+    with open(os.path.join(path, "export.json"), "w") as writer:
+        json.dump(dict(held, max_seq_length=7, do_lower_case=False), writer)
+    found = load(path)
+    assert (found.max_seq_length, found.do_lower_case) == (7, False)
 
 
 def assert_same_answers(found, expected, in_8_bits):
@@ -71,7 +85,7 @@ def test_an_answer_does_not_depend_on_its_batch(export, tmp_path, name):
     examples = reading.read_examples(str(tmp_path / "pairs.txt"), task)
     with new_session() as session:
         read = read_back.load(export(name), session)
-        tokenizer = pretrained.read_tokenizer(read.vocab_file, read.do_lower_case)
+        tokenizer = pretrained.read_tokenizer(read.vocab_file, read.tokenizer)
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))
         alone = in_batches(read.run, encoded, rows, 1)
@@ -153,6 +167,24 @@ def test_a_bert_without_a_classifier_is_refused(copied, random_data):
     for source in (random_data / "bert").iterdir():
         shutil.copy(str(source), path)
     with pytest.raises(UserError, match="bert_model.ckpt: holds no output_weights, which"):
+        load(path)
+
+
+def test_an_onnx_model_of_other_inputs_is_one_line(copied):
+    onnx = pytest.importorskip("onnx")
+    path = copied("onnx")
+    forget_sums(path)
+    file = os.path.join(path, "model.onnx")
+    model = onnx.load(file)
+    for node in model.graph.node:
+        names = ["input_mask" if name == "attention_mask" else name for name in node.input]
+        del node.input[:]
+        node.input.extend(names)
+    for tensor in model.graph.input:
+        tensor.name = tensor.name.replace("attention_mask", "input_mask")
+    onnx.save(model, file)
+    message = "onnx: expected the inputs input_ids, attention_mask, token_type_ids, found input_"
+    with pytest.raises(UserError, match=message):
         load(path)
 
 

@@ -110,6 +110,67 @@ def test_a_split_has_one_of_the_endings(tmp_path):
         sources.find_files(str(tmp_path), TASK, "dev")
 
 
+@pytest.mark.parametrize("name", ["dev.TSV", "dev.Csv", "dev.json", "dev.JSONL"])
+def test_an_ending_may_be_in_capitals_or_json(tmp_path, name):
+    for other in ("dev", "dev.tsv.bak", "dev2.tsv", "dev.xlsx"):
+        (tmp_path / other).write_text("")
+    with pytest.raises(
+        UserError, match=r"an ending of .*; dev, dev.xlsx will not do; see --data_dir$"
+    ):
+        sources.find_files(str(tmp_path), TASK, "dev")
+    (tmp_path / name).write_text("")
+    assert sources.find_files(str(tmp_path), TASK, "dev") == [str(tmp_path / name)]
+    assert sources.has_split(str(tmp_path), TASK, "dev")
+
+
+def test_json_beside_another_file_is_not_meant(tmp_path):
+    for name in ("dev.json", "dev.txt"):
+        (tmp_path / name).write_text("")
+    assert sources.find_files(str(tmp_path), TASK, "dev") == [str(tmp_path / "dev.txt")]
+
+
+def test_json_lines_under_the_ending_json(tmp_path):
+    """As CLUE's AFQMC is given out, and with keys that nothing needs and some lines lack."""
+    path = tmp_path / "train.json"
+    lines = [
+        '{"sentence1": "借呗", "sentence2": "花呗", "label": "0", "note": "x"}',
+        '{"label": "1", "sentence2": "b", "sentence1": "a", "id": 7}',
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    expected = [Example("借呗", "花呗", "0"), Example("a", "b", "1")]
+    task = completion.complete_task(tasks.TASKS["tsv"], str(path))
+    assert task.labels == ("0", "1") and task.num_texts == 2
+    assert reading.read_examples(str(path), task) == expected
+
+
+# --- All other columns of a line ---
+
+
+def others_of(path, task=TASK):
+    found = reading.iterate_examples(str(path), task, labels_required=False, keeps_others=True)
+    return [example.others for example in found]
+
+
+def test_other_columns_are_kept_under_their_names(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text('\ufeffId\ttext_a\tId\ttext_b\t\n7\ta\t8\tb\t"x\n', encoding="utf-8")
+    assert others_of(path) == [{"Id": "7", "column_3": "8", "column_5": '"x'}]
+    assert reading.read_examples(str(path), TASK, labels_required=False)[0].others is None
+    path.write_text("gj04\t1\t*\tThem ran.\n", encoding="utf-8")
+    assert others_of(path, tasks.TASKS["cola"]) == [{"column_1": "gj04", "column_3": "*"}]
+
+
+def test_other_keys_of_json_are_kept_as_they_are(tmp_path):
+    path = tmp_path / "a.json"
+    first = {"id": 0, "text_a": "a", "text_b": "b", "weight": 0.25, "tags": ["x", {"y": None}]}
+    second = {"text_b": "d", "text_a": "c", "id": "é", "flag": True}
+    path.write_text("%s\n%s\n" % (json.dumps(first), json.dumps(second)))
+    assert others_of(path) == [
+        {"id": 0, "weight": 0.25, "tags": ["x", {"y": None}]},
+        {"id": "é", "flag": True},
+    ]
+
+
 def test_a_sample_is_fixed_in_order_and_part_of_a_larger_one():
     examples = [Example(str(n), "", "0") for n in range(100)]
     few, more = (reading.sample_examples(examples, count) for count in (10, 40))
@@ -425,6 +486,8 @@ def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
     "labels, message",
     [
         (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a slip?"),
+        (["1", "2.5", "5"] * 2, "train.tsv: its labels are numbers with fractions (2.5), of which"),
+        (["-.5", "0,25", "1"] * 2, "give --task_name=tsv_number to predict a number"),
         (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
         ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
         (["No", "no", "yes"] * 2, "labels that differ in case or width alone: 'No', 'no'"),
@@ -434,6 +497,13 @@ def test_strange_labels_are_said(tmp_path, caplog, labels, message):
     text = "".join("text %d\t%s\n" % item for item in enumerate(labels))
     read_tsv(tmp_path / "train.tsv", "text\tlabel\n" + text)
     assert message in caplog.text
+
+
+@pytest.mark.parametrize("labels", [["1.0", "2.0"], ["0.5", "a"], ["1", "2"]])
+def test_labels_that_are_no_fractions_are_classes(tmp_path, caplog, labels):
+    text = "".join("text %d\t%s\n" % item for item in enumerate(labels * 3))
+    read_tsv(tmp_path / "train.tsv", "text\tlabel\n" + text)
+    assert "fractions" not in caplog.text
 
 
 def test_labels_have_one_order_in_all_processes(tmp_path):
@@ -562,12 +632,22 @@ def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
         ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is no CSV: "),
         ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*; found"),
         ("a.jsonl", "{}\n", "line 1: expected "),
-        ("a.jsonl", "[1]\n", "line 1: is no object of JSON: expected an object, found"),
+        ("a.jsonl", "5\n", "line 1: is no object of JSON: expected an object, found"),
+        (
+            "a.jsonl",
+            '{\n"text_a": "a"\n}\n',
+            "line 1: is no object .*; jq -c . old.json > new.jsonl",
+        ),
         ("a.jsonl", '{"text_a": "a", \n', "line 1: is no object of JSON: "),
         (
             "a.jsonl",
             '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": "a", "text_b": "b"}\n',
             "line 2: lacks 'label', which the first object has",
+        ),
+        (
+            "a.jsonl",
+            '{"text_a": "a", "text_b": "", "label": 1}\n{"text_a": "a", "label": 1}\n',
+            "line 2: lacks 'text_b', which the first object has",
         ),
         (
             "a.jsonl",

@@ -13,6 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from conftest import (
+    CASED_VOCABULARY,
     ROOT,
     SCRIPT,
     SMALL_BERT,
@@ -27,6 +28,7 @@ from conftest import (
     run,
     write_bert,
     write_pairs,
+    write_weights,
 )
 from theseus import classifier
 from theseus.checkpoints import weights
@@ -163,7 +165,7 @@ def test_a_users_own_files_are_reported_by_name(trained, monkeypatch, capsys):
     results = read_json(trained, "out_2", "eval_results.json")
     assert results["split"] == "test" and results["num_examples"] == 20
     assert list(results["eval_files"]) == ["business.tsv", "test"]
-    assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 0.5
+    assert results["eval_files"]["business.tsv"]["majority_class_rate"] == 8 / 12
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows[:4]] == ["examples", "test", "business.tsv", "test"]
     assert not rows[4] and rows[5] == ["predicted", "0", "predicted", "1"]
@@ -422,6 +424,77 @@ def test_init_checkpoint_takes_a_hugging_face_folder(trained, monkeypatch):
     )
     command(line + COMMON.replace("--bert_pretrained_model=bert", ""), trained, monkeypatch)
     assert read_json(trained, "out_hf_2", "bert_config.json")["hidden_act"] == "gelu_tanh"
+
+
+# --- A classifier that is loaded ---
+
+ROWS = np.arange(32, dtype=np.float32).reshape(2, 16) / 64
+
+
+@pytest.fixture
+def named(small, tmp_path):
+    """A function from the names of two rows to a BERT with a classifier, in the folder `named`."""
+    (tmp_path / "data").symlink_to(small / "data")
+    arrays = dict(weights.CheckpointWeights(str(small / "bert" / "bert_model.ckpt")))
+    arrays.update(output_weights=ROWS, output_bias=np.float32([5, 7]))
+    (tmp_path / "named").mkdir()
+    write_weights(tmp_path / "named" / "bert_model.ckpt", arrays)
+    shutil.copy(str(small / "bert" / "vocab.txt"), str(tmp_path / "named"))
+
+    def name(*names):
+        id2label = {str(number): name for number, name in enumerate(names)}
+        values = dict(SMALL_BERT, num_hidden_layers=4, id2label=id2label)
+        (tmp_path / "named" / "bert_config.json").write_text(json.dumps(values))
+        return tmp_path
+
+    return name
+
+
+STILL = "--do_train --learning_rate=0 " + COMMON.replace("=bert", "=named")
+
+
+@pytest.mark.parametrize("stage, folder", [("--finetune_pre", "out_0"), ("", "out_1")])
+def test_a_classifier_keeps_its_labels_whatever_their_order(
+    named, monkeypatch, caplog, stage, folder
+):
+    root = named("1", "0")
+    scope = "" if stage else " --train_scope=successor_layers"
+    line = STILL + scope + " " + stage
+    command(line, root, monkeypatch)
+    assert "by name: its order is 1, 0, the task's 0, 1" in caplog.text
+    best = root / folder / read_json(root, folder, "state.json")["best"]["checkpoint"]
+    held = weights.CheckpointWeights(str(best))
+    np.testing.assert_array_equal(held["output_weights"], ROWS[::-1])
+    np.testing.assert_array_equal(held["output_bias"], [7, 5])
+    run_json = read_json(root, folder, "run.json")
+    assert run_json["classifier_rows"] == [1, 0]
+
+    caplog.clear()
+    command(line, root, monkeypatch)
+    assert "by name" not in caplog.text
+    message = "--init_checkpoint or --bert_pretrained_model: %s holds a run with other names for"
+    assert_refused(line, named("0", "1"), monkeypatch, message % folder)
+    # A run of a version before does not know the order, and goes on with what it has loaded.
+    del run_json["classifier_rows"]
+    (root / folder / "run.json").write_text(json.dumps(run_json))
+    for names in (("0", "1"), ("good", "bad"), ("a", "b", "c")):
+        command(line, named(*names), monkeypatch)
+
+
+def test_a_classifier_of_other_labels_starts_anew_and_is_refused_where_it_is_frozen(
+    named, monkeypatch, caplog
+):
+    root = named("0", "yes")
+    reason = "since its labels are 0, yes, the task's 0, 1"
+    message = "--train_scope=successor_layers: the classifier of named/bert_model.ckpt cannot be us"
+    message += "ed, %s, and a new one would stay random; give" % reason
+    line = STILL + " --train_scope=successor_layers"
+    for stage in ("", " --finetune_suc --init_checkpoint=named"):
+        assert_refused(line + stage, root, monkeypatch, message)
+    command(STILL + " --finetune_suc --init_checkpoint=named", root, monkeypatch)
+    assert "named/bert_model.ckpt: its classifier is not used, " + reason in caplog.text
+    assert "start at random  output_weights, output_bias" in caplog.text
+    assert read_json(root, "out_2", "run.json")["classifier_rows"] is None
 
 
 # --- Freedom of the method ---
@@ -814,6 +887,17 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_eval --task_name=tsv --labels=a,a\u200b", "--labels: takes different ones"),
         ("--do_eval --header=perhaps", "--header=perhaps"),
         (
+            "--do_eval --delimiter=;",
+            "--delimiter takes one character, or tab, and needs --format=csv",
+        ),
+        ("--do_eval --format=csv --delimiter=ab", "--delimiter takes one character"),
+        ("--do_eval --format=csv --delimiter=", "--delimiter takes one character"),
+        ("--do_eval --task_name=tsv_number --labels=1,2", "--labels is for --task_name=tsv"),
+        (
+            "--do_eval --task_name=sts-b --label_column=x",
+            "columns are for --task_name=tsv and tsv_number",
+        ),
+        (
             "--do_train --finetune_pre --finetune_suc",
             "--finetune_pre is stage 0 and .*; give only",
         ),
@@ -895,6 +979,7 @@ def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(work
 def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, caplog):
     bert = tmp_path / "cased"
     shutil.copytree(str(small / "bert"), str(bert))
+    (bert / "vocab.txt").write_text(CASED_VOCABULARY, encoding="utf-8")
     (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     common = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=%s" % bert)
     common = common.replace("data_dir=data", "data_dir=%s" % (small / "data"))

@@ -27,7 +27,8 @@ serving = pytest.importorskip("serving.app")
 testclient = pytest.importorskip("starlette.testclient")
 
 SCRIPT = os.path.join(ROOT, "scripts", "serve.py")
-LIMITS = serving.Limits(4, max_waiting=6, max_texts=5, max_body_bytes=1000, timeout_s=5.0)
+LONG = 600  # Seconds that no test takes on any machine, unless what it waits for never comes.
+LIMITS = serving.Limits(4, max_waiting=6, max_texts=5, max_body_bytes=1000, timeout_s=LONG)
 PAIR = {"text_a": "手机", "text_b": "电脑"}
 
 
@@ -45,7 +46,7 @@ class FakeModel(object):
         assert len(rows) <= batch_size
         self.batches.append(rows)
         self.is_asked.set()
-        assert self.may_go.wait(10)
+        assert self.may_go.wait(LONG)
         if any("!" in "".join(row) for row in rows):
             raise UserError("the model's logits are not finite numbers")
         if self.task.is_regression:
@@ -77,6 +78,7 @@ def test_single_texts_and_numbers_are_answered():
     with client_of(FakeModel(num_texts=1)) as client:
         assert client.post("/classify", json={"text_a": "a" * 60}).json()["label"] == "yes"
         assert client.post("/classify", json=PAIR).status_code == 422
+        assert client.post("/classify", json={"text_a": "\t"}).status_code == 422
         assert client.get("/healthz").json()["num_texts"] == 1
     with client_of(FakeModel(is_regression=True)) as client:
         assert client.post("/classify", json=[PAIR]).json() == [{"score": 4.0}]
@@ -94,6 +96,12 @@ def test_single_texts_and_numbers_are_answered():
         ('{"text_a": "a", "text_b": "b", "text_c": "c"}', 422, "text_c: Extra inputs are not"),
         ("[]", 422, "give from 1 to 5 examples"),
         (json.dumps([{"text_a": "", "text_b": ""}] * 6), 422, "give from 1 to 5 examples"),
+        ('{"text_a": "", "text_b": ""}', 422, "expected a text; found nothing"),
+        (
+            '[{"text_a": "a", "text_b": ""}, {"text_a": " \\u3000", "text_b": "\\u200b"}]',
+            422,
+            "1: exp",
+        ),
         ('"text"', 422, "Input should be an object"),
         (json.dumps(dict(PAIR, text_a="a" * 1000)), 413, "a request has 1000 bytes at most"),
         ('{"text_a": "!", "text_b": "!"}', 500, "the model's logits are not finite numbers"),
@@ -105,6 +113,31 @@ def test_what_cannot_be_answered_is_one_line(body, status, message):
         found = answer.json()["error"]
         assert answer.status_code == status and found.startswith(message) and "\n" not in found
         assert client.post("/classify", json=PAIR).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "method, path, status",
+    [
+        ("GET", "/none", 404),
+        ("POST", "/", 405),
+        ("GET", "/classify", 405),
+        ("PUT", "/healthz", 405),
+    ],
+)
+def test_another_path_or_method_is_answered_in_the_same_form(method, path, status):
+    with client_of(FakeModel()) as client:
+        answer = client.request(method, path)
+        assert answer.status_code == status and list(answer.json()) == ["error"]
+        assert answer.json()["error"] and (status == 404 or answer.headers["allow"])
+
+
+def test_a_bug_is_answered_in_the_same_form():
+    model = FakeModel()
+    model.classify = lambda rows, batch_size: 1 / 0
+    app = serving.create_app(model, "out_2", LIMITS)
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/classify", json=PAIR)
+    assert answer.status_code == 500 and list(answer.json()) == ["error"]
 
 
 @pytest.mark.parametrize("declared", ["-1", "1e3", "9" * 30])
@@ -123,11 +156,11 @@ def test_a_queue_that_is_full_is_answered_at_once_and_empties():
         answers = []
 
         def ask(count):
-            answers.append(client.post("/classify", json=[{"text_a": "", "text_b": ""}] * count))
+            answers.append(client.post("/classify", json=[{"text_a": "", "text_b": "b"}] * count))
 
         threads = [threading.Thread(target=ask, args=[count]) for count in (1, 3, 3)]
         threads[0].start()
-        assert model.is_asked.wait(10)  # It computes one; then six may wait.
+        assert model.is_asked.wait(LONG)  # It computes one; then six may wait.
         for thread in threads[1:]:
             thread.start()
         wait_until(lambda: metric(client, "waiting") == 6)
@@ -144,16 +177,19 @@ def test_a_queue_that_is_full_is_answered_at_once_and_empties():
 def test_what_was_given_up_is_not_computed():
     model = FakeModel()
     model.may_go.clear()
-    with client_of(model, LIMITS._replace(timeout_s=0.2)) as client:
+    limits = types.SimpleNamespace(**LIMITS._asdict())
+    with client_of(model, limits) as client:
         thread = threading.Thread(target=lambda: client.post("/classify", json=PAIR))
         thread.start()
-        assert model.is_asked.wait(10)
+        assert model.is_asked.wait(LONG)
+        limits.timeout_s = 0.2
         late = client.post("/classify", json={"text_a": "late", "text_b": ""})
         assert late.status_code == 504 and late.json() == {
             "error": "not computed within 0.2 seconds"
         }
-        thread.join()
+        limits.timeout_s = LONG
         model.may_go.set()
+        thread.join()
         assert client.post("/classify", json=PAIR).status_code == 200
     assert ("late", "") not in [row for rows in model.batches for row in rows]
 
@@ -164,7 +200,7 @@ def metric(client, name):
 
 
 def wait_until(is_so):
-    end = time.monotonic() + 10
+    end = time.monotonic() + LONG
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -197,7 +233,7 @@ def test_the_oldest_is_computed_with_those_of_the_nearest_length():
 
     def classify(examples):
         batches.append([len(text) for (text,) in examples])
-        assert may_go.wait(10)
+        assert may_go.wait(LONG)
         return [len(text) for (text,) in examples]
 
     async def serve():
@@ -255,12 +291,13 @@ def test_sigterm_answers_what_was_begun(tmp_path):
 
         thread = threading.Thread(target=ask)
         thread.start()
-        text = urllib.request.urlopen(address + "/metrics").read().decode()
-        deadline = time.monotonic() + 10
-        while "batch_size_count 0.0" in text and time.monotonic() < deadline:
-            text = urllib.request.urlopen(address + "/metrics").read().decode()
+
+        def metrics():
+            return urllib.request.urlopen(address + "/metrics").read().decode()
+
+        wait_until(lambda: "batch_size_count 0.0" not in metrics())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.wait(LONG) in (0, -signal.SIGTERM)
         thread.join()
     with Classifier(folder.path) as model:
         (label, probabilities), *_ = model.classify([("手机" * 200, "电脑")])

@@ -6,10 +6,12 @@ import logging
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 import modeling_theseus
-from conftest import SMALL_BERT, VOCABULARY, make_config, write_start
+from conftest import SMALL_BERT, VOCABULARY, make_config, write_start, write_weights
+from theseus.checkpoints import head
 from theseus.commands import starting_point
 from theseus.errors import UserError
 from theseus.inputs import tasks
@@ -117,32 +119,85 @@ def test_another_size_of_successor_is_refused_and_said(find):
         find(SUCCESSOR, suc_layers=4)
 
 
+TABLE = np.arange(6, dtype=np.float32).reshape(3, 2) + 0.5
+
+
+def write_classifier(prefix):
+    """Writes a checkpoint with a classifier of three rows, known by their numbers."""
+    write_weights(prefix, {"output_weights": TABLE, "output_bias": np.float32([0, 1, 2])})
+
+
 def open_stage(root, name, labels):
     """A stage's folder as a training of --task_name=tsv leaves it, on those labels."""
     path = root / name
-    if not path.exists():
-        path.mkdir()
-        (path / "best").symlink_to(root / "out_1" / "best")
-        for file in ("bert_config.json", "vocab.txt", "state.json", "run.json"):
-            (path / file).write_bytes((root / "out_1" / file).read_bytes())
-        folder = StageFolder(str(path))
-        folder.update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
+    shutil.copytree(str(root / "out_0"), str(path))
+    write_classifier(path / "best" / "model.ckpt-7")
+    StageFolder(str(path)).update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
 
 
-def test_the_same_labels_in_another_order_are_refused_and_others_get_a_new_classifier(
-    find, root, caplog
-):
-    open_stage(root, "out_tsv", ["a", "b"])
-    task = dataclasses.replace(tasks.TASKS["tsv"], labels=("b", "a"))
-    with pytest.raises(UserError, match="--labels: out_tsv was trained on a,b, this command has"):
-        find(SUCCESSOR, task, init_checkpoint="out_tsv")
-    for labels, takes_classifier in [(("a", "b"), True), (("a", "c"), False)]:
-        task = dataclasses.replace(task, labels=labels)
-        caplog.clear()
-        start = find(SUCCESSOR, task, init_checkpoint="out_tsv")
-        assert start.weights.prefix == "out_tsv/best/model.ckpt-7"
-        assert start.takes_classifier == takes_classifier
-        assert ("a new classifier is trained" in caplog.text) != takes_classifier
+def of_labels(*labels):
+    return dataclasses.replace(tasks.TASKS["tsv"], labels=labels)
+
+
+def assert_rows(start, order):
+    assert start.classifier.order == order
+    for name, array in [("output_weights", TABLE), ("output_bias", np.float32([0, 1, 2]))]:
+        np.testing.assert_array_equal(start.weights[name], array[order])
+
+
+@pytest.mark.parametrize("form", ["config.json", "export.json", "stage", "part of a stage"])
+def test_a_starts_classifier_is_put_into_the_tasks_order(find, root, form):
+    """For each form of start that can name its labels."""
+    given = form.replace(" ", "_")
+    if "stage" in form:
+        open_stage(root, given, ["red", "green", "blue"])
+    else:
+        write_start(root / given)
+        write_classifier(root / given / "bert_model.ckpt")
+        values = {"labels": ["red", "green", "blue"]}
+        if form == "config.json":
+            values = {"id2label": {"0": "red", "1": "green", "2": "blue"}}
+        (root / given / form).write_text(json.dumps(values))
+    given += "/best/model.ckpt-7" if form == "part of a stage" else ""
+    for stage in (PREDECESSOR, REPLACING, SUCCESSOR):
+        start = find(stage, of_labels("blue", "green", "red"), init_checkpoint=given)
+        assert_rows(start, [2, 1, 0])
+        assert "its order is red, green, blue, the task's blue, green, red" in start.classifier.note
+        assert start.weights.prefix.startswith(given)
+    start = find(SUCCESSOR, of_labels("red", "green", "blue"), init_checkpoint=given)
+    assert_rows(start, [0, 1, 2])
+    assert not start.classifier.note
+    start = find(SUCCESSOR, of_labels("red", "green", "grey"), init_checkpoint=given)
+    assert start.classifier.reason == "its labels are red, green, blue, the task's red, green, grey"
+
+
+def test_a_classifier_that_nobody_has_named_is_taken_in_its_order(find, root):
+    write_start(root / "no_names")
+    write_classifier(root / "no_names" / "bert_model.ckpt")
+    start = find(PREDECESSOR, of_labels("c", "a", "b"), bert_pretrained_model="no_names")
+    assert_rows(start, [0, 1, 2])
+    assert "no_names/bert_model.ckpt: nothing names the labels" in start.classifier.note
+    assert "this order is assumed: c, a, b" in start.classifier.note
+
+
+def test_a_start_without_a_classifier_says_nothing_of_labels(find):
+    for start in (find(PREDECESSOR), find(SUCCESSOR)):
+        assert start.classifier == head.Rows()
+
+
+def test_a_new_classifier_is_refused_where_it_would_stay_as_it_is(find):
+    start = find(SUCCESSOR)._replace(classifier=head.Rows(None, "it is another"))
+    for scope in (None, "all", "successor"):
+        config = make_config(SUCCESSOR, train_scope=scope)
+        starting_point.refuse_frozen_classifier(start, config)
+    config = make_config(SUCCESSOR, train_scope="successor_layers")
+    message = (
+        "^--train_scope=successor_layers: the classifier of out_1/best/model.ckpt-7 cannot be "
+    )
+    message += "used, since it is another, .* or --train_scope=successor$"
+    with pytest.raises(UserError, match=message):
+        starting_point.refuse_frozen_classifier(start, config)
+    starting_point.refuse_frozen_classifier(find(SUCCESSOR), config)
 
 
 @pytest.mark.parametrize("what", ["vocab.txt", "bert_config.json"])

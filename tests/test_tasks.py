@@ -45,8 +45,14 @@ def test_a_task_is_as_it_was_published(name, labels, measures, num_texts, dev_fi
 
 
 def test_no_task_but_ones_own_is_left_out():
-    assert set(tasks.TASKS) == {row[0] for row in PUBLISHED} | {"tsv"}
+    assert set(tasks.TASKS) == {row[0] for row in PUBLISHED} | {"tsv", "tsv_number"}
     assert tasks.TASKS["tsv"].labels is None and tasks.TASKS["tsv"].takes_columns
+
+
+def test_a_number_of_ones_own_is_measured_as_sts_b_and_read_as_tsv():
+    task, tsv = tasks.TASKS["tsv_number"], tasks.TASKS["tsv"]
+    assert task.is_regression and task.takes_columns and task.metrics == ("pearson", "spearman")
+    assert task.header == tsv.header and task.indices is None
 
 
 TSV = tasks.TASKS["tsv"]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 
 import pytest
 
@@ -186,3 +187,63 @@ def test_a_vocabularys_lines_are_stripped(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_bytes("[PAD]\r\na \r\n手\r\n".encode("utf-8"))
     assert list(tokenization.load_vocab(str(path)).items()) == [("[PAD]", 0), ("a", 1), ("手", 2)]
+
+
+# --- Settings of transformers' BertTokenizer ---
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ((True, None, True), ["uber", "手", "机", "e", "dont"]),
+        ((True, False, True), ["über", "手", "机", "é", "dont"]),
+        ((False, True, True), ["Uber", "手", "机", "E", "dont"]),
+        ((False, None, True), ["Über", "手", "机", "E\u0301", "dont"]),
+        ((True, None, False), ["uber", "手机", "e", "dont"]),
+    ],
+)
+def test_accents_and_chinese_characters_are_settings_of_their_own(settings, words):
+    tokenizer = tokenization.BasicTokenizer(*settings)
+    found = tokenizer.tokenize("Über 手机 E\u0301 do\u00adnt")
+    assert found == [word.replace("é", "e\u0301") for word in words]
+    assert pickle.loads(pickle.dumps(tokenizer)).tokenize("Über 手机 E\u0301 do\u00adnt") == found
+
+
+def with_added(tmp_path, *added, **settings):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[UNK]\na\n##b\nb\nx\n.\n手\n机\nle\n")
+    tokens = [tokenization.AddedToken(*token) for token in added]
+    return tokenization.FullTokenizer(str(path), added_tokens=tokens, **settings)
+
+
+@pytest.mark.parametrize(
+    "text, tokens",
+    [
+        ("ab", ["a", "##b"]),
+        ("a🙂b🙂🙂", ["a", "🙂", "b", "🙂", "🙂"]),
+        # The longest of those that begin first.
+        ("x New York City.b", ["x", "New York City", ".", "b"]),
+        ("xNEW  YORK new york", ["[UNK]", "[UNK]", "New York"]),
+        # As it is, and as a whole word.
+        (
+            "Le le LE a Le\u0301 Le. 手Le机",
+            ["Le", "le", "le", "a", "le", "Le", ".", "手", "le", "机"],
+        ),
+        ("我手机 手 机", ["[UNK]", "手机", "手", "机"]),
+        ("", []),
+    ],
+)
+def test_added_tokens_are_found_whole_before_wordpiece(tmp_path, text, tokens):
+    added = [("🙂", 9), ("New York", 10), ("New York City", 11), ("手机", 12)]
+    tokenizer = with_added(tmp_path, *added, ("Le", 13, True, False))
+    expected = list(tokens)
+    assert tokenizer.tokenize(text) == expected
+    ids = tokenizer.convert_tokens_to_ids(tokens)
+    assert tokenizer.convert_ids_to_tokens(ids) == tokens
+    assert pickle.loads(pickle.dumps(tokenizer)).tokenize(text) == expected
+
+
+def test_an_added_token_is_no_wordpiece(tmp_path):
+    tokenizer = with_added(tmp_path, ("ax", 9, True, True), do_lower_case=False)
+    assert tokenizer.tokenize("ax axb Ax") == ["ax", "[UNK]", "[UNK]"]
+    assert tokenizer.in_other_case().tokenize("ax axb Ax") == ["ax", "[UNK]", "ax"]

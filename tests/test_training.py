@@ -1061,8 +1061,7 @@ def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
             initial_weights.match_weights(settings.scope, start, tf.trainable_variables())
 
 
-def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
-    """Weights of two labels for a task of three, and two other labels."""
+def test_a_classifier_that_the_task_does_not_take_starts_at_random(bert):
     config, start, _, _ = bert
     shapes = dict(start.shapes, output_weights=[2, 16], output_bias=[2])
     source = mock.MagicMock(wraps=start, shapes=shapes, prefix="two_labels")
@@ -1070,22 +1069,15 @@ def test_a_classifier_of_other_labels_is_not_taken_and_it_is_said(bert, caplog):
     source.__contains__.side_effect = shapes.__contains__
     source.__iter__.side_effect = lambda: iter(sorted(shapes))
     head = {"output_weights", "output_bias"}
-    for task, is_wanted, is_taken in [
-        ("mnli", True, False),
-        ("rte", True, True),
-        ("rte", False, False),
-    ]:
-        caplog.clear()
+    for takes_it in (True, False):
         with tf.Graph().as_default():
-            graph_lib.build_graph(make_settings(), config, tasks.TASKS[task], GROUPS, 4)
+            graph_lib.build_graph(make_settings(), config, tasks.TASKS["rte"], GROUPS, 4)
             variables = tf.trainable_variables()
             matched = initial_weights.match_weights(
-                "all", source, variables, takes_classifier=is_wanted
+                "all", source, variables, takes_classifier=takes_it
             )
-        assert head.intersection(matched.sources) == (head if is_taken else set())
-        assert head.intersection(matched.missing) == (set() if is_taken else head)
-        said = "two_labels: its classifier has 2 outputs, the task needs 3; a new one is trained"
-        assert (said in caplog.text) == (task == "mnli")
+        assert head.intersection(matched.sources) == (head if takes_it else set())
+        assert head.intersection(matched.missing) == (set() if takes_it else head)
 
 
 def test_the_log_says_what_trains_and_what_is_frozen(bert):

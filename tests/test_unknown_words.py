@@ -33,7 +33,23 @@ def test_few_unknown_words_are_no_matter(tokenizer):
 def test_the_share_is_of_the_texts_tokens_and_the_most_frequent_come_first(tokenizer):
     warning = counted(tokenizer, [("the Apple", "Apple Paris")], [("the 手机", "the Apple")])
     assert warning.startswith("a.tsv: 44.4% of its tokens are [UNK]")
-    assert "most often Apple, Paris;" in warning and "--do_lower_case" in warning
+    assert "most often Apple, Paris;" in warning
+
+
+@pytest.mark.parametrize("text, is_of_case", [("🙈 🙉 the", False), ("The THE 🙈", True)])
+def test_the_case_is_named_only_where_the_other_has_fewer_unknown_words(
+    tokenizer, text, is_of_case
+):
+    warning = counted(tokenizer, [(text, "the")])
+    assert ("see --do_lower_case and --bert_pre" in warning) == is_of_case
+    assert ("; see --bert_pre" in warning) != is_of_case
+
+
+def test_an_added_token_is_known(tokenizer, tmp_path):
+    added = [tokenization.AddedToken("🙈", 7)]
+    knowing = tokenization.FullTokenizer(str(tmp_path / "vocab.txt"), False, added_tokens=added)
+    assert "most often 🙈" in counted(tokenizer, [("🙈🙈 the", "the")] * 9)
+    assert counted(knowing, [("🙈🙈 the", "the")] * 9) is None
 
 
 def test_single_texts_are_counted_too(tokenizer):

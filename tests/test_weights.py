@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from conftest import write_weights
 from theseus.checkpoints import weights
 from theseus.errors import UserError
 
@@ -67,6 +68,66 @@ def test_a_missing_encoder_or_embedding_weight_is_an_error_that_names_it(session
         weights.match(variables, held, {})
 
 
+@pytest.fixture
+def prefixed(tmp_path):
+    """Writes the checkpoint with something before the names, and others beside it."""
+
+    def write(before, **others):
+        arrays = {before + name: value for name, value in VALUES.items() if "bert/" in name}
+        write_weights(tmp_path / "other.ckpt", dict(arrays, **others))
+        return weights.open_weights(str(tmp_path / "other.ckpt"))
+
+    return write
+
+
+@pytest.mark.parametrize("before", ["model/", "tower_0/net/"])
+def test_what_stands_before_all_names_is_left_out(session, prefixed, before):
+    head = np.float32([[1, 2], [3, 4]])
+    found = prefixed(before, **{before + "output_weights": head, "global_step": np.int64(3)})
+    assert found.stripped == before
+    assert found.originals["output_weights"] == before + "output_weights"
+    assert sorted(found) == sorted([n for n in VALUES if "bert/" in n]) + [
+        "global_step",
+        "output_weights",
+    ]
+    np.testing.assert_array_equal(found["output_weights"], head)
+    name = "bert/encoder/layer_0/kernel"
+    np.testing.assert_array_equal(found[name], VALUES[name])
+    fit = weights.match([], found, {})
+    assert "names            there begin with %s, left" % before in weights.report(fit, found)
+    message = "other.ckpt: model/output_weights and output_weights are both output_weights; remove"
+    with pytest.raises(UserError, match=message):
+        prefixed("model/", **{"model/output_weights": head, "output_weights": head})
+
+
+def test_without_a_bert_three_names_are_given(session, tmp_path):
+    write_weights(tmp_path / "gpt.ckpt", ["wte", "h0/attn/c_attn/w", "h0/ln_1/b", "ln_f/g"])
+    held = weights.CheckpointWeights(str(tmp_path / "gpt.ckpt"))
+    message = "gpt.ckpt: holds no BERT that .*; names there are h0/attn/c_attn/w, ln_f/g, wte; a"
+    with pytest.raises(UserError, match=message):
+        weights.match(variables_of({"bert/embeddings/word_embeddings": [2]}), held, {})
+
+
+def test_rows_are_given_in_another_order_of_the_weights_that_are_named(prefix):
+    held = weights.CheckpointWeights(prefix)
+    name, other = "bert/encoder/layer_0/kernel", "bert/embeddings/word_embeddings"
+    turned = held.with_rows([name], [1, 0])
+    np.testing.assert_array_equal(turned[name], VALUES[name][::-1])
+    for weight in (turned[other], held[other]):
+        np.testing.assert_array_equal(weight, VALUES[other])
+    np.testing.assert_array_equal(held[name], VALUES[name])
+
+
+def test_a_table_of_another_size_names_the_configs_key(session, prefix):
+    held = weights.CheckpointWeights(prefix)
+    name = "bert/embeddings/word_embeddings"
+    for shape, is_named in [([16, 2], True), ([4, 3], False)]:
+        with tf.Graph().as_default(), pytest.raises(UserError) as caught:
+            weights.match(variables_of({name: shape}), held, {name: name})
+        assert "has the shape [4, 2], the model needs %s" % shape in str(caught.value)
+        assert ("; vocab_size in its config, or its default, is" in str(caught.value)) == is_named
+
+
 def test_a_shape_that_differs_is_an_error_that_names_it(session, prefix):
     held = weights.CheckpointWeights(prefix)
     variables = variables_of({"bert/encoder/layer_0/kernel": [3, 3]})
@@ -123,7 +184,7 @@ def test_only_what_is_left_over_of_the_model_is_called_unused(session, prefix):
 def test_a_shape_of_as_many_numbers_or_axes_does_not_fit(session, prefix, shape):
     held = weights.CheckpointWeights(prefix)
     variables = variables_of({"bert/encoder/layer_0/kernel": shape})
-    with pytest.raises(UserError, match="the config asks for"):
+    with pytest.raises(UserError, match=r"has the shape \[2, 3\], the model needs"):
         weights.match(variables, held, same_names(variables, held))
 
 

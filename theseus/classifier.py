@@ -60,7 +60,7 @@ class Classifier(object):
         export = read_back.load(path, self._session)
         self._task = export.task
         self._max_seq_length = export.max_seq_length
-        self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.do_lower_case)
+        self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.tokenizer)
         self._run = export.run
 
     def classify(self, pairs, batch_size=64):
@@ -77,7 +77,8 @@ class Classifier(object):
 
         Raises:
           TypeError: `pairs` is none of them, such as one text alone; or batch_size no int.
-          ValueError: a pair has not two texts; or batch_size is below 1.
+          ValueError: a pair has not two texts, or there is nothing in both, or in a single text; or
+            batch_size is below 1.
         """
         _refuse_batch_size(batch_size)
         rows = self._examples(pairs)
@@ -123,7 +124,11 @@ class Classifier(object):
         if dimensions == 0 or dimensions > self._task.num_texts:
             raise TypeError("%s, not a %s" % (takes, _kind(pairs)))
         check = _one_text if self._task.num_texts == 1 else _two_texts
-        return [check(takes, number, row) for number, row in enumerate(pairs)]
+        examples = [check(takes, number, row) for number, row in enumerate(pairs)]
+        for number, example in enumerate(examples):
+            if reading.holds_nothing(example.text_a, example.text_b):
+                raise ValueError("%s; number %d, from 0, holds nothing" % (takes, number))
+        return examples
 
     @property
     def task(self):

@@ -26,6 +26,7 @@ from theseus.checkpoints import pretrained
 from theseus.config.config import Config
 from theseus.distribution.replicas import opened
 from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs import files
 from theseus.session import set_up_tensorflow
 from theseus.stage import PREDECESSOR
@@ -90,7 +91,7 @@ def work(options):
     os.sched_setaffinity(0, options["cores"])
     set_up_tensorflow()
     model = pretrained.read_model(options["bert"], options["max_seq_length"])
-    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, TokenizerSettings())
     examples = reading.read_examples(
         sources.find_files(options["data_dir"], TASK, "train")[0], TASK
     )

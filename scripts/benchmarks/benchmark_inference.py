@@ -32,6 +32,7 @@ from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.inference import evaluation
 from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.model.layers import kernels_kept_in
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
@@ -161,7 +162,7 @@ def format_row(figures):
 def run():
     """Measures all rows and prints them; returns them."""
     model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, TokenizerSettings())
     sizes = [int(size) for size in FLAGS.batch_sizes]
     depths = [model.config.num_hidden_layers] + [int(layers) for layers in FLAGS.suc_layers]
     results = []

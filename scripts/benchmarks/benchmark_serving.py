@@ -38,6 +38,7 @@ from theseus.errors import UserError
 from theseus.export import formats, read_back
 from theseus.inference import evaluation
 from theseus.inputs import encoding, reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs import files
 from theseus.runs.state import Checkpoint
 from theseus.session import new_session, set_up_tensorflow
@@ -99,7 +100,7 @@ def _openvino(path):
     import openvino
 
     request = openvino.Core().compile_model(os.path.join(path, "model.onnx"), "CPU")
-    yield Timed(lambda arrays: request(arrays)["logits"], None)
+    yield Timed(lambda arrays: request(read_back.as_hugging_face(arrays))["logits"], None)
 
 
 @contextlib.contextmanager
@@ -212,7 +213,7 @@ def run():
     """Measures all rows and prints them; returns them."""
     length = FLAGS.max_seq_length
     model = pretrained.read_model(FLAGS.bert_pretrained_model, length)
-    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, TokenizerSettings())
     examples = reading.read_examples(sources.find_files(FLAGS.data_dir, TASK, "dev")[0], TASK)
     pairs = [(example.text_a, example.text_b) for example in examples]
 

@@ -39,6 +39,7 @@ from theseus.checkpoints import pretrained
 from theseus.config.config import Config
 from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, sources, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs import files
 from theseus.session import check_precision, new_session, set_up_tensorflow
 from theseus.stage import PREDECESSOR, STAGES, SUCCESSOR, of_name
@@ -210,7 +211,7 @@ def read_pairs(model, options):
     path = sources.find_files(options["data_dir"], TASK, "train")[0]
     examples = reading.read_examples(path, TASK)
     examples = reading.sample_examples(examples, options["max_train_examples"])
-    tokenizer = pretrained.make_tokenizer(model, do_lower_case=True)
+    tokenizer = pretrained.make_tokenizer(model, TokenizerSettings())
     return encoding.encode_examples(examples, TASK, tokenizer, options["max_seq_length"])
 
 

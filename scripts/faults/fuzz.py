@@ -24,6 +24,7 @@ from theseus.checkpoints import hugging_face, pretrained, weights
 from theseus.errors import UserError
 from theseus.export import read_back
 from theseus.inputs import cache, encoding, reading, tasks
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs.stage_folder import StageFolder
 
 LONGEST_S = 20
@@ -149,7 +150,7 @@ def _read_pairs(path):
 
 
 def _read_vocab(path):
-    tokenizer = pretrained.read_tokenizer(path, True)
+    tokenizer = pretrained.read_tokenizer(path, TokenizerSettings())
     model = pretrained.Model(modeling_theseus.BertConfig(vocab_size=20), path)
     pretrained.vocab_warnings(model)
     tokenizer.tokenize("我们ab你好")
@@ -211,7 +212,9 @@ def readers():
         Reader("tokenizer.json", _json(tokenizer), _read_vocab),
         Reader("bert_config.json", _json(config), modeling_theseus.BertConfig.from_json_file),
         Reader("config.json", _json(dict(config, model_type="bert")), _read_config),
-        Reader("tokenizer_config.json", _json({"do_lower_case": True}), _read_case),
+        Reader("tokenizer_config.json", _json(_TOKENIZER_CONFIG), _read_tokenizer),
+        Reader("added_tokens.json", _json({"b": 40}), _read_tokenizer),
+        Reader("special_tokens_map.json", _json({"extra_special_tokens": ["c"]}), _read_tokenizer),
         Reader("model.safetensors.index.json", _json(index), hugging_face.weight_files),
         Reader(
             "model.safetensors", _safetensors({"bert.pooler.dense.weight": kernel}), _read_weights
@@ -224,6 +227,13 @@ def readers():
     ]
 
 
+_TOKENIZER_CONFIG = {
+    "do_lower_case": True,
+    "strip_accents": None,
+    "tokenizer_class": "BertTokenizer",
+    "additional_special_tokens": ["a", {"content": "b"}],
+    "added_tokens_decoder": {"30": {"content": "c", "single_word": True, "special": False}},
+}
 _RUN = {"stage": "replacing", "task_name": "lcqmc_pair", "max_seq_length": 16}
 
 
@@ -239,8 +249,8 @@ def _read_config(path):
     pretrained.read_config(os.path.dirname(path))
 
 
-def _read_case(path):
-    pretrained.find_case(os.path.dirname(path))
+def _read_tokenizer(path):
+    pretrained.find_tokenizer(os.path.dirname(path))
 
 
 def _read_export(path):

@@ -17,9 +17,11 @@ import fastapi
 import prometheus_client
 import pydantic
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from serving.batcher import Batcher, Full
 from theseus.errors import UserError
+from theseus.inputs.reading import holds_nothing
 
 Limits = collections.namedtuple(
     "Limits", "max_batch max_waiting max_texts max_body_bytes timeout_s"
@@ -110,6 +112,16 @@ def create_app(model, name, limits):
         service.metrics.seconds.observe(time.perf_counter() - start)
         return answer
 
+    @app.exception_handler(HTTPException)
+    async def refuse(_, error):
+        """Answers a path or a method that there is not."""
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def fail(_, error):
+        """Answers where a bug leaves its traceback in the log."""
+        return JSONResponse({"error": "internal error; the server's log has it"}, 500)
+
     @app.get("/healthz")
     async def healthz():
         task = model.task
@@ -190,7 +202,12 @@ class _Service(object):
             raise _Refused(status, place + first["msg"])
         if not 0 < len(items) <= self._limits.max_texts:
             raise _Refused(422, "give from 1 to %d examples" % self._limits.max_texts)
-        return [item.texts() for item in items]
+        examples = [item.texts() for item in items]
+        for number, texts in enumerate(examples):
+            if holds_nothing(texts[0], texts[-1]):
+                place = "%d: " % number if is_list else ""
+                raise _Refused(422, place + "expected a text; found nothing")
+        return examples
 
     def _describe(self, label, probabilities):
         if self._is_regression:

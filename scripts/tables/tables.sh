@@ -42,9 +42,9 @@ missing_bert() {
 
 # Prints the files of a split of a folder, whichever their format.
 files_of() {
-  local ending
-  for ending in txt tsv csv jsonl; do
-    [ ! -f "$1/$2.$ending" ] || echo "$1/$2.$ending"
+  local file
+  for file in "$1/$2".*; do
+    [[ ! "${file,,}" =~ \.(txt|tsv|csv|jsonl?)$ ]] || echo "$file"
   done
 }
 

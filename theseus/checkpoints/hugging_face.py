@@ -37,6 +37,8 @@ _HEADS_BACK = {theirs: ours for ours, theirs in _HEADS.items()}
 _ENDINGS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
 # A bare BertModel is saved without the prefix `bert.`.
 _BARE = ("embeddings.", "encoder.", "pooler.")
+# What stands before it in a file, such as `module.`, stands before all of the BERT's names.
+_OF_BERT = re.compile(r"(|.*?\.)(bert\.)?embeddings\.word_embeddings\.weight$")
 # Saved by some versions; constants, not weights.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
@@ -140,19 +142,21 @@ class HuggingFaceWeights(outside.Weights):
         """Opens `path`, as from `find_weights`; raises UserError where that fails."""
         super(HuggingFaceWeights, self).__init__(path)
         self._places = {}
-        for file_path, promised in _shards(path):
-            file = _open(file_path)
+        shards = [(_open(file_path), promised) for file_path, promised in _shards(path)]
+        all_names = [theirs for file, _ in shards for theirs in file.shapes]
+        self.stripped = outside.shared_prefix(all_names, _OF_BERT)
+        for file, promised in shards:
             for theirs in sorted(file.shapes):
                 if not theirs.endswith(_BUFFERS):
                     self._add(file, theirs)
             for theirs in promised:
                 if theirs not in file.shapes:
                     lacks = "%s: holds no %s, which %s says it does"
-                    raise UserError(lacks % (file_path, theirs, path))
+                    raise UserError(lacks % (file.path, theirs, path))
 
     def _add(self, file, theirs):
         """Takes an array of a file; UserError where another array has the same name here."""
-        ours, is_transposed = from_hugging_face(theirs)
+        ours, is_transposed = from_hugging_face(outside.without_prefix(theirs, self.stripped))
         if ours in self._places:
             first, name, _ = self._places[ours]
             both = "%s and %s are both %s" % (name, theirs, ours)
@@ -160,6 +164,7 @@ class HuggingFaceWeights(outside.Weights):
         shape = list(file.shapes[theirs])
         self.shapes[ours] = shape[::-1] if is_transposed else shape
         self.dtypes[ours] = file.dtypes[theirs]
+        self.originals[ours] = theirs
         self._places[ours] = file, theirs, is_transposed
 
     def _read(self, name):

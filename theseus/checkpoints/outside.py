@@ -2,6 +2,7 @@
 
 import abc
 import collections.abc
+import copy
 import os
 import re
 
@@ -24,6 +25,8 @@ class Weights(collections.abc.Mapping):
       prefix: str, where they lie.
       shapes: dict from name to list of int.
       dtypes: dict from name to str, numpy's name of a dtype where numpy or TensorFlow has it.
+      originals: dict from name to str, what it is called there.
+      stripped: str, what stands there before the names, and is no part of them here.
     """
 
     def __init__(self, prefix):
@@ -31,6 +34,20 @@ class Weights(collections.abc.Mapping):
         self.prefix = prefix
         self.shapes = {}
         self.dtypes = {}
+        self.originals = {}
+        self.stripped = ""
+        self._order = {}
+
+    def with_rows(self, names, order):
+        """Returns these weights with the rows of some of them in another order.
+
+        Args:
+          names: iterable of str, which ones.
+          order: list of int, the number of each row as it lies there.
+        """
+        reordered = copy.copy(self)
+        reordered._order = dict.fromkeys(names, order)
+        return reordered
 
     @abc.abstractmethod
     def _read(self, name):
@@ -46,6 +63,8 @@ class Weights(collections.abc.Mapping):
         if name not in self.shapes:
             raise KeyError(name)
         array = self._read(name)
+        if name in self._order:
+            array = array[self._order[name]]
         if self.dtypes[name] not in DTYPES:
             return array
         return as_weight(array, "%s: %s" % (self.prefix, name), _NEVER_WHOLE.match(name))
@@ -55,6 +74,23 @@ class Weights(collections.abc.Mapping):
 
     def __len__(self):
         return len(self.shapes)
+
+
+def shared_prefix(names, of_bert):
+    """Returns what stands before a BERT's names, str; "" for nothing, or where there are several.
+
+    Args:
+      names: iterable of str.
+      of_bert: compiled regular expression of a name that each BERT has once, whose first group is
+        what stands before it.
+    """
+    found = {known.group(1) for known in map(of_bert.match, names) if known}
+    return found.pop() if len(found) == 1 else ""
+
+
+def without_prefix(name, prefix):
+    """Returns a name without a prefix, if it begins with that."""
+    return name[len(prefix) :] if name.startswith(prefix) else name
 
 
 def as_weight(array, place, is_never_whole):

@@ -11,8 +11,8 @@ import re
 
 import tokenization
 from modeling_theseus import BertConfig
-from theseus import records
 from theseus.checkpoints import hugging_face, outside
+from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.errors import UserError, first_line
 
 Model = collections.namedtuple("Model", "config vocab_file")
@@ -21,6 +21,7 @@ or of a tokenizer.json in its place."""
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+_SMALL_FILES += ["added_tokens.json", "special_tokens_map.json"]
 _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _TORCH = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
 
@@ -42,7 +43,9 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     if os.path.exists(name) or not _HUB_ID.match(name):
         raise UserError("--%s: %s is not a folder" % (flag, name))
     folder = _download(name, _SMALL_FILES, flag)
-    read_config(folder)  # Another architecture is refused before its weights come.
+    read_config(folder)  # Another architecture is refused before its weights come,
+    if flag == "bert_pretrained_model":  # and another tokenizer.
+        TokenizerFiles(folder).refuse_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns, flag)
         if hugging_face.find_weights(folder):
@@ -87,9 +90,18 @@ def find_vocab(folder):
     """
     path = _first_existing(folder, ["vocab.txt", "tokenizer.json"])
     if path is None:
-        raise UserError("%s: holds no vocab.txt, nor a tokenizer.json in its place" % folder)
+        others = [
+            name for name in _OTHER_VOCABULARIES if os.path.exists(os.path.join(folder, name))
+        ]
+        is_another = "; its %s is another tokenizer's than BERT's WordPiece" % "".join(others[:1])
+        raise UserError(
+            "%s: holds no vocab.txt, nor a tokenizer.json in its place%s"
+            % (folder, is_another if others else "")
+        )
     return path
 
+
+_OTHER_VOCABULARIES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.json")
 
 # From which share of a vocabulary's words with capitals on it is a cased one: of Google's cased
 # ones a third has some, of the uncased and the Chinese ones less than one in a thousand.
@@ -105,7 +117,27 @@ Fields:
 """
 
 
-def find_case(folder, given=None):
+def find_tokenizer(folder, do_lower_case=None):
+    """Reads how a pretrained BERT's folder wants its texts cut into tokens.
+
+    Args:
+      folder: a pretrained BERT's folder.
+      do_lower_case: bool, what the user says; None: nothing.
+
+    Returns:
+      (TokenizerSettings, Case, TokenizerFiles).
+
+    Raises:
+      UserError: its tokenizer is another than BERT's, or a file cannot be read.
+    """
+    files = TokenizerFiles(folder)
+    files.refuse_other()
+    case = find_case(folder, do_lower_case, files)
+    vocab = tokenization.load_vocab(find_vocab(folder))
+    return files.settings(case.is_lowered, vocab), case, files
+
+
+def find_case(folder, given=None, files=None):
     """Finds out whether a pretrained BERT wants its texts lower-cased.
 
     What its tokenizer's files say counts first, unless they keep capitals that the vocabulary
@@ -114,6 +146,7 @@ def find_case(folder, given=None):
     Args:
       folder: a pretrained BERT's folder.
       given: bool, what the user says, which is obeyed; None: nothing.
+      files: its TokenizerFiles; None: they are read.
 
     Returns:
       A Case.
@@ -121,7 +154,7 @@ def find_case(folder, given=None):
     Raises:
       UserError: the folder has no vocabulary, or none that can be read.
     """
-    path, says = _case_of_tokenizer(folder)
+    path, says = (files or TokenizerFiles(folder)).says("do_lower_case")
     vocab_file = find_vocab(folder)
     words, capitals = _capital_shares(tokenization.load_vocab(vocab_file))
     said = "%s says do_lower_case = %s" % (path, str(says).lower())
@@ -157,34 +190,6 @@ def _capital_shares(vocab):
     return shares[0] or 0.0, shares[1]
 
 
-def _case_of_tokenizer(folder):
-    """Returns (path, bool): what says whether a folder's tokenizer lowers the case, and what."""
-    path = os.path.join(folder, "tokenizer_config.json")
-    says = _read_object(path).get("do_lower_case")
-    if isinstance(says, bool):
-        return path, says
-    path = os.path.join(folder, "tokenizer.json")
-    return path, _lowers(_read_object(path).get("normalizer"))
-
-
-def _lowers(normalizer):
-    """Returns whether a tokenizer.json's normalizer lowers the case; None: it does not say."""
-    if not isinstance(normalizer, dict):
-        return None
-    if isinstance(normalizer.get("lowercase"), bool):
-        return normalizer["lowercase"]
-    parts = normalizer.get("normalizers")
-    if isinstance(parts, list):
-        found = [_lowers(part) for part in parts]
-        return True if True in found else False if False in found else None
-    return True if normalizer.get("type") == "Lowercase" else None
-
-
-def _read_object(path):
-    """Returns the dict of a JSON file; an empty one where there is none."""
-    return records.read_if_there(path, records.mapping(records.anything)) or {}
-
-
 def _first_existing(folder, names):
     paths = [os.path.join(folder, name) for name in names]
     found = next(filter(os.path.exists, paths), None)
@@ -206,8 +211,13 @@ def read_model(folder, max_seq_length):
     return Model(config, find_vocab(folder))
 
 
-def vocab_warnings(model):
-    """Returns what is odd in a Model's vocabulary, and yet in use, as lines, list of str."""
+def vocab_warnings(model, added_tokens=()):
+    """Returns what is odd in a Model's vocabulary, and yet in use, as lines, list of str.
+
+    Args:
+      model: the Model.
+      added_tokens: list of tokenization.AddedToken.
+    """
     tokens = [line.strip() for line in tokenization.read_vocab(model.vocab_file).split("\n")]
     tokens = tokens[: tokenization.count_tokens(tokens)]
     counts = collections.Counter(tokens)
@@ -215,33 +225,55 @@ def vocab_warnings(model):
     twice = [token for token, count in counts.items() if count > 1]
     rows, found = model.config.vocab_size, []
     if twice:
-        first = "%d tokens are there twice, such as %s" % (len(twice), ascii(twice[0])[1:-1])
+        example = ascii(twice[0])[1:-1]
+        first = "%d tokens are there twice, such as %s" % (len(twice), example)
+        if len(twice) == 1:
+            first = "the token %s is there twice" % example
         found.append(first + "; the last of a token's ids is taken, as by BERT")
     if blank:
-        found.append("%d of its lines are blank; no text gets their ids" % blank)
+        lines = "one of its lines is" if blank == 1 else "%d of its lines are" % blank
+        found.append("%s blank; no text gets their ids" % lines)
     if tokens[:1] != ["[PAD]"]:
         found.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
-    if len(tokens) < rows:
-        message = "holds %d tokens, the BERT's config says %d; the rest of its table is unused"
-        found.append(message % (len(tokens), rows))
+    count = len(tokens) + sum(token.id >= len(tokens) for token in added_tokens)
+    if count < rows:
+        message = "holds %d tokens, the BERT's table %d; the rest of it is unused"
+        found.append(message % (count, rows))
     return ["%s: %s" % (model.vocab_file, warning) for warning in found]
 
 
-def read_tokenizer(vocab_file, do_lower_case):
-    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT."""
-    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+def read_tokenizer(vocab_file, settings):
+    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT.
+
+    Args:
+      vocab_file: the vocabulary's path.
+      settings: a TokenizerSettings.
+    """
+    tokenizer = settings.make(vocab_file)
     absent = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokenizer.vocab]
     if absent:
         raise UserError("%s: holds no %s" % (vocab_file, ", ".join(absent)))
     return tokenizer
 
 
-def make_tokenizer(model, do_lower_case):
+def make_tokenizer(model, settings):
     """Returns the FullTokenizer of a Model; UserError where the vocabulary does not match."""
-    tokenizer = read_tokenizer(model.vocab_file, do_lower_case)
-    if max(tokenizer.inv_vocab) >= model.config.vocab_size:
+    tokenizer, rows = read_tokenizer(model.vocab_file, settings), model.config.vocab_size
+    wordpieces = max(tokenizer.wordpiece_tokenizer.vocab.values())
+    if wordpieces >= rows:
         raise UserError(
-            "%s: holds %d tokens, the BERT's config says %d"
-            % (model.vocab_file, max(tokenizer.inv_vocab) + 1, model.config.vocab_size)
+            "%s: holds %d tokens, the BERT's table %d" % (model.vocab_file, wordpieces + 1, rows)
         )
+    for token in tokenizer.added_tokens:
+        if token.id >= rows:
+            raise UserError(
+                "%s: the added token %s has the id %d, and the BERT's table %d rows; save the "
+                "model with the rows of its added tokens (resize_token_embeddings)"
+                % (
+                    os.path.dirname(model.vocab_file),
+                    ascii(token.content)[1:-1],
+                    token.id,
+                    rows,
+                )
+            )
     return tokenizer

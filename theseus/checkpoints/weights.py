@@ -25,6 +25,14 @@ Fields:
 _REQUIRED = ("bert/embeddings/", "bert/encoder/")
 # What a training run leaves beside the weights: not worth a line in the report.
 _TRAINING_STATE = ("/adam_m", "/adam_v", "/average", "global_step")
+# What stands before it in a checkpoint, such as `model/`, stands before all of the BERT's names.
+_OF_BERT = re.compile(r"(|.*?/)bert/embeddings/word_embeddings$")
+# The keys of a config by which the tables of embeddings have their rows.
+_ROWS = {
+    "bert/embeddings/word_embeddings": "vocab_size",
+    "bert/embeddings/position_embeddings": "max_position_embeddings",
+    "bert/embeddings/token_type_embeddings": "type_vocab_size",
+}
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
@@ -51,15 +59,22 @@ class CheckpointWeights(outside.Weights):
         try:
             path = self._open.enter_context(plain_path(prefix))
             self._reader = tf.train.load_checkpoint(path)
-            self.shapes = self._reader.get_variable_to_shape_map()
+            shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
-            self.dtypes = {name: dtype.name for name, dtype in dtypes.items()}
         except _READ_ERRORS as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
+        self.stripped = outside.shared_prefix(shapes, _OF_BERT)
+        for there in sorted(shapes):
+            name = outside.without_prefix(there, self.stripped)
+            if name in self.originals:
+                both = "%s and %s are both %s" % (self.originals[name], there, name)
+                raise UserError("%s: %s; remove one" % (prefix, both))
+            self.originals[name] = there
+            self.shapes[name], self.dtypes[name] = shapes[there], dtypes[there].name
 
     def _read(self, name):
         try:
-            return self._reader.get_tensor(name)
+            return self._reader.get_tensor(self.originals[name])
         except _READ_ERRORS as error:
             raise UserError("%s: cannot read %s: %s" % (self.prefix, name, first_line(error)))
 
@@ -140,7 +155,7 @@ def match(variables, weights, sources, required=_REQUIRED):
     for variable in variables:
         name = variable.op.name
         if name not in sources and name.startswith(required):
-            raise UserError("%s: holds no %s, which the model needs" % (weights.prefix, name))
+            raise UserError("%s: %s" % (weights.prefix, _lack(weights, name)))
         if name in sources:
             _refuse_misfit(variable, weights, sources[name])
     used = set(sources.values())
@@ -151,13 +166,25 @@ def match(variables, weights, sources, required=_REQUIRED):
     )
 
 
+def _lack(weights, name):
+    """Returns what to say of weights without the one of that name."""
+    if not weights or any(held.startswith(_REQUIRED) for held in weights):
+        return "holds no %s, which the model needs" % name
+    there = sorted(weights.originals.values())
+    some = sorted({there[0], there[len(there) // 2], there[-1]})
+    return (
+        "holds no BERT that is known by its names; names there are %s; a BERT's begin with bert, "
+        "or all of them with the same before it" % ", ".join(some)
+    )
+
+
 def _refuse_misfit(variable, weights, name):
     expected, found = variable.shape.as_list(), list(weights.shapes[name])
     if expected != found:
-        raise UserError(
-            "%s: %s has the shape %s, the config asks for %s"
-            % (weights.prefix, name, found, expected)
-        )
+        message = "%s: %s has the shape %s, the model needs %s"
+        if name in _ROWS and expected[1:] == found[1:]:
+            message += "; %s in its config, or its default, is another" % _ROWS[name]
+        raise UserError(message % (weights.prefix, name, found, expected))
     outside.refuse_dtype(weights, name)
 
 
@@ -171,14 +198,15 @@ def report(matched, weights):
     """Returns a short table, str, of what was filled, what was not and what is left over."""
     parts = collections.Counter(_part(name) for name in matched.unused)
     unused = ", ".join("%s (%d)" % item for item in sorted(parts.items()))
-    return "\n".join(
-        [
-            "weights from %s" % weights.prefix,
-            "  filled           %d variables" % len(matched.sources),
-            "  start at random  %s" % (", ".join(matched.missing) or "none"),
-            "  not used         %s" % (unused or "none"),
-        ]
-    )
+    lines = [
+        "weights from %s" % weights.prefix,
+        "  filled           %d variables" % len(matched.sources),
+        "  start at random  %s" % (", ".join(matched.missing) or "none"),
+        "  not used         %s" % (unused or "none"),
+    ]
+    if weights.stripped:
+        lines.append("  names            there begin with %s, left out here" % weights.stripped)
+    return "\n".join(lines)
 
 
 def load(session, variables, weights, sources=None):

@@ -29,7 +29,7 @@ class Context(object):
     def __init__(self, config):
         """Finds the folder and the task."""
         form = sources.FileForm(
-            config.header, config.encoding, config.skip_bad_lines, config.format
+            config.header, config.encoding, config.skip_bad_lines, config.format, config.delimiter
         )
         self.stage = config.stage
         self.folder = StageFolder(config.output_dir)

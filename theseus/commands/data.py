@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from absl import logging
 
-from theseus.inputs import cache, encoding, many, reading, rows, sources, unknown_words
+from theseus.inputs import cache, encoding, many, reading, rows, sources
 from theseus.inputs.encoding import EncodedExamples
+from theseus.inputs.long_texts import LongTexts
 from theseus.inputs.reading import Example
 from theseus.inputs.sources import FileForm
 from theseus.inputs.tasks import Task
+from theseus.inputs.unknown_words import UnknownWords
 from theseus.runs.files import hash_bytes, hash_files, hash_text
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 # What encoded training data depend on, out of a run's definition, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
-_ENCODING_KEYS += ["format"]
-_CACHE_VERSION = 5
+_ENCODING_KEYS += ["format", "delimiter", "tokenizer"]
+_CACHE_VERSION = 6
 
 
 class ExampleFile(NamedTuple):
@@ -71,10 +73,17 @@ class Data(object):
         return self.labelled(self.paths("dev")[0], "dev")
 
     def encode_file(self, file: ExampleFile, tokenizer: FullTokenizer) -> EncodedExamples:
-        """Returns the EncodedExamples of an ExampleFile."""
+        """Returns the EncodedExamples of an ExampleFile; the first time it says what they lack."""
         if file.path not in self._encoded:
-            self._encoded[file.path] = self.encode(file.examples, tokenizer)
+            encoded = self._encoded[file.path] = self.encode(file.examples, tokenizer)
+            unseen = self.unseen(tokenizer)
+            unseen.add(encoded, lambda: file.examples)
+            unseen.log(file.name)
         return self._encoded[file.path]
+
+    def unseen(self, tokenizer: FullTokenizer) -> Unseen:
+        """Returns an Unseen, which has counted nothing yet, for a file that a tokenizer encodes."""
+        return Unseen(tokenizer, self._max_seq_length)
 
     def encode(self, examples: list[Example], tokenizer: FullTokenizer) -> EncodedExamples:
         """Returns Examples as EncodedExamples."""
@@ -106,9 +115,9 @@ class Data(object):
 
         arrays = cache.through_cache(self.cache_file(definition), EncodedExamples.ARRAYS, encode)
         encoded = self._padded(EncodedExamples(**arrays))
-        unknown = unknown_words.UnknownWords(tokenizer)
-        unknown.add(encoded, read)
-        warn_of_unknown(unknown, "train")
+        unseen = self.unseen(tokenizer)
+        unseen.add(encoded, read)
+        unseen.log("train")
         return encoded
 
     def cache_file(self, definition: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
@@ -127,8 +136,20 @@ class Data(object):
         return os.path.join(self._config.cache_dir, hash_text(json.dumps(content)))
 
 
-def warn_of_unknown(unknown: unknown_words.UnknownWords, name: str) -> None:
-    """Logs what UnknownWords say of a file."""
-    warning = unknown.warning(name)
-    if warning:
-        logging.warning("%s", warning)
+class Unseen(object):
+    """What of a file's texts the model does not see: unknown words, ends beyond its length."""
+
+    def __init__(self, tokenizer: FullTokenizer, max_seq_length: int) -> None:
+        """Takes what the file is encoded with."""
+        self._unknown, self._long = UnknownWords(tokenizer), LongTexts(max_seq_length)
+
+    def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
+        """Counts those of a part of the file; see UnknownWords.add."""
+        self._unknown.add(encoded, find_examples)
+        self._long.add(encoded)
+
+    def log(self, name: str) -> None:
+        """Logs them, a line for each kind that is not rare, under what the file is called."""
+        for warning in (self._unknown.warning(name), self._long.warning(name)):
+            if warning:
+                logging.warning("%s", warning)

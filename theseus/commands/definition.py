@@ -22,9 +22,16 @@ _CONTENTS = {
     "weights": ("--init_checkpoint or --bert_pretrained_model", "other starting weights"),
     "bert_config": ("--bert_pretrained_model", "another bert_config.json"),
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
+    "classifier_rows": (
+        "--init_checkpoint or --bert_pretrained_model",
+        "other names for the labels of the classifier that it started from",
+    ),
+    "tokenizer": ("--bert_pretrained_model", "another tokenizer: other accents or added tokens"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
 }
+# What runs of versions before do not record, and does not change them once they have begun.
+_NOT_YET_RECORDED = ("classifier_rows",)
 
 
 def model_definition(context):
@@ -36,7 +43,7 @@ def model_definition(context):
     for name in ("modules", "do_lower_case"):
         if values[name] is None:  # Then the trained model says it.
             del values[name]
-    values["labels"] = list(task.labels) if task.takes_columns else None
+    values["labels"] = (task.takes_columns and list(task.labels)) or None  # None: numbers too.
     values["num_texts"] = task.num_texts if task.takes_columns else None
     return values
 
@@ -59,11 +66,13 @@ def run_definition(context, start, teacher=None, num_replicas=1):
         modules=config.run_values()["modules"],
         columns=list(context.columns()) if context.task.takes_columns else None,
         format=data.format_of(data.paths("train")[0]),
+        tokenizer=start.tokenizer.to_record(),
         train_data=data.hash_of("train"),
         dev_data=data.hash_of("dev"),
         bert_config=start.model.config.to_dict(),
         vocab=hash_vocab(start.model),
         weights=hash_files(weights_lib.checkpoint_files(start.weights.prefix)),
+        classifier_rows=start.classifier.order,
         suc_init=start.suc_init,
         distill_from=teacher.weights_hash if teacher else None,
         num_replicas=num_replicas,
@@ -71,7 +80,7 @@ def run_definition(context, start, teacher=None, num_replicas=1):
     )
     flags = config.run_values()
     definition.update((name, flags[name]) for name in flags if name not in definition)
-    return dict(definition, do_lower_case=start.do_lower_case)
+    return dict(definition, do_lower_case=start.tokenizer.do_lower_case)
 
 
 def refuse_contradiction(folder, definition):
@@ -87,6 +96,8 @@ def refuse_contradiction(folder, definition):
     recorded = folder.definition()
     for key, value in definition.items():
         if recorded is None or recorded.get(key) == value:
+            continue
+        if key in _NOT_YET_RECORDED and key not in recorded:
             continue
         if key in _CONTENTS:
             flag, other = _CONTENTS[key]

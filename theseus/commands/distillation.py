@@ -10,7 +10,7 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.commands import other_model
 from theseus.errors import UserError
 from theseus.inference import evaluation, trained_model
-from theseus.inputs import cache
+from theseus.inputs import cache, tokenizer_settings
 from theseus.runs.files import hash_files
 
 Teacher = collections.namedtuple("Teacher", "folder weights_hash")
@@ -30,11 +30,12 @@ def find_teacher(context, start):
     folder = other_model.find("distill_from", path, context.task)
     recorded, checkpoint = folder.trained_definition(), folder.best_checkpoint()
     model = pretrained.read_model(path, context.config.max_seq_length)
-    same_case = recorded["do_lower_case"] == start.do_lower_case
-    if trained_model.hash_vocab(model) != trained_model.hash_vocab(start.model) or not same_case:
+    same_tokenizer = tokenizer_settings.recorded(recorded) == start.tokenizer
+    same_vocab = trained_model.hash_vocab(model) == trained_model.hash_vocab(start.model)
+    if not (same_vocab and same_tokenizer):
         raise UserError(
-            "--distill_from: %s was trained with another vocabulary or case; give a teacher of the "
-            "same" % path
+            "--distill_from: %s was trained with another vocabulary, case or tokenizer; give a "
+            "teacher of the same" % path
         )
     return Teacher(folder, hash_files(weights_lib.checkpoint_files(checkpoint)))
 

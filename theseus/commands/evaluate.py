@@ -7,12 +7,10 @@ import numpy as np
 from absl import logging
 
 from theseus.commands import other_model
-from theseus.commands.data import warn_of_unknown
 from theseus.commands.output import say
 from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, metrics, trained_model
 from theseus.inputs import encoding
-from theseus.inputs.unknown_words import UnknownWords
 from theseus.records import sealed
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
@@ -124,12 +122,10 @@ def calibrate(context, file):
 def _evaluate(context, trained, file, others):
     """Returns an ExampleFile as _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
-    unknown = UnknownWords(trained.tokenizer)
-    unknown.add(encoded, lambda: file.examples)
     start = time.perf_counter()
     logits = _compute_logits(context, trained, file.name, encoded)
     seconds = time.perf_counter() - start
-    warn_of_unknown(unknown, file.path)
+    evaluation.warn_of_alike(context.task, logits, encoded.labels, file.name)
     return _Evaluated(file, logits, encoded.labels, others, seconds)
 
 
@@ -216,7 +212,7 @@ def describe_results(context, results):
     ]
     yield from filter(None, tables)
     if config.eval_split == "dev" and found.get("best_threshold"):  # Chosen on dev alone.
-        yield metrics.format_threshold(found["best_threshold"])
+        yield metrics.format_threshold(task, found["best_threshold"])
     if "abstaining" in found:
         yield "%s, of a probability of at least %g: %s" % (
             name,

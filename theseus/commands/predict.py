@@ -3,12 +3,10 @@
 import collections
 import time
 
-from theseus.commands.data import warn_of_unknown
 from theseus.commands.evaluate import refuse_other_tasks
 from theseus.commands.output import say, standard_output
 from theseus.inference import evaluation
 from theseus.inputs import batches, reading, sources
-from theseus.inputs.unknown_words import UnknownWords
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
@@ -25,7 +23,9 @@ def prepare(context):
 
 def _examples(context, path):
     data = context.data
-    return reading.iterate_examples(path, data.task, labels_required=False, form=data.form)
+    return reading.iterate_examples(
+        path, data.task, labels_required=False, form=data.form, keeps_others=True
+    )
 
 
 def run(context, given):
@@ -40,7 +40,13 @@ def run(context, given):
     with _writer(context, given) as writer:
         pools = _classify(context, trained, given)
         count = evaluation.write_predictions(
-            writer, context.task, pools, config.threshold, config.abstain_below, given.format
+            writer,
+            context.task,
+            pools,
+            config.threshold,
+            config.abstain_below,
+            given.format,
+            delimiter=context.data.form.delimiter,
         )
     seconds = time.perf_counter() - start
     if given.path != sources.STANDARD_INPUT:
@@ -64,10 +70,10 @@ def _classify(context, trained, given):
     """Yields (Examples, logits) of one pool of an Input after another."""
     batch_size = context.config.predict_batch_size
     run_model = evaluation.runner(trained.session, trained.graph)
-    unknown = UnknownWords(trained.tokenizer)
+    unseen = context.data.unseen(trained.tokenizer)
     with evaluation.progress_bar("predict", given.num_examples) as bar:
         for pool in batches.cut_into_pools(_examples(context, given.path), batch_size):
             encoded = context.data.encode(pool, trained.tokenizer)
-            unknown.add(encoded, lambda examples=pool: examples)
+            unseen.add(encoded, lambda examples=pool: examples)
             yield pool, evaluation.compute_logits(run_model, encoded, batch_size, bar)
-    warn_of_unknown(unknown, given.path)
+    unseen.log(given.path)

@@ -1,36 +1,38 @@
 """What a stage's training starts from: a BERT's shape and vocabulary, and weights."""
 
 import collections
+import dataclasses
 import os
 
 from absl import logging
 
 import modeling_theseus
 from theseus import stage as stages
-from theseus.checkpoints import pretrained
+from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
 from theseus.inference.trained_model import hash_vocab
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
 Start = collections.namedtuple(
     "Start",
-    "model weights do_lower_case suc_init successor_start successor_weights takes_classifier",
-    defaults=(None, None, None, True),
+    "model weights tokenizer suc_init successor_start successor_weights classifier tokenizer_files",
+    defaults=(None, None, None, head.Rows(), None),
 )
 """What training starts from.
 
 Fields:
   model: a pretrained.Model.
-  weights: as weights.open_weights returns them.
-  do_lower_case: bool, as the command says, or as is found where it does not.
+  weights: as weights.open_weights returns them; the classifier's rows in the task's order.
+  tokenizer: a TokenizerSettings; the case as the command says, or as is found where it does not.
   suc_init: str, what the run's definition says of the successor's start; None: layer i
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
   successor_weights: the weights of the BERT whose layers the successor's start as; or None.
-  takes_classifier: bool, whether the weights' classifier is one of the task's labels.
+  classifier: the head.Rows that the task takes of the weights' classifier.
+  tokenizer_files: the TokenizerFiles of a pretrained BERT's folder; None for a stage's folder.
 """
 
 # In what a BERT must be like the predecessor, for its layers to be the successor's.
@@ -55,11 +57,23 @@ def find_start(config, task):
         start = _plain_start(config)
     else:
         with naming(flag):
-            start = _stage_start(source, config, task)
+            start = _stage_start(source, config)
+    _refuse_pairs(start.model, task)
+    start = _start_classifier(start, source, task)
     return _start_successor(start, config) if config.stage.has_successor else start
 
 
-def _stage_start(source, config, task):
+def _refuse_pairs(model, task):
+    """Raises UserError where a task is over pairs and a Model has no second segment."""
+    if task.num_texts == 2 and model.config.type_vocab_size < 2:
+        raise UserError(
+            "%s: its BERT has type_vocab_size = %d, one segment, and %s is over pairs, which take "
+            "two; give a BERT with 2, or a task over single texts"
+            % (os.path.dirname(model.vocab_file), model.config.type_vocab_size, task.name)
+        )
+
+
+def _stage_start(source, config):
     """Returns the Start from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
@@ -75,47 +89,58 @@ def _stage_start(source, config, task):
     return Start(
         model,
         weights_lib.open_weights(prefix),
-        _case_of_stage(source, definition, config),
-        takes_classifier=_has_same_labels(source, definition, task),
+        _tokenizer_of_stage(source, definition, config),
     )
 
 
-def _case_of_stage(source, definition, config):
-    """Returns whether the case is lowered, a bool: as for a StageFolder, unless a flag says."""
-    recorded, given = definition["do_lower_case"], config.do_lower_case
+def _start_classifier(start, source, task):
+    """Returns the Start with the rows of its classifier, if it has one, that a Task takes.
+
+    Args:
+      start: a Start.
+      source: the StageFolder that it is of; None: it is a plain checkpoint, or a part of a stage.
+      task: the tasks.Task.
+    """
+    weights, name = start.weights, head.CLASSIFIER[0]
+    if name not in weights:
+        return start
+    folder = os.path.dirname(weights.prefix)
+    if source is None and os.path.basename(folder) in ("best", "last"):
+        source = StageFolder(os.path.dirname(folder))
+    if source is not None and source.definition():
+        known = head.of_task(tasks.recorded(source.trained_definition()))
+    else:
+        known = head.read(folder)
+    rows = head.fit(known, weights.shapes[name][0], task, weights.prefix)
+    if rows.order is not None:
+        weights = weights.with_rows(head.CLASSIFIER, rows.order)
+    return start._replace(weights=weights, classifier=rows)
+
+
+def refuse_frozen_classifier(start, config):
+    """Raises UserError where a new classifier would have to be trained, and stays as it is."""
+    if config.train_scope == "successor_layers" and start.classifier.reason:
+        raise UserError(
+            "--train_scope=successor_layers: the classifier of %s cannot be used, since %s, and a "
+            "new one would stay random; give --init_checkpoint a predecessor fine-tuned on this "
+            "task, such as --finetune_pre leaves, or --train_scope=successor"
+            % (start.weights.prefix, start.classifier.reason)
+        )
+
+
+def _tokenizer_of_stage(source, definition, config):
+    """Returns the TokenizerSettings of a StageFolder; the case otherwise where a flag says so."""
+    settings = tokenizer_settings.recorded(definition)
+    recorded, given = settings.do_lower_case, config.do_lower_case
     if given in (None, recorded):
-        return recorded
+        return settings
     logging.warning(
         "--do_lower_case=%s: %s was trained with %s",
         str(given).lower(),
         source.path,
         str(recorded).lower(),
     )
-    return given
-
-
-def _has_same_labels(source, definition, task):
-    """Returns whether a StageFolder's classifier is one of the task's labels; says so if not.
-
-    Raises:
-      UserError: they are the same labels in another order.
-    """
-    recorded = tasks.recorded(definition).labels
-    if recorded == task.labels:
-        return True
-    trained, given = (",".join(labels) or "numbers" for labels in (recorded, task.labels))
-    if sorted(recorded) == sorted(task.labels):
-        raise UserError(
-            "--labels: %s was trained on %s, this command has %s; give the same order"
-            % (source.path, trained, given)
-        )
-    logging.warning(
-        "%s was trained on the labels %s, the task has %s; a new classifier is trained",
-        source.path,
-        trained,
-        given,
-    )
-    return False
+    return dataclasses.replace(settings, do_lower_case=given)
 
 
 def _plain_start(config):
@@ -124,15 +149,37 @@ def _plain_start(config):
     if not folder or not os.path.isdir(folder):
         folder = pretrained.local_folder(config.bert_pretrained_model)
     model = pretrained.read_model(folder, config.max_seq_length)
-    case = pretrained.find_case(folder, config.do_lower_case)
-    what = "lowered, and accents are stripped" if case.is_lowered else "kept"
-    logging.info("the case is %s: %s", what, case.reason)
+    settings, case, files = pretrained.find_tokenizer(folder, config.do_lower_case)
+    logging.info("the case is %s: %s", _describe_case(settings), case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
-    for warning in pretrained.vocab_warnings(model):
+    for line in _describe_others(settings):
+        logging.info("%s: %s", folder, line)
+    for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(config.init_checkpoint or folder)
-    return Start(model, weights_lib.open_weights(prefix), case.is_lowered)
+    return Start(model, weights_lib.open_weights(prefix), settings, tokenizer_files=files)
+
+
+def _describe_case(settings):
+    """Returns what TokenizerSettings do to case and accents, str."""
+    if settings.strip_accents is None:
+        return "lowered, and accents are stripped" if settings.do_lower_case else "kept"
+    accents = "stripped" if settings.strip_accents else "kept"
+    return "%s, and accents are %s" % ("lowered" if settings.do_lower_case else "kept", accents)
+
+
+def _describe_others(settings):
+    """Returns what else is not BERT's own in TokenizerSettings, as lines, list of str."""
+    found = []
+    if not settings.tokenize_chinese_chars:
+        found.append("Chinese characters are not set apart (tokenize_chinese_chars)")
+    if settings.added_tokens:
+        shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
+        found.append(
+            "added tokens are kept whole: %d, such as %s" % (len(settings.added_tokens), shown)
+        )
+    return found
 
 
 def _start_successor(start, config):

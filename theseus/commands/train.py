@@ -8,7 +8,7 @@ from absl import logging
 import modeling_theseus
 import tokenization
 from theseus import machine
-from theseus.checkpoints import pretrained
+from theseus.checkpoints import pretrained, token_check
 from theseus.commands import distillation, starting_point
 from theseus.commands.definition import refuse_contradiction, run_definition
 from theseus.commands.output import say
@@ -16,6 +16,7 @@ from theseus.distribution.replicas import opened
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import metrics
+from theseus.inputs import encoding
 from theseus.runs.files import hash_text
 from theseus.session import check_precision
 from theseus.training import graph as graph_lib
@@ -34,7 +35,10 @@ def prepare(context):
     """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
     check_precision(context.config.training_precision)
     _refuse_other_labels(context.config, context.task)
+    _refuse_undefined_score(context)  # A slip in dev is found before anything is written.
     start = starting_point.find_start(context.config, context.task)
+    if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
+        starting_point.refuse_frozen_classifier(start, context.config)
     return start, distillation.find_teacher(context, start)
 
 
@@ -51,18 +55,33 @@ def _refuse_other_labels(config, task):
             )
 
 
+def _refuse_undefined_score(context):
+    """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
+    dev, task = context.data.dev(), context.task
+    labels = encoding.encode_labels([example.label for example in dev.examples], task)
+    reason = metrics.why_undefined(task, labels)
+    if reason and context.config.select_checkpoint == "best":
+        raise UserError(
+            "%s: %s, by which the best epoch is chosen; add such examples, or give another "
+            "--metric, or --select_checkpoint=last" % (dev.path, reason)
+        )
+    if reason:
+        logging.warning("%s: %s", dev.path, reason)
+
+
 def run(context, prepared):
     """Trains to the end, and prints the dev metrics of each epoch; a follower trains alone."""
     start, teacher = prepared
     config = context.config
     with opened(config.distribution, config.peer_timeout_s) as replicas:
         definition = run_definition(context, start, teacher, replicas.count)
-        tokenizer = pretrained.make_tokenizer(start.model, start.do_lower_case)
+        tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         if replicas.is_chief:
             refuse_contradiction(context.folder, definition)
         train_data = context.data.encode_train(tokenizer, definition)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
+            _refuse_other_tokens(context, start, tokenizer)
             _say_what_is_trained(context, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
@@ -72,6 +91,19 @@ def run(context, prepared):
             _train(training, train_data, replicas)
     if replicas.is_chief:
         _report(context, len(train_data))
+
+
+def _refuse_other_tokens(context, start, tokenizer):
+    """Compares the tokens with those of the pretrained BERT's own tokenizer, on dev's texts."""
+    if not start.tokenizer_files:
+        return
+    examples = context.data.dev().examples
+    texts = token_check.choose_texts(
+        text for example in examples for text in (example.text_a, example.text_b) if text
+    )
+    reason = token_check.refuse_other_tokens(start.tokenizer_files, tokenizer, texts)
+    if reason:
+        logging.info("the model's own tokenizer was not compared with this program's: %s", reason)
 
 
 def _is_finished(folder):
@@ -102,10 +134,19 @@ def _say_what_is_trained(context, train_data):
     if changed:
         message = "%s began elsewhere (here: %s); from here on its bits may be others"
         logging.info(message, folder.path, changed)
-    if context.task.takes_columns:
-        logging.info("the labels are %s", ", ".join(context.task.labels))
+    if context.task.takes_columns and context.task.labels:
+        logging.info("the labels are %s", _describe_labels(context.task.labels))
     for label in _untaught_labels(context.task, train_data.labels):
         logging.warning("train holds no example of label %s, which cannot be learned so", label)
+
+
+def _describe_labels(labels):
+    """Returns labels, tuple of str, as words, and of which of two some metrics are."""
+    said = ", ".join(labels)
+    if len(labels) == 2:
+        form = "; precision, recall and F1 are of %s (--labels=%s,%s makes them those of %s)"
+        said += form % (labels[1], labels[1], labels[0], labels[0])
+    return said
 
 
 def _untaught_labels(task, label_ids):

@@ -105,6 +105,12 @@ class Files:
         "of the predicted file.",
         choices=("auto",) + tuple(rows.FORMATS),
     )
+    delimiter: str | None = flag(
+        None,
+        "With --format=csv: what separates the columns, a character, or tab.",
+        "a comma",
+        defines_run=True,
+    )
     header: str = flag(
         "auto",
         "Whether the first row of a file is a header; auto judges it by the rows below.",
@@ -139,10 +145,13 @@ class TaskFlags:
         "lcqmc_pair", "The task.", choices=tuple(tasks.TASKS), defines_run=True, is_common=True
     )
     text_a_column: str | None = flag(
-        None, "Column of the text: its name in the header, or its number from 1; for tsv."
+        None,
+        "Column of the text: its name in the header, or its number from 1; for tsv and tsv_number.",
     )
-    text_b_column: str | None = flag(None, "Column of the second text, if there is one; for tsv.")
-    label_column: str | None = flag(None, "Column of the label; for tsv.")
+    text_b_column: str | None = flag(
+        None, "Column of the second text, if there is one; as for --text_a_column."
+    )
+    label_column: str | None = flag(None, "Column of the label; as for --text_a_column.")
     labels: tuple[str, ...] = flag(
         (), "Labels in the order of their ids; for tsv.", "those of train, sorted"
     )

@@ -8,7 +8,7 @@ from typing import Callable, Iterable, NamedTuple, Sequence
 from theseus.config.config import Config
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
-from theseus.inputs import lines, tasks
+from theseus.inputs import lines, rows, tasks
 from theseus.limits import refuse_little_memory
 from theseus.stage import SUCCESSOR_STARTS
 
@@ -103,10 +103,21 @@ RULES = (
     ),
     Rule(
         lambda config: (
-            config.task_name == "tsv"
-            or not _given("text_a_column", "text_b_column", "label_column", "labels")(config)
+            tasks.TASKS[config.task_name].takes_columns
+            or not _given("text_a_column", "text_b_column", "label_column")(config)
         ),
-        "columns and labels are for --task_name=tsv",
+        "columns are for --task_name=tsv and tsv_number",
+    ),
+    Rule(
+        lambda config: config.task_name == "tsv" or not config.labels,
+        "--labels is for --task_name=tsv",
+    ),
+    Rule(
+        lambda config: (
+            config.delimiter is None
+            or (config.format == "csv" and rows.is_delimiter(config.delimiter))
+        ),
+        "--delimiter takes one character, or tab, and needs --format=csv",
     ),
     Rule(
         lambda config: config.encoding is None or lines.is_encoding(config.encoding),

@@ -10,6 +10,7 @@ import json
 from theseus import machine, records
 from theseus import stage as stages
 from theseus.inference import metrics
+from theseus.inputs import tokenizer_settings
 from theseus.runs import files
 
 # What the hub calls some metrics.
@@ -30,10 +31,10 @@ _USES = {
     "bert": """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
 `output_weights` and `output_bias`. In this program:""",
     "huggingface": """```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import pipeline
 
-model = AutoModelForSequenceClassification.from_pretrained("this_folder")
-tokenizer = AutoTokenizer.from_pretrained("this_folder")
+classify = pipeline("text-classification", model="this_folder")
+print(classify(%(hub)s, truncation=True, top_k=None))
 ```
 
 In this program:""",
@@ -45,15 +46,46 @@ signature = tf.saved_model.load("this_folder").signatures["serving_default"]
 ```
 
 From texts, in this program:""",
-    "onnx": """```python
-import onnxruntime
+    "onnx": """With onnxruntime and tokenizers:
 
+```python
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("this_folder/tokenizer.json")
+tokenizer.enable_truncation(%(length)d)
+tokenizer.enable_padding()
 session = onnxruntime.InferenceSession("this_folder/model.onnx")
-# int32 [B, T] input_ids, input_mask, segment_ids, as BERT's tokenizer gives them
+texts = tokenizer.encode_batch([%(texts)s])
+arrays = {
+    "input_ids": np.int64([text.ids for text in texts]),
+    "attention_mask": np.int64([text.attention_mask for text in texts]),
+    "token_type_ids": np.int64([text.type_ids for text in texts]),
+}
+print(session.run(["%(output)s"], arrays)[0])
 ```
 
-From texts, in this program:""",
+With optimum:
+
+```python
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+
+model = ORTModelForSequenceClassification.from_pretrained("this_folder")
+tokenizer = AutoTokenizer.from_pretrained("this_folder")
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+print(classify(%(hub)s, truncation=True, top_k=None))
+```
+
+In this program:""",
 }
+_HERE = """```python
+from theseus import Classifier
+
+with Classifier("this_folder") as model:
+    print(model.classify([%(texts)s]))
+```"""
 
 Facts = collections.namedtuple("Facts", "format plain row graph_row batch_sizes results")
 """What a card says.
@@ -115,7 +147,8 @@ def _head(facts):
         values["library_name"] = _HUB_LIBRARIES[facts.format]
     values["tags"] = ["bert", "bert-of-theseus", "model-compression"]
     values["metrics"] = [_HUB_METRICS.get(name, name) for name in task.metrics]
-    measured = [{"type": task.score_name, "value": row.score, "name": "dev " + task.score_name}]
+    score, name = metrics.or_none(row.score), "dev " + task.score_name
+    measured = [{"type": task.score_name, "value": score, "name": name}]
     if len(task.metrics) == 1:
         measured[0]["type"] = values["metrics"][0]
     result = {
@@ -221,22 +254,29 @@ def _speed(facts):
 
 
 def _use(facts):
-    argument = '("text a", "text b")' if facts.plain.task.num_texts == 2 else '"text"'
-    here = """```python
-from theseus import Classifier
-
-with Classifier("this_folder") as model:
-    print(model.classify([%s]))
-```"""
+    task = facts.plain.task
+    is_pair = task.num_texts == 2
+    values = {
+        "texts": '("text a", "text b")' if is_pair else '"text"',
+        "hub": '{"text": "text a", "text_pair": "text b"}' if is_pair else '"text"',
+        "length": facts.plain.definition["max_seq_length"],
+        "output": "score" if task.is_regression else "probabilities",
+    }
     family = "onnx" if facts.format == "onnx_int8" else facts.format
-    return _USES[family] + "\n\n" + here % argument
+    return (_USES[family] + "\n\n" + _HERE) % values
 
 
 def _limits(plain):
     recorded = plain.definition
     said = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
-    if recorded["do_lower_case"]:
-        said.append("Case and accents are dropped.")
+    basic = tokenizer_settings.recorded(recorded)
+    if basic.do_lower_case:
+        kept = basic.strip_accents is False
+        said.append(
+            "Case is dropped, accents are kept." if kept else "Case and accents are dropped."
+        )
+    if basic.added_tokens:
+        said.append("Its tokenizer has %d added tokens, each kept whole." % len(basic.added_tokens))
     said.append("It knows what its training data showed; elsewhere it must be evaluated first.")
     if not plain.task.is_regression:
         if plain.temperature == 1:

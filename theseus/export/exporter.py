@@ -35,7 +35,7 @@ Fields:
   name: str.
   difference: float, the largest of a logit; megabytes: float; None where they do not apply.
   agreement: float, the share of dev that gets the graph's label; None where it does not apply.
-  score: float, on all of dev, see metrics.score.
+  score: float, on all of dev, see metrics.score; nan if it is undefined.
   seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
 """
 
@@ -118,7 +118,7 @@ class Exporter(object):
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
                     "left out" % (path, difference, LARGEST_DIFFERENCE)
                 )
-            if name == "huggingface":
+            if os.path.exists(os.path.join(temporary, formats.TOKENIZER)):
                 formats.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
             logits = self._all_of_dev(run)
             agreement, score = self._agreement(logits), self._score(logits)
@@ -150,13 +150,15 @@ class Exporter(object):
         description = {"labels": list(task.labels), "num_texts": task.num_texts}
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = recorded[key]
+        if recorded.get("tokenizer"):
+            description["tokenizer"] = recorded["tokenizer"]
         if "path" in recorded:
             description["path"] = recorded["path"]
         description["temperature"] = self._plain.temperature
         description["global_step"] = self._plain.best.global_step
         description["largest_difference"] = row.difference
         description["agreement"] = row.agreement
-        description["dev_score"] = row.score
+        description["dev_score"] = metrics.or_none(row.score)
         return description
 
 

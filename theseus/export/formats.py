@@ -3,14 +3,16 @@
 bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
 huggingface   config.json, model.safetensors and tokenizer.json, for transformers
 saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
-onnx          model.onnx, for ONNX runtimes; onnx_int8 after int8 quantization, see there
+onnx          model.onnx, for ONNX runtimes, with config.json and tokenizer.json, for optimum;
+              onnx_int8 after int8 quantization, see there
 
 Each folder has vocab.txt and export.json too: what a caller must know beside the model. The
 model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
 config, nothing of the optimizer. What another program runs gives `logits`, float32 [B, L];
 `probabilities`, float32 [B, L]; and `label`, int32 [B], the label's place in export.json's
-`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`. For regression it
-gives `logits`, float32 [B, 1], and `score`, float32 [B].
+`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`, in ONNX for int64 ones as
+transformers' tokenizers give them. For regression it gives `logits`, float32 [B, 1], and `score`,
+float32 [B].
 
 A format's packages are imported where they are used: the program runs without them.
 """
@@ -36,12 +38,16 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.export import hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model.layers import LAYER_NORM_EPSILON
 from theseus.session import new_session
 
 # A version that runtimes have known for years; 13 is the first with all that the graph needs.
 _ONNX_OPSET = 17
+# More than a table has rows.
+_FAR = np.int64(1 << 31)
+
+TOKENIZER = "tokenizer.json"
 
 PlainClassifier = collections.namedtuple(
     "PlainClassifier", "config weights task vocab_file definition best temperature"
@@ -133,6 +139,14 @@ def _write_bert(plain, path):
             "refuses; its gelu is the tanh form"
         )
     write_json(path, "bert_config.json", config)
+    settings = tokenizer_settings.recorded(plain.definition)
+    if settings.to_record():
+        write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
+        logging.warning(
+            "bert: google-research/bert's tokenizer has no strip_accents, tokenize_chinese_chars "
+            "and added tokens: its tokens differ from this model's; transformers and this program "
+            "read them in tokenizer_config.json"
+        )
     with plain_session(plain.config, plain.weights) as (session, graph):
         saver = tf.train.Saver(graph.variables)
         prefix = os.path.join(path, "bert_model.ckpt")
@@ -157,11 +171,16 @@ def _write_hugging_face(plain, path):
         safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:  # Its own, also where the disk is full.
         raise OSError(first_line(error))
-    write_json(path, "config.json", _hugging_face_config(plain))
+    _write_config_and_tokenizer(plain, path)
     shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
+
+
+def _write_config_and_tokenizer(plain, path):
+    """Writes what transformers and optimum read beside a model."""
+    write_json(path, "config.json", _hugging_face_config(plain))
     tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]
     # In lines it would be longer than a small model.
-    write_text(path, "tokenizer.json", json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
+    write_text(path, TOKENIZER, json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
     config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
     write_json(path, "tokenizer_config.json", config)
 
@@ -185,7 +204,9 @@ def _hugging_face_config(plain):
 
 
 def _tokenizer(plain):
-    return pretrained.read_tokenizer(plain.vocab_file, plain.definition["do_lower_case"])
+    return pretrained.read_tokenizer(
+        plain.vocab_file, tokenizer_settings.recorded(plain.definition)
+    )
 
 
 def check_hugging_face_tokens(plain, path, pairs):
@@ -203,20 +224,21 @@ def check_hugging_face_tokens(plain, path, pairs):
     checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
     if checked is None:
         logging.info(
-            "huggingface: neither transformers nor tokenizers is installed: its tokens are not "
-            "checked"
+            "%s: neither transformers nor tokenizers is installed: its tokens are not checked",
+            TOKENIZER,
         )
         return
     count, cut_otherwise = checked
-    logging.info("huggingface: the tokens of %d texts or pairs were compared", count)
+    logging.info("%s: the tokens of %d texts or pairs were compared", TOKENIZER, count)
     if cut_otherwise:
         logging.warning(
-            "huggingface: where both texts of a pair are cut to an even --max_seq_length, "
+            "%s: where both texts of a pair are cut to an even --max_seq_length, "
             "transformers keeps one token more of the second and one fewer of the first, if the "
-            "first is not the longer one: %d of the %d, such as %s",
+            "first is not the longer one: %d of the %d of dev, such as %s",
+            TOKENIZER,
             len(cut_otherwise),
-            count,
-            ascii(cut_otherwise[-1]),
+            len(pairs),
+            " / ".join('"%s"' % unknown_words.shown(text, 60) for text in cut_otherwise[-1]),
         )
 
 
@@ -235,8 +257,8 @@ def _read_hugging_face(path, session):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
 
     def run(arrays):
-        names = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
-        tensors = {names.get(name, name): torch.tensor(array) for name, array in arrays.items()}
+        given = read_back.as_hugging_face(arrays)
+        tensors = {name: torch.tensor(array) for name, array in given.items()}
         with torch.no_grad():
             return model(**tensors).logits.numpy()
 
@@ -296,6 +318,7 @@ def _write_onnx(plain, path):
     _name_axes(model)
     onnx.checker.check_model(model)
     onnx.save(model, os.path.join(path, "model.onnx"))
+    _write_config_and_tokenizer(plain, path)
 
 
 def _graph_without_weights(plain):
@@ -312,11 +335,34 @@ def _graph_without_weights(plain):
             name: tf.placeholder(tf.float32, array.shape, "weights/" + name)
             for name, array in plain.weights.items()
         }
+        tokens = {
+            name: tf.placeholder(tf.int64, [None, None], name)
+            for name in read_back.HUGGING_FACE_NAMES.values()
+        }
+        features = _refusing_features(tokens, plain.config)
         num_outputs = len(plain.weights["output_bias"])
-        graph = evaluation.build_graph(plain.config, num_outputs, given=weights)
-        inputs = dict(graph.features, **weights)
+        graph = evaluation.build_graph(plain.config, num_outputs, given=weights, features=features)
+        inputs = dict(tokens, **weights)
         outputs = _outputs(graph, plain.task)
         return tf_graph.as_graph_def(), _names_by_tensor(inputs), _names_by_tensor(outputs)
+
+
+def _refusing_features(tokens, config):
+    """Returns a graph's features from int64 tensors, of which ONNX runtimes refuse wrong ids.
+
+    ONNX's Gather refuses ids beyond its table but takes -1 for the last; OneHot takes all.
+
+    Args:
+      tokens: dict from names as in read_back.HUGGING_FACE_NAMES to tensors.
+      config: modeling_theseus.BertConfig.
+    """
+    features = {ours: tokens[theirs] for ours, theirs in read_back.HUGGING_FACE_NAMES.items()}
+    for name in ("input_ids", "segment_ids"):
+        ids = features[name]
+        features[name] = ids + tf.minimum(ids, np.int64(0)) * _FAR
+    segments = np.arange(config.type_vocab_size, dtype=np.int64)
+    features["segment_ids"] = tf.gather(segments, features["segment_ids"], name="token_types")
+    return features
 
 
 def _names_by_tensor(tensors):

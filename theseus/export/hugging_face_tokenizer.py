@@ -16,8 +16,10 @@ import unicodedata
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import tokenization
+from theseus.checkpoints import token_check
 from theseus.errors import UserError
 from theseus.inputs import encoding
+from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 _Json = Dict[str, Any]
 _Pair = Tuple[str, Optional[str]]
@@ -38,16 +40,24 @@ _SPECIAL = {
 def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
     """Returns what tokenizer.json holds, a dict.
 
-    It has no added tokens: what reads [SEP] in a text is text, as it is in this program.
+    BERT's own tokens are none of its added tokens: what reads [SEP] in a text is text, as it is in
+    this program.
     """
-    wordpiece = tokenizer.wordpiece_tokenizer
+    wordpiece, basic = tokenizer.wordpiece_tokenizer, tokenizer.basic_tokenizer
+    vocab = dict(wordpiece.vocab)
+    new = [token.id for token in tokenizer.added_tokens if token.content not in vocab]
+    if new != list(range(len(vocab), len(vocab) + len(new))):
+        # There a new token takes the next id. Any other it has from WordPiece's vocabulary alone.
+        vocab = dict(tokenizer.vocab)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [],
-        "normalizer": _sequence("normalizers", _normalizers(tokenizer.basic_tokenizer)),
-        "pre_tokenizer": _sequence("pretokenizers", _splits()),
+        "added_tokens": [
+            dict(_added_token(token), id=token.id) for token in tokenizer.added_tokens
+        ],
+        "normalizer": _sequence("normalizers", _normalizers(tokenizer)),
+        "pre_tokenizer": _sequence("pretokenizers", _splits(basic.tokenize_chinese_chars)),
         "post_processor": _template(tokenizer.vocab),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
         "model": {
@@ -55,18 +65,33 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
             "unk_token": wordpiece.unk_token,
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": wordpiece.max_input_chars_per_word,
-            "vocab": dict(tokenizer.vocab),
+            "vocab": vocab,
         },
     }
 
 
+def _added_token(token: tokenization.AddedToken) -> _Json:
+    # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
+    return dict(
+        content=token.content,
+        single_word=token.single_word,
+        normalized=token.normalized,
+        special=False,
+        lstrip=False,
+        rstrip=False,
+    )
+
+
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
     """Returns what tokenizer_config.json holds, a dict; see `tokenizer_json`."""
+    basic = tokenizer.basic_tokenizer
     config: _Json = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
     config.update(
         # By a class of BERT's name transformers would make a tokenizer of its own parts.
         tokenizer_class="PreTrainedTokenizerFast",
-        do_lower_case=tokenizer.basic_tokenizer.do_lower_case,
+        do_lower_case=basic.do_lower_case,
+        strip_accents=basic.strip_accents,
+        tokenize_chinese_chars=basic.tokenize_chinese_chars,
         model_max_length=max_seq_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         # transformers makes added tokens of the ones above; this keeps them out of texts.
@@ -74,6 +99,20 @@ def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int)
         clean_up_tokenization_spaces=False,
     )
     return config
+
+
+def bert_config(settings: TokenizerSettings) -> _Json:
+    """Returns what tokenizer_config.json holds beside a vocab.txt, for BertTokenizer, a dict."""
+    return dict(
+        tokenizer_class="BertTokenizer",
+        do_lower_case=settings.do_lower_case,
+        strip_accents=settings.strip_accents,
+        tokenize_chinese_chars=settings.tokenize_chinese_chars,
+        added_tokens_decoder={
+            str(token.id): _added_token(token) for token in settings.added_tokens
+        },
+        split_special_tokens=True,
+    )
 
 
 # --- The check ---
@@ -99,16 +138,16 @@ HARD_TEXTS = (
 def check_tokens(
     path: str, tokenizer: tokenization.FullTokenizer, pairs: Sequence[_Pair], max_seq_length: int
 ) -> tuple[int, list[_Pair]] | None:
-    """Compares the tokens of an export with the program's, on `HARD_TEXTS` and on `pairs`.
+    """Compares the tokens of an export with the program's, on `pairs` and on `HARD_TEXTS`.
 
     Args:
       path: a folder with tokenizer.json, and where transformers is installed, config.json.
       tokenizer: the program's.
-      pairs: of texts, or of a text and None.
+      pairs: of the user's texts, or of a text and None.
       max_seq_length: see encoding.encode_texts.
 
     Returns:
-      (number of pairs, those that are cut at another place): an int, and a list of the pairs.
+      (number of pairs, those of `pairs` that are cut at another place): an int, and a list.
       None where neither transformers nor tokenizers is installed.
 
     Raises:
@@ -120,10 +159,10 @@ def check_tokens(
     hard = [text for short in HARD_TEXTS for text in (short, "a " + short + short, short + " b")]
     is_single = bool(pairs) and pairs[0][1] is None
     others = itertools.repeat(None) if is_single else reversed(hard)
-    pairs = [*zip(hard, others), *pairs]
+    every = [*pairs, *zip(hard, others)]  # The user's first: an error shows the first.
     for encode in readers:
-        cut_otherwise = _cut_otherwise(tokenizer, pairs, encode(pairs), max_seq_length)
-    return len(pairs), cut_otherwise
+        cut_otherwise = _cut_otherwise(tokenizer, every, encode(every), max_seq_length)
+    return len(every), [every[number] for number in cut_otherwise if number < len(pairs)]
 
 
 def _cut_otherwise(
@@ -131,21 +170,24 @@ def _cut_otherwise(
     pairs: Sequence[_Pair],
     encoded: Sequence[_Ids],
     max_seq_length: int,
-) -> list[_Pair]:
-    """Returns the pairs that are cut at another place; see `check_tokens`."""
-    cut_otherwise: list[_Pair] = []
-    for (text_a, text_b), found in zip(pairs, encoded):
+) -> list[int]:
+    """Returns the numbers of the pairs that are cut at another place; see `check_tokens`."""
+    cut_otherwise: list[int] = []
+    for number, ((text_a, text_b), found) in enumerate(zip(pairs, encoded)):
         tokens_a = tokenizer.tokenize(text_a)
         tokens_b = None if text_b is None else tokenizer.tokenize(text_b)
         expected = encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
         if found == _ids(tokenizer, expected):
             continue
         if found != _ids(tokenizer, _cut_there(tokens_a, tokens_b, max_seq_length)):
+            there = [tokenizer.inv_vocab.get(index, "%d?" % index) for index in found[0]]
+            ids = tokenizer.convert_tokens_to_ids(expected[0])
+            text = text_a if text_b is None else text_a + " / " + text_b
             raise UserError(
-                "huggingface: its tokenizer gives other tokens than this program for %s; it is "
-                "left out" % ascii((text_a, text_b))
+                "huggingface: its tokenizer gives other tokens than this program: %s; it is left "
+                "out" % token_check.describe(text, expected[0], ids, there, found[0])
             )
-        cut_otherwise.append((text_a, text_b))
+        cut_otherwise.append(number)
     return cut_otherwise
 
 
@@ -236,30 +278,36 @@ def _template(vocab: Mapping[str, int]) -> _Json:
 # --- Characters ---
 
 
-def _normalizers(basic: tokenization.BasicTokenizer) -> list[_Json]:
+def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[_Json]:
     """Returns what changes characters, in BERT's order."""
+    basic = tokenizer.basic_tokenizer
     parts = [_replace(_character_class(_fates()["dropped"]), "")]
+    if basic.tokenize_chinese_chars and any(token.single_word for token in tokenizer.added_tokens):
+        # Spaces around Chinese characters: one beside an added token is no part of its word.
+        nothing_else = dict(clean_text=False, strip_accents=False, lowercase=False)
+        parts.append(dict(nothing_else, type="BertNormalizer", handle_chinese_chars=True))
     if basic.do_lower_case:
-        parts += [
-            _replace(_final_sigma(), "\u03c2"),
-            {"type": "Lowercase"},
-            {"type": "NFD"},
-            _replace(_character_class(_fates()["accent"]), ""),
-        ]
+        parts += [_replace(_final_sigma(), "\u03c2"), {"type": "Lowercase"}]
+    if basic.strips:
+        parts += [{"type": "NFD"}, _replace(_character_class(_fates()["accent"]), "")]
     return parts
 
 
-def _splits() -> list[_Json]:
-    """Returns what cuts a text into words: at white space, which goes, CJK and punctuation."""
-    parts = [("space", "+", "Removed"), ("alone", "", "Isolated")]
+def _splits(tokenize_chinese_chars: bool) -> list[_Json]:
+    """Returns what cuts a text into words: at white space, which goes, punctuation and CJK."""
+    fates = _fates()
+    alone = (
+        fates["punctuation"] + fates["chinese"] if tokenize_chinese_chars else fates["punctuation"]
+    )
+    parts = [(fates["space"], "+", "Removed"), (sorted(alone), "", "Isolated")]
     return [
         {
             "type": "Split",
-            "pattern": {"Regex": _character_class(_fates()[fate]) + repeat},
+            "pattern": {"Regex": _character_class(characters) + repeat},
             "behavior": behavior,
             "invert": False,
         }
-        for fate, repeat, behavior in parts
+        for characters, repeat, behavior in parts
     ]
 
 
@@ -282,11 +330,14 @@ def _fates() -> dict[str, list[str]]:
     """Returns what BERT's BasicTokenizer does with characters.
 
     Returns:
-      dict from "dropped", "space", "alone" (a word by itself) and "accent" (dropped where the
-      case is lowered) to the characters, a list of str. All others are left in their word.
+      dict from "dropped", "space", "punctuation" and "chinese" (each a word by itself), and
+      "accent" (dropped where accents are stripped) to the characters, a list of str. All others
+      are left in their word.
     """
-    fates: dict[str, list[str]] = {"dropped": [], "space": [], "alone": [], "accent": []}
+    kinds = ("dropped", "space", "punctuation", "chinese", "accent")
+    fates: dict[str, list[str]] = {kind: [] for kind in kinds}
     cased, lowered = tokenization.BasicTokenizer(False), tokenization.BasicTokenizer(True)
+    alone = tokenization.BasicTokenizer(False, tokenize_chinese_chars=False)
     for char in _characters():
         text = "x%sx" % char
         words = cased.tokenize(text)
@@ -295,7 +346,7 @@ def _fates() -> dict[str, list[str]]:
         elif words == ["x", "x"]:
             fates["space"].append(char)
         elif words == ["x", char, "x"]:
-            fates["alone"].append(char)
+            fates["punctuation" if alone.tokenize(text) == words else "chinese"].append(char)
         elif lowered.tokenize(text) == ["xx"]:
             fates["accent"].append(char)
     return fates
@@ -314,11 +365,15 @@ def _final_sigma() -> str:
         if ("A%s%s" % (char, _SIGMA)).lower().endswith("\u03c2")
     ]
     cased, ignored = _character_class(is_cased), _character_class(sorted(is_ignored))
-    return r"%s%s*\K%s(?!%s*%s)" % (cased, ignored, _SIGMA, ignored, cased)
+    return "(?<=%s%s*)%s(?!%s*%s)" % (cased, ignored, _SIGMA, ignored, cased)
 
 
 def _character_class(characters: Iterable[str]) -> str:
-    """Returns a pattern, str, of one of `characters`, an ascending list of str."""
+    r"""Returns a pattern, str, of one of `characters`, an ascending list of str.
+
+    It is read by Oniguruma, in `tokenizers`, and by JavaScript, in transformers.js. Both know
+    \\uFFFF and a character as it is; neither knows the other's form of a longer number.
+    """
     ranges: list[list[int]] = []
     for code in map(ord, characters):
         if ranges and ranges[-1][1] == code - 1:
@@ -326,6 +381,10 @@ def _character_class(characters: Iterable[str]) -> str:
         else:
             ranges.append([code, code])
     return "[%s]" % "".join(
-        "\\x{%X}" % first if first == last else "\\x{%X}-\\x{%X}" % (first, last)
+        _in_pattern(first) if first == last else "%s-%s" % (_in_pattern(first), _in_pattern(last))
         for first, last in ranges
     )
+
+
+def _in_pattern(code: int) -> str:
+    return "\\u%04X" % code if code < 0x10000 else chr(code)

@@ -20,7 +20,7 @@ from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs import files
 
 DESCRIPTION = "export.json"
@@ -41,18 +41,19 @@ _EXPORT = records.table(
     {
         "num_texts": records.nullable(records.whole(1, 2)),
         "run": records.text(),
+        "tokenizer": tokenizer_settings.RECORD,
         "files": records.mapping(files.SUMS, _INSIDE),
     },
     others=True,
 )
 """The Kind of export.json."""
 
-Export = collections.namedtuple("Export", "task max_seq_length do_lower_case vocab_file run")
+Export = collections.namedtuple("Export", "task max_seq_length tokenizer vocab_file run")
 """An export that is ready to be used.
 
 Fields:
   task: the tasks.Task that it was trained on.
-  max_seq_length: int; do_lower_case: bool; vocab_file: a path.
+  max_seq_length: int; tokenizer: a TokenizerSettings; vocab_file: a path.
   run: the model, a function as the module's docstring says.
 """
 
@@ -120,7 +121,8 @@ def load(path, session):
             "%s: its model gives %d numbers, its %s asks for %d"
             % (path, num_outputs, DESCRIPTION, task.num_outputs)
         )
-    return Export(task, recorded["max_seq_length"], recorded["do_lower_case"], vocab_file, run)
+    settings = tokenizer_settings.recorded(recorded)
+    return Export(task, recorded["max_seq_length"], settings, vocab_file, run)
 
 
 # --- A plain BERT ---
@@ -136,6 +138,20 @@ def _read_plain(path, session):
 
 
 # --- Other runtimes ---
+
+HUGGING_FACE_NAMES = collections.OrderedDict(
+    [
+        ("input_ids", "input_ids"),
+        ("input_mask", "attention_mask"),
+        ("segment_ids", "token_type_ids"),
+    ]
+)
+"""What transformers' tokenizers call the arrays of a batch, by their names here."""
+
+
+def as_hugging_face(arrays):
+    """Returns a batch's arrays as transformers' tokenizers give them: int64, by their names."""
+    return {HUGGING_FACE_NAMES[name]: array.astype(np.int64) for name, array in arrays.items()}
 
 
 def _read_saved_model(path, session):
@@ -158,7 +174,13 @@ def _read_onnx(path, _):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.
         raise UserError("%s: cannot be read as ONNX: %s" % (path, first_line(error)))
-    return lambda arrays: session.run(["logits"], arrays)[0]
+    names = [tensor.name for tensor in session.get_inputs()]
+    if sorted(names) != sorted(HUGGING_FACE_NAMES.values()):
+        raise UserError(
+            "%s: expected the inputs %s, found %s; export again"
+            % (path, ", ".join(HUGGING_FACE_NAMES.values()), ", ".join(names))
+        )
+    return lambda arrays: session.run(["logits"], as_hugging_face(arrays))[0]
 
 
 READERS = {

@@ -24,15 +24,16 @@ Fields:
 """
 
 
-def build_graph(config, num_outputs, modules=None, precision="float32", given=()):
+def build_graph(config, num_outputs, modules=None, precision="float32", given=(), features=None):
     """Builds an EvaluationGraph in the default graph; see modeling_theseus.classifier_logits.
 
     Args:
       config, num_outputs, modules, precision: see there.
       given: mapping from a variable's name to the variable, or tensor, that is used in its
         place.
+      features: dict as from modeling_theseus.feature_placeholders; None: new ones.
     """
-    features = modeling_theseus.feature_placeholders()
+    features = features or modeling_theseus.feature_placeholders()
     variables = []
 
     def noting(getter, name, *args, **kwargs):
@@ -91,7 +92,7 @@ def compute_logits(run, encoded, batch_size, bar=None):
 
 
 def evaluate(task, run, encoded, batch_size, name="dev"):
-    """Computes a tasks.Task's metrics over labelled examples; warns where one label is all.
+    """Computes a tasks.Task's metrics over labelled examples; see `warn_of_alike`.
 
     Args:
       task: a tasks.Task.
@@ -104,24 +105,34 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
     start = time.perf_counter()
     with progress_bar(name, len(encoded)) as bar:
         logits = compute_logits(run, encoded, batch_size, bar)
-    if metrics.predicts_one_class(task, logits):
-        label = task.labels[int(logits[0].argmax())]
-        logging.warning("%s: all examples get the label %s; nothing is learned yet", name, label)
-    found = metrics.compute(task, logits, encoded.labels)
-    if any(found[metric] is None for metric in task.metrics):
-        logging.warning("%s: %s cannot be told of one label alone", name, task.score_name)
-    return found, time.perf_counter() - start
+    warn_of_alike(task, logits, encoded.labels, name)
+    return metrics.compute(task, logits, encoded.labels), time.perf_counter() - start
+
+
+def warn_of_alike(task, logits, labels, name):
+    """Warns where the predictions of a file, under its name, are alike and its labels are not."""
+    warning = metrics.what_is_not_learned(task, logits, labels)
+    if warning:
+        logging.warning("%s: %s", name, warning)
 
 
 def write_predictions(
-    writer, task, pools, threshold=None, abstain_below=None, format="tsv", like=None
+    writer,
+    task,
+    pools,
+    threshold=None,
+    abstain_below=None,
+    format="tsv",
+    like=None,
+    delimiter=",",
 ):
     """Writes predictions as rows with names.
 
     The columns are index (the row of a reading.Example, or else its place here), text_a,
     text_b (where there is one), label (where the file has labels; empty where one is not
-    known), and predicted_label with a probability for each label, and is_uncertain, 1 or 0, where
-    there is what to abstain below; for regression predicted_score alone.
+    known), an Example's others, and predicted_label with a probability for each label, and
+    is_uncertain, 1 or 0, where there is what to abstain below; for regression predicted_score
+    alone. One of the others that bears one of these names is called input_<name>.
 
     Args:
       writer: a text file that writes line ends as they are.
@@ -132,11 +143,12 @@ def write_predictions(
       abstain_below: float, the probability below which a prediction is uncertain; or None.
       format: str, one of rows.FORMATS.
       like: a reading.Example, whose columns there are; None: the first one that is predicted.
+      delimiter: see rows.write_row.
 
     Returns:
       int, the number of predictions.
     """
-    predictions = _PredictionWriter(writer, task, threshold, abstain_below, format)
+    predictions = _PredictionWriter(writer, task, threshold, abstain_below, format, delimiter)
     if like is not None:
         predictions.begin(like)
     for examples, logits in pools:
@@ -147,11 +159,11 @@ def write_predictions(
 class _PredictionWriter(object):
     """Writes one pool of predictions after another; see `write_predictions`."""
 
-    def __init__(self, writer, task, threshold, abstain_below, format):
+    def __init__(self, writer, task, threshold, abstain_below, format, delimiter):
         self.count = 0
-        self._writer, self._format = writer, format
+        self._writer, self._format, self._delimiter = writer, format, delimiter
         self._task, self._threshold, self._abstain_below = task, threshold, abstain_below
-        self._known, self._names = None, None
+        self._known, self._others = None, None
 
     def add(self, examples, logits):
         """Writes the predictions of Examples, of logits float32 [rows, num_outputs]."""
@@ -159,17 +171,36 @@ class _PredictionWriter(object):
             self.begin(examples[0])
         for example, predicted in zip(examples, self._predicted(logits)):
             index = self.count if example.row is None else example.row
-            cells = [index] + [getattr(example, name) for name in self._known] + predicted
-            self._writer.write(rows_lib.write_row(self._names, cells, self._format))
+            others = example.others or {}
+            if self._format == "jsonl":  # Whose lines have each their own keys.
+                self._others = list(others)
+            cells = [index] + [getattr(example, name) for name in self._known]
+            cells += [others[name] for name in self._others]
+            self._write(cells + predicted)
             self.count += 1
 
     def begin(self, first):
         """Writes the names of the columns that an Example has."""
         columns = ("text_a", "text_b", "label")
         self._known = [name for name in columns if getattr(first, name) is not None]
-        self._names = ["index"] + self._known + self._predicted_names()
+        self._others = list(first.others or ())
         if self._format != "jsonl":
-            self._writer.write(rows_lib.write_row(self._names, self._names, self._format))
+            self._write(self._names())
+
+    def _write(self, cells):
+        names = self._names()
+        self._writer.write(rows_lib.write_row(names, cells, self._format, self._delimiter))
+
+    def _names(self):
+        """Returns the names of the columns, list of str, each of them once."""
+        own = ["index"] + self._known + self._predicted_names()
+        others = []
+        for name in self._others:
+            while name in own or name in others:
+                name = "input_" + name
+            others.append(name)
+        place = 1 + len(self._known)
+        return own[:place] + others + own[place:]
 
     def _predicted_names(self):
         if self._task.is_regression:

@@ -33,6 +33,8 @@ _COLUMNS += ["pearson", "spearman", "loss", "ece"]
 _MOST_LABELS = 12
 # Of more than so many it has a million counts, almost all of them 0, and is left out.
 _MOST_CONFUSED = 1000
+# Scores of one prediction for all differ by rounding, those of a model that has learned by more.
+_LEAST_SPREAD = 0.05
 
 
 def probabilities(logits: _Floats) -> NDArray[np.float64]:
@@ -55,12 +57,56 @@ def predicted_ids(logits: _Floats, threshold: float | None = None) -> NDArray[np
     return (probabilities(logits)[:, 1] >= threshold).astype(np.int64)
 
 
-def predicts_one_class(task: Task, logits: NDArray[Any]) -> bool:
-    """Returns whether several examples, of logits float [rows, outputs], all get one label."""
-    if task.is_regression or len(logits) < 2:
-        return False
+def what_is_not_learned(task: Task, logits: _Floats, labels: NDArray[Any]) -> str | None:
+    """Returns how the predictions of several examples are alike where their labels are not.
+
+    Args:
+      task, logits, labels: as for `compute`.
+
+    Returns:
+      str, if all get one label, or numbers whose standard deviation is below a twentieth of that
+      of the labels; None if not.
+    """
+    if len(logits) < 2:
+        return None
+    if task.is_regression:
+        scores = np.asarray(logits[:, 0], np.float64)
+        if scores.std() >= _LEAST_SPREAD * np.std(labels):
+            return None
+        limits = (scores.min(), scores.max(), labels.min(), labels.max())
+        return (
+            "all predictions lie between %.4g and %.4g, the labels between %.4g and %.4g; their "
+            "size is not learned yet, which no correlation tells" % limits
+        )
     predicted = predicted_ids(logits)
-    return bool((predicted == predicted[0]).all())
+    if (predicted != predicted[0]).any() or (predicted == labels).all():
+        return None
+    label = task.known_labels[predicted[0]]
+    return "all examples get the label %s; nothing is learned yet" % label
+
+
+def why_undefined(task: Task, labels: NDArray[Any]) -> str | None:
+    """Returns why a metric of the task's score is undefined, whatever is predicted.
+
+    Args:
+      task: a tasks.Task.
+      labels: int or float [rows], those of all examples.
+
+    Returns:
+      str, that names the metric and the labels that are missing; None: all are defined.
+    """
+    if task.is_regression:
+        if len(labels) > 1 and np.ptp(labels) > 0:
+            return None
+        return "%s is undefined: all examples have the label %g" % (task.score_name, labels[0])
+    present = set(np.unique(labels).tolist())
+    missing = [label for label, number in task.label_ids.items() if number not in present]
+    for name in task.metrics:
+        is_f1_of_none = name == "f1" and len(task.known_labels) == 2 and 1 not in present
+        is_matthews_of_one = name == "matthews" and len(present) == 1
+        if (name == "auc" and missing) or is_f1_of_none or is_matthews_of_one:
+            return "%s is undefined: no example has the label %s" % (name, ", ".join(missing))
+    return None
 
 
 def compute(
@@ -80,22 +126,26 @@ def compute(
       threshold: see `predicted_ids`; for two labels only.
 
     Returns:
-      OrderedDict from name to float, or None for an AUC where a label does not occur; and
-      num_examples, an int.
+      OrderedDict from name to float, or None for a metric that is undefined: AUC where a label
+      does not occur, Matthews' correlation where one alone does, a correlation with what is
+      constant, and of two labels what `by_label` says of the second one; and num_examples, an
+      int.
     """
     if task.is_regression:
         return _of_regression(logits[:, 0].astype(np.float64), labels)
     predicted = predicted_ids(logits, threshold)
-    of_labels = [1] if len(task.known_labels) == 2 else np.union1d(labels, predicted)
-    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-        labels, predicted, labels=of_labels, average="macro", zero_division=0
-    )
+    if len(task.known_labels) == 2:
+        precision, recall, f1 = (column[0] for column in _of_labels(labels, predicted, [1])[:3])
+    else:
+        precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+            labels, predicted, average="macro", zero_division=0
+        )
     losses = -scipy.special.log_softmax(np.asarray(logits, np.float64), axis=1)
     return collections.OrderedDict(
         accuracy=float(sklearn.metrics.accuracy_score(labels, predicted)),
-        precision=float(precision),
-        recall=float(recall),
-        f1=float(f1),
+        precision=or_none(precision),
+        recall=or_none(recall),
+        f1=or_none(f1),
         auc=_auc(probabilities(logits), labels),
         matthews=_matthews(labels, predicted),
         loss=float(losses[np.arange(len(labels)), labels].mean()),
@@ -104,10 +154,31 @@ def compute(
     )
 
 
-def _matthews(labels: _Integers, predicted: _Integers) -> float:
-    """Returns Matthews' correlation, float; 0, as scikit-learn, where one label is all there is."""
-    if len(np.union1d(labels, predicted)) == 1:
-        return 0.0  # Where scikit-learn also warns.
+def _of_labels(
+    labels: _Integers, predicted: _Integers, of_labels: Sequence[int]
+) -> tuple[_Floats, _Floats, _Floats, _Integers]:
+    """Returns precision, recall, F1 and the number of examples of labels, arrays.
+
+    What is 0 / 0 is nan: the precision of a label that is never predicted, the recall of one
+    that does not occur, and F1 where both are so.
+    """
+    precision, recall, f1, true = sklearn.metrics.precision_recall_fscore_support(
+        labels, predicted, labels=of_labels, zero_division=0
+    )
+    guessed = np.bincount(predicted, minlength=max(of_labels) + 1)[list(of_labels)]
+    precision[guessed == 0] = recall[true == 0] = f1[guessed + true == 0] = np.nan
+    return precision, recall, f1, true
+
+
+def or_none(value: Any) -> float | None:
+    """Returns a number as a float; None, as JSON writes it, if it is not a number."""
+    return None if np.isnan(value) else float(value)
+
+
+def _matthews(labels: _Integers, predicted: _Integers) -> float | None:
+    """Returns Matthews' correlation; None where the labels are one, 0 where the predicted are."""
+    if len(np.unique(labels)) == 1:
+        return None
     return float(sklearn.metrics.matthews_corrcoef(labels, predicted))
 
 
@@ -133,24 +204,25 @@ def _of_regression(predicted: _Floats, labels: _Floats) -> _Values:
     )
 
 
-def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float:
-    """Returns a correlation, float; 0 where one of the two is constant."""
+def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float | None:
+    """Returns a correlation; None where one of the two is constant."""
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 0.0
+        return None
     return float(function(one, other)[0])
 
 
 def score(task: Task, values: Mapping[str, Any]) -> float:
     """Returns the number by which one model is better than another: the mean of task.metrics.
 
-    Source: gluebenchmark.com, where a task with two metrics counts by their mean. A metric
-    that does not apply, see `compute`, counts as 0.
+    Source: gluebenchmark.com, where a task with two metrics counts by their mean. It is nan if
+    one of them is undefined, see `compute`.
 
     Args:
       task: a tasks.Task.
       values: as from `compute`.
     """
-    return float(np.mean([values[name] or 0.0 for name in task.metrics]))
+    found = [values[name] for name in task.metrics]
+    return float("nan") if None in found else float(np.mean(found))
 
 
 def confusion(
@@ -175,17 +247,15 @@ def by_label(
     """Returns precision, recall, F1 and the number of examples of each label, a list of dict.
 
     Args as for `compute`. Where a label does not occur, or is never predicted, what then cannot
-    be computed is 0.
+    be computed is None.
     """
-    columns = sklearn.metrics.precision_recall_fscore_support(
-        labels,
-        predicted_ids(logits, threshold),
-        labels=range(len(task.known_labels)),
-        zero_division=0,
-    )
-    names = ("precision", "recall", "f1", "num_examples")
-    rows = zip(*(np.asarray(column).tolist() for column in columns))
-    return [dict(zip(names, row), label=label) for label, row in zip(task.known_labels, rows)]
+    predicted = predicted_ids(logits, threshold)
+    columns = _of_labels(labels, predicted, range(len(task.known_labels)))
+    names = ("precision", "recall", "f1")
+    return [
+        dict(zip(names, map(or_none, row)), num_examples=int(row[3]), label=label)
+        for label, row in zip(task.known_labels, zip(*columns))
+    ]
 
 
 def best_threshold(
@@ -231,7 +301,14 @@ def _shortest_between(low: float, high: float) -> float:
 def headline(task: Task, values: Mapping[str, Any]) -> str:
     """Returns the task's metrics, F1 and the loss as words for a line of the log, str."""
     names = [name for name in task.metrics + ("f1", "loss") if name in values]
-    return ", ".join("%s %s" % (name, _cell(values[name])) for name in dict.fromkeys(names))
+    shown = {"f1": "f1 (label %s)" % positive_label(task)} if positive_label(task) else {}
+    parts = ((shown.get(name, name), _cell(values[name])) for name in dict.fromkeys(names))
+    return ", ".join("%s %s" % part for part in parts)
+
+
+def positive_label(task: Task) -> str | None:
+    """Returns the label of which precision, recall, F1 and AUC are; None: they are of all."""
+    return task.known_labels[1] if len(task.known_labels) == 2 else None
 
 
 def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
@@ -281,14 +358,16 @@ def format_by_label(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
     width = max(len("label"), *(len(row["label"]) for row in rows))
     lines = ["%-*s  precision    recall        f1  examples" % (width, "label")]
     for row in rows:
-        cells = "%11.4f%10.4f%10.4f" % (row["precision"], row["recall"], row["f1"])
+        cells = "%11s%10s%10s" % tuple(_cell(row[name]) for name in ("precision", "recall", "f1"))
         lines.append("%-*s%s%10d" % (width, row["label"], cells, row["num_examples"]))
     return "\n".join(lines)
 
 
-def format_threshold(found: Mapping[str, float]) -> str:
+def format_threshold(task: Task, found: Mapping[str, float]) -> str:
     """Returns what `best_threshold` has found as a line, str."""
-    return "best F1 on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%s" % (
+    line = "best F1 of label %s on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%s"
+    return line % (
+        positive_label(task),
         found["f1"],
         found["precision"],
         found["recall"],

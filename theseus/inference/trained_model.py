@@ -16,7 +16,7 @@ from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.inference import evaluation
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings
 from theseus.model.layers import kernels_kept_in
 from theseus.runs.files import hash_text
 from theseus.runs.stage_folder import StageFolder
@@ -87,7 +87,8 @@ def load_into(session, folder, precision, path=None, is_calibrated=True):
     graph = _build(session, source, taken, precision)
     temperature = _find_temperature(folder, source.best, path) if is_calibrated else 1.0
     _divide_logits(session, graph, source.weights, temperature)
-    tokenizer = pretrained.make_tokenizer(source.model, source.recorded["do_lower_case"])
+    settings = tokenizer_settings.recorded(source.recorded)
+    tokenizer = pretrained.make_tokenizer(source.model, settings)
     layers = modeling_theseus.layers_on(source.groups, taken)
     return TrainedModel(
         session, graph, tokenizer, layers, path, temperature, source.recorded, source.best
@@ -175,10 +176,11 @@ def _refuse_path(source, path):
     """Raises UserError where a _Source has no such path, list of bool."""
     replaces = stages.of_name(source.recorded["stage"]).replaces
     if not replaces or len(path) != len(source.groups):
-        raise UserError("--path: %s is no path of this stage" % stages.digits(path))
+        raise UserError("--replaced_modules: %s is no path of this stage" % stages.digits(path))
     if not (all(path) or source.recorded.get("keep_predecessor")):
         raise UserError(
-            "--path: the predecessor is not kept here; train the stage with --keep_predecessor"
+            "--replaced_modules: the predecessor is not kept here; train the stage with "
+            "--keep_predecessor"
         )
 
 

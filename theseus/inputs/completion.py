@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import unicodedata
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from theseus.errors import UserError
 from theseus.inputs import layout, lines, rows, tasks
@@ -48,9 +48,18 @@ def _first_names(path: str, form: FileForm) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
-    for row in rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None):
+    found = rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None, form.delimiter)
+    for row in found:
         return layout.names(row)
     return []
+
+
+def _fractions(labels: Sequence[str]) -> list[str]:
+    """Returns the labels that are no whole numbers, where all are numbers; else none."""
+    numbers = {label: label.replace(",", ".") for label in labels}
+    if not all(layout.is_label(number, tasks.TASKS["tsv_number"]) for number in numbers.values()):
+        return []
+    return [label for label, number in numbers.items() if not float(number).is_integer()]
 
 
 def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
@@ -64,6 +73,12 @@ def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
     if unknown:
         yield "%s taken for labels, which often stand for one that is not known" % (
             listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is")
+        )
+    fractions = _fractions(tasks.in_order(counts))
+    if fractions:
+        yield (
+            "its labels are numbers with fractions (%s), of which each is taken for a class of its "
+            "own; give --task_name=tsv_number to predict a number" % listed(fractions[:3])
         )
     single = [label for label in tasks.in_order(counts) if counts[label] == 1]
     if single:

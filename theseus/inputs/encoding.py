@@ -73,6 +73,7 @@ def encode_arrays(
     ids: list[int] = []
     lengths: list[int] = []
     lengths_a: list[int] = []
+    lost: list[tuple[int, int]] = []
     labels: list[str | None] = []
     for example in examples:
         tokens_a = tokenizer.tokenize(example.text_a)
@@ -81,11 +82,14 @@ def encode_arrays(
         ids.extend(tokenizer.convert_tokens_to_ids(tokens))
         lengths.append(len(tokens))
         lengths_a.append(length_a)
+        kept_b = len(tokens) - length_a - 1  # Behind it is a [SEP].
+        lost.append((len(tokens_a) - length_a + 2, len(tokens_b) - kept_b if tokens_b else 0))
         labels.append(example.label)
     return {
         "ids": np.array(ids, np.int32),
         "lengths": np.array(lengths, np.int32),
         "lengths_a": np.array(lengths_a, np.int32),
+        "lost": np.array(lost, np.int32).reshape(-1, 2),
         "labels": encode_labels(labels, task),
     }
 
@@ -110,12 +114,14 @@ class EncodedExamples(object):
       ids: integers [tokens of all rows].
       lengths: integers [rows], the tokens of each row.
       lengths_a: integers [rows], how many of them are of the first segment.
+      lost: int32 [rows, 2], the tokens that each row's first and second text lost at their ends,
+        since both were too long together; None: that is not known.
       labels: int32 or float32 [rows], as from `encode_labels`.
       padded_length: int, the length of each batch; None: that of its longest row.
       teacher_logits: float32 [rows, outputs] of a teacher; None: there is none.
     """
 
-    ARRAYS = ("ids", "lengths", "lengths_a", "labels")
+    ARRAYS = ("ids", "lengths", "lengths_a", "lost", "labels")
     """The attributes that it is made of, and that a cache keeps."""
 
     def __init__(
@@ -124,11 +130,13 @@ class EncodedExamples(object):
         lengths: ArrayLike,
         lengths_a: ArrayLike,
         labels: ArrayLike,
+        lost: ArrayLike | None = None,
     ) -> None:
         self.ids: NDArray[Any] = np.asarray(ids)
         self.lengths: NDArray[Any] = np.asarray(lengths)
         self.lengths_a: NDArray[Any] = np.asarray(lengths_a)
         self.labels: NDArray[Any] = np.asarray(labels)
+        self.lost: NDArray[Any] | None = None if lost is None else np.reshape(lost, [-1, 2])
         self.padded_length: int | None = None
         self.teacher_logits: NDArray[np.float32] | None = None
         self._starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths

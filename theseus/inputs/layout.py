@@ -16,10 +16,11 @@ from theseus.inputs.tasks import Column, Columns, Task
 
 
 class Row(NamedTuple):
-    """A line's number from 1, and its columns."""
+    """A line's number from 1, and its columns; `source`: of JSON Lines, the line itself."""
 
     number: int
     cells: list[str]
+    source: str = ""
 
 
 class Layout(NamedTuple):
@@ -85,7 +86,11 @@ _Cells = List[str]
 
 
 def find_layout(
-    rows: Sequence[Row], task: Task, labels_required: bool, header: str = "auto"
+    rows: Sequence[Row],
+    task: Task,
+    labels_required: bool,
+    header: str = "auto",
+    separated: str = ", separated by tabs",
 ) -> Layout:
     """Finds the Layout of a file.
 
@@ -94,6 +99,7 @@ def find_layout(
       task: a tasks.Task.
       labels_required: bool, whether there must be a column of labels.
       header: "yes" or "no": whether the first row is a header; "auto": to be found out.
+      separated: str, how a message says what separates the columns, see rows.separated_by.
 
     Returns:
       A Layout.
@@ -111,7 +117,7 @@ def find_layout(
     if is_header and by_name is None and columns and not task.takes_columns:
         _refuse_other_places(names(first), columns)
     if columns is None or (labels_required and columns.label is None):
-        raise _wrong_first_row(first, task, labels_required, header)
+        raise _wrong_first_row(first, task, labels_required, header, separated)
     indices = [index for index in columns if index is not None]
     if len(set(indices)) < len(indices):
         raise UserError("one column is taken for two of %s" % ", ".join(task.column_names(True)))
@@ -196,17 +202,19 @@ def _refuse_other_places(found: list[str], columns: Columns) -> None:
         )
 
 
-def _wrong_first_row(first: Row, task: Task, with_label: bool, header: str) -> UserError:
+def _wrong_first_row(
+    first: Row, task: Task, with_label: bool, header: str, separated: str
+) -> UserError:
     """Returns the UserError for a first row in which the task's columns are not found."""
     for name, column in task.header._asdict().items():
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
             return UserError(
-                "expected a column %d, --%s_column; found %s, separated by tabs"
-                % (column + 1, name, count(first.cells))
+                "expected a column %d, --%s_column; found %s%s"
+                % (column + 1, name, count(first.cells), separated)
             )
     expected = ", ".join(task.column_names(with_label))
     if task.indices:
-        expected, found = "%s, separated by tabs" % expected, count(first.cells)
+        expected, found = expected + separated, count(first.cells)
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
         if header == "no":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import collections
 import itertools
-from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple, Sequence
+import json
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from absl import logging
 
 from theseus.errors import UserError
-from theseus.inputs import layout, lines, rows, tasks
+from theseus.inputs import layout, lines, other_formats, rows, second_text, tasks
 from theseus.inputs.layout import Layout, Row
 from theseus.inputs.sources import FileForm, name_of
 from theseus.inputs.tasks import Task
@@ -46,18 +47,34 @@ class Example(_Texts):
 
     Attributes:
       row: the place of its line in its file, from 0, where a header does not count; None where
-        it is of none. It is no part of what is compared.
+        it is of none. It is no part of what is compared, nor is:
+      others: dict, what its line holds beside, by the names of the columns: str, or for JSON Lines
+        any value; None where that was not asked for.
     """
 
     row: int | None
+    others: dict[str, Any] | None
 
     def __new__(
-        cls, text_a: str, text_b: str | None, label: str | None, row: int | None = None
+        cls,
+        text_a: str,
+        text_b: str | None,
+        label: str | None,
+        row: int | None = None,
+        others: dict[str, Any] | None = None,
     ) -> Example:
         """Makes an Example."""
         made = super(Example, cls).__new__(cls, text_a, text_b, label)
-        made.row = row
+        made.row, made.others = row, others
         return made
+
+
+def holds_nothing(text_a: str, text_b: str | None) -> bool:
+    """Returns whether there is nothing to predict from, in files and wherever else texts come from.
+
+    A single text must not be empty, and of two texts one.
+    """
+    return tasks.is_blank(text_a) and tasks.is_blank(text_b)
 
 
 def read_examples(
@@ -68,7 +85,11 @@ def read_examples(
 
 
 def iterate_examples(
-    path: str, task: Task, labels_required: bool = True, form: FileForm | None = None
+    path: str,
+    task: Task,
+    labels_required: bool = True,
+    form: FileForm | None = None,
+    keeps_others: bool = False,
 ) -> Iterator[Example]:
     """Reads the rows of a file, one after the other.
 
@@ -77,8 +98,8 @@ def iterate_examples(
     the end of the file. Before it, in a file whose examples must have labels, they are left out,
     and said; elsewhere they are a mistake, so that there is an example for each line.
 
-    A pair has a text at least, a single text is not empty. A label is taken without what is not
-    to be seen of it, see tasks.clean_label.
+    A pair has a text at least, a single text is not empty, see `holds_nothing`. A label is
+    taken without what is not to be seen of it, see tasks.clean_label.
 
     Args:
       path: the file, or `STANDARD_INPUT`.
@@ -86,6 +107,7 @@ def iterate_examples(
       labels_required: bool, whether each line must have a label. If not, a file need not have
         that column, nor a line a label in it: nothing, -1 and such (layout.UNKNOWN_LABELS).
       form: a FileForm; None: a new one.
+      keeps_others: bool, whether an Example has all other columns of its line too.
 
     Yields:
       Example, in the order of the file.
@@ -93,7 +115,7 @@ def iterate_examples(
     Raises:
       UserError: names the file, the line, what was expected and what was found.
     """
-    return _Pass(path, task, labels_required, form or FileForm()).examples()
+    return _Pass(path, task, labels_required, form or FileForm(), keeps_others).examples()
 
 
 class _BadLine(Exception):
@@ -105,6 +127,7 @@ class _Rows(object):
 
     Attributes:
       format: str, one of rows.FORMATS.
+      separated: str, see rows.separated_by.
     """
 
     def __init__(self, path: str, form: FileForm, blank_is: str | None) -> None:
@@ -117,6 +140,7 @@ class _Rows(object):
         """
         self._path, self._form, self._blank_is = path, form, blank_is
         self.format = rows.format_of(path, form.format)
+        self.separated = rows.separated_by(self.format, form.delimiter)
         self._blank: list[int] = []
         self._bad: list[tuple[int, str]] = []
         self._num_lines = 0
@@ -128,9 +152,11 @@ class _Rows(object):
         def leave_out(line: lines.Line) -> None:
             self.leave_out(line.number, line.problem or "")
 
-        for row in rows.iterate_rows(
-            self._lines(), self.format, lambda line: blank.append(line.number), leave_out
-        ):
+        def note_blank(line: lines.Line) -> None:
+            blank.append(line.number)
+
+        delimiter = self._form.delimiter
+        for row in rows.iterate_rows(self._lines(), self.format, note_blank, leave_out, delimiter):
             self._judge_blank(blank)
             blank.clear()
             yield row
@@ -184,19 +210,30 @@ class _Rows(object):
 class _Pass(object):
     """One reading of a file."""
 
-    def __init__(self, path: str, task: Task, labels_required: bool, form: FileForm) -> None:
+    def __init__(
+        self, path: str, task: Task, labels_required: bool, form: FileForm, keeps_others: bool
+    ) -> None:
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
+        self.keeps_others = keeps_others
         self._expected = "expected %s; found " % ("a text" if task.num_texts == 1 else "two texts")
         self._rows = _Rows(path, form, None if labels_required else self._expected + "a blank line")
 
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
         try:
+            self._refuse_other_formats()
             for example in self._examples():
                 yield example
         except OSError as error:
             raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
+
+    def _refuse_other_formats(self) -> None:
+        try:
+            stream = self.form.open(self.path)
+            other_formats.refuse(stream, self._rows.format, self.form.encoding)
+        except UserError as error:
+            raise UserError("%s: %s" % (name_of(self.path), error))
 
     def _examples(self) -> Iterator[Example]:
         is_empty = True
@@ -240,11 +277,16 @@ class _Pass(object):
                 head = head[1:]
         try:
             header = self.form.header_of(self.path, layout.names(head[0]))
-            found = layout.find_layout(head, self.task, self.labels_required, header)
+            separated = self._rows.separated
+            found = layout.find_layout(head, self.task, self.labels_required, header, separated)
         except UserError as error:
             number = max(1, head[0].number)  # The names of JSON Lines are those of line 1.
             hint = self._hint(head[0].cells)
             raise UserError("%s, line %d: %s%s" % (name_of(self.path), number, error, hint))
+        try:
+            second_text.refuse(head, found, self.task)
+        except UserError as error:
+            raise UserError("%s: %s" % (name_of(self.path), error))
         if found.doubt:
             self._rows.say("line %d: %s" % (head[0].number, found.doubt))
         if found.header and self.task.takes_columns:
@@ -259,11 +301,9 @@ class _Pass(object):
 
     def _hint(self, cells: list[str]) -> str:
         """Returns the end of a message about a first row: which format it may be of."""
-        if self._rows.format != "tsv" or len(cells) > 1:
-            return ""
-        if cells[0].lstrip().startswith("{"):
-            return "; --format=jsonl reads JSON Lines"
-        return "; --format=csv reads what commas separate" if "," in cells[0] else ""
+        delimiter = self.form.delimiter
+        line = ("\t" if self._rows.format == "tsv" else delimiter).join(cells)
+        return other_formats.hint(line, self._rows.format, delimiter)
 
     # --- Examples ---
 
@@ -275,21 +315,26 @@ class _Pass(object):
                 "expected %s%s, as in the first line; found %s"
                 % (
                     layout.count([None] * found.width),
-                    rows.separated_by(self._rows.format),
+                    self._rows.separated,
                     layout.count(row.cells),
                 )
             )
+        for index in columns:
+            if index is not None and isinstance(row.cells[index], rows.Missing):
+                name = found.header.cells[index] if found.header else ""
+                raise _BadLine("lacks %s, which the first object has" % ascii(name))
         if found.header and layout.names(row) == layout.names(found.header):
             raise _BadLine("holds the header again, as where two files were put together")
         text_a = row.cells[columns.text_a]
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
         if isinstance(text_a, rows.Nested) or isinstance(text_b, rows.Nested):
             raise _BadLine(self._expected + "a list or an object")
-        if tasks.is_blank(text_a) and tasks.is_blank(text_b):
+        if holds_nothing(text_a, text_b):
             raise _BadLine(self._expected + "nothing")
         label = None if columns.label is None else self._label(row, columns.label, found)
         number = row.number - 1 - (found.header.number if found.header else 0)
-        return Example(text_a, text_b, label, number)
+        others = _others(row, found) if self.keeps_others else None
+        return Example(text_a, text_b, label, number, others)
 
     def _label(self, row: Row, column: int, found: Layout) -> str:
         if isinstance(row.cells[column], rows.Nested):
@@ -306,6 +351,21 @@ class _Pass(object):
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
         raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
+
+
+def _others(row: Row, found: Layout) -> dict[str, Any]:
+    """Returns what a layout.Row holds beside the columns that count, by the columns' names."""
+    if row.source and found.header:  # An object may have keys that the first one lacks.
+        taken = {found.header.cells[index] for index in found.columns if index is not None}
+        values = json.loads(row.source)
+        return {name: value for name, value in values.items() if name not in taken}
+    others: dict[str, Any] = {}
+    for index, cell in enumerate(row.cells):
+        if index not in found.columns:
+            name = tasks.clean_label(found.header.cells[index]) if found.header else ""
+            number = "column_%d" % (index + 1)
+            others[number if not name or name in others else name] = cell
+    return others
 
 
 def _blank_lines(numbers: Sequence[int]) -> str:

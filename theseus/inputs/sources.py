@@ -57,10 +57,14 @@ _COUNTS = {2: "both", 3: "all three", 4: "all four"}
 def _find_file(path: str) -> str:
     found = rows.existing_files(path)
     if len(found) > 1:
-        raise UserError("%s: %s exist; keep one" % (", ".join(found), _COUNTS[len(found)]))
+        all_of_them = _COUNTS.get(len(found), "all")
+        raise UserError("%s: %s exist; keep one" % (", ".join(found), all_of_them))
     if not found:
-        endings = ", ".join(rows.ENDINGS)
-        raise UserError("%s: there is none with an ending of %s; see --data_dir" % (path, endings))
+        others = ", ".join(os.path.basename(name) for name in rows.files_beside(path))
+        raise UserError(
+            "%s: there is none with an ending of %s%s; see --data_dir"
+            % (path, ", ".join(rows.ENDINGS), "; %s will not do" % others if others else "")
+        )
     return found[0]
 
 
@@ -76,6 +80,7 @@ class FileForm(object):
         encoding: str | None = None,
         skip_bad_lines: bool = False,
         format: str = "auto",
+        delimiter: str | None = None,
     ) -> None:
         """Takes what the flags of the same names say.
 
@@ -85,8 +90,10 @@ class FileForm(object):
           skip_bad_lines: bool, whether a line that is not an example is left out, and said, where
             it would otherwise be an error.
           format: str, one of rows.FORMATS; "auto": by the file's ending.
+          delimiter: str, what separates the columns of CSV; see rows.delimiter_of.
         """
         self.header = header
+        self.delimiter = rows.delimiter_of(delimiter)
         self.format = format
         self.encoding = encoding
         self.skip_bad_lines = skip_bad_lines
@@ -167,6 +174,7 @@ def recorded_form(definition: Mapping[str, Any], path: str) -> FileForm:
         definition.get("encoding"),
         bool(definition.get("skip_bad_lines")),
         "auto" if is_named else definition.get("format") or "auto",
+        definition.get("delimiter"),
     )
 
 

@@ -108,8 +108,8 @@ class Task:
 
     @property
     def takes_columns(self) -> bool:
-        """Whether flags may name its columns and labels."""
-        return self.name == "tsv"
+        """Whether flags may name its columns."""
+        return self.name in ("tsv", "tsv_number")
 
     def column_names(self, with_label: bool) -> list[str]:
         """Returns what a message calls the columns, a list of str."""
@@ -151,6 +151,8 @@ _TEXT_B = _names(
 _OF_ONE = _names("text|sentence|review|content|文本|句子|评论")
 USUAL_LABEL_NAMES = _names("label|labels|标签|gold_label|is_duplicate|similarity|score")
 _USUAL = Header(_TEXT_A, _TEXT_B, USUAL_LABEL_NAMES)
+FIRST_OF_TWO, SECOND_OF_TWO = _TEXT_A, _TEXT_B
+"""By which the texts of a pair are known."""
 USUAL_NAMES = _USUAL._replace(text_a=_TEXT_A + _OF_ONE)
 """By which a header is known where the columns' indices are."""
 
@@ -161,6 +163,7 @@ _TASKS = [
     Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, indices=Columns(0, 1, 2)),
     # Columns and labels from a file's header and content, or from flags.
     Task("tsv", labels=None, header=USUAL_NAMES),
+    Task("tsv_number", labels=(), header=USUAL_NAMES, metrics=("pearson", "spearman")),
     Task(
         "cola",
         labels=("0", "1"),

@@ -33,6 +33,9 @@ class UnknownWords(object):
         self._tokenizer = tokenizer
         self._unknown = self._all = 0
         self._words: collections.Counter[str] = collections.Counter()
+        self._other = tokenizer.in_other_case()
+        # How many words of the examples that were searched are unknown.
+        self._in_this_case = self._in_other_case = 0
 
     def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
         """Counts those of a part.
@@ -52,13 +55,11 @@ class UnknownWords(object):
         self._all += count
         if unknown > LARGEST_SHARE * count:
             for example in itertools.islice(find_examples(), _SEARCHED):
-                self._words.update(self._unknown_words(example.text_a))
-                self._words.update(self._unknown_words(example.text_b or ""))
-
-    def _unknown_words(self, text: str) -> list[str]:
-        pieces = self._tokenizer.wordpiece_tokenizer.pieces
-        words = self._tokenizer.basic_tokenizer.tokenize(text)
-        return [word for word in words if pieces(word) == (_UNKNOWN,)]
+                for text in (example.text_a, example.text_b or ""):
+                    unknown_words = _unknown_words(self._tokenizer, text)
+                    self._words.update(unknown_words)
+                    self._in_this_case += len(unknown_words)
+                    self._in_other_case += len(_unknown_words(self._other, text))
 
     def warning(self, name: str) -> str | None:
         """Returns what is to be said of the file, str; None where few are unknown.
@@ -71,16 +72,23 @@ class UnknownWords(object):
         often = self._words.most_common(_SHOWN)
         return (
             "%s: %.1f%% of its tokens are [UNK], which the vocabulary does not have%s; see "
-            "--do_lower_case and --bert_pretrained_model"
+            "%s--bert_pretrained_model"
             % (
                 name,
                 100.0 * self._unknown / self._all,
-                often and ": most often " + ", ".join(_shown(word) for word, _ in often) or "",
+                often and ": most often " + ", ".join(shown(word) for word, _ in often) or "",
+                "--do_lower_case and " if self._in_other_case < self._in_this_case else "",
             )
         )
 
 
-def _shown(word: str) -> str:
-    """Returns a word for a line of the log: short, and what is invisible escaped."""
-    short = word if len(word) <= 20 else word[:20] + "..."
+def _unknown_words(tokenizer: FullTokenizer, text: str) -> list[str]:
+    pieces = tokenizer.wordpiece_tokenizer.pieces
+    words = [word for word, is_added in tokenizer.words(text) if not is_added]
+    return [word for word in words if pieces(word) == (_UNKNOWN,)]
+
+
+def shown(text: str, longest: int = 20) -> str:
+    """Returns a text for a line of the log: short, and what is invisible escaped."""
+    short = text if len(text) <= longest else text[:longest] + "..."
     return "".join(c if c.isprintable() else "\\u%04x" % ord(c) for c in short)

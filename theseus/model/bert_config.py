@@ -19,6 +19,9 @@ _SIZES = {
     "max_position_embeddings": 1 << 20,
     "type_vocab_size": 1 << 16,
 }
+# What a Hugging Face config means by what it does not say, where that is another default than
+# google-research/bert's. Source: transformers, BertConfig.
+_HUGGING_FACE_DEFAULTS = {"vocab_size": 30522, "hidden_act": "gelu", "type_vocab_size": 2}
 # What Hugging Face's config.json can ask for, and the one value that this graph has.
 _ONLY = {
     "model_type": "bert",
@@ -87,17 +90,20 @@ class BertConfig(object):
     def from_dict(cls, json_object):
         """Builds a config from a bert_config.json or Hugging Face's config.json.
 
-        Keys that BertConfig does not know are left out. Raises ValueError where vocab_size
-        is missing, the config is another architecture's, or `validate` refuses it.
+        Keys that BertConfig does not know are left out; what is not said is the default of
+        google-research/bert, or of Hugging Face. Raises ValueError where a bert_config.json has
+        no vocab_size, the config is another architecture's, or `validate` refuses it.
         """
+        values = {}
         if isinstance(json_object, dict):
             _refuse_other_architecture(json_object)
-        if not isinstance(json_object, dict) or "vocab_size" not in json_object:
+            from_hugging_face = "model_type" in json_object or "architectures" in json_object
+            values = dict(_HUGGING_FACE_DEFAULTS if from_hugging_face else {}, **json_object)
+        if "vocab_size" not in values:
             raise ValueError("vocab_size is missing")
         known = inspect.signature(cls).parameters
-        values = {key: json_object[key] for key in known if key in json_object}
-        from_hugging_face = "model_type" in json_object or "architectures" in json_object
-        if from_hugging_face and values.get("hidden_act", "gelu") == "gelu":
+        values = {key: values[key] for key in known if key in values}
+        if from_hugging_face and values["hidden_act"] == "gelu":
             values["hidden_act"] = "gelu_erf"
         config = cls(**values)
         config.validate()

@@ -9,7 +9,7 @@ from typing import Any, ContextManager, Iterator, Mapping, TextIO
 
 from theseus import records, stage
 from theseus.errors import FolderError, UserError
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs import files, lock
 
 _RUN = "run.json"
@@ -32,6 +32,7 @@ _OPEN = {
     "metric": records.nullable(records.choice(tasks.METRICS)),
     "keep_predecessor": records.nullable(records.boolean),
     "padded_length": records.nullable(records.whole(1)),
+    "tokenizer": tokenizer_settings.RECORD,
     _BEGAN_ON: records.mapping(records.anything),
 }
 RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)

@@ -6,13 +6,14 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling_theseus
+from theseus.checkpoints import head
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 
-_CLASSIFIER = ("output_weights", "output_bias")
-
 InitialWeights = collections.namedtuple(
-    "InitialWeights", "source match successor_source successor_match", defaults=(None, None)
+    "InitialWeights",
+    "source match successor_source successor_match classifier",
+    defaults=(None, None, head.Rows()),
 )
 """Weights that were compared with a graph.
 
@@ -21,6 +22,7 @@ Fields:
   match: their weights.Match with the graph.
   successor_source, successor_match: the same of the successor's layers, where these start as
     another BERT's; else None.
+  classifier: the head.Rows that the task takes of the weights' classifier.
 """
 
 
@@ -29,8 +31,8 @@ def match_start(train_scope, start, graph_variables):
 
     Args:
       train_scope: str, resolved.
-      start: what `weights`, `successor_weights`, `successor_start` and `takes_classifier` are
-        read of; see commands.starting_point.Start.
+      start: what `weights`, `successor_weights`, `successor_start` and `classifier` are read
+        of; see commands.starting_point.Start.
       graph_variables: list of tf.Variable.
 
     Returns:
@@ -44,9 +46,13 @@ def match_start(train_scope, start, graph_variables):
         of_small = match_successor(small, graph_variables)
         graph_variables = [v for v in graph_variables if v.op.name not in of_small.sources]
     match = match_weights(
-        train_scope, start.weights, graph_variables, start.successor_start, start.takes_classifier
+        train_scope,
+        start.weights,
+        graph_variables,
+        start.successor_start,
+        takes_classifier=start.classifier.order is not None,
     )
-    return InitialWeights(start.weights, match, small, of_small)
+    return InitialWeights(start.weights, match, small, of_small, start.classifier)
 
 
 def refuse_unfit(initial):
@@ -71,6 +77,9 @@ def load(initial, session):
     """Gives all variables of the default graph their InitialWeights; says which they are."""
     sources = initial.match.sources
     logging.info("%s", weights_lib.report(initial.match, initial.source))
+    if initial.classifier.note:
+        level = logging.INFO if initial.classifier.is_sure else logging.WARNING
+        logging.log(level, "%s", initial.classifier.note)
     started = modeling_theseus.successor_layers_started(sources)
     if started:
         pairs = ", ".join("%d as %d" % pair for pair in started)
@@ -94,8 +103,7 @@ def match_weights(
       source: as weights.open_weights returns them.
       graph_variables: list of tf.Variable.
       successor_start: see modeling_theseus.assign_sources.
-      takes_classifier: bool, whether the classifier is to be that of the weights. It is a new
-        one too, and a line says so, where theirs is of another number of labels.
+      takes_classifier: bool, whether the classifier is to be that of the weights, if they have one.
 
     Returns:
       A weights.Match.
@@ -112,32 +120,17 @@ def match_weights(
             "predecessor, or give --suc_layers=%d" % (source.prefix, found, depth, found)
         )
     sources = modeling_theseus.assign_sources(names, source, successor_start)
-    if not (takes_classifier and _classifier_is_of_size(sources, source, graph_variables)):
-        for name in _CLASSIFIER:
-            sources.pop(name, None)
+    is_untrained = "output_weights" not in sources
+    for name in () if takes_classifier else head.CLASSIFIER:
+        sources.pop(name, None)
     match = weights_lib.match(graph_variables, source, sources)
-    if train_scope == "successor_layers" and "output_weights" in match.missing:
+    if train_scope == "successor_layers" and is_untrained:
         raise UserError(
             "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
             "random; give --init_checkpoint a fine-tuned predecessor, such as --finetune_pre "
             "leaves" % source.prefix
         )
     return match
-
-
-def _classifier_is_of_size(sources, source, graph_variables):
-    """Returns whether the weights' classifier, if they have one, is of as many outputs."""
-    weights = _CLASSIFIER[0]
-    expected = next(v.shape.as_list()[0] for v in graph_variables if v.op.name == weights)
-    found = source.shapes[sources[weights]][0] if weights in sources else expected
-    if found != expected:
-        logging.warning(
-            "%s: its classifier has %d outputs, the task needs %d; a new one is trained",
-            source.prefix,
-            found,
-            expected,
-        )
-    return found == expected
 
 
 def match_successor(source, graph_variables):

@@ -67,6 +67,7 @@ class Steps(object):
 
     Attributes:
       per_epoch, in_all: int, how many there are.
+      epochs: float, what they are in epochs: --num_train_epochs, rounded to whole steps.
       runner: the StepRunner.
     """
 
@@ -76,6 +77,7 @@ class Steps(object):
         self._lengths = lengths
         self.runner = runner
         self.per_epoch, self.in_all = config.num_steps(len(lengths))
+        self.epochs = self.in_all / self.per_epoch
 
     def epoch_of(self, done):
         """Returns (the epoch, from 0, of the step after `done`, the steps done at its end)."""

@@ -17,9 +17,14 @@ from theseus.training.stop import stop_on_signal
 
 
 def is_best(task, values, state):
-    """Returns whether dev metrics are better than all that a State holds."""
+    """Returns whether dev metrics are better than all that a State holds.
+
+    What is undefined is worse than any number, and no worse than what is undefined too: a
+    training does not stop early, nor keep its first epoch, because nothing could be compared.
+    """
     score = metrics.score(task, values)
-    return all(score > metrics.score(task, entry) for entry in state.evaluations)
+    others = [metrics.score(task, entry) for entry in state.evaluations]
+    return all(math.isnan(other) or score > other for other in others)
 
 
 class Trainer(object):
@@ -49,7 +54,7 @@ class Trainer(object):
         self.workers = workers
         self._checkpoints = Checkpoints(session, folder, graph.kept)
         self._state = folder.sound_state()
-        keep, epochs = config.keep_checkpoints, math.ceil(config.num_train_epochs)
+        keep, epochs = config.keep_checkpoints, math.ceil(steps.epochs)
         folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = None
         self._replaced_losses = ReplacedLosses(self._state.unreplaced_losses)
@@ -122,7 +127,7 @@ class Trainer(object):
 
     def _progress(self, step):
         epoch, end = self.steps.epoch_of(step)
-        name = "epoch %d/%d" % (epoch + 1, math.ceil(self.config.num_train_epochs))
+        name = "epoch %d/%d" % (epoch + 1, math.ceil(self.steps.epochs))
         log_steps, replaces = self.config.log_steps, self.config.stage.replaces
         return Progress(name, step, end, self.steps.in_all, log_steps, replaces)
 
@@ -167,9 +172,9 @@ class Trainer(object):
         floats = {name: value for name, value in values.items() if isinstance(value, float)}
         self._curves.add(step, {curves.EVALUATION + n: v for n, v in floats.items()})
         self._commit()
-        place = (step / self.steps.per_epoch, self.config.num_train_epochs, step)
+        place = (step / self.steps.per_epoch, self.steps.epochs, step)
         place += (metrics.headline(self.graph.task, values), seconds)
-        logging.info("epoch %.4g of %g, step %d: dev %s (%.1f s)", *place)
+        logging.info("epoch %.4g of %.4g, step %d: dev %s (%.1f s)", *place)
         if stops_early:
             message = "stopping early, by --early_stopping_patience=%d: step %d is still the best"
             logging.info(message, stale, state.best.global_step)

@@ -1,0 +1,201 @@
+"""The classifier that weights bring: what its rows stand for, and which of them a task takes.
+
+Rows are matched by the names of the labels; by their order only where nothing names them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+
+from theseus import records
+from theseus.inputs import tasks
+from theseus.inputs.tasks import Task
+
+CLASSIFIER = ("output_weights", "output_bias")
+"""A classifier's variables; each has a row for each label."""
+
+_OBJECT = records.mapping(records.anything)
+_EXPORT = records.table({}, {"labels": records.listed(records.text())}, others=True)
+_MULTI_LABEL, _REGRESSION = "multi_label_classification", "regression"
+# Heads of Hugging Face's whose weights bear a classifier's name: they are for tokens, and choices.
+_OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice")
+
+
+class Head(NamedTuple):
+    """What the files beside weights say of their classifier.
+
+    Attributes:
+      names: tuple of str, the label of each row; None: nothing names them.
+      problem: str, Hugging Face's problem_type; "" where it is not known.
+      architecture: str, Hugging Face's class; "" where it is not known.
+    """
+
+    names: tuple[str, ...] | None = None
+    problem: str = ""
+    architecture: str = ""
+
+
+class Rows(NamedTuple):
+    """Which rows of a classifier a task takes.
+
+    Attributes:
+      order: list of int, the row of each of the task's outputs; None: none, a new one is trained.
+      reason: str, why a classifier that is there is not taken; "" where it is, or there is none.
+      note: str, what to log; "" for nothing.
+      is_sure: bool, whether the note is no warning.
+    """
+
+    order: list[int] | None = None
+    reason: str = ""
+    note: str = ""
+    is_sure: bool = True
+
+
+# --- What is known of a classifier ---
+
+
+def of_task(task: Task) -> Head:
+    """Returns the Head of a classifier that was trained on a Task."""
+    return Head(problem=_REGRESSION) if task.is_regression else Head(task.known_labels)
+
+
+def read(folder: str) -> Head:
+    """Reads the Head of the weights in a folder: from the BERT's config, or from export.json.
+
+    Raises:
+      UserError: one of these files cannot be read.
+    """
+    config: dict[str, Any] = {}
+    for name in ("bert_config.json", "config.json"):
+        config.update(records.read_if_there(os.path.join(folder, name), _OBJECT) or {})
+    export = records.read_if_there(os.path.join(folder, "export.json"), _EXPORT) or {}
+    names, problem = _config_names(config), config.get("problem_type")
+    if not names or _are_placeholders(names):
+        names = tuple(export.get("labels", ())) or names
+    if problem is None and export.get("labels") == []:
+        problem = _REGRESSION
+    architectures = config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return Head(names, str(problem or ""), str(first))
+
+
+def _config_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns the names of labels in a Hugging Face config, by their ids; None: it has none."""
+    by_id, by_label = config.get("id2label"), config.get("label2id")
+    names = _by_number(by_id.items()) if isinstance(by_id, dict) else None
+    if isinstance(by_label, dict) and (names is None or _are_placeholders(names)):
+        names = _by_number((number, label) for label, number in by_label.items()) or names
+    return names
+
+
+def _by_number(pairs: Iterable[tuple[Any, Any]]) -> tuple[str, ...] | None:
+    """Returns the second of each pair, as str, in the order of the first; None: not from 0 on."""
+    named = {str(number): str(name) for number, name in pairs}
+    numbers = _ids(len(named))
+    return tuple(named[n] for n in numbers) if named and named.keys() == set(numbers) else None
+
+
+def _ids(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def _are_placeholders(names: Sequence[str]) -> bool:
+    """Returns whether names are those that transformers gives where nobody has named the labels."""
+    return list(names) == ["LABEL_" + number for number in _ids(len(names))]
+
+
+# --- Which rows a task takes ---
+
+
+def fit(head: Head, num_rows: int, task: Task, place: str) -> Rows:
+    """Returns the Rows of a classifier that a task takes.
+
+    Args:
+      head: what is known of it.
+      num_rows: int, its outputs.
+      task: a tasks.Task, complete.
+      place: str, where the weights lie, for the note.
+    """
+    reason = _unlike(head, num_rows, task)
+    if not reason and task.is_regression:
+        return Rows([0])
+    names = head.names if head.names and len(head.names) == num_rows else None
+    rows = None if reason else _matched(names, task.known_labels, place)
+    if rows:
+        return rows
+    reason = reason or "its labels are %s, the task's %s" % (_list(names or ()), _labels(task))
+    note = "%s: its classifier is not used, since %s; a new one starts at random" % (place, reason)
+    return Rows(None, reason, note, is_sure=False)
+
+
+def _unlike(head: Head, num_rows: int, task: Task) -> str:
+    """Returns in what a classifier is of another kind, or size, than the task's; "" for nothing."""
+    if head.architecture.endswith(_OTHER_HEADS):
+        return "it is that of a %s" % head.architecture
+    if head.problem == _MULTI_LABEL:
+        return "it gives several labels at once (problem_type = %s)" % _MULTI_LABEL
+    gives_number = head.problem == _REGRESSION or num_rows == 1
+    if gives_number and not task.is_regression:
+        return "it gives a number, the task has the labels %s" % _labels(task)
+    if task.is_regression and not gives_number:
+        return "it gives %d labels, the task has a number" % num_rows
+    if num_rows != task.num_outputs:
+        mine = ": " + _list(head.names) if head.names and len(head.names) == num_rows else ""
+        theirs = "" if task.is_regression else ": " + _labels(task)
+        return "it has %d outputs%s, the task has %d%s" % (num_rows, mine, task.num_outputs, theirs)
+    return ""
+
+
+def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str) -> Rows | None:
+    """Returns the Rows of as many labels, by name, by id, or by their order; None: of others."""
+    by_name = names and _order_by_name(names, labels)
+    if names and by_name:
+        return Rows(by_name, note=_note_on_names(names, labels, by_name, place))
+    are_ids = set(labels) == set(_ids(len(labels)))
+    order = [int(label) for label in labels] if are_ids else list(range(len(labels)))
+    if names and not _are_placeholders(names):
+        pairs = ", ".join("%s is %s" % (label, name) for label, name in enumerate(names))
+        note = "%s: the labels of its classifier are taken by their ids: %s" % (place, pairs)
+        return Rows(order, note=note) if are_ids and not set(names) & set(labels) else None
+    assumed = [labels[order.index(row)] for row in range(len(labels))]
+    note = (
+        "%s: nothing names the labels of its classifier; this order is assumed: %s; if it is "
+        "another, name them in id2label of a config.json there" % (place, _list(assumed))
+    )
+    return Rows(order, note=note, is_sure=are_ids)
+
+
+def _order_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """Returns the place of each label among names; None where they are not the same ones."""
+    for spelling in (str, _folded):
+        found, wanted = list(map(spelling, names)), list(map(spelling, labels))
+        if len(set(wanted)) == len(wanted) and sorted(found) == sorted(wanted):
+            return [found.index(name) for name in wanted]
+    return None
+
+
+def _folded(label: str) -> str:
+    return tasks.clean_label(label).casefold()
+
+
+def _note_on_names(
+    names: Sequence[str], labels: Sequence[str], order: Sequence[int], place: str
+) -> str:
+    """Returns what to log of labels that were matched by name; "" where they are just the same."""
+    parts = []
+    taken = [names[row] for row in order]
+    if taken != list(labels):
+        parts.append(", ".join("%s is %s" % pair for pair in zip(taken, labels)))
+    if list(order) != list(range(len(order))):
+        parts.append("its order is %s, the task's %s" % (_list(names), _list(labels)))
+    matched = "%s: the labels of its classifier are matched by name: " % place
+    return matched + "; ".join(parts) if parts else ""
+
+
+def _labels(task: Task) -> str:
+    return _list(task.known_labels)
+
+
+def _list(labels: Iterable[str]) -> str:
+    return ", ".join(labels)

@@ -1,0 +1,163 @@
+"""Whether a folder's own tokenizer, read by the package `tokenizers`, gives this program's tokens.
+
+It is asked for the user's own texts: what of a tokenizer this program does not know of, and would
+train on wrong pieces without a word, shows there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import unicodedata
+from typing import Any, Iterable, Sequence
+
+import tokenization
+from theseus.checkpoints.tokenizer_files import BERTS_OWN, TokenizerFiles
+from theseus.errors import UserError
+from theseus.inputs.unknown_words import shown
+
+NUM_TEXTS = 100
+"""The texts that are compared at most."""
+
+_SEARCHED = 2000  # The texts that they are chosen from.
+_SHOWN_TEXT, _SHOWN_TOKENS = 60, 8
+
+
+def choose_texts(texts: Iterable[str]) -> list[str]:
+    """Returns up to `NUM_TEXTS` texts: those with characters that none before had come first."""
+    found: list[str] = []
+    others: list[str] = []
+    seen: set[str] = set()
+    for text in itertools.islice(texts, _SEARCHED):
+        characters = set(text)
+        (others if characters <= seen else found).append(text)
+        seen |= characters
+    return (found + others)[:NUM_TEXTS]
+
+
+def refuse_other_tokens(
+    files: TokenizerFiles, tokenizer: tokenization.FullTokenizer, texts: Sequence[str]
+) -> str | None:
+    """Compares a folder's own tokenizer with the program's.
+
+    Args:
+      files: the TokenizerFiles of a pretrained BERT.
+      tokenizer: the program's for it.
+      texts: the user's.
+
+    Returns:
+      Why nothing was compared, str; None where it was, or the folder says nothing of a tokenizer.
+
+    Raises:
+      UserError: a text has other tokens there.
+    """
+    if not files.are_there:
+        return None
+    if importlib.util.find_spec("tokenizers") is None:
+        return "the package tokenizers is not installed"
+    there = _reference(files, tokenizer)
+    if there is None:
+        return "the package tokenizers does not read its tokenizer.json"
+    for text in map(_without_known_differences, texts):
+        found = there.encode(text, add_special_tokens=False)
+        tokens = tokenizer.tokenize(text)
+        ids = tokenizer.convert_tokens_to_ids(tokens)
+        if found.ids != ids:
+            raise UserError(
+                "%s: its own tokenizer gives other tokens than this program: %s; give a BERT with "
+                "the tokenizer of BertTokenizer, or take %s away if this program's are right"
+                % (files.folder, describe(text, tokens, ids, found.tokens, found.ids), files.names)
+            )
+    return None
+
+
+def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> Any:
+    """Returns the tokenizers.Tokenizer of a folder, with the settings that the user decided on.
+
+    None where this version of the package does not read it.
+    """
+    import tokenizers
+
+    basic = tokenizer.basic_tokenizer
+    settings: dict[str, Any] = dict(
+        lowercase=basic.do_lower_case,
+        strip_accents=basic.strip_accents,
+        handle_chinese_chars=basic.tokenize_chinese_chars,
+    )
+    if files.holds_whole_tokenizer:
+        changed = files.with_settings(settings)
+        try:
+            if changed is None:
+                there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
+            else:
+                there = tokenizers.Tokenizer.from_str(json.dumps(changed))
+        except Exception:  # It has no class of its own.
+            return None
+    else:
+        wordpieces = dict(tokenizer.wordpiece_tokenizer.vocab)
+        there = tokenizers.Tokenizer(tokenizers.models.WordPiece(wordpieces, unk_token="[UNK]"))
+        there.normalizer = tokenizers.normalizers.BertNormalizer(**settings)
+        there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        there.add_tokens([_added(token) for token in tokenizer.added_tokens])
+    # There a word of more than 100 characters is [UNK]; here, as in google-research/bert, of 200.
+    there.model.max_input_chars_per_word = tokenizer.wordpiece_tokenizer.max_input_chars_per_word
+    there.no_truncation()
+    there.no_padding()
+    return there
+
+
+def _added(token: tokenization.AddedToken) -> Any:
+    import tokenizers
+
+    single_word, normalized = token.single_word, token.normalized
+    return tokenizers.AddedToken(token.content, single_word=single_word, normalized=normalized)
+
+
+def _without_known_differences(text: str) -> str:
+    """Returns a text without what BERT and `tokenizers` are known to take otherwise.
+
+    Those are BERT's own tokens, which are text here; unassigned and private characters, which are
+    dropped there; a sigma at a word's end; and a block of rare Chinese characters.
+    """
+    for token in BERTS_OWN:
+        text = text.replace(token, " ")
+    return "".join(" " if _is_known_difference(char) else char for char in text)
+
+
+def _is_known_difference(char: str) -> bool:
+    if char.isascii():
+        return False
+    is_rare = "\U0002b820" <= char <= "\U0002b91f"
+    return char == "\u03a3" or is_rare or unicodedata.category(char) in ("Cn", "Co", "Cs")
+
+
+def describe(
+    text: str,
+    tokens: Sequence[str],
+    ids: Sequence[int],
+    tokens_there: Sequence[str],
+    ids_there: Sequence[int],
+) -> str:
+    """Returns what a message says of a text with other tokens there: all of it shortened."""
+    same = 0
+    for here, there in zip(ids, ids_there):
+        if here != there:
+            break
+        same += 1
+    first = max(0, same - 2)
+    if list(tokens) == list(tokens_there):
+        tokens = ["%s=%d" % pair for pair in zip(tokens, ids)]
+        tokens_there = ["%s=%d" % pair for pair in zip(tokens_there, ids_there)]
+    return '"%s" is %s there, and %s here' % (
+        shown(text, _SHOWN_TEXT),
+        _cut(tokens_there, first),
+        _cut(tokens, first),
+    )
+
+
+def _cut(tokens: Sequence[str], first: int) -> str:
+    """Returns some of the tokens from a number on, as text."""
+    end = first + _SHOWN_TOKENS
+    some = ["..."] * (first > 0) + list(tokens[first:end]) + ["..."] * (end < len(tokens))
+    return shown(" ".join(some), 30 * _SHOWN_TOKENS) or "nothing"

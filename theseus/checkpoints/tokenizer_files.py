@@ -1,0 +1,322 @@
+"""What a pretrained BERT's folder says of its tokenizer, in the files of Hugging Face.
+
+tokenizer_config.json, tokenizer.json, added_tokens.json, special_tokens_map.json; and config.json,
+which may name the tokenizer's class. All of them may be missing, as in a folder of Google's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Callable, Dict, Iterator, Mapping
+
+from theseus import records
+from theseus.errors import UserError
+from theseus.inputs.tokenizer_settings import TokenizerSettings
+from tokenization import AddedToken
+
+_Json = Dict[str, Any]
+
+BERTS_OWN = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
+"""What reads so in a text is text, and no token, whatever the files say."""
+
+_CONFIG, _TOKENIZER = "tokenizer_config.json", "tokenizer.json"
+_ADDED, _MAP, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
+
+# Classes of transformers that do what BertTokenizer does; and those that do what tokenizer.json
+# says.
+_BERTS = re.compile(
+    r"(Bert|ConvBert|DistilBert|Electra|LayoutLM|Lxmert|MobileBert|RetriBert|SqueezeBert)"
+    r"Tokenizer(Fast|Legacy)?\Z"
+)
+_BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+# The parts of a tokenizer.json that this program exports, by their types.
+_OUR_NORMALIZER = re.compile(r"Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?\Z")
+_OUR_SPLITS = ["Split", "Split"]
+
+_TOKEN = records.table(
+    {"content": records.text()},
+    {"single_word": records.boolean, "normalized": records.boolean, "special": records.boolean},
+    others=True,
+)
+_WITH_ID = records.both(_TOKEN, records.table({"id": records.whole()}, others=True))
+_BY_ID = records.mapping(_TOKEN, records.text(r"\d{1,9}", "a token's id"))
+
+
+class TokenizerFiles(object):
+    """The files of one folder, read once."""
+
+    def __init__(self, folder: str) -> None:
+        """Reads them; UserError where one is no JSON object."""
+        self.folder = folder
+        names = (_CONFIG, _TOKENIZER, _ADDED, _MAP, _MODEL)
+        self._files = {name: _read_object(self.path(name)) for name in names}
+        self._class_file = next(
+            (name for name in (_CONFIG, _MODEL) if self._files[name].get("tokenizer_class")),
+            _CONFIG,
+        )
+        self._class = self._files[self._class_file].get("tokenizer_class")
+
+    def path(self, name: str) -> str:
+        """Returns the path of one of the files."""
+        return os.path.join(self.folder, name)
+
+    def held(self, name: str) -> _Json:
+        """Returns what one of the files holds; {} where there is none."""
+        return self._files[name]
+
+    def checked(self, name: str, key: str | None, kind: records.Kind) -> Any:
+        """Returns a file's value of a key, or all of it; UserError where it is not of a Kind."""
+        value = self._files[name] if key is None else self._files[name].get(key)
+        try:
+            if value:
+                records.check(value, kind)
+        except ValueError as error:
+            raise UserError(
+                "%s: is damaged: %s%s" % (self.path(name), key + "." if key else "", error)
+            )
+        return value or {}
+
+    @property
+    def holds_whole_tokenizer(self) -> bool:
+        """Whether tokenizer.json is there, and has more than a vocabulary."""
+        held = self._files[_TOKENIZER]
+        return bool(held.get("normalizer") and held.get("pre_tokenizer"))
+
+    def with_settings(self, settings: _Json) -> _Json | None:
+        """Returns what tokenizer.json holds with other settings of its BertNormalizer, a dict.
+
+        None where it has these settings, or no BertNormalizer. Transformers changes it likewise
+        where tokenizer_config.json says something else.
+        """
+        held = self._files[_TOKENIZER]
+        normalizer = _only(held.get("normalizer"), "BertNormalizer")
+        changed = dict(normalizer, **settings)
+        return dict(held, normalizer=changed) if normalizer and changed != normalizer else None
+
+    @property
+    def are_there(self) -> bool:
+        """Whether the folder says anything of its tokenizer, a bool."""
+        return any(self._files[name] for name in (_CONFIG, _TOKENIZER, _ADDED, _MAP))
+
+    @property
+    def names(self) -> str:
+        """The names of those that are there, but config.json, for a message."""
+        names = (_CONFIG, _TOKENIZER, _ADDED, _MAP)
+        return ", ".join(name for name in names if os.path.exists(self.path(name)))
+
+    # --- What is refused ---
+
+    def refuse_other(self) -> None:
+        """Raises UserError where the tokenizer is another than BERT's."""
+        found = list(self._differences())
+        if found:
+            first = found[0][0]
+            raise UserError(
+                "%s: %s; this program has BERT's WordPiece alone, as BertTokenizer has it; give a "
+                "BERT with that"
+                % (self.path(first), ", ".join(what for name, what in found if name == first))
+            )
+
+    def _differences(self) -> Iterator[tuple[str, str]]:
+        """Yields what makes the tokenizer another: the name of a file, and what that says."""
+        is_by_file = self._class in _BY_FILE and bool(self._files[_TOKENIZER])
+        if self._class and not is_by_file and not _BERTS.match(str(self._class)):
+            yield self._class_file, "its tokenizer_class is %s" % _plain(self._class)
+        config = self._files[_CONFIG]
+        for key, values in _VALUES.items():
+            if key in config and config[key] not in values:
+                yield _CONFIG, "its %s is %s" % (key, _plain(config[key]))
+        for name in (_CONFIG, _MAP):
+            for key, token in _NAMES.items():
+                found = _content(self._files[name].get(key, token))
+                if found not in (None, token):
+                    yield name, "its %s is %s, not %s" % (key, _plain(found), token)
+        held = self._files[_TOKENIZER]
+        for what in _other_parts(held, is_by_file) if held else ():
+            yield _TOKENIZER, what
+
+    # --- Settings ---
+
+    def says(self, key: str) -> tuple[str, bool | None]:
+        """Returns what the files say of a setting of BertTokenizer.
+
+        A class of BERT's takes tokenizer_config.json's first, a class without parts of its own
+        tokenizer.json's.
+
+        Returns:
+          (path, bool): of the file, and its value; None where none says it, or null.
+        """
+        held = self._files[_TOKENIZER]
+        order = [(_CONFIG, self._files[_CONFIG]), (_TOKENIZER, _part_settings(held))]
+        for name, found in reversed(order) if self._class in _BY_FILE else order:
+            value = found.get(key)
+            is_null = value is None and key in found and key == "strip_accents"
+            if isinstance(value, bool) or is_null:
+                return self.path(name), value
+        return self.path(_TOKENIZER), None
+
+    def settings(self, do_lower_case: bool, vocab: Mapping[str, int]) -> TokenizerSettings:
+        """Returns the TokenizerSettings.
+
+        Args:
+          do_lower_case: whether the case is lowered, which the files do not decide alone.
+          vocab: of WordPiece, a mapping from token to id.
+        """
+        strips = self.says("strip_accents")[1]
+        splits = self.says("tokenize_chinese_chars")[1]
+        return TokenizerSettings(
+            do_lower_case,
+            None if strips == do_lower_case else strips,
+            True if splits is None else splits,
+            self._added_tokens(vocab),
+        )
+
+    def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
+        """Returns the AddedTokens by their ids: those of the vocabulary, of the files, or new."""
+        entries = _added_entries(self)
+        if self._files[_CONFIG].get("split_special_tokens") is True:
+            entries = {key: entry for key, entry in entries.items() if not entry["special"]}
+        ids = {key: vocab.get(key, entry.get("id")) for key, entry in entries.items()}
+        known = [index for index in ids.values() if index is not None]
+        largest = max([-1, *vocab.values(), *known])
+        found = []
+        for content, entry in entries.items():
+            index = ids[content]
+            if index is None:
+                index = largest = largest + 1
+            single_word = entry.get("single_word", False)
+            normalized = entry.get("normalized", not entry["special"])
+            found.append(AddedToken(content, index, single_word, normalized))
+        return tuple(sorted(found, key=lambda token: token.id))
+
+
+# Settings of other tokenizers, or of BERT's own in pieces, with the values that change nothing.
+_VALUES: dict[str, tuple[Any, ...]] = {
+    "word_tokenizer_type": (None, "basic"),
+    "subword_tokenizer_type": (None, "wordpiece"),
+    "do_basic_tokenize": (None, True),
+    "do_word_tokenize": (None, True),
+    "do_subword_tokenize": (None, True),
+    "wordpieces_prefix": (None, "##"),
+    "auto_map": (None, {}),
+}
+_NAMES = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+def _added_entries(files: TokenizerFiles) -> dict[str, _Json]:
+    """Returns what the files say of each added token, by its content, but `BERTS_OWN`."""
+    entries: dict[str, _Json] = {}
+    for content in _special_tokens(files):
+        entries[content] = {"special": True}
+    added = files.checked(_ADDED, None, records.mapping(records.whole(), records.text()))
+    for content, index in added.items():
+        entries.setdefault(content, {"special": False})["id"] = index
+    listed = files.checked(_TOKENIZER, "added_tokens", records.listed(_WITH_ID))
+    by_id = files.checked(_CONFIG, "added_tokens_decoder", _BY_ID)
+    for token in [*listed, *(dict(by_id[key], id=int(key)) for key in by_id)]:
+        entries[token["content"]] = dict({"special": False}, **token)
+    return {key: entry for key, entry in entries.items() if key not in BERTS_OWN}
+
+
+def _special_tokens(files: TokenizerFiles) -> Iterator[str]:
+    """Yields the special tokens that are named without more, as transformers takes them."""
+    for name in (_MAP, _CONFIG):
+        for key, value in files.held(name).items():
+            if key in ("additional_special_tokens", "extra_special_tokens"):
+                members = list(value.values()) if isinstance(value, dict) else value
+            elif re.match("(bos|eos|cls|sep|pad|unk|mask)_token$", key):
+                members = [value]
+            else:
+                continue
+            if isinstance(members, list):
+                yield from (text for text in map(_content, members) if isinstance(text, str))
+
+
+def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
+    """Yields what in a tokenizer.json is not BERT's; what is not there counts if `is_by_file`."""
+    model = held.get("model")
+    if isinstance(model, dict):
+        kind = model.get("type", "BPE" if "merges" in model else "WordPiece")
+        if kind != "WordPiece":
+            yield "its model is %s" % _plain(kind)
+        prefix = model.get("continuing_subword_prefix", "##")
+        if prefix != "##":
+            yield "its continuing_subword_prefix is %s" % _plain(prefix)
+    ours: list[tuple[str, str, Callable[[list[Any]], bool]]] = [
+        ("normalizer", "BertNormalizer", _is_ours),
+        ("pre_tokenizer", "BertPreTokenizer", lambda types: types == _OUR_SPLITS),
+    ]
+    for key, expected, is_ours in ours:
+        part = held.get(key)
+        is_berts = bool(_only(part, expected)) or is_ours(_types(part))
+        if not is_berts and (part is not None or is_by_file):
+            yield "its %s is %s, not %s" % (key, " + ".join(_types(part)) or "none", expected)
+
+
+def _is_ours(types: list[str]) -> bool:
+    """Returns whether the parts of a normalizer, by their types, may be those of an export here."""
+    return _OUR_NORMALIZER.match(" ".join(types)) is not None
+
+
+def _members(part: Any) -> list[Any]:
+    """Returns the parts of a Sequence in a tokenizer.json, or the part alone."""
+    if isinstance(part, dict) and part.get("type") == "Sequence":
+        inside = part.get("normalizers", part.get("pretokenizers"))
+        return inside if isinstance(inside, list) else []
+    return [] if part is None else [part]
+
+
+def _types(part: Any) -> list[str]:
+    return [
+        _plain(member.get("type") if isinstance(member, dict) else member)
+        for member in _members(part)
+    ]
+
+
+def _only(part: Any, kind: str) -> _Json:
+    """Returns the one part of a Sequence, or the part alone, if it is of a type; else {}."""
+    found: _Json = _members(part)[0] if _types(part) == [kind] else {}
+    return found
+
+
+def _part_settings(held: _Json) -> _Json:
+    """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
+    normalizer = held.get("normalizer")
+    found: _Json = {"do_lower_case": _lowers(normalizer)}
+    names = {"strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
+    for there, value in _only(normalizer, "BertNormalizer").items():
+        if there in names:
+            found[names[there]] = value
+    if _is_ours(_types(normalizer)):
+        found["strip_accents"] = "NFD" in _types(normalizer)
+    return found
+
+
+def _lowers(normalizer: Any) -> bool | None:
+    """Returns whether a tokenizer.json's normalizer lowers the case; None: it does not say."""
+    if not isinstance(normalizer, dict):
+        return None
+    if isinstance(normalizer.get("lowercase"), bool):
+        return bool(normalizer["lowercase"])
+    parts = normalizer.get("normalizers")
+    if isinstance(parts, list):
+        found = [_lowers(part) for part in parts]
+        return True if True in found else False if False in found else None
+    return True if normalizer.get("type") == "Lowercase" else None
+
+
+def _content(token: Any) -> Any:
+    """Returns the text of a token, which is a text or an object with one."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _plain(value: Any) -> str:
+    text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+def _read_object(path: str) -> _Json:
+    """Returns the dict of a JSON file; an empty one where there is none."""
+    return records.read_if_there(path, records.mapping(records.anything)) or {}

@@ -1,0 +1,64 @@
+"""How many examples of a file are longer than the model takes, and which text loses its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from theseus.inputs.encoding import EncodedExamples
+
+LEAST_SHARE = 0.01
+"""The share of a file's examples that lose their end from which on it is warned of."""
+
+
+class LongTexts(object):
+    """Counts what encoded examples lost at their ends, part by part of a file."""
+
+    def __init__(self, max_seq_length: int) -> None:
+        """Takes the length, in tokens, that the examples are cut to."""
+        self._max_seq_length = max_seq_length
+        self._count = self._long = self._longest = 0
+        self._long_texts = np.zeros(2, np.int64)  # The first texts, the second ones.
+        self._are_pairs = False
+
+    def add(self, encoded: EncodedExamples) -> None:
+        """Counts those of a part, EncodedExamples that know what was `lost`."""
+        assert encoded.lost is not None
+        self._are_pairs = self._are_pairs or bool((encoded.lengths_a < encoded.lengths).any())
+        is_long = encoded.lost.any(axis=1)
+        lost = encoded.lost[is_long].astype(np.int64)
+        self._count += len(encoded)
+        self._long += len(lost)
+        self._long_texts += np.count_nonzero(lost, axis=0)
+        lengths = encoded.lengths[is_long] + lost.sum(axis=1)
+        self._longest = max(self._longest, int(lengths.max(initial=0)))
+
+    def warning(self, name: str) -> str | None:
+        """Returns the line to log about the file, str; None if few of its examples are long.
+
+        Args:
+          name: str, what to call it.
+        """
+        if not self._long or self._long < LEAST_SHARE * self._count:
+            return None
+        return (
+            "%s: %d of %d examples are longer than --max_seq_length=%d tokens and lose %s; %s"
+            % (
+                name,
+                self._long,
+                self._count,
+                self._max_seq_length,
+                self._what_is_lost(),
+                "the longest has %d" % self._longest,
+            )
+        )
+
+    def _what_is_lost(self) -> str:
+        if not self._are_pairs:
+            return "their end"
+        first, second = self._long_texts.tolist()
+        if first and second:
+            return "the end of a text (the first in %d, the second in %d)" % (first, second)
+        return "the end of the %s text" % ("first" if first else "second")

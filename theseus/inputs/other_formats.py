@@ -1,0 +1,96 @@
+"""Files of another format than they are read as: what they are, and how they can be read."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from typing import BinaryIO
+
+from theseus.errors import UserError
+
+_SAVE_AS_CSV = "open it there and save it as CSV UTF-8"
+_BEGINNINGS = {
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls); " + _SAVE_AS_CSV,
+    b"PAR1": "a Parquet file; write it as CSV or JSON Lines, such as by pandas",
+}
+# What a zip archive holds a member of, by the beginning of the member's name.
+_ARCHIVES = {
+    "xl/": "an Excel workbook (.xlsx); " + _SAVE_AS_CSV,
+    "content.xml": "an OpenDocument file (.ods); " + _SAVE_AS_CSV,
+    "": "a zip archive; unpack it first",
+}
+_JSON_ARRAY = (
+    "a JSON array; JSON Lines has an object on each line: jq -c '.[]' old.json > new.jsonl makes it"
+)
+_SEPARATOR_LINE = re.compile(r"sep=([^\r\n])?[\r\n]")
+_READ_BY = {
+    ",": "--format=csv reads what commas separate",
+    "\t": "--format=tsv reads what tabs separate",
+    ";": '--format=csv --delimiter=";" reads what semicolons separate',
+    "|": '--format=csv --delimiter="|" reads what bars separate',
+}
+_HEAD = 1 << 12
+
+
+def refuse(stream: BinaryIO, format: str, encoding: str | None) -> None:
+    """Raises UserError where a file, by its beginning, cannot be read as a format.
+
+    Args:
+      stream: the file, at its start, which is closed then.
+      format: str, one of rows.FORMATS.
+      encoding: str; None: UTF-8.
+    """
+    with stream:
+        head = stream.read(_HEAD)
+        found = next((_BEGINNINGS[mark] for mark in _BEGINNINGS if head.startswith(mark)), None)
+        if head.startswith(b"PK\3\4"):
+            found = _of_archive(stream)
+    if found:
+        raise UserError("is %s" % found)
+    text = head.decode(encoding or "utf-8", "replace").lstrip("\ufeff")
+    if format == "jsonl" and text.lstrip().startswith("["):
+        raise UserError("is %s" % _JSON_ARRAY)
+    separator_line = _SEPARATOR_LINE.match(text)
+    if format != "jsonl" and separator_line:
+        separator = separator_line.group(1) or ","
+        how = "" if (format, separator) == ("csv", ",") else "; " + _READ_BY.get(separator, "")
+        raise UserError(
+            'line 1: "sep=%s" is a note of Excel, no row; delete the line%s' % (separator, how)
+        )
+
+
+def _of_archive(stream: BinaryIO) -> str:
+    """Returns what a zip archive is, str."""
+    try:
+        names = zipfile.ZipFile(stream).namelist()
+    except (zipfile.BadZipFile, OSError):
+        names = []
+    return next(
+        found
+        for beginning, found in _ARCHIVES.items()
+        if not beginning or any(name.startswith(beginning) for name in names)
+    )
+
+
+def hint(line: str, format: str, delimiter: str) -> str:
+    """Returns the end of a message about a first line that does not fit: how it may be read.
+
+    Args:
+      line: str.
+      format: str, one of rows.FORMATS, as which it was read.
+      delimiter: str, what separates the columns of CSV.
+    """
+    if format == "jsonl":
+        return ""
+    if line.lstrip().startswith("{"):
+        return "; --format=jsonl reads JSON Lines"
+    if line.lstrip().startswith("[{"):
+        return "; it may be " + _JSON_ARRAY
+    current = "\t" if format == "tsv" else delimiter
+    others = [separator for separator in _READ_BY if separator != current]
+    likeliest = max(others, key=line.count)
+    if line.count(likeliest) <= line.count(current):
+        return ""
+    if likeliest == "\t" and '"' in line:
+        return "; --format=csv --delimiter=tab reads what tabs separate"
+    return "; " + _READ_BY[likeliest]

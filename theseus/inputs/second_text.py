@@ -1,0 +1,82 @@
+"""A second text that would be dropped: of a file that is read as single texts.
+
+Judged from the rows: of a column of texts the cells are words, and more of them than a few values
+hold that come again and again, as a category's do.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Sequence
+
+from theseus.errors import UserError
+from theseus.inputs import layout, rows, tasks
+from theseus.inputs.layout import Layout, Row
+from theseus.inputs.tasks import Task
+
+# Words of letters alone; of a script without spaces about two characters are one.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,2}|[^\W\d_]+")
+# What is joined to one of these is no word of a text though it holds letters.
+_IDENTIFYING = re.compile(r"[0-9_/\\@:#=]")
+# The words of all different cells are more than so many for each row. A word of its own in every
+# other row is a text's, such as a search's, and 50 words in every hundredth a document's.
+_WORDS_OF_ROW = 0.5
+_NAMES_OF_TEXTS = {
+    name
+    for task in tasks.TASKS.values()
+    for column in (task.header.text_a, task.header.text_b)
+    if isinstance(column, tuple)
+    for name in column
+}
+
+
+def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
+    """Raises UserError where a file's rows have a second text that the task does not read.
+
+    A task of one text whose column a user named reads that column and no other.
+
+    Args:
+      head: list of Row, from the first one on.
+      found: the file's Layout.
+      task: a tasks.Task.
+    """
+    is_left_open = task.takes_columns and task.header.text_a == tasks.USUAL_NAMES.text_a
+    if not (is_left_open and task.num_texts == 1 and found.header):
+        return
+    names = layout.names(found.header)
+    first = names[found.columns.text_a]
+    unclaimed = [n for n in range(len(names)) if n not in found.columns]
+    second = next((n for n in unclaimed if names[n] in tasks.SECOND_OF_TWO), None)
+    if second is None:
+        if first not in tasks.FIRST_OF_TWO:
+            unclaimed = [n for n in unclaimed if names[n] in _NAMES_OF_TEXTS]
+        cells = [row.cells for row in head if row is not found.header]
+        cells = [row for row in cells if len(row) == found.width]
+        second = next((n for n in unclaimed if _holds_texts(cells, n, found.columns.label)), None)
+    if second is not None:
+        shown_a, shown_b = (found.header.cells[n].strip() for n in (found.columns.text_a, second))
+        raise UserError(
+            "only %s would be read, and column %d, %s, holds a second text; for pairs give "
+            "--text_b_column=%s, in training too; for single texts --text_a_column=%s"
+            % (shown_a, second + 1, shown_b, shown_b, shown_a)
+        )
+
+
+def _holds_texts(cells: Sequence[list[str]], column: int, label: int | None) -> bool:
+    """Returns whether a column of rows, lists of str, holds texts."""
+    values = [row[column] for row in cells]
+    different = set(values)
+    if any(isinstance(value, rows.Nested) for value in values):
+        return False
+    if label is not None:
+        labels = {row[label] for row in cells}
+        pairs = {(row[label], row[column]) for row in cells}
+        if len(pairs) == len(labels) < len(cells):
+            return False  # It says the label in other words.
+    num_words = sum(len(_WORD.findall(_without_identifiers(value))) for value in different)
+    return len(different) > 1 and num_words > _WORDS_OF_ROW * len(values)
+
+
+def _without_identifiers(cell: str) -> str:
+    parts = (part.rstrip(":") for part in cell.split())
+    return " ".join(part for part in parts if not (part.isascii() and _IDENTIFYING.search(part)))

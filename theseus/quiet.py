@@ -1,0 +1,52 @@
+"""Standard error without the lines that TensorFlow's C++ writes before it reads its log level."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import ContextManager, Iterator
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+# Information and warnings by absl's form, and the line about the time before it is set up.
+_LINES = (
+    r"^([IW][0-9]{4} [0-9:.]+ +[0-9]+ [A-Za-z0-9_]+\.(cc|h):[0-9]+\]"
+    r"|WARNING: All log messages before absl::InitializeLog\(\))"
+)
+
+
+def importing_tensorflow() -> ContextManager[None]:
+    """Returns a context manager that keeps those lines off standard error; import it inside.
+
+    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
+    and so does every line.
+    """
+    if LOG_LEVEL in os.environ:
+        return contextlib.nullcontext()
+    os.environ[LOG_LEVEL] = "2"
+    # A process of its own takes the lines out, so that what this one writes at its end comes
+    # through, whatever ends it. Control-C does not end that process, but the end of its input.
+    command = ["grep", "--line-buffered", "-avE", _LINES]
+    try:
+        before = os.dup(2)
+        sieve = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=before, start_new_session=True
+        )
+    except OSError:  # There is no grep, or standard error is closed.
+        return contextlib.nullcontext()
+    return _through(sieve, before)
+
+
+@contextlib.contextmanager
+def _through(sieve: subprocess.Popen[bytes], before: int) -> Iterator[None]:
+    """Has standard error go through a process, and then again to the descriptor `before`."""
+    assert sieve.stdin is not None
+    with sieve.stdin as pipe:
+        os.dup2(pipe.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)  # Which closes the pipe: what is in it comes before what follows.
+        os.close(before)
+        sieve.wait()

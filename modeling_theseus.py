@@ -13,7 +13,8 @@ are the encoder. This file has the method in the paper's order:
 
 A module is a function `(hidden, attention_bias) -> hidden`. The predecessor's, the successor's and
 the mixed encoder are the same loop over such functions (`transformer_model_theseus`); which one
-stands at which place is the *path*, a bool for each module. BERT itself is theseus/model/bert.py.
+stands at which place is the *replacement mask*, a bool for each module. BERT itself is
+theseus/model/bert.py.
 
 Shapes: B batch, T sequence length, H hidden size, M modules.
 """
@@ -77,7 +78,7 @@ def module_groups(stage, depth, suc_layers, sizes=None):
     if sizes:
         return groups_of_sizes(depth, sizes)
     if not stage.replaces:
-        return [[]] * suc_layers  # On its path no layer of the predecessor is met.
+        return [[]] * suc_layers  # With its mask no layer of the predecessor is met.
     return equal_groups(depth, suc_layers)
 
 
@@ -122,10 +123,10 @@ def groups_of_sizes(num_layers, sizes):
     return [list(range(end - size, end)) for end, size in zip(ends, sizes)]
 
 
-def layers_on(groups, path):
-    """Returns the names of the layers on a path, from the lowest; `path` has a bool a module."""
+def layers_on(groups, mask):
+    """Returns the names of the layers of a mixture, from the lowest; `mask` has a bool a module."""
     names = []
-    for index, (group, is_replaced) in enumerate(zip(groups, path)):
+    for index, (group, is_replaced) in enumerate(zip(groups, mask)):
         names += ["suc_layer_%d" % index] if is_replaced else ["layer_%d" % n for n in group]
     return names
 
@@ -133,7 +134,7 @@ def layers_on(groups, path):
 # --- Replacing ---
 
 
-def draw_path(seed, step, replacing_rate, num_modules):
+def draw_replacement_mask(seed, step, replacing_rate, num_modules):
     """Draws which modules are replaced in a step, each one independently.
 
     Source: BERT-of-Theseus, section 3.1, eq. 1: r_{i+1} ~ Bernoulli(p).
@@ -151,7 +152,7 @@ def draw_path(seed, step, replacing_rate, num_modules):
     return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
 
 
-def encoder_modules(config, groups, path, random_key=None):
+def encoder_modules(config, groups, mask, random_key=None):
     """Returns the modules of an encoder, each replaced or not.
 
     Source: BERT-of-Theseus, section 3.1, eq. 2: y_{i+1} is r * scc_i(y_i) +
@@ -160,7 +161,7 @@ def encoder_modules(config, groups, path, random_key=None):
     Args:
       config: a BertConfig.
       groups: list of lists of the predecessor's layers, one list a module.
-      path: bool tensor [M], or a list of M Python bools; where a list is given only
+      mask: bool tensor [M], or a list of M Python bools; where a list is given only
         the chosen layers, and their variables, enter the graph.
       random_key: a RandomKey for training; None: no dropout.
 
@@ -171,7 +172,7 @@ def encoder_modules(config, groups, path, random_key=None):
     def layer(name):
         return layer_module(name, config, random_key)
 
-    replaced = path if isinstance(path, list) else tf.unstack(path, num=len(groups))
+    replaced = mask if isinstance(mask, list) else tf.unstack(mask, num=len(groups))
     return [
         replaceable(
             predecessor=sequential([layer("layer_%d" % number) for number in group]),

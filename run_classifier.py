@@ -50,11 +50,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(re.sub("^flag ", "", str(error)))
     except flags.Error as error:
         if argv[1:] and not argv[1].startswith("-"):
-            refuse_positional(argv[1:])
+            check_positional(argv[1:])
         fail(error)
 
 
-def refuse_positional(arguments: Sequence[str]) -> NoReturn:
+def check_positional(arguments: Sequence[str]) -> NoReturn:
     """Exits with the flag that was meant, as in `suc_layers = 6` without its dashes."""
     tokens = [token for token in re.split(r"(=)|\s", " ".join(arguments[:3])) if token]
     name = tokens[0]
@@ -82,7 +82,7 @@ def read_config() -> Config:
 def main(argv: list[str]) -> None:
     """Runs the command; what the user can fix ends in one line."""
     if len(argv) > 1:
-        refuse_positional(argv[1:])
+        check_positional(argv[1:])
     if hasattr(sys.stdout, "reconfigure"):
         # A table names what it is told to, also where the output takes ASCII alone.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -17,7 +17,7 @@ from absl import app, flags
 
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inputs import batches, completion, encoding, reading, rows, sources, tasks
+from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
 from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
@@ -105,12 +105,12 @@ def find_task(form):
     given = tasks.NamedColumns(FLAGS.text_a_column, FLAGS.text_b_column, FLAGS.label_column)
     task = tasks.with_labels(tasks.with_columns(task, given), FLAGS.labels)
     train = sources.find_files(FLAGS.data_dir, task, "train")[0]
-    return completion.complete_task(task, train, form)
+    return inferred_task.infer_task(task, train, form)
 
 
 def read_splits():
     """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
-    form = sources.FileForm(
+    form = sources.ReadOptions(
         FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
     )
     task = find_task(form)

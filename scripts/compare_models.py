@@ -31,7 +31,7 @@ class TimedModel(object):
 
     def __init__(self, folder, loaded):
         """Takes a StageFolder and its trained_model.TrainedModel."""
-        recorded = folder.definition()
+        recorded = folder.run_config()
         self.name = folder.path
         session, graph, tokenizer = loaded[:3]
         self.forward = evaluation.runner(session, graph)
@@ -39,7 +39,7 @@ class TimedModel(object):
         self.dev_data = recorded.get("dev_data")
         self.score = metrics.score(task, folder.state().best_evaluation())
         path = sources.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.read_examples(path, task, form=sources.recorded_form(recorded, path))
+        examples = reading.read_examples(path, task, form=sources.recorded_options(recorded, path))
         examples = reading.sample_examples(examples, num_timed_examples())
         self.encoded = encoding.encode_examples(
             examples, task, tokenizer, recorded["max_seq_length"]
@@ -56,7 +56,7 @@ class TimedModel(object):
         return time.perf_counter() - start
 
 
-def refuse_different(models):
+def check_different(models):
     """Raises UserError where the scores of TimedModels say nothing of one another."""
     first = models[0]
     for model in models[1:]:
@@ -134,7 +134,7 @@ def main(argv):
         folders = find_models(argv[1:])
         with contextlib.ExitStack() as stack:
             models = [TimedModel(f, stack.enter_context(trained_model.load(f))) for f in folders]
-            refuse_different(models)
+            check_different(models)
             print(format_rows(models, median_seconds(models)))
     except UserError as error:
         sys.exit("compare_models.py: %s" % error)

@@ -116,7 +116,7 @@ def milliseconds(folder, paths, encoded):
     plan = batches.plan_epoch(encoded.lengths, FLAGS.batch_size, 0, 0)
     plan = (plan * FLAGS.num_batches)[: FLAGS.num_batches]
     with contextlib.ExitStack() as stack:
-        loading = [trained_model.load(folder, path=list(path)) for path in paths]
+        loading = [trained_model.load(folder, mask=list(path)) for path in paths]
         models = [stack.enter_context(one) for one in loading]
         runs = [evaluation.runner(model.session, model.graph) for model in models]
         seconds = [
@@ -201,7 +201,7 @@ def draw(plt, path, points, front, task):
 
 def encode(path, task, model, recorded, count=None):
     """Returns the EncodedExamples of a labelled file, or of so many of it."""
-    form = sources.recorded_form(recorded, path)
+    form = sources.recorded_options(recorded, path)
     examples = reading.read_examples(path, task, form=form)
     if count is not None:
         examples = reading.sample_examples(examples, count)
@@ -211,7 +211,7 @@ def encode(path, task, model, recorded, count=None):
 
 def measure(folder):
     """Returns (Points, front, groups, costs) of a StageFolder."""
-    recorded = folder.trained_definition()
+    recorded = folder.trained_run_config()
     task = tasks.recorded(recorded)
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     dev_file = sources.find_files(FLAGS.data_dir, task, "dev")[0]
@@ -237,7 +237,7 @@ def measure(folder):
 
 def report(folder, plt):
     """Measures a StageFolder's paths, prints, and writes the files."""
-    task = tasks.recorded(folder.trained_definition())
+    task = tasks.recorded(folder.trained_run_config())
     points, front, groups, found = measure(folder)
     by_path = {point.path: point for point in points}
     reference = by_path["0" * len(groups)].dev

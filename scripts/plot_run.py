@@ -25,14 +25,14 @@ _SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the m
 
 
 def read_run(path):
-    """Returns (definition, state, scalars) of a stage's folder.
+    """Returns (run_config, state, scalars) of a stage's folder.
 
     Raises:
       UserError: it is no stage's folder, or has no curves.
     """
     folder = StageFolder(path)
-    definition = folder.definition()
-    if definition is None:
+    run_config = folder.run_config()
+    if run_config is None:
         raise UserError("%s: is no output folder of a stage" % path)
     try:
         scalars = curves.read_scalars(path)
@@ -40,7 +40,7 @@ def read_run(path):
         raise UserError("%s: its events cannot be read: %s" % (path, first_line(error)))
     if "loss" not in scalars:
         raise UserError("%s: holds no events of a training" % path)
-    return definition, folder.state(), scalars
+    return run_config, folder.state(), scalars
 
 
 def smooth(values):
@@ -110,16 +110,16 @@ def draw(plt, runs, path):
     has_rates = any("replacing_rate" in scalars for _, _, scalars in runs.values())
     figure = plt.figure(figsize=(7 * len(runs), 6 if has_rates else 4))
     grid = figure.add_gridspec(1 + has_rates, len(runs), height_ratios=[3, 2][: 1 + has_rates])
-    for column, (name, (definition, state, scalars)) in enumerate(runs.items()):
+    for column, (name, (run_config, state, scalars)) in enumerate(runs.items()):
         is_replacing = "replacing_rate" in scalars
         panel = figure.add_subplot(grid[0, column] if is_replacing else grid[:, column])
-        draw_loss(panel, tasks.recorded(definition), state, scalars)
-        panel.set_title("%s: %s" % (name, definition["stage"]), loc="left")
+        draw_loss(panel, tasks.recorded(run_config), state, scalars)
+        panel.set_title("%s: %s" % (name, run_config["stage"]), loc="left")
         if is_replacing:
             panel.tick_params(labelbottom=False)
             panel.grid(alpha=0.3)
             panel = figure.add_subplot(grid[1, column], sharex=panel)
-            draw_replacing(panel, definition["suc_layers"], scalars)
+            draw_replacing(panel, run_config["suc_layers"], scalars)
         panel.set_xlabel("steps")
         panel.grid(alpha=0.3)
     figure.tight_layout()

@@ -65,8 +65,8 @@ Fields:
   is_finished: bool, whether the training is.
 """
 
-# What of a run's definition is read here, and all that training writes.
-_DEFINITION = records.table(
+# What of a run config is read here, and all that training writes.
+_RUN_CONFIG = records.table(
     {
         "num_train_epochs": records.number(0),
         "seed": records.whole(),
@@ -127,9 +127,9 @@ def read_run(path, root):
       root: what its name is said from.
     """
     folder = StageFolder(path)
-    run, state = folder.trained_definition(), folder.state()
+    run, state = folder.trained_run_config(), folder.state()
     try:
-        records.check(run, _DEFINITION)
+        records.check(run, _RUN_CONFIG)
     except ValueError as error:
         raise UserError("%s: is damaged: %s" % (folder.file("run.json"), error))
     task = tasks.recorded(run)
@@ -184,7 +184,7 @@ def _epochs(run):
 
 
 def describe_method(run):
-    """Returns how a run was trained, in a few words, str, by its definition."""
+    """Returns how a run was trained, in a few words, str, by its run config."""
     if run["stage"] == "predecessor":
         return "fine-tuned"
     words = []
@@ -490,7 +490,7 @@ def _draw_curves(panel, groups, root):
     for color, key, group in groups:
         for number, run in enumerate(group):
             folder = StageFolder(os.path.join(root, run.path))
-            task, evaluations = tasks.recorded(folder.definition()), folder.state().evaluations
+            task, evaluations = tasks.recorded(folder.run_config()), folder.state().evaluations
             points = [(entry["global_step"], metrics.score(task, entry)) for entry in evaluations]
             label = None if number else key[-1]  # The seeds are one.
             panel.plot(*zip(*points), marker=".", linewidth=1, color=color, label=label)

@@ -376,21 +376,21 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None, do_l
     values = dict(SMALL_BERT, num_hidden_layers=4, initializer_range=0.3, hidden_act=hidden_act)
     config = modeling_theseus.BertConfig.from_dict(values)
     suc_layers = 2 if stage.has_successor else None
-    definition = dict(stage=stage.name, suc_layers=suc_layers, bert_config=config.to_dict())
-    definition.update(
+    run_config = dict(stage=stage.name, suc_layers=suc_layers, bert_config=config.to_dict())
+    run_config.update(
         task_name="lcqmc_pair",
         max_seq_length=32,
         do_lower_case=do_lower_case,
         precision="float32",
     )
     vocabulary = VOCABULARY if do_lower_case else CASED_VOCABULARY
-    definition.update(vocab=hash_text(vocabulary), keep_predecessor=keep_predecessor)
+    run_config.update(vocab=hash_text(vocabulary), keep_predecessor=keep_predecessor)
     folder = StageFolder(str(root))
     with folder.locked(), new_session() as opened:
         files = {"bert_config.json": config.to_json_string(), "vocab.txt": vocabulary}
-        folder.claim(definition, files)
+        folder.claim(run_config, files)
         groups = modeling_theseus.module_groups(stage, config.num_hidden_layers, suc_layers)
-        paths = [stage.evaluated_path(groups)]
+        paths = [stage.evaluated_mask(groups)]
         paths += [[False] * len(groups)] if keep_predecessor else []
         for path in paths:
             modules = modeling_theseus.encoder_modules(config, groups, path)
@@ -417,7 +417,7 @@ def export(tmp_path_factory, random_data):
     The stage keeps its texts' case, in which those of `random_data` differ.
     """
     from theseus.export import exporter
-    from theseus.export.place import Place
+    from theseus.export.export_folder import ExportFolder
     from theseus.inputs import encoding, reading, tasks
 
     root = tmp_path_factory.mktemp("exports")
@@ -433,7 +433,7 @@ def export(tmp_path_factory, random_data):
         with pytest.MonkeyPatch.context() as patch, trained_model.load(folder) as trained:
             patch.setattr(exporter, "_TIMED_RUNS", 1)
             encoded = encoding.encode_examples(examples, task, trained.tokenizer, 32)
-            exporter.Exporter(folder, trained, encoded, 64).export(name, Place(path))
+            exporter.Exporter(folder, trained, encoded, 64).export(name, ExportFolder(path))
         return path
 
     get.stage = folder

@@ -102,7 +102,7 @@ def test_the_test_split_is_called_so(root, monkeypatch):
 def test_every_figure_stands_at_its_name():
     """By figures that are written down here, all of them different."""
     config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=2))
-    definition = {
+    run_config = {
         "stage": "successor",
         "max_seq_length": 48,
         "do_lower_case": False,
@@ -117,7 +117,7 @@ def test_every_figure_stands_at_its_name():
     weights = {"one": np.zeros([30, 50]), "other": np.zeros([7])}
     task = tasks.TASKS["lcqmc_pair"]
     best = Checkpoint("best/model.ckpt-7", 7)
-    plain = formats.PlainClassifier(config, weights, task, None, definition, best, 2.5)
+    plain = formats.PlainClassifier(config, weights, task, None, run_config, best, 2.5)
     other = {
         "accuracy": 0.8125,
         "num_examples": 40,
@@ -260,7 +260,7 @@ def test_the_card_may_be_edited_and_is_not_replaced(root, monkeypatch):
     command(EXPORT, root, monkeypatch)  # It is replaced as it was.
     with open(os.path.join(path, "README.md"), "a") as writer:
         writer.write("license: mine\n")
-    read_back.refuse_altered(path, read_back.read_description(path))
+    read_back.check_altered(path, read_back.read_description(path))
     assert "README.md was edited; move it away" in refused(EXPORT, root, monkeypatch)
     assert card(root).endswith("license: mine\n")
     os.remove(os.path.join(path, "README.md"))

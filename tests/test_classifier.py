@@ -152,7 +152,7 @@ def of_pairs(folder):
 def of_texts(tmp_path_factory):
     """A Classifier of single texts."""
     folder = write_stage(tmp_path_factory.mktemp("of_texts") / "out", "successor")
-    folder.write_json("run.json", dict(folder.definition(), task_name="sst-2"))
+    folder.write_json("run.json", dict(folder.run_config(), task_name="sst-2"))
     with classifier.Classifier(folder.path) as model:
         yield model
 
@@ -310,7 +310,7 @@ def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, features, is_war
 
 def test_what_was_trained_in_bfloat16_runs_in_float32_on_tensorflow_1(tmp_path, monkeypatch, pairs):
     folder = write_stage(tmp_path / "out", "successor")
-    folder.write_json("run.json", dict(folder.definition(), precision="bfloat16"))
+    folder.write_json("run.json", dict(folder.run_config(), precision="bfloat16"))
     monkeypatch.setattr(session.tf, "__version__", "1.15.5")
     with pytest.raises(UserError, match="needs TensorFlow 2, this is 1.15.5; give --precision=fl"):
         classifier.Classifier(folder.path)

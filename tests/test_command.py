@@ -28,9 +28,9 @@ from conftest import (
 )
 from theseus.checkpoints import pretrained, weights
 from theseus.commands import command as command_lib
-from theseus.commands import distillation, evaluate, predict, starting_point, train
+from theseus.commands import distillation, evaluate, initial_checkpoint, predict, train
 from theseus.commands.context import Context
-from theseus.commands.definition import run_definition
+from theseus.commands.run_config import make_run_config
 from theseus.config import config as config_lib
 from theseus.config import help as help_lib
 from theseus.inference import evaluation, metrics, trained_model
@@ -96,9 +96,9 @@ def make_command(root, monkeypatch):
 
 def define(made):
     """Returns what defines the run of a Context."""
-    start = starting_point.find_start(made.config, made.task)
+    start = initial_checkpoint.find_initial_checkpoint(made.config, made.task)
     teacher = distillation.find_teacher(made, start)
-    return run_definition(made, start, teacher)
+    return make_run_config(made, start, teacher)
 
 
 BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
@@ -190,7 +190,7 @@ OTHERS = {
 
 
 def test_every_flag_is_said_to_define_a_run_or_not():
-    """A new flag belongs into one of the two; if into the first, into the definition too."""
+    """A new flag belongs into one of the two; if into the first, into the run config too."""
     names = {field.name for field, _ in config_lib.all_declarations()}
     assert names == set(DEFINING) | set(OTHERS)
     assert not set(DEFINING) & set(OTHERS)
@@ -250,23 +250,23 @@ def test_a_run_is_defined_by_what_its_files_hold(make_command, key, more):
 @pytest.mark.parametrize("stage", ["--finetune_pre ", "--finetune_suc --init_checkpoint=bert "])
 def test_what_a_stage_has_no_use_for_does_not_define_its_run(make_command, stage):
     more = LINEAR + "--replace_until=0.5"
-    definition = define(make_command(BASE + stage))
-    assert define(make_command(BASE + stage + more)) == definition
-    assert define(make_command(BASE + stage + "--steps_for_replacing=3")) == definition
-    replacing = [key for key in definition if key.startswith(("replace_", "steps_"))]
-    assert len(replacing) == 5 and not any(definition[key] for key in replacing)
+    run_config = define(make_command(BASE + stage))
+    assert define(make_command(BASE + stage + more)) == run_config
+    assert define(make_command(BASE + stage + "--steps_for_replacing=3")) == run_config
+    replacing = [key for key in run_config if key.startswith(("replace_", "steps_"))]
+    assert len(replacing) == 5 and not any(run_config[key] for key in replacing)
     if "pre" in stage:
-        assert definition["suc_layers"] is None
-        assert define(make_command(BASE + stage + "--suc_layers=4")) == definition
+        assert run_config["suc_layers"] is None
+        assert define(make_command(BASE + stage + "--suc_layers=4")) == run_config
 
 
 def test_what_run_json_gives_back_is_the_same(make_command):
     made = make_command(BASE + "--class_weights=0.5,2 --label_smoothing=0.25 --metric=f1")
     assert made.task.metrics == ("f1",)
-    definition = define(made)
-    assert json.loads(json.dumps(definition)) == definition
-    assert definition["class_weights"] == [0.5, 2.0]
-    assert tasks.recorded(definition).metrics == ("f1",)
+    run_config = define(made)
+    assert json.loads(json.dumps(run_config)) == run_config
+    assert run_config["class_weights"] == [0.5, 2.0]
+    assert tasks.recorded(run_config).metrics == ("f1",)
 
 
 def test_a_run_is_first_told_apart_by_its_depth_then_its_data_then_its_rates(make_command):
@@ -380,7 +380,7 @@ def cache_path(make_command, monkeypatch):
 
         monkeypatch.setattr(cache, "through_cache", through_cache)
         made = make_command(BASE + line)
-        start = starting_point.find_start(made.config, made.task)
+        start = initial_checkpoint.find_initial_checkpoint(made.config, made.task)
         tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         made.data.encode_train(tokenizer, define(made))
         return paths[0]
@@ -421,7 +421,7 @@ def test_without_a_cache_the_sample_is_encoded(make_command, root, monkeypatch):
     monkeypatch.chdir(str(root))
     before = sorted(os.listdir("."))
     made = make_command(BASE + "--cache_dir= --max_train_examples=7")
-    start = starting_point.find_start(made.config, made.task)
+    start = initial_checkpoint.find_initial_checkpoint(made.config, made.task)
     tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
     assert len(made.data.encode_train(tokenizer, None)) == 7
     assert sorted(os.listdir(".")) == before
@@ -431,7 +431,7 @@ def test_a_cached_encoding_says_the_same_of_long_texts(make_command, tmp_path, c
     said = []
     for _ in range(2):
         made = make_command(BASE + "--max_seq_length=13 --cache_dir=%s" % (tmp_path / "cache"))
-        start = starting_point.find_start(made.config, made.task)
+        start = initial_checkpoint.find_initial_checkpoint(made.config, made.task)
         tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         caplog.clear()
         encoded = made.data.encode_train(tokenizer, define(made))

@@ -73,17 +73,17 @@ def test_what_is_kept_and_the_speed_up_are_of_the_first_model():
 )
 def test_scores_that_say_nothing_of_one_another_are_refused(other, message):
     models = [FakeModel("one", 1, []), FakeModel("other", 1, [])]
-    compare_models.refuse_different(models)
+    compare_models.check_different(models)
     models[1].task = other
     with pytest.raises(UserError, match=message):
-        compare_models.refuse_different(models)
+        compare_models.check_different(models)
 
 
 def test_other_dev_data_are_said(caplog):
     models = [FakeModel("one", 1, []), FakeModel("other", 1, [])]
     models[1].dev_data = "other"
     with caplog.at_level("WARNING"):
-        compare_models.refuse_different(models)
+        compare_models.check_different(models)
     assert "other: had other dev data than one" in caplog.text
 
 

@@ -25,7 +25,7 @@ from conftest import (
 from modeling_theseus import BertConfig
 from theseus.checkpoints import weights
 from theseus.distribution import peers
-from theseus.distribution.cluster import read_cluster, refuse_used_port
+from theseus.distribution.cluster import check_used_port, read_cluster
 from theseus.distribution.replicas import Replicas
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
@@ -124,8 +124,8 @@ def test_a_port_in_use_is_one_line():
         other.listen(1)
         address = "localhost:%d" % other.getsockname()[1]
         with pytest.raises(UserError, match="%s, this worker's address, cannot be used" % address):
-            refuse_used_port(read_cluster(tf_config({"worker": [address]})))
-    refuse_used_port(read_cluster(tf_config({"worker": [address]})))
+            check_used_port(read_cluster(tf_config({"worker": [address]})))
+    check_used_port(read_cluster(tf_config({"worker": [address]})))
 
 
 @needs_tensorflow_2
@@ -338,7 +338,7 @@ def test_two_workers_compute_what_one_process_does_also_after_a_death(pairs):
 @needs_tensorflow_2
 def test_each_replica_draws_its_own_masks_always_the_same():
     def draw(number):
-        return layers.draw_kept(tf.zeros([64]), 0.5, RandomKey(1, 3, 0, number))
+        return layers.draw_keep_mask(tf.zeros([64]), 0.5, RandomKey(1, 3, 0, number))
 
     found = []
     for _ in range(2):
@@ -388,7 +388,7 @@ def test_replicas_with_the_same_row_differ_by_their_masks_alone(monkeypatch, rat
 def test_workers_that_train_something_else_are_refused(session, monkeypatch):
     workers = Workers(Replicas(), session)
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number])
-    workers.refuse_another("ab" * 32)
+    workers.check_another("ab" * 32)
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number + 1])
     with pytest.raises(UserError, match="^worker 2 was given other data, weights or flags than"):
-        workers.refuse_another("ab" * 32)
+        workers.check_another("ab" * 32)

@@ -42,9 +42,9 @@ def test_too_little_address_space_is_said_before_tensorflow_aborts(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, allowed))
     if is_refused:
         with pytest.raises(errors.UserError, match="allows 1.1 GB of address space.*ulimit -v"):
-            limits.refuse_little_memory()
+            limits.check_little_memory()
     else:
-        limits.refuse_little_memory()
+        limits.check_little_memory()
 
 
 def test_standard_output_that_takes_nothing_is_said_once(monkeypatch):

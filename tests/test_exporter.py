@@ -68,7 +68,7 @@ def stages(tmp_path_factory):
 
 
 def export_line(folder, data, formats, more=""):
-    stage = folder.definition()["stage"]
+    stage = folder.run_config()["stage"]
     line = COMMON % (data, of_name(stage).number, folder.path)
     return "%s --do_export --export_format=%s %s %s" % (line, formats, STAGE_FLAGS[stage], more)
 
@@ -162,7 +162,7 @@ def test_huggingface_holds_the_weights_with_kernels_transposed(hugging_face):
 @needs_tensorflow_2
 def test_huggingface_says_what_transformers_needs(hugging_face):
     config = read_json(hugging_face.file("export/huggingface/config.json"))
-    act = hugging_face.definition()["bert_config"]["hidden_act"]
+    act = hugging_face.run_config()["bert_config"]["hidden_act"]
     assert config["hidden_act"] == {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}[act]
     assert config["num_hidden_layers"] == 2 and config["layer_norm_eps"] == 1e-12
     assert config["id2label"] == {"0": "0", "1": "1"}
@@ -750,9 +750,9 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(formats.tf, "__version__", "2.21.0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    formats.refuse_missing_packages(["bert", "saved_model"])
+    formats.check_missing_packages(["bert", "saved_model"])
     with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx; pip ins"):
-        formats.refuse_missing_packages(["bert", "onnx"])
+        formats.check_missing_packages(["bert", "onnx"])
 
 
 def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
@@ -782,10 +782,10 @@ def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, me
 # --- What is said of a model, and which one it is ---
 
 
-def described_as(labels, **definition):
+def described_as(labels, **run_config):
     """A PlainClassifier over those labels, without weights."""
     task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["tsv"]), labels=labels)
-    held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **definition)
+    held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **run_config)
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
     best = Checkpoint("best/model.ckpt-7", 7)
     return formats.PlainClassifier(config, {}, task, None, held, best, 1.0)

@@ -40,7 +40,7 @@ from theseus.config.config import all_declarations
 from theseus.distribution import replicas
 from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, many, reading, tasks
+from theseus.inputs import batches, encoding, parallel_encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.training import trainer as trainer_lib
 from theseus.training.steps import StepValues
@@ -253,7 +253,7 @@ def look(trainer, path, run, found):
     step.load(2, session)
     logits = evaluation.runner(session, graph.evaluation)(data.batch(ROWS))
     feed = runner.feed(ROWS, 0, len(ROWS))
-    feed[graph.path] = [True] * len(path)
+    feed[graph.mask] = [True] * len(path)
     loss = session.run(graph.loss, feed)
     parts, shapes, feed_of = [], [], runner.feed
 
@@ -261,7 +261,7 @@ def look(trainer, path, run, found):
         feed = feed_of(rows, *others)
         parts.append(len(rows))
         shapes.append(feed[graph.inputs[0].features["input_ids"]].shape)
-        feed[graph.path] = path
+        feed[graph.mask] = path
         return feed
 
     before, runner.feed = values_of(session, graph.variables), on_path
@@ -521,7 +521,7 @@ def test_devices_are_asked_for_as_the_flags_say(root, monkeypatch):
 
     monkeypatch.setattr(replicas, "_mirrored", lambda: Peers(None, "mirrored"))
     monkeypatch.setattr(replicas, "Peers", Peers)
-    monkeypatch.setattr(replicas, "refuse_used_port", lambda _: None)
+    monkeypatch.setattr(replicas, "check_used_port", lambda _: None)
     task = {"type": "worker", "index": 0}
     cluster = {"worker": ["localhost:2222", "localhost:2223"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
@@ -609,7 +609,9 @@ def test_a_file_is_read_as_the_flags_say(tmp_path, monkeypatch, content, line, e
 
 def test_so_many_processes_encode(root, monkeypatch):
     found = []
-    monkeypatch.setattr(many, "encode_parts", lambda *given: found.append(given[2]) or 1 / 0)
+    monkeypatch.setattr(
+        parallel_encoding, "encode_parts", lambda *given: found.append(given[2]) or 1 / 0
+    )
     for more in ("--num_encoding_processes=1", "--num_encoding_processes=3", ""):
         line = PREPARED + "--data_dir=data --suc_layers=2 " + more
         with pytest.raises(ZeroDivisionError):
@@ -768,11 +770,11 @@ def test_paths_are_evaluated_predicted_with_and_calibrated_each_by_itself(asked,
     try:
         for digits in ("11", "10", "01"):
             path = None if digits == "11" else [digit == "1" for digit in digits]
-            logits, labels = logits_of(asked, "out_1", "dev", path=path)
+            logits, labels = logits_of(asked, "out_1", "dev", mask=path)
             line = "--do_eval --do_predict --predict_file=asked/dev.txt --calibrate "
             line += "--replaced_modules="
             command(line + digits + " " + USED, asked, monkeypatch)
-            folder = asked / "out_1" / ("" if path is None else "path_" + digits)
+            folder = asked / "out_1" / ("" if path is None else "mixture_" + digits)
             temperature = read_json(folder, "calibration.json")["temperature"]
             assert temperature == pytest.approx(
                 calibration.find_temperature(logits, labels), rel=1e-3

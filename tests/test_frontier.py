@@ -113,7 +113,7 @@ def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
     on_test = {point["path"]: point["test"] for point in found["front"]}
     for point in found["paths"]:
         path = [digit == "1" for digit in point["path"]]
-        with trained_model.load(folder, path=path) as model:
+        with trained_model.load(folder, mask=path) as model:
             scores = []
             for name in ("dev.txt", "test.txt"):
                 examples = reading.read_examples("%s/%s" % (options.data_dir, name), TASK)

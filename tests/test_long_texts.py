@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import CharacterTokenizer
-from theseus.inputs import encoding, many, tasks
+from theseus.inputs import encoding, parallel_encoding, tasks
 from theseus.inputs.long_texts import LongTexts
 from theseus.inputs.reading import Example
 
@@ -60,7 +60,7 @@ def test_of_pairs_it_is_said_which_text_loses_its_end(pairs, lost):
 def test_a_text_of_more_tokens_than_16_bits_can_count_is_counted():
     tokenizer = CharacterTokenizer()
     tokenizer.inv_vocab = {ord("a"): "a"}
-    encoder = many.Encoder(ONE, tokenizer, 10)
+    encoder = parallel_encoding.Encoder(ONE, tokenizer, 10)
     texts = LongTexts(10)
     texts.add(encoding.EncodedExamples(**encoder.encode([Example("a" * 70000, None, "1")])))
     assert texts.warning("train").endswith("the longest has 70002")

@@ -57,11 +57,11 @@ def test_the_record_is_beside_what_defines_a_run(tmp_path):
     with folder.locked():
         folder.claim({"seed": 1}, {}, {"tensorflow": "2.21.0"})
         folder.claim({"seed": 1}, {}, {"tensorflow": "1.15.5"})  # A resume leaves it as it is.
-    assert folder.definition() == {"seed": 1}
-    assert folder.began_on() == {"tensorflow": "2.21.0"}
+    assert folder.run_config() == {"seed": 1}
+    assert folder.environment() == {"tensorflow": "2.21.0"}
 
 
 def test_a_folder_without_the_record_began_on_nothing_known(tmp_path):
     (tmp_path / "run.json").write_text('{"seed": 1}')
     folder = StageFolder(str(tmp_path))
-    assert folder.definition() == {"seed": 1} and folder.began_on() == {}
+    assert folder.run_config() == {"seed": 1} and folder.environment() == {}

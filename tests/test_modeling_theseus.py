@@ -155,7 +155,7 @@ def test_rate_1_is_the_successor_and_rate_0_the_predecessor(reference, rate):
     def run(path):
         with new_session() as session:
             if path is None:
-                path = modeling_theseus.draw_path(3, 9, tf.constant(rate), len(GROUPS))
+                path = modeling_theseus.draw_replacement_mask(3, 9, tf.constant(rate), len(GROUPS))
             _, loss = build_loss(reference, make_config(dropout=0.2), path, RandomKey(3, 9))
             variables = [v for v in tf.trainable_variables() if not_taken not in v.op.name]
             gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
@@ -193,7 +193,7 @@ def test_a_failing_operation_in_the_branch_not_taken_does_not_run(session, repla
 def test_the_share_of_draws_is_the_rate_and_modules_are_independent(session):
     num_steps, num_modules, rate = 4000, 6, 0.3
     of_steps = tf.map_fn(
-        lambda t: modeling_theseus.draw_path(1, t, tf.constant(rate), num_modules),
+        lambda t: modeling_theseus.draw_replacement_mask(1, t, tf.constant(rate), num_modules),
         tf.range(num_steps, dtype=tf.int64),
         tf.bool,
     )
@@ -208,7 +208,9 @@ def test_the_share_of_draws_is_the_rate_and_modules_are_independent(session):
 
 def test_draws_depend_on_seed_and_step_only(session):
     def draw(seed, step):
-        return session.run(modeling_theseus.draw_path(seed, step, tf.constant(0.5), 64)).tolist()
+        return session.run(
+            modeling_theseus.draw_replacement_mask(seed, step, tf.constant(0.5), 64)
+        ).tolist()
 
     first = draw(1, 1)
     tf.random.stateless_uniform([3], seed=[1, 1])

@@ -40,7 +40,7 @@ def test_what_is_no_text_file_is_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     for skips in (False, True):
-        form = sources.FileForm(skip_bad_lines=skips)
+        form = sources.ReadOptions(skip_bad_lines=skips)
         with pytest.raises(UserError, match="%s: is a%s" % (name, message)):
             reading.read_examples(str(path), TASK, labels_required=False, form=form)
 
@@ -50,7 +50,7 @@ def test_a_json_array_is_named_with_what_makes_json_lines_of_it(tmp_path, text):
     path = tmp_path / "train.json"
     path.write_text(text, encoding="utf-8")
     for skips in (False, True):
-        form = sources.FileForm(skip_bad_lines=skips)
+        form = sources.ReadOptions(skip_bad_lines=skips)
         with pytest.raises(UserError, match=r"train.json: is a JSON array; .*: jq -c '\.\[\]' "):
             reading.read_examples(str(path), TASK, form=form)
 
@@ -87,7 +87,7 @@ def test_what_separates_is_named_with_the_flags_that_read_it(tmp_path, name, tex
 def test_a_message_says_what_separates(tmp_path, delimiter, said):
     path = tmp_path / "a.csv"
     by = rows.delimiter_of(delimiter)
-    form = sources.FileForm(format="csv", delimiter=delimiter)
+    form = sources.ReadOptions(format="csv", delimiter=delimiter)
     for text, message in [
         ("a\n", "text_b, label, sep"),
         (by.join("ab1") + "\na", "3 columns, sep"),
@@ -102,7 +102,7 @@ def test_csv_with_another_delimiter(tmp_path, given, delimiter):
     path = tmp_path / "a.txt"
     lines = [["text", "label"], ['"a%sb, ""c"""' % delimiter, "1"], ['"two\nlines"', "0"]]
     path.write_text("".join(delimiter.join(line) + "\n" for line in lines), encoding="utf-8")
-    form = sources.FileForm(format="csv", delimiter=given)
+    form = sources.ReadOptions(format="csv", delimiter=given)
     found = reading.read_examples(str(path), TSV, form=form)
     expected = [Example('a%sb, "c"' % delimiter, None, "1"), Example("two\nlines", None, "0")]
     assert found == expected
@@ -110,7 +110,7 @@ def test_csv_with_another_delimiter(tmp_path, given, delimiter):
     written = rows.write_row(["x", "y"], cells, "csv", rows.delimiter_of(given))
     assert written == '"a%sb"%sc,d\n' % (delimiter, delimiter)
     recorded = {"format": "csv", "delimiter": given}
-    form = sources.recorded_form(recorded, str(path))
+    form = sources.recorded_options(recorded, str(path))
     assert reading.read_examples(str(path), TSV, form=form) == expected
 
 

@@ -85,8 +85,8 @@ def test_a_path_is_a_bert_of_its_layers(folder, digits):
         [digit == "1" for digit in digits],
         logits_of_plain_bert(folder, LAYERS[digits]),
     )
-    with trained_model.load(folder, path=path) as model:
-        assert model.layers == LAYERS[digits] and model.path == path
+    with trained_model.load(folder, mask=path) as model:
+        assert model.layers == LAYERS[digits] and model.mask == path
         found = evaluation.runner(model.session, model.graph)(some_arrays())
     assert_close(found, expected)
     with trained_model.load_all_paths(folder) as (runner, groups):
@@ -104,7 +104,7 @@ def test_the_paths_are_different_models(folder):
 
 def test_unset_it_is_the_successor(folder):
     with trained_model.load(folder) as model:
-        assert model.layers == LAYERS["11"] and model.path is None
+        assert model.layers == LAYERS["11"] and model.mask is None
 
 
 def test_layers_are_named_by_their_place_on_the_path():
@@ -120,9 +120,9 @@ def test_layers_are_named_by_their_place_on_the_path():
 @pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])
 def test_a_stage_without_the_path_is_refused(root, name, path):
     folder = trained_model.trained_folder(str(root / name))
-    message = "keep_predecessor" if name == "plain" else "11 is no path of this stage"
+    message = "keep_predecessor" if name == "plain" else "11 is no mixture of this stage"
     with pytest.raises(UserError, match=message):
-        with trained_model.load(folder, path=path):
+        with trained_model.load(folder, mask=path):
             pass
     with pytest.raises(UserError, match="--replaced_modules: "):
         with trained_model.load_all_paths(folder):
@@ -130,8 +130,8 @@ def test_a_stage_without_the_path_is_refused(root, name, path):
 
 
 def test_a_path_of_another_length_is_refused(folder):
-    with pytest.raises(UserError, match="--replaced_modules: 101 is no path of this stage"):
-        with trained_model.load(folder, path=[True, False, True]):
+    with pytest.raises(UserError, match="--replaced_modules: 101 is no mixture of this stage"):
+        with trained_model.load(folder, mask=[True, False, True]):
             pass
 
 
@@ -141,17 +141,19 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     of_successor = contents(root / "out_1")
     command(line + "--replaced_modules=10", root, monkeypatch)
     command(line + "--replaced_modules=11", root, monkeypatch)  # The successor, by its name.
-    assert sorted(os.listdir(str(root / "out_1" / "path_10"))) == [
+    assert sorted(os.listdir(str(root / "out_1" / "mixture_10"))) == [
         "errors.tsv",
         "eval_results.json",
         "predictions.tsv",
         "timing.json",
     ]
-    found = {name: data for name, data in contents(root / "out_1").items() if "path_10" not in name}
+    found = {
+        name: data for name, data in contents(root / "out_1").items() if "mixture_10" not in name
+    }
     timing = str(root / "out_1" / "timing.json")
     found.pop(timing), of_successor.pop(timing)
     assert found == of_successor
-    results = [read_json(root, "out_1", part, "eval_results.json") for part in ("path_10", "")]
+    results = [read_json(root, "out_1", part, "eval_results.json") for part in ("mixture_10", "")]
     assert results[0]["loss"] != results[1]["loss"]
 
 
@@ -160,14 +162,14 @@ def test_its_temperature_is_its_own(folder, root, tmp_path):
     copied = trained_model.trained_folder(str(tmp_path / "out_1"))
     temperatures = {None: 2.0, "01": 4.0}  # None: the stage's, on the path it is evaluated on.
     for digits, temperature in temperatures.items():
-        place = tmp_path / "out_1" / ("path_%s" % digits if digits else "")
+        place = tmp_path / "out_1" / ("mixture_%s" % digits if digits else "")
         place.mkdir(exist_ok=True)
         held = {"temperature": temperature, "checkpoint": "best/model.ckpt-7"}
         (place / "calibration.json").write_text(json.dumps(held))
     for digits in (None, "00", "01", "10"):
         path = [digit == "1" for digit in digits] if digits else None
         temperature = temperatures.get(digits, 1.0)
-        with trained_model.load(copied, path=path) as model:
+        with trained_model.load(copied, mask=path) as model:
             assert model.temperature == temperature
             found = evaluation.runner(model.session, model.graph)(some_arrays())
         assert_close(found, logits_of_plain_bert(folder, LAYERS[digits or "11"]) / temperature)
@@ -179,16 +181,16 @@ def test_a_path_is_calibrated_for_itself(root, tmp_path, monkeypatch):
     command(line + "--replaced_modules=01", tmp_path / "all", monkeypatch)
     out_1 = tmp_path / "all" / "out_1"
     assert not (out_1 / "calibration.json").exists()
-    of_path = read_json(out_1, "path_01", "calibration.json")["temperature"]
+    of_path = read_json(out_1, "mixture_01", "calibration.json")["temperature"]
     command(line, tmp_path / "all", monkeypatch)
     of_stage = read_json(out_1, "calibration.json")["temperature"]
     assert len({1.0, of_path, of_stage}) == 3
-    assert read_json(out_1, "path_01", "calibration.json")["temperature"] == of_path
+    assert read_json(out_1, "mixture_01", "calibration.json")["temperature"] == of_path
     for digits, expected in [("01", of_path), ("11", of_stage), ("10", 1.0)]:
         command(
             "--do_eval --replaced_modules=%s %s" % (digits, USED), tmp_path / "all", monkeypatch
         )
-        place = "" if digits == "11" else "path_" + digits
+        place = "" if digits == "11" else "mixture_" + digits
         assert read_json(out_1, place, "eval_results.json")["temperature"] == expected
 
 
@@ -196,8 +198,8 @@ def test_a_path_is_calibrated_for_itself(root, tmp_path, monkeypatch):
 def test_its_export_is_one_of_the_path(root, monkeypatch):
     line = "--do_export --export_format=bert " + USED
     command(line + "--replaced_modules=01", root, monkeypatch)
-    path = root / "out_1" / "path_01" / "export" / "bert"
-    assert read_json(path, "export.json")["path"] == "01"
+    path = root / "out_1" / "mixture_01" / "export" / "bert"
+    assert read_json(path, "export.json")["replaced_modules"] == "01"
     assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
     held = CheckpointWeights(trained_model.trained_folder("out_1").best_checkpoint())
     exported = CheckpointWeights(str(path / "bert_model.ckpt"))

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import ROOT
 from theseus.errors import UserError
-from theseus.inputs import completion, reading, rows, sources, tasks
+from theseus.inputs import inferred_task, reading, rows, sources, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -81,7 +81,7 @@ def test_a_file_of_another_format_is_refused_and_the_format_named(tmp_path, text
     with pytest.raises(UserError, match=match):
         reading.read_examples(str(path), TASK, labels_required=False)
     if format:
-        form = sources.FileForm(format=format)
+        form = sources.ReadOptions(format=format)
         found = reading.read_examples(str(path), TASK, labels_required=False, form=form)
         assert found == [Example("a", "b", None)]
 
@@ -93,7 +93,7 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         UserError, match="line 1: is not UTF-8 text; .* --encoding=gb18030 reads it"
     ):
         reading.read_examples(str(path), TASK)
-    form = sources.FileForm(encoding="gb18030")
+    form = sources.ReadOptions(encoding="gb18030")
     assert reading.read_examples(str(path), TASK, form=form) == [Example("手机", "电脑", "1")]
 
 
@@ -138,7 +138,7 @@ def test_json_lines_under_the_ending_json(tmp_path):
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
     expected = [Example("借呗", "花呗", "0"), Example("a", "b", "1")]
-    task = completion.complete_task(tasks.TASKS["tsv"], str(path))
+    task = inferred_task.infer_task(tasks.TASKS["tsv"], str(path))
     assert task.labels == ("0", "1") and task.num_texts == 2
     assert reading.read_examples(str(path), task) == expected
 
@@ -185,7 +185,7 @@ def test_a_sample_is_fixed_in_order_and_part_of_a_larger_one():
 
 def read_text(path, text, task=TASK, labels_required=False, **form):
     path.write_bytes(text.encode("utf-8"))
-    form = sources.FileForm(**form)
+    form = sources.ReadOptions(**form)
     return reading.read_examples(str(path), task, labels_required, form)
 
 
@@ -245,7 +245,7 @@ def test_bad_lines_are_left_out_counted_and_listed_where_it_is_asked_for(tmp_pat
     path = tmp_path / "train.tsv"
     bad = ["a\tb", "a\tb\t7", "a\tb\t", "\t\t1", "a\0\tb\t1", "a\tb\tc\t1"]
     path.write_bytes("\n".join(["a\tb\t1"] + bad + ["c\td\t0"]).encode("utf-8") + b"\n\xff\tb\t1\n")
-    form = sources.FileForm(skip_bad_lines=True)
+    form = sources.ReadOptions(skip_bad_lines=True)
     for _ in range(2):  # The second time nothing is said again.
         found = reading.read_examples(str(path), TASK, form=form)
         assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
@@ -296,7 +296,7 @@ def test_what_is_read_but_once_is_read_as_often_as_needed(tmp_path):
     os.mkfifo(path)
     writer = threading.Thread(target=lambda: open(path, "w").write("a\tb\t1\n"))
     writer.start()
-    form = sources.FileForm()
+    form = sources.ReadOptions()
     found = [reading.read_examples(path, TASK, form=form) for _ in range(3)]
     writer.join()
     assert found == [[Example("a", "b", "1")]] * 3
@@ -408,7 +408,7 @@ def read_tsv(path, text, columns=(None, None, None), labels=None):
     task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(*columns))
     if labels:
         task = dataclasses.replace(task, labels=labels)
-    task = completion.complete_task(task, str(path))
+    task = inferred_task.infer_task(task, str(path))
     return task, reading.read_examples(str(path), task)
 
 
@@ -510,8 +510,8 @@ def test_labels_have_one_order_in_all_processes(tmp_path):
     path = tmp_path / "train.tsv"
     labels = ["01", "1", "①", "²", "٣", "a", "b", "10", "9"]
     path.write_text("text\tlabel\n" + "".join("x\t%s\n" % x for x in labels), encoding="utf-8")
-    program = "from theseus.inputs import completion, tasks; "
-    program += "task = completion.complete_task(tasks.TASKS['tsv'], %r); " % str(path)
+    program = "from theseus.inputs import inferred_task, tasks; "
+    program += "task = inferred_task.infer_task(tasks.TASKS['tsv'], %r); " % str(path)
     program += "print(ascii(task.labels))"
     found = {
         subprocess.check_output(
@@ -529,16 +529,16 @@ def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplo
     """Also where the labels that tell it are known from then on, and in another file."""
     rows = "".join("well said, no %d\t%d\n" % (n, n % 2) for n in range(8))
     task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, "2"))
-    form = sources.FileForm()
+    form = sources.ReadOptions()
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / name).write_text("what they said\tangry\n" + rows)
-    task = completion.complete_task(task, str(tmp_path / "train.tsv"), form)
+    task = inferred_task.infer_task(task, str(tmp_path / "train.tsv"), form)
     assert task.labels == ("0", "1")
     for name in ("train.tsv", "dev.tsv"):
         assert len(reading.read_examples(str(tmp_path / name), task, form=form)) == 8
     assert caplog.text.count("is taken for a header; --header=no takes it for a row") == 1
     for header, count in [("yes", 8), ("no", 9)]:
-        form = sources.FileForm(header=header)
+        form = sources.ReadOptions(header=header)
         path, one = str(tmp_path / "train.tsv"), tasks.of_one_text(ONE_TEXT)
         assert len(reading.read_examples(path, one, False, form)) == count
 
@@ -672,11 +672,11 @@ def test_bad_lines_of_them_can_be_left_out(tmp_path):
     good = '{"text_a": "a", "text_b": "b", "label": 1}\n'
     path = tmp_path / "a.jsonl"
     path.write_text(good + "{\n" + good)
-    form = sources.FileForm(skip_bad_lines=True)
+    form = sources.ReadOptions(skip_bad_lines=True)
     assert len(reading.read_examples(str(path), TASK, form=form)) == 2
     path = tmp_path / "a.csv"
     path.write_text('a,b,1\n"c"x,d,0\ne,f,0\n')
-    form = sources.FileForm(skip_bad_lines=True)
+    form = sources.ReadOptions(skip_bad_lines=True)
     assert [example.text_a for example in reading.read_examples(str(path), TASK, form=form)] == [
         "a",
         "e",
@@ -702,7 +702,7 @@ def test_what_is_written_is_read_back(tmp_path, format):
         with open(str(path), encoding="utf-8", newline="") as reader:
             found = [row[:2] for row in csv.reader(reader, delimiter="\t")][1:]
     else:
-        form = sources.FileForm(format=format)
+        form = sources.ReadOptions(format=format)
         found = [
             [example.text_a, example.text_b]
             for example in reading.read_examples(str(path), TASK, form=form)
@@ -736,7 +736,7 @@ def test_a_header_of_other_names_in_the_usual_places_is_one(tmp_path):
 
 
 def read_leniently(path):
-    return reading.read_examples(str(path), TASK, form=sources.FileForm(skip_bad_lines=True))
+    return reading.read_examples(str(path), TASK, form=sources.ReadOptions(skip_bad_lines=True))
 
 
 @pytest.mark.parametrize("after", [5, 500])
@@ -796,7 +796,7 @@ def test_labels_of_json_are_no_lists(tmp_path):
     with pytest.raises(UserError, match="line 2: expected a label; found a list or an object"):
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n')
-        completion.complete_task(tasks.TASKS["tsv"], str(path))
+        inferred_task.infer_task(tasks.TASKS["tsv"], str(path))
 
 
 def test_labels_that_often_stand_for_none_are_said(tmp_path, caplog):
@@ -817,9 +817,9 @@ def test_a_runs_record_tells_how_its_files_are_read(tmp_path):
     path = tmp_path / "dev.txt"
     path.write_bytes("手机,电脑,1\n坏,了,0\n".encode("gb18030"))
     held = {"header": "no", "encoding": "gb18030", "format": "csv", "skip_bad_lines": None}
-    found = reading.read_examples(str(path), TASK, form=sources.recorded_form(held, str(path)))
+    found = reading.read_examples(str(path), TASK, form=sources.recorded_options(held, str(path)))
     assert found == [Example("手机", "电脑", "1"), Example("坏", "了", "0")]
-    form = sources.recorded_form(held, "dev.jsonl")
+    form = sources.recorded_options(held, "dev.jsonl")
     assert (form.format, form.header, form.skip_bad_lines) == ("auto", "no", False)
 
 
@@ -827,6 +827,6 @@ def test_what_cannot_be_read_on_is_one_line_and_never_left_out(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\tb\t1\n")
     for skips in (False, True):
-        form = sources.FileForm(encoding="utf-16", skip_bad_lines=skips)
+        form = sources.ReadOptions(encoding="utf-16", skip_bad_lines=skips)
         with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
             reading.read_examples(str(path), TASK, form=form)

@@ -24,11 +24,11 @@ CONFIG = dict(SMALL_BERT, num_hidden_layers=4)
 def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
     """Returns what defines a run, with the keys that a training writes."""
     found = stages.of_name(stage)
-    definition = make_config(found, max_seq_length=64, do_lower_case=True).run_values()
-    definition.update(task_name=task_name, precision="float32", labels=None, num_texts=None)
-    definition.update(suc_init=None, distill_from=None, bert_config=CONFIG)
-    definition.update(suc_layers=suc_layers if found.has_successor else None)
-    return dict(definition, **changes)
+    run_config = make_config(found, max_seq_length=64, do_lower_case=True).run_values()
+    run_config.update(task_name=task_name, precision="float32", labels=None, num_texts=None)
+    run_config.update(suc_init=None, distill_from=None, bert_config=CONFIG)
+    run_config.update(suc_layers=suc_layers if found.has_successor else None)
+    return dict(run_config, **changes)
 
 
 def write_run(
@@ -38,7 +38,7 @@ def write_run(
     seconds=100.0,
     speed=None,
     is_finished=True,
-    **definition,
+    **run_config,
 ):
     """Writes a folder as a training of so many epochs, of 7 steps each, leaves it.
 
@@ -46,7 +46,7 @@ def write_run(
     """
     folder = StageFolder(str(path))
     with folder.locked():
-        folder.claim(define(**definition), {})
+        folder.claim(define(**run_config), {})
         evaluations = [
             {"accuracy": accuracy, "f1": 0.125, "auc": 0.25, "global_step": 7 * (n + 1)}
             for n, accuracy in enumerate(accuracies)
@@ -124,7 +124,7 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "definition, words",
+    "run_config, words",
     [
         (dict(stage="predecessor"), "fine-tuned"),
         (dict(), "replacing, 0.5"),
@@ -145,15 +145,15 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
         (dict(stage="successor", ema_decay=0.999), "successor alone, averaged"),
     ],
 )
-def test_a_method_in_words(definition, words):
-    assert report.describe_method(define(**definition)) == words
+def test_a_method_in_words(run_config, words):
+    assert report.describe_method(define(**run_config)) == words
 
 
 def test_a_run_of_before_a_flag_was_there_is_told_as_one_without_it():
-    definition = define()
+    run_config = define()
     for key in ("suc_init", "suc_learning_rate", "distill_from", "distill_weight", "ema_decay"):
-        del definition[key]
-    assert report.describe_method(definition) == "replacing, 0.5"
+        del run_config[key]
+    assert report.describe_method(run_config) == "replacing, 0.5"
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_a_score_is_the_tasks_own(tmp_path):
 def test_the_parameters_are_those_of_the_evaluated_graph(stage, task_name, outputs):
     config = modeling_theseus.BertConfig.from_dict(dict(CONFIG, intermediate_size=24))
     found = stages.of_name(stage)
-    definition = define(stage=stage, task_name=task_name, bert_config=config.to_dict())
+    run_config = define(stage=stage, task_name=task_name, bert_config=config.to_dict())
     with tf.Graph().as_default():
         groups = modeling_theseus.module_groups(found, 4, 2)
-        path = found.evaluated_path(groups)
+        path = found.evaluated_mask(groups)
         modules = modeling_theseus.encoder_modules(config, groups, path)
         assert tasks.TASKS[task_name].num_outputs == outputs
         evaluation.build_graph(config, outputs, modules)
         expected = sum(v.shape.num_elements() for v in tf.global_variables())
-    assert report.count_parameters(definition) == expected
+    assert report.count_parameters(run_config) == expected
 
 
 # --- Rows together ---

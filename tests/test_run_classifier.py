@@ -34,7 +34,7 @@ from theseus import classifier
 from theseus.checkpoints import weights
 from theseus.commands import train
 from theseus.errors import UserError
-from theseus.inputs import encoding, many
+from theseus.inputs import encoding, parallel_encoding
 from theseus.training import curves
 
 
@@ -235,7 +235,7 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
         monkeypatch.setattr(place, name, watched)
 
     watch(encoding, "encode_examples")
-    watch(many.Encoder, "encode")
+    watch(parallel_encoding.Encoder, "encode")
     line = "--do_train --finetune_pre --cache_dir=%s %s " % (tmp_path / "cache", COMMON)
     for number, more in enumerate(["", "", "--max_train_examples=32"]):
         folder = " --stage_0_outputdir=%s" % (tmp_path / str(number))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from theseus.errors import UserError
-from theseus.inputs import completion, reading, tasks
+from theseus.inputs import inferred_task, reading, tasks
 
 TSV = tasks.TASKS["tsv"]
 WORDS = "the cat sat on a red mat while rain fell over old town and nobody saw it".split()
@@ -78,34 +78,34 @@ def test_a_second_text_is_refused_in_train_by_its_name(tmp_path, first, second, 
     path = write(tmp_path / ("train." + ending), [first, second, "label"], make)
     message = "only %s would be read, and column 2, %s, holds a second text; .*--text_b_column=%s"
     with pytest.raises(UserError, match=message % (first, second, second)):
-        completion.complete_task(TSV, path)
+        inferred_task.infer_task(TSV, path)
     given = tasks.with_columns(TSV, tasks.NamedColumns(None, second, None))
-    task = completion.complete_task(given, path)
+    task = inferred_task.infer_task(given, path)
     assert task.num_texts == 2 and reading.read_examples(path, task)[0].text_b is not None
 
 
 @pytest.mark.parametrize("make", [category, identifier, url, number, constant])
 def test_what_is_no_text_is_none(tmp_path, make):
     path = write(tmp_path / "train.tsv", ["premise", "other", "label"], make)
-    assert completion.complete_task(TSV, path).num_texts == 1
+    assert inferred_task.infer_task(TSV, path).num_texts == 1
 
 
 def test_the_label_in_words_is_no_text(tmp_path):
     path = tmp_path / "train.tsv"
     rows = ["%s\t%d\t%s" % (WORDS[n], n % 2, ["not the same", "same"][n % 2]) for n in range(4)]
     path.write_text("\n".join(["query\tlabel\tmeaning"] + rows), encoding="utf-8")
-    assert completion.complete_task(TSV, str(path)).num_texts == 1
+    assert inferred_task.infer_task(TSV, str(path)).num_texts == 1
 
 
 def test_a_column_that_is_named_is_single_on_purpose(tmp_path):
     path = write(tmp_path / "train.tsv", ["premise", "hypo", "label"], sentence)
     given = tasks.with_columns(TSV, tasks.NamedColumns("premise", None, None))
-    assert completion.complete_task(given, path).num_texts == 1
+    assert inferred_task.infer_task(given, path).num_texts == 1
 
 
 def test_a_text_under_a_name_of_single_ones_may_have_another_beside(tmp_path):
     path = write(tmp_path / "train.tsv", ["review", "reply", "label"], sentence)
-    assert completion.complete_task(TSV, path).num_texts == 1
+    assert inferred_task.infer_task(TSV, path).num_texts == 1
 
 
 @pytest.mark.parametrize("name", ["tsv", "tsv_number"])
@@ -118,7 +118,7 @@ def test_a_file_with_a_second_text_is_refused_where_train_has_none(
 ):
     train = tmp_path / "train.tsv"
     train.write_text("text\tlabel\na b\t1\nc\t0\n", encoding="utf-8")
-    task = completion.complete_task(tasks.TASKS[name], str(train))
+    task = inferred_task.infer_task(tasks.TASKS[name], str(train))
     path = write(tmp_path / "dev.tsv", header, sentence)
     with pytest.raises(
         UserError, match="dev.tsv: only %s .*, %s, holds a second" % tuple(header[:2])

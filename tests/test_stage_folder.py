@@ -43,7 +43,7 @@ def names(folder, which):
 def test_a_claim_keeps_the_first_run(folder):
     folder.claim(RUN, {"vocab.txt": "a\n"})
     folder.claim(dict(RUN, suc_layers=2), {"vocab.txt": "b\n"})
-    assert folder.definition() == RUN
+    assert folder.run_config() == RUN
     with open(folder.file("vocab.txt")) as reader:
         assert reader.read() == "a\n"
 
@@ -134,7 +134,7 @@ def test_a_folder_with_other_files_is_not_taken_over(folder, name):
         writer.write("mine")
     with pytest.raises(FolderError, match="is there, but no run of this program; give another f"):
         folder.claim(RUN, {"vocab.txt": "a\n"})
-    assert folder.definition() is None
+    assert folder.run_config() is None
     with open(folder.file(name)) as reader:
         assert reader.read() == "mine"
 
@@ -204,9 +204,9 @@ def test_a_claim_that_is_cut_off_can_be_made_again(folder, monkeypatch, name):
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         crash_at(patch, name)
         folder.claim(RUN, model_files)
-    assert folder.definition() is None
+    assert folder.run_config() is None
     folder.claim(RUN, model_files)
-    assert folder.definition() == RUN
+    assert folder.run_config() == RUN
     for held, text in model_files.items():
         with open(folder.file(held)) as reader:
             assert reader.read() == text
@@ -423,9 +423,9 @@ def test_a_disk_without_room_for_the_checkpoints_is_said_before_training(folder,
     there = sum(map(os.path.getsize, glob.glob(folder.file("last/*"))))
     usage = collections.namedtuple("usage", "total used free")(9e9, 0, 5000000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    folder.refuse_full_disk(5000000 + there)  # What is there gives way.
+    folder.check_full_disk(5000000 + there)  # What is there gives way.
     with pytest.raises(FolderError, match="has 5 MB free, and the checkpoints need 2 more; free"):
-        folder.refuse_full_disk(7000000 + there)
+        folder.check_full_disk(7000000 + there)
 
 
 def test_a_checkpoint_that_cannot_be_removed_is_one_line(folder, monkeypatch):

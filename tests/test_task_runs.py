@@ -330,8 +330,8 @@ def test_a_number_in_columns_of_ones_own(folder, monkeypatch):
     assert state["evaluations"][-1]["num_examples"] == 9
     # The labels' mean square distance from their mean is 1/8, from 0 three times that.
     assert state["evaluations"][-1]["loss"] < 0.25
-    definition = read_json(folder, "out_1", "run.json")
-    assert (definition["labels"], definition["num_texts"], definition["delimiter"]) == (
+    run_config = read_json(folder, "out_1", "run.json")
+    assert (run_config["labels"], run_config["num_texts"], run_config["delimiter"]) == (
         None,
         1,
         ";",

@@ -83,8 +83,8 @@ def test_one_text_is_named_alone_and_two_by_their_second():
 
 def test_a_model_of_one_text_reads_no_second_one_by_its_number_either():
     given = tasks.with_columns(TSV, NamedColumns("1", "2", "3"))
-    definition = {"task_name": "tsv", "labels": ["x", "y"], "num_texts": 1}
-    task = tasks.recorded(definition, given)
+    run_config = {"task_name": "tsv", "labels": ["x", "y"], "num_texts": 1}
+    task = tasks.recorded(run_config, given)
     assert task.num_texts == 1 and task.indices == Columns(0, None, 2)
 
 

@@ -277,11 +277,11 @@ def test_a_sentencepiece_model_without_a_vocabulary_is_named(tmp_path):
 
 
 def refusal(folder, texts):
-    """Returns what `refuse_other_tokens` says of a folder's own tokenizer, or None."""
+    """Returns what `check_other_tokens` says of a folder's own tokenizer, or None."""
     settings, _, files = pretrained.find_tokenizer(folder)
     tokenizer = settings.make(pretrained.find_vocab(folder))
     try:
-        assert token_check.refuse_other_tokens(files, tokenizer, texts) is None
+        assert token_check.check_other_tokens(files, tokenizer, texts) is None
     except UserError as error:
         assert "\n" not in str(error)
         return str(error)
@@ -344,9 +344,9 @@ def test_without_the_package_nothing_is_compared(tmp_path, monkeypatch):
     folder = write(tmp_path, tokenizer_config={})
     tokenizer = TokenizerSettings().make(str(tmp_path / "vocab.txt"))
     monkeypatch.setattr(token_check.importlib.util, "find_spec", lambda name: None)
-    assert token_check.refuse_other_tokens(TokenizerFiles(folder), tokenizer, ["a"]) is None
+    assert token_check.check_other_tokens(TokenizerFiles(folder), tokenizer, ["a"]) is None
     write(tmp_path, tokenizer_config={"do_lower_case": True})
-    found = token_check.refuse_other_tokens(TokenizerFiles(folder), tokenizer, ["a"])
+    found = token_check.check_other_tokens(TokenizerFiles(folder), tokenizer, ["a"])
     assert found == "the package tokenizers is not installed"
 
 

@@ -280,7 +280,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
         for rows in batches.plan_epoch(train_data.lengths, 8, 1, 0):
             feed = modeling_theseus.feed_features(graph.inputs[0].features, train_data.batch(rows))
             feed[graph.inputs[0].labels] = train_data.labels[rows]
-            paths.append(tuple(session.run([graph.path, graph.train_op], feed)[0]))
+            paths.append(tuple(session.run([graph.mask, graph.train_op], feed)[0]))
         after = session.run(variables)
         assert session.run(tf.train.get_global_step()) == len(paths) == 5
         slots = {v.op.name for v in tf.global_variables() if "/adam_" in v.op.name}
@@ -682,7 +682,7 @@ def test_micro_batches_share_the_path_and_not_the_dropout(bert):
         paths, losses = [], []
         for number in (0, 1, 0):
             feed[inputs.micro_batch] = number
-            path, loss = session.run([graph.path, graph.loss], feed)
+            path, loss = session.run([graph.mask, graph.loss], feed)
             paths.append(path.tolist())
             losses.append(loss)
     assert paths[0] == paths[1] == paths[2]
@@ -1134,7 +1134,7 @@ def paths_of(probe):
     found = []
     for step in range(SCHEDULE_STEPS):
         probe.step.load(step, probe.session)
-        found.append(probe.session.run(probe.graph.path))
+        found.append(probe.session.run(probe.graph.mask))
     return np.array(found)
 
 
@@ -1143,7 +1143,7 @@ def values_on(probe, path, steps):
     found = []
     for step in steps:
         probe.step.load(step, probe.session)
-        feed = {probe.graph.path: path}
+        feed = {probe.graph.mask: path}
         feed.update(probe.feed)
         fetches = [probe.graph.loss, probe.graph.gradient_norm]
         found.append(tuple(probe.session.run(fetches, feed)))
@@ -1207,7 +1207,7 @@ def test_the_loss_is_the_mean_over_the_rows_that_a_batch_has(probes):
 
 Recorded = collections.namedtuple("Recorded", "trainer batches evaluated state")
 STEP_VALUES = StepValues(
-    loss=0.5, replacing_rate=1.0, path=np.array([True, True]), learning_rate=0.0, gradient_norm=1.0
+    loss=0.5, replacing_rate=1.0, mask=np.array([True, True]), learning_rate=0.0, gradient_norm=1.0
 )
 
 

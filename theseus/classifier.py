@@ -38,7 +38,7 @@ class Classifier(object):
         self._made_of = os.path.abspath(path), precision
         self._process = os.getpid()
         graph = tf.Graph()
-        self._session = tf.Session(graph=graph, config=session_config(rewrites=True))
+        self._session = tf.Session(graph=graph, config=session_config(grappler=True))
         with graph.as_default():
             if read_back.is_export(path):
                 self._load_export(path, precision)
@@ -47,7 +47,7 @@ class Classifier(object):
 
     def _load_stage(self, path, precision):
         folder = trained_model.trained_folder(path, "a stage's output folder, or an export's")
-        recorded = folder.trained_definition()
+        recorded = folder.trained_run_config()
         self._task = tasks.recorded(recorded)
         self._max_seq_length = recorded["max_seq_length"]
         trained = trained_model.load_into(self._session, folder, precision)
@@ -80,7 +80,7 @@ class Classifier(object):
           ValueError: a pair has not two texts, or there is nothing in both, or in a single text; or
             batch_size is below 1.
         """
-        _refuse_batch_size(batch_size)
+        _check_batch_size(batch_size)
         rows = self._examples(pairs)
         if not rows:
             return []
@@ -180,7 +180,7 @@ def _two_texts(takes, number, row):
     return reading.Example(str(texts[0]), str(texts[1]), None)
 
 
-def _refuse_batch_size(batch_size):
+def _check_batch_size(batch_size):
     if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral):
         raise TypeError("batch_size is an int of at least 1, not %s" % _describe(batch_size))
     if batch_size < 1:

@@ -9,7 +9,7 @@ from theseus.errors import UserError
 _LEAST_ADDRESS_SPACE = 3 << 30  # 2.5e9 bytes were enough for two threads and a tiny model.
 
 
-def refuse_little_memory() -> None:
+def check_little_memory() -> None:
     """Raises UserError where the shell allows less address space than TensorFlow maps."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
     if allowed != resource.RLIM_INFINITY and allowed < _LEAST_ADDRESS_SPACE:

@@ -67,19 +67,19 @@ def _commit() -> str | None:
     return found.decode("utf-8").strip()
 
 
-def describe_change(began_on: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def describe_change(environment: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Returns what differs between two of `describe`, str; "" where nothing does.
 
     Args:
-      began_on, now: dicts as from `describe`; a key that either lacks is passed over.
+      environment, now: dicts as from `describe`; a key that either lacks is passed over.
     """
     changed = []
     for name in now:
-        if name == "processor_features" and name in began_on:
-            lost = sorted(set(began_on[name]) - set(now[name]))
-            gained = sorted(set(now[name]) - set(began_on[name]))
+        if name == "processor_features" and name in environment:
+            lost = sorted(set(environment[name]) - set(now[name]))
+            gained = sorted(set(now[name]) - set(environment[name]))
             changed += ["without " + feature for feature in lost]
             changed += ["with " + feature for feature in gained]
-        elif name in began_on and began_on[name] != now[name]:
-            changed.append("%s %s, not %s" % (name, now[name], began_on[name]))
+        elif name in environment and environment[name] != now[name]:
+            changed.append("%s %s, not %s" % (name, now[name], environment[name]))
     return ", ".join(changed)

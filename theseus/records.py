@@ -69,7 +69,7 @@ def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
+            parse_constant=_check_constant,
             parse_int=_whole,
             parse_float=parse_float or _finite,
         )
@@ -116,7 +116,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(name: str) -> None:
+def _check_constant(name: str) -> None:
     raise ValueError("it holds %s, which is no number of JSON" % name)
 
 
@@ -226,7 +226,7 @@ def mapping(kind: Kind, names: Kind = anything) -> Kind:
     """An object, each value of which is of a Kind, and each name of another."""
 
     def check(value: Any, place: str) -> None:
-        _refuse_no_object(value, place)
+        _check_no_object(value, place)
         for name, member in value.items():
             names(name, _at(place, ascii(name)[1:-1]))
             kind(member, _at(place, ascii(name)[1:-1]))
@@ -249,7 +249,7 @@ def table(
     known = dict(fields, **(optional or {}))
 
     def check(value: Any, place: str) -> None:
-        _refuse_no_object(value, place)
+        _check_no_object(value, place)
         for name in fields:
             if name not in value:
                 raise _Wrong(place, "an object with %s" % name, value)
@@ -273,7 +273,7 @@ def both(first: Kind, second: Kind) -> Kind:
     return check
 
 
-def _refuse_no_object(value: Any, place: str) -> None:
+def _check_no_object(value: Any, place: str) -> None:
     if not isinstance(value, dict):
         raise _Wrong(place, "an object", value)
 

@@ -48,25 +48,25 @@ def check_precision(precision):
 
 
 @contextlib.contextmanager
-def new_session(rewrites=False, target="", adapt=None):
+def new_session(grappler=False, target="", adapt=None):
     """A session over a new graph, which is the default one inside.
 
     Args:
-      rewrites: bool, whether TensorFlow may rewrite the graph before it runs it, to join
-        operations. A training's large graph waits seconds for that.
+      grappler: bool, whether grappler, TensorFlow's optimizer, may join operations before the
+        graph runs. A training's large graph waits seconds for that.
       target: str, the tf.train.Server that runs it; empty: this process does.
       adapt: function that changes the session's tf.ConfigProto; None: it stays as it is.
     """
-    config = session_config(rewrites)
+    config = session_config(grappler)
     if adapt:
         adapt(config)
     with tf.Graph().as_default(), tf.Session(target, config=config) as session:
         yield session
 
 
-def session_config(rewrites):
+def session_config(grappler):
     """Returns the tf.ConfigProto of a session; see `new_session`."""
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
-    config.graph_options.rewrite_options.disable_meta_optimizer = not rewrites
+    config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
     return config

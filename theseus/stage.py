@@ -4,8 +4,8 @@ stage 0  predecessor  fine-tunes all layers of the pretrained BERT
 stage 1  replacing    replaces its modules at random by the successor's layers
 stage 2  successor    trains the successor alone
 
-A *group* is a list of the predecessor's layers that form one module. A *path* has a bool for
-each module: whether the successor's layer stands in its place.
+A *group* is a list of the predecessor's layers that form one module. A *replacement
+mask* has a bool for each module: whether the successor's layer stands in its place.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Stage:
     has_successor: bool = True
     replaces: bool = False
 
-    def evaluated_path(self, groups: Sequence[Sequence[int]]) -> list[bool]:
-        """Returns the path that is evaluated, a list of bool: the successor's if there is one."""
+    def evaluated_mask(self, groups: Sequence[Sequence[int]]) -> list[bool]:
+        """Returns the replacement mask of what is evaluated: the successor's if there is one."""
         return [self.has_successor] * len(groups)
 
 
@@ -50,14 +50,14 @@ SUCCESSOR_STARTS = ("first", "last", "spread")
 """The layers of the predecessor that the successor's can start as, see --suc_init."""
 
 
-def digits(path: Sequence[bool]) -> str:
-    """Returns a path as it is written: 1 for a module that is replaced, 0 for one that is not."""
-    return "".join(str(int(is_replaced)) for is_replaced in path)
+def digits(mask: Sequence[bool]) -> str:
+    """Returns a replacement mask as it is written: 1 for a module that is replaced, else 0."""
+    return "".join(str(int(is_replaced)) for is_replaced in mask)
 
 
-def result(name: str, path: Sequence[bool] | None) -> str:
-    """Returns the name, in a stage's folder, of a result: those of a path are below its own."""
-    return "path_%s/%s" % (digits(path), name) if path else name
+def result(name: str, mask: Sequence[bool] | None) -> str:
+    """Returns the name, in a stage's folder, of a result; a mixture has a folder of its own."""
+    return "mixture_%s/%s" % (digits(mask), name) if mask else name
 
 
 def of_name(name: str) -> Stage:

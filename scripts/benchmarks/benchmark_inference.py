@@ -81,7 +81,7 @@ def open_model(config, num_layers, precision):
     """Yields the TimedModel of the BERT cut to `num_layers` layers, with random weights."""
     groups = modeling_theseus.equal_groups(config.num_hidden_layers, num_layers)
     path = [True] * len(groups)
-    with new_session(rewrites=True) as session, kernels_kept_in(precision):
+    with new_session(grappler=True) as session, kernels_kept_in(precision):
         modules = modeling_theseus.encoder_modules(config, groups, path)
         graph = evaluation.build_graph(config, 2, modules, precision)
         session.run(tf.global_variables_initializer())

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from theseus.inputs import batches, cache, many, reading, sources, tasks
+from theseus.inputs import batches, cache, parallel_encoding, reading, sources, tasks
 from theseus.inputs.encoding import EncodedExamples
 from theseus.runs import files
 from theseus.runs.files import hash_files
@@ -63,9 +63,9 @@ def measure(what, folder, options):
 
     def encode():
         assert what == "encode", "not in the cache"
-        encoder = many.Encoder(TASK, tokenizer, options["max_seq_length"])
+        encoder = parallel_encoding.Encoder(TASK, tokenizer, options["max_seq_length"])
         examples = reading.iterate_sample(path, TASK, None)
-        return many.encode_parts(examples, encoder, options["num_encoding_processes"])
+        return parallel_encoding.encode_parts(examples, encoder, options["num_encoding_processes"])
 
     start = time.perf_counter()
     hash_files([path])

@@ -64,7 +64,7 @@ def write_exports(model, layers, folder, max_seq_length):
         session.run(tf.global_variables_initializer())
         values = session.run(graph.variables)
     names = [variable.op.name for variable in graph.variables]
-    definition = {
+    run_config = {
         "do_lower_case": True,
         "max_seq_length": max_seq_length,
         "task_name": TASK.name,
@@ -74,11 +74,11 @@ def write_exports(model, layers, folder, max_seq_length):
         collections.OrderedDict(zip(names, values)),
         TASK,
         model.vocab_file,
-        definition,
+        run_config,
         Checkpoint("random", 0),
         1.0,
     )
-    recorded = dict(definition, labels=TASK.labels, num_texts=TASK.num_texts)
+    recorded = dict(run_config, labels=TASK.labels, num_texts=TASK.num_texts)
     paths = {}
     for name in ("onnx_int8", "onnx", "huggingface"):
         paths[name] = os.path.join(folder, "%s_%d" % (name, layers))
@@ -242,7 +242,7 @@ def main(argv):
     del argv
     set_up_tensorflow()
     try:
-        formats.refuse_missing_packages(["onnx", "huggingface"])
+        formats.check_missing_packages(["onnx", "huggingface"])
         results = run()
     except UserError as error:
         sys.exit("benchmark_serving.py: %s" % error)

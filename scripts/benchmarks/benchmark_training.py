@@ -183,7 +183,7 @@ def measure(row, options):
     groups = modeling_theseus.module_groups(
         of_name(row.stage), model.config.num_hidden_layers, row.suc_layers
     )
-    with new_session(graph_lib.gains_by_rewrites(model.config)) as session:
+    with new_session(graph_lib.gains_by_grappler(model.config)) as session:
         check_precision(row.precision)
         chosen = make_config(row, options["train_scope"])
         graph = graph_lib.build_graph(chosen, model.config, TASK, groups, num_train_steps=10**6)
@@ -248,7 +248,7 @@ def time_steps(session, graph, encoded, plan, reference):
         feed = make_feed(graph, encoded, rows)
         # The global step, and with it the path, is the same in both.
         _, gradient_seconds = timed(session, gradients, feed)
-        (path, _), seconds = timed(session, [graph.path, graph.train_op], feed)
+        (path, _), seconds = timed(session, [graph.mask, graph.train_op], feed)
         steps.append(TimedStep(encoded.lengths[rows], path, gradient_seconds, seconds))
         reference.sample()
     return steps[len(plan) :]

@@ -220,7 +220,7 @@ def readers():
             "model.safetensors", _safetensors({"bert.pooler.dense.weight": kernel}), _read_weights
         ),
         Reader("state.json", _json(state), lambda path: _stage(path).state()),
-        Reader("run.json", _json(_RUN), lambda path: _stage(path).definition()),
+        Reader("run.json", _json(_RUN), lambda path: _stage(path).run_config()),
         Reader("export.json", _json(export), _read_export),
         Reader("arrays.json", _json({"ids": array}), _read_cache),
         Reader("anything.json", _json({"a": [1, {"b": None}]}), _read_record),

@@ -15,7 +15,7 @@ import struct
 import numpy as np
 
 from theseus import records
-from theseus.checkpoints import outside
+from theseus.checkpoints import weight_checks
 from theseus.errors import UserError, first_line
 
 # A folder's weights are the first of these that it holds; an index names its shards.
@@ -131,7 +131,7 @@ def _shards(path):
     return [(os.path.join(os.path.dirname(path), shard), names[shard]) for shard in sorted(names)]
 
 
-class HuggingFaceWeights(outside.Weights):
+class HuggingFaceWeights(weight_checks.Weights):
     """The weights of a Hugging Face folder, under TF1 BERT's names and in its layout.
 
     A counterpart of weights.CheckpointWeights. Of safetensors each array is read when it
@@ -144,7 +144,7 @@ class HuggingFaceWeights(outside.Weights):
         self._places = {}
         shards = [(_open(file_path), promised) for file_path, promised in _shards(path)]
         all_names = [theirs for file, _ in shards for theirs in file.shapes]
-        self.stripped = outside.shared_prefix(all_names, _OF_BERT)
+        self.stripped = weight_checks.shared_prefix(all_names, _OF_BERT)
         for file, promised in shards:
             for theirs in sorted(file.shapes):
                 if not theirs.endswith(_BUFFERS):
@@ -156,7 +156,7 @@ class HuggingFaceWeights(outside.Weights):
 
     def _add(self, file, theirs):
         """Takes an array of a file; UserError where another array has the same name here."""
-        ours, is_transposed = from_hugging_face(outside.without_prefix(theirs, self.stripped))
+        ours, is_transposed = from_hugging_face(weight_checks.without_prefix(theirs, self.stripped))
         if ours in self._places:
             first, name, _ = self._places[ours]
             both = "%s and %s are both %s" % (name, theirs, ours)
@@ -239,11 +239,11 @@ class _TorchFile(object):
         except Exception as error:  # Whatever a damaged pickle makes torch stumble over.
             reason = first_line(error) or type(error).__name__
             raise UserError("%s: cannot be read as weights: %s" % (path, reason))
-        self._refuse_other_content(torch)
+        self._check_other_content(torch)
         self.shapes = {name: list(tensor.shape) for name, tensor in self._tensors.items()}
         self.dtypes = {name: _torch_dtype(torch, t) for name, t in self._tensors.items()}
 
-    def _refuse_other_content(self, torch):
+    def _check_other_content(self, torch):
         """Raises UserError where the file does not hold a mapping from names to tensors."""
         if not isinstance(self._tensors, collections.abc.Mapping):
             found = type(self._tensors).__name__

@@ -11,7 +11,7 @@ import re
 
 import tokenization
 from modeling_theseus import BertConfig
-from theseus.checkpoints import hugging_face, outside
+from theseus.checkpoints import hugging_face, weight_checks
 from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.errors import UserError, first_line
 
@@ -45,7 +45,7 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     folder = _download(name, _SMALL_FILES, flag)
     read_config(folder)  # Another architecture is refused before its weights come,
     if flag == "bert_pretrained_model":  # and another tokenizer.
-        TokenizerFiles(folder).refuse_other()
+        TokenizerFiles(folder).check_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns, flag)
         if hugging_face.find_weights(folder):
@@ -131,7 +131,7 @@ def find_tokenizer(folder, do_lower_case=None):
       UserError: its tokenizer is another than BERT's, or a file cannot be read.
     """
     files = TokenizerFiles(folder)
-    files.refuse_other()
+    files.check_other()
     case = find_case(folder, do_lower_case, files)
     vocab = tokenization.load_vocab(find_vocab(folder))
     return files.settings(case.is_lowered, vocab), case, files
@@ -194,7 +194,7 @@ def _first_existing(folder, names):
     paths = [os.path.join(folder, name) for name in names]
     found = next(filter(os.path.exists, paths), None)
     if found:
-        outside.refuse_link(found)
+        weight_checks.check_link(found)
     return found
 
 

@@ -36,7 +36,7 @@ def choose_texts(texts: Iterable[str]) -> list[str]:
     return (found + others)[:NUM_TEXTS]
 
 
-def refuse_other_tokens(
+def check_other_tokens(
     files: TokenizerFiles, tokenizer: tokenization.FullTokenizer, texts: Sequence[str]
 ) -> str | None:
     """Compares a folder's own tokenizer with the program's.

@@ -108,7 +108,7 @@ class TokenizerFiles(object):
 
     # --- What is refused ---
 
-    def refuse_other(self) -> None:
+    def check_other(self) -> None:
         """Raises UserError where the tokenizer is another than BERT's."""
         found = list(self._differences())
         if found:

@@ -9,7 +9,7 @@ import tempfile
 
 import tensorflow.compat.v1 as tf
 
-from theseus.checkpoints import hugging_face, outside
+from theseus.checkpoints import hugging_face, weight_checks
 from theseus.errors import UserError, first_line
 
 Match = collections.namedtuple("Match", "sources missing unused")
@@ -49,7 +49,7 @@ def plain_path(prefix):
         yield os.path.join(link, name)
 
 
-class CheckpointWeights(outside.Weights):
+class CheckpointWeights(weight_checks.Weights):
     """The weights of a TF1 checkpoint, each read when it is asked for."""
 
     def __init__(self, prefix):
@@ -63,9 +63,9 @@ class CheckpointWeights(outside.Weights):
             dtypes = self._reader.get_variable_to_dtype_map()
         except _READ_ERRORS as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
-        self.stripped = outside.shared_prefix(shapes, _OF_BERT)
+        self.stripped = weight_checks.shared_prefix(shapes, _OF_BERT)
         for there in sorted(shapes):
-            name = outside.without_prefix(there, self.stripped)
+            name = weight_checks.without_prefix(there, self.stripped)
             if name in self.originals:
                 both = "%s and %s are both %s" % (self.originals[name], there, name)
                 raise UserError("%s: %s; remove one" % (prefix, both))
@@ -89,9 +89,9 @@ def open_weights(prefix):
       UserError: it cannot be read, or one of its files is a link out of its folder.
     """
     if hugging_face.is_weights(prefix):
-        outside.refuse_link(prefix)  # Of an index, before it is read.
+        weight_checks.check_link(prefix)  # Of an index, before it is read.
     for path in checkpoint_files(prefix):
-        outside.refuse_link(path)
+        weight_checks.check_link(path)
     if hugging_face.is_weights(prefix):
         return hugging_face.HuggingFaceWeights(prefix)
     return CheckpointWeights(prefix)
@@ -157,7 +157,7 @@ def match(variables, weights, sources, required=_REQUIRED):
         if name not in sources and name.startswith(required):
             raise UserError("%s: %s" % (weights.prefix, _lack(weights, name)))
         if name in sources:
-            _refuse_misfit(variable, weights, sources[name])
+            _check_misfit(variable, weights, sources[name])
     used = set(sources.values())
     return Match(
         sources,
@@ -178,17 +178,17 @@ def _lack(weights, name):
     )
 
 
-def _refuse_misfit(variable, weights, name):
+def _check_misfit(variable, weights, name):
     expected, found = variable.shape.as_list(), list(weights.shapes[name])
     if expected != found:
         message = "%s: %s has the shape %s, the model needs %s"
         if name in _ROWS and expected[1:] == found[1:]:
             message += "; %s in its config, or its default, is another" % _ROWS[name]
         raise UserError(message % (weights.prefix, name, found, expected))
-    outside.refuse_dtype(weights, name)
+    weight_checks.check_dtype(weights, name)
 
 
-def refuse_unfit_values(matched, weights):
+def check_unfit_values(matched, weights):
     """Raises UserError where a weight of a Match holds what no weight is; keeps none of them."""
     for name in set(matched.sources.values()):
         weights[name]  # Looking it up is what checks it.

@@ -6,12 +6,12 @@ import dataclasses
 from absl import logging
 
 from theseus import stage as stages
-from theseus.commands import starting_point
+from theseus.commands import initial_checkpoint
 from theseus.commands.data import Data
-from theseus.commands.definition import model_definition, refuse_contradiction
+from theseus.commands.run_config import check_contradiction, model_run_config
 from theseus.errors import UserError, naming
 from theseus.inference import metrics, trained_model
-from theseus.inputs import completion, sources, tasks
+from theseus.inputs import inferred_task, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 
 
@@ -28,7 +28,7 @@ class Context(object):
 
     def __init__(self, config):
         """Finds the folder and the task."""
-        form = sources.FileForm(
+        form = sources.ReadOptions(
             config.header, config.encoding, config.skip_bad_lines, config.format, config.delimiter
         )
         self.stage = config.stage
@@ -48,7 +48,7 @@ class Context(object):
 
     def _with_recorded_case(self, config):
         """Returns a Config in which --do_lower_case, if it is not given, is the folder's."""
-        recorded = self.folder.definition()
+        recorded = self.folder.run_config()
         if config.do_lower_case is not None or not recorded:
             return config
         return dataclasses.replace(config, do_lower_case=recorded.get("do_lower_case"))
@@ -59,13 +59,13 @@ class Context(object):
         if not task.takes_columns:
             return task
         task = tasks.with_labels(tasks.with_columns(task, self.columns()), list(config.labels))
-        recorded = self.folder.definition()
+        recorded = self.folder.run_config()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
         if "train" not in self.config.actions:
             self.folder.best_checkpoint()  # There is none: a line says so.
         train_file = sources.find_files(config.data_dir, task, "train")[0]
-        return completion.complete_task(task, train_file, form)
+        return inferred_task.infer_task(task, train_file, form)
 
     def _with_metric(self, task):
         """Returns the Task with the score of --metric, or else of the folder's run.
@@ -73,7 +73,7 @@ class Context(object):
         Raises:
           UserError: it is none of such a task.
         """
-        recorded = self.folder.definition() or {}
+        recorded = self.folder.run_config() or {}
         of_same_task = recorded.get("task_name") == task.name
         metric = self.config.metric or (of_same_task and recorded.get("metric"))
         if not metric:
@@ -107,15 +107,15 @@ class Context(object):
         Raises:
           UserError: the command contradicts it, or it is damaged.
         """
-        recorded = self.folder.trained_definition()
+        recorded = self.folder.trained_run_config()
         precision = precision or self.config.precision or recorded["precision"]
-        path = self.config.replaced_modules
+        mask = self.config.replaced_modules
         if (precision, is_calibrated) not in self._models:
-            refuse_contradiction(self.folder, model_definition(self))
-            starting_point.read_trained_model(self.folder, self.config)
-            loading = trained_model.load(self.folder, precision, path, is_calibrated)
+            check_contradiction(self.folder, model_run_config(self))
+            initial_checkpoint.read_trained_model(self.folder, self.config)
+            loading = trained_model.load(self.folder, precision, mask, is_calibrated)
             trained = self._open.enter_context(loading)
-            if path:
-                logging.info("the path %s: %s", stages.digits(path), ", ".join(trained.layers))
+            if mask:
+                logging.info("the mixture %s: %s", stages.digits(mask), ", ".join(trained.layers))
             self._models[precision, is_calibrated] = trained
         return self._models[precision, is_calibrated]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Na
 
 from absl import logging
 
-from theseus.inputs import cache, encoding, many, reading, rows, sources
+from theseus.inputs import cache, encoding, parallel_encoding, reading, rows, sources
 from theseus.inputs.encoding import EncodedExamples
 from theseus.inputs.long_texts import LongTexts
 from theseus.inputs.reading import Example
-from theseus.inputs.sources import FileForm
+from theseus.inputs.sources import ReadOptions
 from theseus.inputs.tasks import Task
 from theseus.inputs.unknown_words import UnknownWords
 from theseus.runs.files import hash_bytes, hash_files, hash_text
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from theseus.config.config import Config
     from tokenization import FullTokenizer
 
-# What encoded training data depend on, out of a run's definition, and on this program.
+# What encoded training data depend on, out of a run config, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
 _ENCODING_KEYS += ["format", "delimiter", "tokenizer"]
@@ -39,7 +39,7 @@ class ExampleFile(NamedTuple):
 class Data(object):
     """The examples of a command, for one tokenizer."""
 
-    def __init__(self, config: Config, task: Task, form: FileForm) -> None:
+    def __init__(self, config: Config, task: Task, form: ReadOptions) -> None:
         """Takes what says where they are and how they are read."""
         self.task = task
         self.form = form
@@ -96,13 +96,13 @@ class Data(object):
         return encoded
 
     def encode_train(
-        self, tokenizer: FullTokenizer, definition: Mapping[str, Any]
+        self, tokenizer: FullTokenizer, run_config: Mapping[str, Any]
     ) -> EncodedExamples:
         """Returns the training data encoded, from the cache where they were encoded before.
 
         Args:
           tokenizer: a tokenization.FullTokenizer.
-          definition: dict, what defines the run.
+          run_config: dict, what defines the run.
         """
 
         def read() -> Iterator[Example]:
@@ -110,21 +110,23 @@ class Data(object):
             return reading.iterate_sample(path, self.task, count, self.form)
 
         def encode() -> Iterator[cache.Arrays]:
-            encoder = many.Encoder(self.task, tokenizer, self._max_seq_length)
-            return many.encode_parts(read(), encoder, self._config.num_encoding_processes)
+            encoder = parallel_encoding.Encoder(self.task, tokenizer, self._max_seq_length)
+            return parallel_encoding.encode_parts(
+                read(), encoder, self._config.num_encoding_processes
+            )
 
-        arrays = cache.through_cache(self.cache_file(definition), EncodedExamples.ARRAYS, encode)
+        arrays = cache.through_cache(self.cache_file(run_config), EncodedExamples.ARRAYS, encode)
         encoded = self._padded(EncodedExamples(**arrays))
         unseen = self.unseen(tokenizer)
         unseen.add(encoded, read)
         unseen.log("train")
         return encoded
 
-    def cache_file(self, definition: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
+    def cache_file(self, run_config: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
         """Returns the path under which something about the training data is kept.
 
         Args:
-          definition: what defines the run.
+          run_config: what defines the run.
           more: what it depends on beside how the examples are encoded.
 
         Returns:
@@ -132,7 +134,7 @@ class Data(object):
         """
         if not self._config.cache_dir:
             return None
-        content = [_CACHE_VERSION] + [definition[key] for key in _ENCODING_KEYS] + list(more)
+        content = [_CACHE_VERSION] + [run_config[key] for key in _ENCODING_KEYS] + list(more)
         return os.path.join(self._config.cache_dir, hash_text(json.dumps(content)))
 
 

@@ -28,7 +28,7 @@ def find_teacher(context, start):
     if path is None:
         return None
     folder = other_model.find("distill_from", path, context.task)
-    recorded, checkpoint = folder.trained_definition(), folder.best_checkpoint()
+    recorded, checkpoint = folder.trained_run_config(), folder.best_checkpoint()
     model = pretrained.read_model(path, context.config.max_seq_length)
     same_tokenizer = tokenizer_settings.recorded(recorded) == start.tokenizer
     same_vocab = trained_model.hash_vocab(model) == trained_model.hash_vocab(start.model)
@@ -40,7 +40,7 @@ def find_teacher(context, start):
     return Teacher(folder, hash_files(weights_lib.checkpoint_files(checkpoint)))
 
 
-def teacher_logits(context, teacher, train_data, definition):
+def teacher_logits(context, teacher, train_data, run_config):
     """Returns the teacher's logits over the training data, float32 [rows, outputs].
 
     They are kept beside the encoded examples, under a name made of what they depend on.
@@ -49,7 +49,7 @@ def teacher_logits(context, teacher, train_data, definition):
       context: a Context.
       teacher: a Teacher.
       train_data: EncodedExamples.
-      definition: dict, what defines the run.
+      run_config: dict, what defines the run.
     """
 
     def compute():
@@ -59,5 +59,5 @@ def teacher_logits(context, teacher, train_data, definition):
             with evaluation.progress_bar("teacher", len(train_data)) as bar:
                 return [{"logits": evaluation.compute_logits(run, train_data, batch_size, bar)}]
 
-    path = context.data.cache_file(definition, ["teacher", teacher.weights_hash])
+    path = context.data.cache_file(run_config, ["teacher", teacher.weights_hash])
     return cache.through_cache(path, ("logits",), compute)["logits"]

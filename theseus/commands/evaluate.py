@@ -22,7 +22,7 @@ model of --compare_with by its folder, a dict; seconds: what the model took."""
 
 def prepare(context):
     """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
-    refuse_other_tasks(context)
+    check_other_tasks(context)
     config = context.config
     split = config.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
@@ -32,7 +32,7 @@ def prepare(context):
     return [context.data.labelled(path, name) for name, path in named], others
 
 
-def refuse_other_tasks(context):
+def check_other_tasks(context):
     """Raises UserError for a flag that the task's kind of labels has no use for."""
     config, task = context.config, context.task
     if config.threshold is not None and len(task.labels) != 2:
@@ -72,7 +72,7 @@ def _write_results(context, trained, found, results):
     best, (split, of_split) = trained.best, results[0]
     report = collections.OrderedDict(split=split, **of_split)
     report.update(global_step=best.global_step, checkpoint=best.checkpoint)
-    report["compute_type"] = config.precision or trained.definition["precision"]
+    report["compute_type"] = config.precision or trained.run_config["precision"]
     report["temperature"] = trained.temperature
     report["threshold"] = config.threshold
     report["eval_files"] = dict(results[1:])
@@ -138,7 +138,7 @@ def _compute_logits(context, trained, name, encoded):
 
 def _logits_of(context, folder, files):
     """Returns the logits of another StageFolder's model on each of the ExampleFiles."""
-    length, found = folder.trained_definition()["max_seq_length"], []
+    length, found = folder.trained_run_config()["max_seq_length"], []
     with trained_model.load(folder) as other:
         for file in files:
             encoded = encoding.encode_examples(file.examples, context.task, other.tokenizer, length)

@@ -6,15 +6,15 @@ import os
 from theseus.commands.output import say
 from theseus.export import exporter as exporter_lib
 from theseus.export import formats
-from theseus.export.place import Place
+from theseus.export.export_folder import ExportFolder
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
 
 def prepare(context):
-    """Returns (the Places by format, the ExampleFile of dev that exports are compared on)."""
-    places = export_places(context)
-    formats.refuse_missing_packages(places)
+    """Returns (the ExportFolders by format, the ExampleFile of dev to compare exports on)."""
+    places = export_folders(context)
+    formats.check_missing_packages(places)
     for place in places.values():
         place.check()
     return places, context.data.dev()
@@ -23,11 +23,11 @@ def prepare(context):
 def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
-    definition = formats.exported_definition(
-        context.folder.trained_definition(), context.config.replaced_modules
+    run_config = formats.exported_run_config(
+        context.folder.trained_run_config(), context.config.replaced_modules
     )
     for name, place in places.items():
-        place.check(exporter_lib.identity(name, definition))
+        place.check(exporter_lib.identity(name, run_config))
     # An export is float32: so is what it is compared with.
     trained = context.trained_model("float32")
     encoded = context.data.encode_file(dev, trained.tokenizer)
@@ -41,13 +41,13 @@ def run(context, prepared):
         say(exporter_lib.format_rows(rows, context.task), context.pipes_predictions)
 
 
-def export_places(context):
-    """Returns the place.Place of each export by the name of its format."""
+def export_folders(context):
+    """Returns the export_folder.ExportFolder of each export by the name of its format."""
     config, places = context.config, collections.OrderedDict()
     for name in config.export_format:
         if name == "onnx" and config.quantize:
             name = "onnx_" + config.quantize
         place = context.result(os.path.join("export", name))
         path = config.export_dir or context.folder.file(place)
-        places[name] = Place(path)
+        places[name] = ExportFolder(path)
     return places

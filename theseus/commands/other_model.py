@@ -20,7 +20,7 @@ def find(flag, path, task):
     with naming(flag):
         folder = trained_model.trained_folder(path, "the output folder of a trained stage")
         folder.best_checkpoint()
-    recorded = folder.trained_definition()
+    recorded = folder.trained_run_config()
     was = "--%s: %s was trained on" % (flag, path)
     if recorded["task_name"] != task.name:
         raise UserError(

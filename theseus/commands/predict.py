@@ -3,7 +3,7 @@
 import collections
 import time
 
-from theseus.commands.evaluate import refuse_other_tasks
+from theseus.commands.evaluate import check_other_tasks
 from theseus.commands.output import say, standard_output
 from theseus.inference import evaluation
 from theseus.inputs import batches, reading, sources
@@ -16,7 +16,7 @@ Input = collections.namedtuple("Input", "path format num_examples")
 
 def prepare(context):
     """Returns the Input, which was read to its end: it may be larger than the memory."""
-    refuse_other_tasks(context)
+    check_other_tasks(context)
     path = context.config.predict_file or context.data.paths("test")[0]
     return Input(path, context.data.format_of(path), sum(1 for _ in _examples(context, path)))
 

@@ -9,9 +9,9 @@ import modeling_theseus
 import tokenization
 from theseus import machine
 from theseus.checkpoints import pretrained, token_check
-from theseus.commands import distillation, starting_point
-from theseus.commands.definition import refuse_contradiction, run_definition
+from theseus.commands import distillation, initial_checkpoint
 from theseus.commands.output import say
+from theseus.commands.run_config import check_contradiction, make_run_config
 from theseus.distribution.replicas import opened
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
@@ -32,17 +32,17 @@ MEMORY_REMEDY = (
 
 
 def prepare(context):
-    """Returns (starting_point.Start, Teacher or None); UserError where training cannot begin."""
+    """Returns (InitialCheckpoint, Teacher or None); UserError where training cannot begin."""
     check_precision(context.config.training_precision)
-    _refuse_other_labels(context.config, context.task)
-    _refuse_undefined_score(context)  # A slip in dev is found before anything is written.
-    start = starting_point.find_start(context.config, context.task)
+    _check_other_labels(context.config, context.task)
+    _check_undefined_score(context)  # A slip in dev is found before anything is written.
+    start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
     if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
-        starting_point.refuse_frozen_classifier(start, context.config)
+        initial_checkpoint.check_frozen_classifier(start, context.config)
     return start, distillation.find_teacher(context, start)
 
 
-def _refuse_other_labels(config, task):
+def _check_other_labels(config, task):
     """Raises UserError for a flag that does not fit the task's labels."""
     if task.is_regression and (config.class_weights or config.label_smoothing):
         name = "class_weights" if config.class_weights else "label_smoothing"
@@ -55,7 +55,7 @@ def _refuse_other_labels(config, task):
             )
 
 
-def _refuse_undefined_score(context):
+def _check_undefined_score(context):
     """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
     dev, task = context.data.dev(), context.task
     labels = encoding.encode_labels([example.label for example in dev.examples], task)
@@ -74,26 +74,26 @@ def run(context, prepared):
     start, teacher = prepared
     config = context.config
     with opened(config.distribution, config.peer_timeout_s) as replicas:
-        definition = run_definition(context, start, teacher, replicas.count)
+        run_config = make_run_config(context, start, teacher, replicas.count)
         tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         if replicas.is_chief:
-            refuse_contradiction(context.folder, definition)
-        train_data = context.data.encode_train(tokenizer, definition)
+            check_contradiction(context.folder, run_config)
+        train_data = context.data.encode_train(tokenizer, run_config)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
-            _refuse_other_tokens(context, start, tokenizer)
+            _check_other_tokens(context, start, tokenizer)
             _say_what_is_trained(context, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
-                    context, teacher, train_data, definition
+                    context, teacher, train_data, run_config
                 )
-            training = _Training(context, start, definition, tokenizer)
+            training = _Training(context, start, run_config, tokenizer)
             _train(training, train_data, replicas)
     if replicas.is_chief:
         _report(context, len(train_data))
 
 
-def _refuse_other_tokens(context, start, tokenizer):
+def _check_other_tokens(context, start, tokenizer):
     """Compares the tokens with those of the pretrained BERT's own tokenizer, on dev's texts."""
     if not start.tokenizer_files:
         return
@@ -101,7 +101,7 @@ def _refuse_other_tokens(context, start, tokenizer):
     texts = token_check.choose_texts(
         text for example in examples for text in (example.text_a, example.text_b) if text
     )
-    reason = token_check.refuse_other_tokens(start.tokenizer_files, tokenizer, texts)
+    reason = token_check.check_other_tokens(start.tokenizer_files, tokenizer, texts)
     if reason:
         logging.info("the model's own tokenizer was not compared with this program's: %s", reason)
 
@@ -130,7 +130,7 @@ def _say_what_is_trained(context, train_data):
     place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
     _, num_steps = context.config.num_steps(num_examples)
     logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
-    changed = machine.describe_change(folder.began_on(), machine.describe())
+    changed = machine.describe_change(folder.environment(), machine.describe())
     if changed:
         message = "%s began elsewhere (here: %s); from here on its bits may be others"
         logging.info(message, folder.path, changed)
@@ -155,8 +155,8 @@ def _untaught_labels(task, label_ids):
     return [label for label in task.labels if task.label_ids[label] not in taught]
 
 
-_Training = collections.namedtuple("_Training", "context start definition tokenizer")
-"""A Context, its starting_point.Start, what defines the run, and the tokenizer."""
+_Training = collections.namedtuple("_Training", "context start run_config tokenizer")
+"""A Context, its InitialCheckpoint, what defines the run, and the tokenizer."""
 
 
 def _train(training, train_data, replicas):
@@ -167,13 +167,13 @@ def _train(training, train_data, replicas):
       train_data: EncodedExamples.
       replicas: Replicas.
     """
-    context, start, definition, tokenizer = training
+    context, start, run_config, tokenizer = training
     config, bert_config = context.config, start.model.config
     groups = modeling_theseus.module_groups(
         context.stage, bert_config.num_hidden_layers, config.suc_layers, config.modules
     )
     _, num_steps = config.num_steps(len(train_data))
-    with replicas.session(graph_lib.gains_by_rewrites(bert_config)) as session:
+    with replicas.session(graph_lib.gains_by_grappler(bert_config)) as session:
         class_weights = _class_weights(config, context.task, train_data.labels)
         graph = graph_lib.build_graph(
             config, bert_config, context.task, groups, num_steps, replicas, class_weights
@@ -183,13 +183,13 @@ def _train(training, train_data, replicas):
         runner = StepRunner(session, graph, train_data, parts, replicas)
         steps = Steps(config, train_data.lengths, runner)
         workers = Workers(replicas, session)
-        workers.refuse_another(hash_text(json.dumps(definition, sort_keys=True)))
+        workers.check_another(hash_text(json.dumps(run_config, sort_keys=True)))
         if not replicas.is_chief:
             is_done = follow(initial, steps, session, workers)
         else:
             if context.folder.state().last is None:
-                initial_weights.refuse_unfit(initial)  # Before anything is written.
-            context.folder.claim(definition, _model_files(start.model), machine.describe())
+                initial_weights.check_unfit(initial)  # Before anything is written.
+            context.folder.claim(run_config, _model_files(start.model), machine.describe())
             dev_data = context.data.encode_file(context.data.dev(), tokenizer)
             trainer = Trainer(config, graph, steps, dev_data, context.folder, session, workers)
             trainer.initialize(initial)

@@ -9,7 +9,7 @@ from theseus.config.config import Config
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
 from theseus.inputs import lines, rows, tasks
-from theseus.limits import refuse_little_memory
+from theseus.limits import check_little_memory
 from theseus.stage import SUCCESSOR_STARTS
 
 
@@ -185,7 +185,7 @@ def check(config: Config) -> None:
     check_columns_and_labels(config)
     _check_paths(config)
     _check_suc_init(config)
-    refuse_little_memory()
+    check_little_memory()
     if config.distribution == "multi_worker":
         read_cluster(os.environ)
 

@@ -92,7 +92,7 @@ def _addresses(given: Any, role: str) -> list[str]:
     return given
 
 
-def refuse_used_port(cluster: Cluster) -> None:
+def check_used_port(cluster: Cluster) -> None:
     """Raises UserError where another program listens at this process's port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

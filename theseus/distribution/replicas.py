@@ -6,7 +6,7 @@ import os
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from theseus.distribution.cluster import read_cluster, refuse_used_port
+from theseus.distribution.cluster import check_used_port, read_cluster
 from theseus.distribution.peers import Peers
 from theseus.errors import UserError, first_line
 from theseus.session import count_gpus, new_session
@@ -39,11 +39,11 @@ class Replicas(object):
         return self.rank == 0
 
     @contextlib.contextmanager
-    def session(self, rewrites):
+    def session(self, grappler):
         """A session on the devices over a new graph, within the strategy's scope.
 
         Args:
-          rewrites: bool, see session.new_session.
+          grappler: bool, see session.new_session.
         """
 
         def adapt(config):
@@ -53,7 +53,7 @@ class Replicas(object):
                 config.device_count["CPU"] = self._num_cpus
 
         target = self._server.target if self._server else ""
-        with new_session(rewrites, target, adapt) as session, self.strategy.scope():
+        with new_session(grappler, target, adapt) as session, self.strategy.scope():
             yield session
 
     def build(self, function):
@@ -110,7 +110,7 @@ def opened(distribution, peer_timeout):
         yield _mirrored()
         return
     cluster = read_cluster(os.environ)
-    refuse_used_port(cluster)
+    check_used_port(cluster)
     peers = Peers(cluster, peer_timeout)
     replicas = _multi_worker(cluster)
     peers.wait_for_all()

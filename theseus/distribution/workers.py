@@ -50,13 +50,13 @@ class Workers(object):
         """Returns the chief's bool."""
         return bool(self.exchange(float(fact))[0])
 
-    def refuse_another(self, definition_hash):
+    def check_another(self, run_config_hash):
         """Raises UserError where a worker trains something else than the chief.
 
         Args:
-          definition_hash: str of hexadecimal digits, of what defines this worker's training.
+          run_config_hash: str of hexadecimal digits, of what defines this worker's training.
         """
-        found = self.exchange(float(int(definition_hash[:12], 16)))
+        found = self.exchange(float(int(run_config_hash[:12], 16)))
         for rank, number in enumerate(found):
             if number != found[0]:
                 raise UserError(

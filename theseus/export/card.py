@@ -98,12 +98,12 @@ Fields:
 """
 
 
-def read_results(folder, path, task, best):
+def read_results(folder, mask, task, best):
     """Returns what eval_results.json says of the exported checkpoint; None where nothing does.
 
     Args:
       folder: a StageFolder.
-      path: as TrainedModel has it.
+      mask: as TrainedModel has it.
       task: the tasks.Task.
       best: the state.Checkpoint that is exported.
 
@@ -118,7 +118,7 @@ def read_results(folder, path, task, best):
     of_files = {"eval_files": records.mapping(records.table(scores, more, others=True))}
     named = dict(scores, split=records.text(), checkpoint=records.text())
     kind = records.table(named, dict(more, **of_files), others=True)
-    found = records.read_if_there(folder.file(stages.result("eval_results.json", path)), kind)
+    found = records.read_if_there(folder.file(stages.result("eval_results.json", mask)), kind)
     return found if found and found["checkpoint"] == best.checkpoint else None
 
 
@@ -172,7 +172,7 @@ def _what(plain):
     texts = "pairs of texts" if task.num_texts == 2 else "texts"
     gives = "a number" if task.is_regression else "one of %s" % ", ".join(map(_code, task.labels))
     count = sum(array.size for array in plain.weights.values())
-    deep = plain.definition.get("bert_config", {}).get("num_hidden_layers")
+    deep = plain.run_config.get("bert_config", {}).get("num_hidden_layers")
     found = "Gives %s %s. %s parameters" % (texts, gives, format(count, ","))
     if deep and deep != plain.config.num_hidden_layers:
         found += ", compressed from a BERT of %d layers" % deep
@@ -190,10 +190,12 @@ _METHODS = {
 
 
 def _how(plain):
-    recorded = plain.definition
+    recorded = plain.run_config
     method = _METHODS[recorded["stage"]]
-    if recorded.get("path"):
-        method += " Of the modules, those marked 1 in `%s` are replaced." % recorded["path"]
+    if recorded.get("replaced_modules"):
+        method += (
+            " Of the modules, those marked 1 in `%s` are replaced." % recorded["replaced_modules"]
+        )
     if recorded.get("distill_from"):
         method += "\nA teacher's logits were in the loss."
     rows = [(name, recorded[name]) for name in _SETTINGS if recorded.get(name) is not None]
@@ -259,7 +261,7 @@ def _use(facts):
     values = {
         "texts": '("text a", "text b")' if is_pair else '"text"',
         "hub": '{"text": "text a", "text_pair": "text b"}' if is_pair else '"text"',
-        "length": facts.plain.definition["max_seq_length"],
+        "length": facts.plain.run_config["max_seq_length"],
         "output": "score" if task.is_regression else "probabilities",
     }
     family = "onnx" if facts.format == "onnx_int8" else facts.format
@@ -267,7 +269,7 @@ def _use(facts):
 
 
 def _limits(plain):
-    recorded = plain.definition
+    recorded = plain.run_config
     said = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
     basic = tokenizer_settings.recorded(recorded)
     if basic.do_lower_case:

@@ -1,6 +1,6 @@
 """Exports a stage's model, and checks each export: its logits, its score, its size and its speed.
 
-Where it goes is a place.Place: a folder is complete, or it is not there.
+Where it goes is a export_folder.ExportFolder: a folder is complete, or it is not there.
 """
 
 import collections
@@ -55,7 +55,7 @@ class Exporter(object):
             checked.
         """
         self._plain = formats.plain_classifier(folder, trained)
-        self._results = card.read_results(folder, trained.path, self._plain.task, trained.best)
+        self._results = card.read_results(folder, trained.mask, self._plain.task, trained.best)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
         self._batch_size = batch_size
@@ -80,7 +80,7 @@ class Exporter(object):
 
         Args:
           name: str, one of `formats.FORMATS`.
-          place: the place.Place.
+          place: the export_folder.ExportFolder.
 
         Returns:
           A Row.
@@ -89,7 +89,7 @@ class Exporter(object):
           UserError: the place cannot be written; or the export differs from the graph, and is
             left out.
         """
-        known_by = identity(name, self._plain.definition)
+        known_by = identity(name, self._plain.run_config)
         with place.writing(known_by) as temporary:
             try:
                 formats.FORMATS[name].write(self._plain, temporary)
@@ -109,8 +109,8 @@ class Exporter(object):
 
     def _check(self, name, path, temporary):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
-        with new_session(rewrites=True) as session:
-            run = _refuse_not_finite(formats.FORMATS[name].read(temporary, session), path)
+        with new_session(grappler=True) as session:
+            run = _check_not_finite(formats.FORMATS[name].read(temporary, session), path)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
@@ -145,15 +145,15 @@ class Exporter(object):
 
     def _describe(self, row):
         """Returns what export.json says of the model and of its check, a dict."""
-        recorded = self._plain.definition
+        recorded = self._plain.run_config
         task = self._plain.task
         description = {"labels": list(task.labels), "num_texts": task.num_texts}
         for key in ("task_name", "max_seq_length", "do_lower_case"):
             description[key] = recorded[key]
         if recorded.get("tokenizer"):
             description["tokenizer"] = recorded["tokenizer"]
-        if "path" in recorded:
-            description["path"] = recorded["path"]
+        if "replaced_modules" in recorded:
+            description["replaced_modules"] = recorded["replaced_modules"]
         description["temperature"] = self._plain.temperature
         description["global_step"] = self._plain.best.global_step
         description["largest_difference"] = row.difference
@@ -166,7 +166,7 @@ def _num_characters(example):
     return len(example.text_a) + len(example.text_b or "")
 
 
-def _refuse_not_finite(run, path):
+def _check_not_finite(run, path):
     """Returns the model of an export to `path`, which raises UserError for such logits."""
 
     def checked(arrays):
@@ -221,9 +221,9 @@ def _cell(form, value):
     return "-" if value is None else form % value
 
 
-def identity(name, definition):
+def identity(name, run_config):
     """Returns the part of export.json by which an export is known again, a dict."""
-    return {"format": name, "run": hash_text(json.dumps(definition, sort_keys=True))}
+    return {"format": name, "run": hash_text(json.dumps(run_config, sort_keys=True))}
 
 
 def _megabytes(path):

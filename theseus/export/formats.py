@@ -50,7 +50,7 @@ _FAR = np.int64(1 << 31)
 TOKENIZER = "tokenizer.json"
 
 PlainClassifier = collections.namedtuple(
-    "PlainClassifier", "config weights task vocab_file definition best temperature"
+    "PlainClassifier", "config weights task vocab_file run_config best temperature"
 )
 """A stage's evaluated model as a plain BERT with a classifier.
 
@@ -59,7 +59,7 @@ Fields:
   weights: OrderedDict from name, as in google-research/bert, to float32 array.
   task: the tasks.Task that it was trained on.
   vocab_file: path of vocab.txt.
-  definition: dict, as from `exported_definition`.
+  run_config: dict, as from `exported_run_config`.
   best: the state.Checkpoint that the weights come from.
   temperature: float, what the logits were divided by; the weights have it.
 """
@@ -77,14 +77,14 @@ Fields:
 # --- The model ---
 
 
-def exported_definition(definition, path):
-    """Returns what defines an exported model: its run, and a path through that.
+def exported_run_config(run_config, mask):
+    """Returns what defines an exported model: its run, and the mixture of it.
 
     Args:
-      definition: dict, as from StageFolder.trained_definition.
-      path: as TrainedModel has it.
+      run_config: dict, as from StageFolder.trained_run_config.
+      mask: as TrainedModel has it.
     """
-    return dict(definition, path=stages.digits(path)) if path else definition
+    return dict(run_config, replaced_modules=stages.digits(mask)) if mask else run_config
 
 
 def plain_classifier(folder, trained):
@@ -94,7 +94,7 @@ def plain_classifier(folder, trained):
       folder: the StageFolder.
       trained: its TrainedModel, in float32.
     """
-    recorded = exported_definition(trained.definition, trained.path)
+    recorded = exported_run_config(trained.run_config, trained.mask)
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
     config = copy.copy(model.config)
     config.num_hidden_layers = len(trained.layers)
@@ -120,7 +120,7 @@ def plain_session(config, weights):
       config: modeling_theseus.BertConfig.
       weights: mapping from variable name to array.
     """
-    with new_session(rewrites=True) as session:
+    with new_session(grappler=True) as session:
         graph = evaluation.build_graph(config, len(weights["output_bias"]))
         weights_lib.load(session, graph.variables, weights)
         yield session, graph
@@ -139,7 +139,7 @@ def _write_bert(plain, path):
             "refuses; its gelu is the tanh form"
         )
     write_json(path, "bert_config.json", config)
-    settings = tokenizer_settings.recorded(plain.definition)
+    settings = tokenizer_settings.recorded(plain.run_config)
     if settings.to_record():
         write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
         logging.warning(
@@ -178,7 +178,7 @@ def _write_hugging_face(plain, path):
 def _write_config_and_tokenizer(plain, path):
     """Writes what transformers and optimum read beside a model."""
     write_json(path, "config.json", _hugging_face_config(plain))
-    tokenizer, length = _tokenizer(plain), plain.definition["max_seq_length"]
+    tokenizer, length = _tokenizer(plain), plain.run_config["max_seq_length"]
     # In lines it would be longer than a small model.
     write_text(path, TOKENIZER, json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
     config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
@@ -205,7 +205,7 @@ def _hugging_face_config(plain):
 
 def _tokenizer(plain):
     return pretrained.read_tokenizer(
-        plain.vocab_file, tokenizer_settings.recorded(plain.definition)
+        plain.vocab_file, tokenizer_settings.recorded(plain.run_config)
     )
 
 
@@ -220,7 +220,7 @@ def check_hugging_face_tokens(plain, path, pairs):
     Raises:
       UserError: they are others.
     """
-    length = plain.definition["max_seq_length"]
+    length = plain.run_config["max_seq_length"]
     checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
     if checked is None:
         logging.info(
@@ -409,7 +409,7 @@ FORMATS = {
 }
 
 
-def refuse_missing_packages(names):
+def check_missing_packages(names):
     """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
     if tf.__version__.startswith("1."):
         raise UserError(

@@ -90,7 +90,7 @@ def listed_files(path, recorded):
     return recorded["files"]
 
 
-def refuse_altered(path, recorded):
+def check_altered(path, recorded):
     """Raises UserError where a file of an export is missing, or not what was written.
 
     An export of a version before 0.8 lists none.
@@ -111,7 +111,7 @@ def load(path, session):
     """
     recorded = read_description(path)
     task, read = tasks.recorded(recorded), READERS[recorded["format"]]
-    refuse_altered(path, recorded)
+    check_altered(path, recorded)
     vocab_file = pretrained.find_vocab(path)
     run = read(path, session)
     shortest = {name: np.zeros([1, 1], np.int32) for name in modeling_theseus.FEATURES}

@@ -23,7 +23,7 @@ from theseus.runs.stage_folder import StageFolder
 from theseus.session import check_precision, new_session
 
 TrainedModel = collections.namedtuple(
-    "TrainedModel", "session graph tokenizer layers path temperature definition best"
+    "TrainedModel", "session graph tokenizer layers mask temperature run_config best"
 )
 """A model that is ready to be used.
 
@@ -32,10 +32,10 @@ Fields:
   graph: an evaluation.EvaluationGraph.
   tokenizer: a tokenization.FullTokenizer.
   layers: list of str, the names of its layers, from the lowest.
-  path: list of bool, whether each module is replaced, where it is another path than the stage is
+  mask: list of bool, whether each module is replaced, where it is another mixture than the stage is
     evaluated on; else None.
   temperature: float, what its logits are divided by; 1 where it is not calibrated.
-  definition: dict, what defines its run, as from StageFolder.trained_definition.
+  run_config: dict, what defines its run, as from StageFolder.trained_run_config.
   best: the state.Checkpoint that its weights come from.
 """
 
@@ -59,45 +59,45 @@ Fields:
 
 
 @contextlib.contextmanager
-def load(folder, precision=None, path=None, is_calibrated=True):
+def load(folder, precision=None, mask=None, is_calibrated=True):
     """Yields the TrainedModel of a StageFolder's best checkpoint.
 
     Args:
       folder: a StageFolder.
       precision: "float32" or "bfloat16"; None: that of its training.
-      path: list of bool, whether each module of stage 1 is replaced; None: as it is evaluated.
+      mask: list of bool, whether each module of stage 1 is replaced; None: as it is evaluated.
       is_calibrated: bool, whether its logits are divided by the temperature that the folder has
         for it, if any.
 
     Raises:
-      UserError: the folder holds no trained model, or a damaged one, or none with that path.
+      UserError: the folder holds no trained model, or a damaged one, or none with that mixture.
     """
-    with new_session(rewrites=True) as session:
-        yield load_into(session, folder, precision, path, is_calibrated)
+    with new_session(grappler=True) as session:
+        yield load_into(session, folder, precision, mask, is_calibrated)
 
 
-def load_into(session, folder, precision, path=None, is_calibrated=True):
+def load_into(session, folder, precision, mask=None, is_calibrated=True):
     """Builds the TrainedModel of a StageFolder in the default graph, the session's; see `load`."""
     source = _read(folder)
-    if path is None:
-        taken = stages.of_name(source.recorded["stage"]).evaluated_path(source.groups)
+    if mask is None:
+        taken = stages.of_name(source.recorded["stage"]).evaluated_mask(source.groups)
     else:
-        _refuse_path(source, path)
-        taken = path
+        _check_mask(source, mask)
+        taken = mask
     graph = _build(session, source, taken, precision)
-    temperature = _find_temperature(folder, source.best, path) if is_calibrated else 1.0
+    temperature = _find_temperature(folder, source.best, mask) if is_calibrated else 1.0
     _divide_logits(session, graph, source.weights, temperature)
     settings = tokenizer_settings.recorded(source.recorded)
     tokenizer = pretrained.make_tokenizer(source.model, settings)
     layers = modeling_theseus.layers_on(source.groups, taken)
     return TrainedModel(
-        session, graph, tokenizer, layers, path, temperature, source.recorded, source.best
+        session, graph, tokenizer, layers, mask, temperature, source.recorded, source.best
     )
 
 
-def _find_temperature(folder, best, path):
+def _find_temperature(folder, best, mask):
     """Returns the temperature that a StageFolder has for its best Checkpoint; 1 for none."""
-    name = folder.file(stages.result(CALIBRATION, path))
+    name = folder.file(stages.result(CALIBRATION, mask))
     recorded = records.read_if_there(name, _CALIBRATION)
     if recorded is None:
         return 1.0
@@ -123,22 +123,22 @@ def load_all_paths(folder):
       folder: a StageFolder.
 
     Yields:
-      runner: function from a path, list of bool, to what evaluation.runner returns.
+      runner: function from a mask, list of bool, to what evaluation.runner returns.
       groups: list of lists of the predecessor's layers, one list a module.
 
     Raises:
       UserError: see `load`.
     """
-    with new_session(rewrites=True) as session:
+    with new_session(grappler=True) as session:
         source = _read(folder)
-        _refuse_path(source, [False] * len(source.groups))
+        _check_mask(source, [False] * len(source.groups))
         fed = tf.placeholder(tf.bool, [len(source.groups)], "path")
         graph = _build(session, source, fed)
 
-        def runner(path):
+        def runner(mask):
             def run(arrays):
                 feed = modeling_theseus.feed_features(graph.features, arrays)
-                feed[fed] = path
+                feed[fed] = mask
                 return session.run(graph.logits, feed)
 
             return run
@@ -150,9 +150,9 @@ def _read(folder):
     """Returns the _Source of a StageFolder."""
     best = folder.sound_best()
     weights = weights_lib.CheckpointWeights(folder.file(best.checkpoint))
-    recorded = folder.trained_definition()
+    recorded = folder.trained_run_config()
     model = pretrained.read_model(folder.path, recorded["max_seq_length"])
-    _refuse_altered(recorded, model)
+    _check_altered(recorded, model)
     depth, stage = model.config.num_hidden_layers, stages.of_name(recorded["stage"])
     groups = modeling_theseus.module_groups(
         stage, depth, recorded["suc_layers"], recorded.get("modules")
@@ -160,24 +160,24 @@ def _read(folder):
     return _Source(weights, recorded, model, groups, best)
 
 
-def _build(session, source, path, precision=None):
-    """Returns the EvaluationGraph of a _Source on a path, with its weights in the session."""
+def _build(session, source, mask, precision=None):
+    """Returns the EvaluationGraph of a _Source with a mask, and its weights in the session."""
     precision = precision or source.recorded["precision"]
     check_precision(precision)
     config, num_outputs = source.model.config, tasks.recorded(source.recorded).num_outputs
-    modules = modeling_theseus.encoder_modules(config, source.groups, path)
+    modules = modeling_theseus.encoder_modules(config, source.groups, mask)
     with kernels_kept_in(precision):
         graph = evaluation.build_graph(config, num_outputs, modules, precision)
     weights_lib.load_all(session, graph.variables, source.weights)
     return graph
 
 
-def _refuse_path(source, path):
-    """Raises UserError where a _Source has no such path, list of bool."""
+def _check_mask(source, mask):
+    """Raises UserError where a _Source has no such mixture, list of bool."""
     replaces = stages.of_name(source.recorded["stage"]).replaces
-    if not replaces or len(path) != len(source.groups):
-        raise UserError("--replaced_modules: %s is no path of this stage" % stages.digits(path))
-    if not (all(path) or source.recorded.get("keep_predecessor")):
+    if not replaces or len(mask) != len(source.groups):
+        raise UserError("--replaced_modules: %s is no mixture of this stage" % stages.digits(mask))
+    if not (all(mask) or source.recorded.get("keep_predecessor")):
         raise UserError(
             "--replaced_modules: the predecessor is not kept here; train the stage with "
             "--keep_predecessor"
@@ -189,8 +189,8 @@ def hash_vocab(model):
     return hash_text(tokenization.read_vocab(model.vocab_file))
 
 
-def _refuse_altered(recorded, model):
-    """Raises UserError where a stage's vocabulary or config is not that of its run's definition."""
+def _check_altered(recorded, model):
+    """Raises UserError where a stage's vocabulary or config is not that of its run's run_config."""
     vocab = hash_vocab(model)
     if recorded.get("vocab", vocab) != vocab:
         raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
@@ -203,6 +203,6 @@ def _refuse_altered(recorded, model):
 def trained_folder(path, expected="a stage's output folder"):
     """Returns the StageFolder at `path`; UserError, with what is `expected`, where it is none."""
     folder = StageFolder(path)
-    if not folder.definition() or not folder.state().best:
+    if not folder.run_config() or not folder.state().best:
         raise UserError("%s: holds no trained model; give %s" % (path, expected))
     return folder

@@ -115,7 +115,7 @@ def find_layout(
         is_header, doubt = header == "yes", None
     columns = (by_name if is_header else None) or by_place
     if is_header and by_name is None and columns and not task.takes_columns:
-        _refuse_other_places(names(first), columns)
+        _check_other_places(names(first), columns)
     if columns is None or (labels_required and columns.label is None):
         raise _wrong_first_row(first, task, labels_required, header, separated)
     indices = [index for index in columns if index is not None]
@@ -186,7 +186,7 @@ def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
     return task.indices._replace(label=label if label is not None and label < len(cells) else None)
 
 
-def _refuse_other_places(found: list[str], columns: Columns) -> None:
+def _check_other_places(found: list[str], columns: Columns) -> None:
     """Raises UserError where a header's names, list of str, say other than where the columns are.
 
     A text's column is called as a label's or a number of the row is, or the label is elsewhere.

@@ -17,7 +17,7 @@ from absl import logging
 from theseus.errors import UserError
 from theseus.inputs import layout, lines, other_formats, rows, second_text, tasks
 from theseus.inputs.layout import Layout, Row
-from theseus.inputs.sources import FileForm, name_of
+from theseus.inputs.sources import ReadOptions, name_of
 from theseus.inputs.tasks import Task
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def holds_nothing(text_a: str, text_b: str | None) -> bool:
 
 
 def read_examples(
-    path: str, task: Task, labels_required: bool = True, form: FileForm | None = None
+    path: str, task: Task, labels_required: bool = True, form: ReadOptions | None = None
 ) -> list[Example]:
     """Returns the list of Examples that `iterate_examples` yields."""
     return list(iterate_examples(path, task, labels_required, form))
@@ -88,7 +88,7 @@ def iterate_examples(
     path: str,
     task: Task,
     labels_required: bool = True,
-    form: FileForm | None = None,
+    form: ReadOptions | None = None,
     keeps_others: bool = False,
 ) -> Iterator[Example]:
     """Reads the rows of a file, one after the other.
@@ -106,7 +106,7 @@ def iterate_examples(
       task: a tasks.Task.
       labels_required: bool, whether each line must have a label. If not, a file need not have
         that column, nor a line a label in it: nothing, -1 and such (layout.UNKNOWN_LABELS).
-      form: a FileForm; None: a new one.
+      form: a ReadOptions; None: a new one.
       keeps_others: bool, whether an Example has all other columns of its line too.
 
     Yields:
@@ -115,7 +115,7 @@ def iterate_examples(
     Raises:
       UserError: names the file, the line, what was expected and what was found.
     """
-    return _Pass(path, task, labels_required, form or FileForm(), keeps_others).examples()
+    return _Pass(path, task, labels_required, form or ReadOptions(), keeps_others).examples()
 
 
 class _BadLine(Exception):
@@ -130,12 +130,12 @@ class _Rows(object):
       separated: str, see rows.separated_by.
     """
 
-    def __init__(self, path: str, form: FileForm, blank_is: str | None) -> None:
+    def __init__(self, path: str, form: ReadOptions, blank_is: str | None) -> None:
         """Names the file.
 
         Args:
           path: str.
-          form: FileForm.
+          form: ReadOptions.
           blank_is: str, what is wrong with a blank line before another; None: it is left out.
         """
         self._path, self._form, self._blank_is = path, form, blank_is
@@ -211,7 +211,7 @@ class _Pass(object):
     """One reading of a file."""
 
     def __init__(
-        self, path: str, task: Task, labels_required: bool, form: FileForm, keeps_others: bool
+        self, path: str, task: Task, labels_required: bool, form: ReadOptions, keeps_others: bool
     ) -> None:
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
@@ -222,13 +222,13 @@ class _Pass(object):
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
         try:
-            self._refuse_other_formats()
+            self._check_other_formats()
             for example in self._examples():
                 yield example
         except OSError as error:
             raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
 
-    def _refuse_other_formats(self) -> None:
+    def _check_other_formats(self) -> None:
         try:
             stream = self.form.open(self.path)
             other_formats.refuse(stream, self._rows.format, self.form.encoding)
@@ -398,7 +398,7 @@ def sample_examples(examples: list[Example], count: int | None) -> list[Example]
 
 
 def iterate_sample(
-    path: str, task: Task, count: int | None, form: FileForm | None = None
+    path: str, task: Task, count: int | None, form: ReadOptions | None = None
 ) -> Iterator[Example]:
     """Yields what `sample_examples` returns of a file's labelled examples, without a list of them.
 
@@ -406,7 +406,7 @@ def iterate_sample(
       count: as there.
       others: see `iterate_examples`.
     """
-    form = form or FileForm()
+    form = form or ReadOptions()
     examples = iterate_examples(path, task, form=form)
     if count is None:
         return examples

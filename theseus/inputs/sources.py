@@ -1,7 +1,7 @@
 """The files that are read: which they are, and in which form.
 
 A split's files are found by their names; what a command knows of their form, and has said of them
-already, is its FileForm.
+already, is its ReadOptions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _find_file(path: str) -> str:
 # --- In which form ---
 
 
-class FileForm(object):
+class ReadOptions(object):
     """How the files of a command are to be read, and what was said of them already."""
 
     def __init__(
@@ -166,15 +166,15 @@ class FileForm(object):
             raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
-def recorded_form(definition: Mapping[str, Any], path: str) -> FileForm:
-    """Returns the FileForm of a file beside those of a run, by its definition, a dict."""
+def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
+    """Returns the ReadOptions of a file beside those of a run, by its run_config, a dict."""
     is_named = os.path.splitext(path)[1].lower() != ".txt"  # After its format.
-    return FileForm(
-        definition.get("header") or "auto",
-        definition.get("encoding"),
-        bool(definition.get("skip_bad_lines")),
-        "auto" if is_named else definition.get("format") or "auto",
-        definition.get("delimiter"),
+    return ReadOptions(
+        run_config.get("header") or "auto",
+        run_config.get("encoding"),
+        bool(run_config.get("skip_bad_lines")),
+        "auto" if is_named else run_config.get("format") or "auto",
+        run_config.get("delimiter"),
     )
 
 

@@ -55,7 +55,7 @@ class Task:
     Attributes:
       name: str.
       labels: tuple of str, in the order of their ids; empty where the label is a number, for
-        regression; None where the training data tell, see completion.complete_task.
+        regression; None where the training data tell, see inferred_task.infer_task.
       header: what the columns are known by; names as `clean_name` gives them, the one that is
         preferred first. `text_b` is None where there is one text.
       indices: those of files without a header; None: they must have one.
@@ -250,26 +250,26 @@ def of_one_text(task: Task) -> Task:
     return dataclasses.replace(task, header=task.header._replace(text_b=None), indices=indices)
 
 
-def recorded(definition: Mapping[str, Any], task: Task | None = None) -> Task:
-    """Returns the Task of a run's definition, or of an export's, a dict.
+def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
+    """Returns the Task of a run's run_config, or of an export's, a dict.
 
     Args:
-      definition: dict; its `labels` and `num_texts` are those of the training data where the
+      run_config: dict; its `labels` and `num_texts` are those of the training data where the
         task leaves them open; its `metric`, if there is one, is what the best was chosen by.
       task: the Task with what flags say of it; None: as in `TASKS`, with the run's columns.
     """
     if task is None:
-        task = TASKS[definition["task_name"]]
-        if task.takes_columns and definition.get("columns"):
-            task = with_columns(task, NamedColumns(*definition["columns"]))
+        task = TASKS[run_config["task_name"]]
+        if task.takes_columns and run_config.get("columns"):
+            task = with_columns(task, NamedColumns(*run_config["columns"]))
     if task.labels is None:
-        if not definition.get("labels"):
+        if not run_config.get("labels"):
             raise UserError("the record of a run of %s holds no labels" % task.name)
-        task = dataclasses.replace(task, labels=tuple(definition["labels"]))
-    if task.takes_columns and definition.get("num_texts") == 1:
+        task = dataclasses.replace(task, labels=tuple(run_config["labels"]))
+    if task.takes_columns and run_config.get("num_texts") == 1:
         task = of_one_text(task)
-    if definition.get("metric"):
-        task = dataclasses.replace(task, metrics=(definition["metric"],))
+    if run_config.get("metric"):
+        task = dataclasses.replace(task, metrics=(run_config["metric"],))
     return task
 
 

@@ -96,7 +96,7 @@ class BertConfig(object):
         """
         values = {}
         if isinstance(json_object, dict):
-            _refuse_other_architecture(json_object)
+            _check_other_architecture(json_object)
             from_hugging_face = "model_type" in json_object or "architectures" in json_object
             values = dict(_HUGGING_FACE_DEFAULTS if from_hugging_face else {}, **json_object)
         if "vocab_size" not in values:
@@ -134,7 +134,7 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _refuse_other_architecture(values):
+def _check_other_architecture(values):
     """Raises ValueError where a config of Hugging Face's asks for another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):

@@ -34,11 +34,11 @@ def dropout(tensor, rate, random_key):
       rate: float in [0, 1).
       random_key: a RandomKey; None returns `tensor` as it is.
     """
-    kept = draw_kept(tensor, rate, random_key)
+    kept = draw_keep_mask(tensor, rate, random_key)
     return tensor if kept is None else operations.dropout(tensor, kept, rate)
 
 
-def draw_kept(tensor, rate, random_key):
+def draw_keep_mask(tensor, rate, random_key):
     """Draws which elements of `tensor` dropout leaves, a bool of its shape; None: all."""
     if random_key is None or not rate:
         return None
@@ -93,7 +93,7 @@ def add_and_norm(hidden, update, dropout_rate, random_key):
     """layer_norm(hidden + dropout(update)), for two [X, H]; for training, in one operation."""
     if random_key is None:
         return layer_norm(hidden + update)
-    kept = draw_kept(update, dropout_rate, random_key)
+    kept = draw_keep_mask(update, dropout_rate, random_key)
     return operations.trained_add_and_norm(
         update, hidden, kept, dropout_rate, *norm_variables(hidden), epsilon=LAYER_NORM_EPSILON
     )

@@ -15,7 +15,7 @@ NAME = ".lock"
 """A file that is locked in the folder's place where its file system locks files alone."""
 
 
-class Held(object):
+class FolderLock(object):
     """A folder that is held against every other writer; see `locked`."""
 
     def __init__(self, folder: str, descriptor: int) -> None:
@@ -39,7 +39,7 @@ class Held(object):
 
 
 @contextlib.contextmanager
-def locked(folder: str) -> Iterator[Held]:
+def locked(folder: str) -> Iterator[FolderLock]:
     """Holds a folder, made if need be, against every other writer.
 
     The folder itself is locked, which is not undone by removing a file.
@@ -55,7 +55,7 @@ def locked(folder: str) -> Iterator[Held]:
             is_held = _take(folder, descriptor, stack)
         except OSError as error:
             raise FolderError("%s: cannot be locked: %s;" % (folder, error.strerror))
-        held = Held(folder, descriptor)
+        held = FolderLock(folder, descriptor)
         if not (is_held and held.is_there()):
             raise FolderError("%s: another run is writing to it; wait for its end, or" % folder)
         try:

@@ -14,7 +14,7 @@ from theseus.runs import files, lock
 
 _RUN = "run.json"
 STATE_FILE = "state.json"
-_BEGAN_ON = "began_on"  # A part of run.json that does not define the run.
+_ENVIRONMENT = "environment"  # A part of run.json that does not define the run.
 
 _LAYERS = records.whole(1, 1 << 10)
 _OF_MODEL = {
@@ -33,10 +33,10 @@ _OPEN = {
     "keep_predecessor": records.nullable(records.boolean),
     "padded_length": records.nullable(records.whole(1)),
     "tokenizer": tokenizer_settings.RECORD,
-    _BEGAN_ON: records.mapping(records.anything),
+    _ENVIRONMENT: records.mapping(records.anything),
 }
 RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
-"""The Kind of run.json: what is known of a run's definition, as far as it is there."""
+"""The Kind of run.json: what is known of a run's run_config, as far as it is there."""
 TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
 """The same where all is there that a trained model cannot be used without."""
 
@@ -47,7 +47,7 @@ class RunFolder(object):
     def __init__(self, path: str) -> None:
         """Names the folder, which need not exist."""
         self.path = path
-        self._held: lock.Held | None = None
+        self._held: lock.FolderLock | None = None
         self._run: dict[str, Any] | None = None
         self._run_is_of: tuple[int, int, int] | None = None
 
@@ -64,33 +64,33 @@ class RunFolder(object):
             finally:
                 self._held = None
 
-    def refuse_moved(self) -> None:
+    def check_moved(self) -> None:
         """Raises FolderError where the folder that is locked is no longer at its path."""
         if self._held is not None:
             self._held.check()
 
     # --- What run it holds ---
 
-    def definition(self) -> dict[str, Any] | None:
+    def run_config(self) -> dict[str, Any] | None:
         """Returns what defines the run, a dict; None where there is no run."""
         recorded = self._read_run()
-        return recorded and _without_began_on(recorded)
+        return recorded and _without_environment(recorded)
 
-    def began_on(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, Any]:
         """Returns what the run began on, as from machine.describe; {} where it is not known."""
-        return (self._read_run() or {}).get(_BEGAN_ON) or {}
+        return (self._read_run() or {}).get(_ENVIRONMENT) or {}
 
-    def trained_definition(self) -> dict[str, Any]:
+    def trained_run_config(self) -> dict[str, Any]:
         """Returns what defines the run of a trained model; UserError where a part is missing."""
-        self.refuse_moved()
+        self.check_moved()
         recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
         if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
             raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
-        return _without_began_on(recorded)
+        return _without_environment(recorded)
 
     def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
-        self.refuse_moved()
+        self.check_moved()
         path = self.file(_RUN)
         is_of = files.identity(path) if os.path.exists(path) else None
         if is_of != self._run_is_of:
@@ -99,26 +99,26 @@ class RunFolder(object):
 
     def claim(
         self,
-        definition: Mapping[str, Any],
+        run_config: Mapping[str, Any],
         model_files: Mapping[str, str],
-        began_on: Mapping[str, Any] | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> None:
         """Records a new run; does nothing where the folder holds this run already.
 
         Args:
-          definition: dict of JSON values that define the run.
+          run_config: dict of JSON values that define the run.
           model_files: dict from file name to text, such as bert_config.json.
-          began_on: dict, as from machine.describe, which defines nothing.
+          environment: dict, as from machine.describe, which defines nothing.
 
         Raises:
           FolderError: the folder holds something else that would be written over.
         """
-        if self.definition() is not None:
+        if self.run_config() is not None:
             return
-        _refuse_foreign_files(self.path, model_files)
+        _check_foreign_files(self.path, model_files)
         for name, text in model_files.items():
             files.write_text(self.file(name), text)
-        record = dict(definition, **{_BEGAN_ON: began_on}) if began_on else definition
+        record = dict(run_config, **{_ENVIRONMENT: environment}) if environment else run_config
         files.write_json(self.file(_RUN), records.sealed(record))
 
     # --- Its results ---
@@ -138,17 +138,17 @@ class RunFolder(object):
 
     def _new_file(self, name: str) -> str:
         """Returns the path of a file that is to be written, whose own folder is there then."""
-        self.refuse_moved()
+        self.check_moved()
         if os.path.dirname(name):
             lock.make_folder(os.path.dirname(self.file(name)))
         return self.file(name)
 
 
-def _without_began_on(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in recorded.items() if key != _BEGAN_ON}
+def _without_environment(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recorded.items() if key != _ENVIRONMENT}
 
 
-def _refuse_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
+def _check_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
     """Refuses a folder without a run in which something would be lost."""
     foreign: list[str] = []
     for name in (STATE_FILE, "last", "best", "bert_model.ckpt*"):

@@ -43,14 +43,14 @@ class StageFolder(RunFolder):
           FolderError: state.json is damaged, or run.json is missing beside it; or the folder that
             is locked is no longer there.
         """
-        self.refuse_moved()
+        self.check_moved()
         try:
             recorded = records.read_if_there(self.file(STATE_FILE), STATE)
         except UserError as error:
             raise FolderError("%s;" % error)
         if recorded is None:
             return State()
-        if self.definition() is None:
+        if self.run_config() is None:
             raise FolderError("%s: run.json is missing beside it;" % self.file(STATE_FILE))
         return State.from_json(recorded)
 
@@ -68,10 +68,10 @@ class StageFolder(RunFolder):
         best = self.state().best
         if best is None:
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
-        self.refuse_damaged(best)
+        self.check_damaged(best)
         return best
 
-    def refuse_full_disk(self, needed: int) -> None:
+    def check_full_disk(self, needed: int) -> None:
         """Raises FolderError where its disk has no room for so many bytes of checkpoints.
 
         Those that are there count, since they give way.
@@ -88,7 +88,7 @@ class StageFolder(RunFolder):
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""
-        self.refuse_moved()
+        self.check_moved()
         lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
@@ -103,7 +103,7 @@ class StageFolder(RunFolder):
         beside = glob.glob(glob.escape(self.file(entry.checkpoint)) + ".*")
         return sorted(path for path in beside if re.search(r"\.(index|data-\d+-of-\d+)$", path))
 
-    def refuse_damaged(self, entry: Checkpoint) -> None:
+    def check_damaged(self, entry: Checkpoint) -> None:
         """Raises UserError where a file of a Checkpoint is missing, or not what was written.
 
         What was found sound, and is the same file, is not read again.
@@ -127,7 +127,7 @@ class StageFolder(RunFolder):
         state = self.state()
         while state.last:
             try:
-                self.refuse_damaged(state.last)
+                self.check_damaged(state.last)
                 break
             except UserError as error:
                 if not state.previous:
@@ -138,7 +138,7 @@ class StageFolder(RunFolder):
 
     def commit(self, state: State) -> None:
         """Makes `state` the folder's state, and removes checkpoints that it does not name."""
-        self.refuse_moved()
+        self.check_moved()
         files.write_json(self.file(STATE_FILE), records.sealed(state.to_json()))
         self.sweep(state)
 

@@ -47,10 +47,10 @@ def step_scalars(values, is_replacing, examples_per_second=None):
       examples_per_second: float, see Progress.update, or None.
     """
     scalars = values._asdict()
-    path, rate = scalars.pop("path"), scalars.pop("replacing_rate")
+    mask, rate = scalars.pop("mask"), scalars.pop("replacing_rate")
     if is_replacing:
-        scalars.update(replacing_rate=rate, modules_replaced=path.sum())
-        scalars[_LOSS_BY_REPLACED % path.sum()] = values.loss
+        scalars.update(replacing_rate=rate, modules_replaced=mask.sum())
+        scalars[_LOSS_BY_REPLACED % mask.sum()] = values.loss
     if examples_per_second:
         scalars["examples_per_second"] = examples_per_second
     return scalars

@@ -1,4 +1,4 @@
-"""The graph of one stage's training: what is computed on the path, the loss, and the update."""
+"""The graph of one stage's training: what is computed with the mask, the loss, and the update."""
 
 import collections
 
@@ -26,7 +26,7 @@ Fields:
 
 TrainingGraph = collections.namedtuple(
     "TrainingGraph",
-    "task inputs loss replacing_rate path train_op learning_rate gradient_norm evaluation "
+    "task inputs loss replacing_rate mask train_op learning_rate gradient_norm evaluation "
     "variables trained kept accumulate_op",
 )
 """The graph of one stage.
@@ -35,7 +35,7 @@ Fields:
   task: the tasks.Task that it was built for.
   inputs: list of Inputs, one for each replica of this process.
   replacing_rate: float32 scalar.
-  path: bool [M], the modules replaced in this step.
+  mask: bool [M], the modules replaced in this step.
   loss, train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
   variables: list of the model's tf.Variable.
@@ -47,7 +47,7 @@ _Part = collections.namedtuple("_Part", "inputs update averages")
 """What is built for one replica."""
 
 
-def gains_by_rewrites(bert_config):
+def gains_by_grappler(bert_config):
     """Returns whether a training's session should let TensorFlow rewrite the graph, a bool."""
     return bert_config.hidden_size >= operations.WIDE
 
@@ -69,13 +69,13 @@ def build_graph(
     replicas = replicas or Replicas()
     tf.set_random_seed(config.seed)
     step = tf.identity(tf.train.get_or_create_global_step(), name="step_before")
-    evaluated, precision = config.stage.evaluated_path(groups), config.training_precision
-    path, rate = _path_and_rate(config, step, evaluated, num_train_steps)
+    evaluated, precision = config.stage.evaluated_mask(groups), config.training_precision
+    mask, rate = _mask_and_rate(config, step, evaluated, num_train_steps)
 
     def build_part(replica):
         inputs = _inputs(config, task, replicas.count)
         random_key = RandomKey(config.seed, step, inputs.micro_batch, replica)
-        modules = modeling_theseus.encoder_modules(bert_config, groups, path, random_key)
+        modules = modeling_theseus.encoder_modules(bert_config, groups, mask, random_key)
         logits = modeling_theseus.classifier_logits(
             inputs.features,
             bert_config,
@@ -98,7 +98,7 @@ def build_graph(
         task=task,
         inputs=[part.inputs for part in parts],
         replacing_rate=rate,
-        path=tf.convert_to_tensor(path),
+        mask=tf.convert_to_tensor(mask),
         evaluation=evaluation_graph,
         variables=variables,
         trained=modeling_theseus.trained_variables(config.scope, variables),
@@ -166,8 +166,8 @@ def _update(config, loss, num_train_steps, step, trained):
     return update._replace(train_op=train_op), averages
 
 
-def _path_and_rate(config, step, evaluated, num_train_steps):
-    """Returns the path of a step, and the replacing rate that it is drawn with."""
+def _mask_and_rate(config, step, evaluated, num_train_steps):
+    """Returns the replacement mask of a step, and the replacing rate that it is drawn with."""
     if not config.stage.replaces:
         return evaluated, tf.constant(float(all(evaluated)))
     rate = modeling_theseus.replacing_rate(config, step, num_train_steps)

@@ -32,7 +32,7 @@ def match_start(train_scope, start, graph_variables):
     Args:
       train_scope: str, resolved.
       start: what `weights`, `successor_weights`, `successor_start` and `classifier` are read
-        of; see commands.starting_point.Start.
+        of; see commands.InitialCheckpoint.
       graph_variables: list of tf.Variable.
 
     Returns:
@@ -55,11 +55,11 @@ def match_start(train_scope, start, graph_variables):
     return InitialWeights(start.weights, match, small, of_small, start.classifier)
 
 
-def refuse_unfit(initial):
+def check_unfit(initial):
     """Raises UserError where one of the InitialWeights holds what no weight is."""
-    weights_lib.refuse_unfit_values(initial.match, initial.source)
+    weights_lib.check_unfit_values(initial.match, initial.source)
     if initial.successor_match is not None:
-        weights_lib.refuse_unfit_values(initial.successor_match, initial.successor_source)
+        weights_lib.check_unfit_values(initial.successor_match, initial.successor_source)
 
 
 def start(initial, session, workers, is_new=True):

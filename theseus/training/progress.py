@@ -77,10 +77,10 @@ class Progress(object):
         left = (self._num_steps - step) * seconds / len(self._values)
         parts = ["loss %.4f" % np.mean([values.loss for values in self._values])]
         if self._is_replacing:
-            replaced = np.mean([values.path.sum() for values in self._values])
+            replaced = np.mean([values.mask.sum() for values in self._values])
             parts += [
                 "rate %.2f" % self._values[-1].replacing_rate,
-                "replaced %.1f/%d" % (replaced, len(self._values[-1].path)),
+                "replaced %.1f/%d" % (replaced, len(self._values[-1].mask)),
             ]
         left = tqdm.format_interval(left)
         return ", ".join(parts + ["%.1f examples/s" % self._speed(), "%s left" % left])

@@ -10,7 +10,7 @@ from theseus.errors import UserError
 from theseus.inputs import batches
 
 StepValues = collections.namedtuple(
-    "StepValues", "loss replacing_rate path learning_rate gradient_norm"
+    "StepValues", "loss replacing_rate mask learning_rate gradient_norm"
 )
 """What a step has computed: floats, and the modules replaced, bool [M]."""
 

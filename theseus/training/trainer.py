@@ -55,7 +55,7 @@ class Trainer(object):
         self._checkpoints = Checkpoints(session, folder, graph.kept)
         self._state = folder.sound_state()
         keep, epochs = config.keep_checkpoints, math.ceil(steps.epochs)
-        folder.refuse_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
+        folder.check_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = None
         self._replaced_losses = ReplacedLosses(self._state.unreplaced_losses)
         self._saved_at = time.monotonic()
@@ -67,11 +67,11 @@ class Trainer(object):
         initial_weights.start(initial, self.session, self.workers, last is None)
         if last:
             self._checkpoints.restore(self.folder.file(last.checkpoint))
-            self._refuse_another_step()
+            self._check_another_step()
         self.workers.take_over_weights()
         logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
 
-    def _refuse_another_step(self):
+    def _check_another_step(self):
         """Raises FolderError where state.json and its last checkpoint are not of one training."""
         last, found = self._state.last, steps_done(self.session)
         if last.global_step != found or found > self.steps.in_all:
@@ -123,7 +123,7 @@ class Trainer(object):
         speed = progress.update(step, values, num_examples)
         self._curves.add_step(step, values, replaces, speed)
         if replaces:
-            self._replaced_losses.add(int(values.path.sum()), float(values.loss))
+            self._replaced_losses.add(int(values.mask.sum()), float(values.loss))
 
     def _progress(self, step):
         epoch, end = self.steps.epoch_of(step)

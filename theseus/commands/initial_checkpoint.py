@@ -16,7 +16,7 @@ from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
-Start = collections.namedtuple(
+InitialCheckpoint = collections.namedtuple(
     "Start",
     "model weights tokenizer suc_init successor_start successor_weights classifier tokenizer_files",
     defaults=(None, None, None, head.Rows(), None),
@@ -27,7 +27,7 @@ Fields:
   model: a pretrained.Model.
   weights: as weights.open_weights returns them; the classifier's rows in the task's order.
   tokenizer: a TokenizerSettings; the case as the command says, or as is found where it does not.
-  suc_init: str, what the run's definition says of the successor's start; None: layer i
+  suc_init: str, what the run config says of the successor's start; None: layer i
     starts as layer i, or --suc_init has no say.
   successor_start: list of int, the predecessor's layers that the successor's start as; or None.
   successor_weights: the weights of the BERT whose layers the successor's start as; or None.
@@ -39,7 +39,7 @@ Fields:
 _LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 
-def find_start(config, task):
+def find_initial_checkpoint(config, task):
     """Finds what a command's training starts from.
 
     Args:
@@ -47,7 +47,7 @@ def find_start(config, task):
       task: the command's tasks.Task.
 
     Returns:
-      A Start; a stage's folder brings the BERT that it was trained with.
+      A InitialCheckpoint; a stage's folder brings the BERT that it was trained with.
 
     Raises:
       UserError: it is missing, damaged, or does not match the command.
@@ -58,12 +58,12 @@ def find_start(config, task):
     else:
         with naming(flag):
             start = _stage_start(source, config)
-    _refuse_pairs(start.model, task)
+    _check_pairs(start.model, task)
     start = _start_classifier(start, source, task)
     return _start_successor(start, config) if config.stage.has_successor else start
 
 
-def _refuse_pairs(model, task):
+def _check_pairs(model, task):
     """Raises UserError where a task is over pairs and a Model has no second segment."""
     if task.num_texts == 2 and model.config.type_vocab_size < 2:
         raise UserError(
@@ -78,18 +78,18 @@ def _stage_start(source, config):
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
-    definition = source.trained_definition()
-    recorded, given = definition["suc_layers"], config.suc_layers
+    run_config = source.trained_run_config()
+    recorded, given = run_config["suc_layers"], config.suc_layers
     if config.stage is stages.SUCCESSOR and recorded not in (None, given):
         raise FolderError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
             "--suc_layers=%d, or" % (source.path, recorded, given, recorded)
         )
     model = read_trained_model(source, config)
-    return Start(
+    return InitialCheckpoint(
         model,
         weights_lib.open_weights(prefix),
-        _tokenizer_of_stage(source, definition, config),
+        _tokenizer_of_stage(source, run_config, config),
     )
 
 
@@ -97,7 +97,7 @@ def _start_classifier(start, source, task):
     """Returns the Start with the rows of its classifier, if it has one, that a Task takes.
 
     Args:
-      start: a Start.
+      start: a InitialCheckpoint.
       source: the StageFolder that it is of; None: it is a plain checkpoint, or a part of a stage.
       task: the tasks.Task.
     """
@@ -107,8 +107,8 @@ def _start_classifier(start, source, task):
     folder = os.path.dirname(weights.prefix)
     if source is None and os.path.basename(folder) in ("best", "last"):
         source = StageFolder(os.path.dirname(folder))
-    if source is not None and source.definition():
-        known = head.of_task(tasks.recorded(source.trained_definition()))
+    if source is not None and source.run_config():
+        known = head.of_task(tasks.recorded(source.trained_run_config()))
     else:
         known = head.read(folder)
     rows = head.fit(known, weights.shapes[name][0], task, weights.prefix)
@@ -117,7 +117,7 @@ def _start_classifier(start, source, task):
     return start._replace(weights=weights, classifier=rows)
 
 
-def refuse_frozen_classifier(start, config):
+def check_frozen_classifier(start, config):
     """Raises UserError where a new classifier would have to be trained, and stays as it is."""
     if config.train_scope == "successor_layers" and start.classifier.reason:
         raise UserError(
@@ -128,9 +128,9 @@ def refuse_frozen_classifier(start, config):
         )
 
 
-def _tokenizer_of_stage(source, definition, config):
+def _tokenizer_of_stage(source, run_config, config):
     """Returns the TokenizerSettings of a StageFolder; the case otherwise where a flag says so."""
-    settings = tokenizer_settings.recorded(definition)
+    settings = tokenizer_settings.recorded(run_config)
     recorded, given = settings.do_lower_case, config.do_lower_case
     if given in (None, recorded):
         return settings
@@ -158,7 +158,9 @@ def _plain_start(config):
     for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(config.init_checkpoint or folder)
-    return Start(model, weights_lib.open_weights(prefix), settings, tokenizer_files=files)
+    return InitialCheckpoint(
+        model, weights_lib.open_weights(prefix), settings, tokenizer_files=files
+    )
 
 
 def _describe_case(settings):
@@ -223,7 +225,7 @@ def _starting_stage(config):
     """Returns the StageFolder that training starts from, and its flag; None: a plain checkpoint."""
     if config.init_checkpoint:
         folder = StageFolder(config.init_checkpoint)
-        return folder if folder.definition() else None, "init_checkpoint"
+        return folder if folder.run_config() else None, "init_checkpoint"
     if config.stage.start_flag:
         return StageFolder(getattr(config, config.stage.start_flag)), config.stage.start_flag
     return None, None

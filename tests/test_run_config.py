@@ -2,7 +2,7 @@
 
 import pytest
 
-from theseus.commands.definition import refuse_contradiction
+from theseus.commands.run_config import check_contradiction
 from theseus.errors import FolderError, UserError, naming
 from theseus.runs.stage_folder import StageFolder
 
@@ -17,35 +17,35 @@ def folder(tmp_path):
 
 
 def test_a_command_that_contradicts_the_run_is_refused_with_flag_and_both_values(folder):
-    refuse_contradiction(folder, RUN)
+    check_contradiction(folder, RUN)
     folder.claim(RUN, {"vocab.txt": "a\nb\n"})
-    refuse_contradiction(folder, dict(RUN))
-    refuse_contradiction(folder, {"suc_layers": 6})
+    check_contradiction(folder, dict(RUN))
+    check_contradiction(folder, {"suc_layers": 6})
     with pytest.raises(UserError, match="^--suc_layers: .*out_1 holds a run with 6, .* has 2;"):
-        refuse_contradiction(folder, dict(RUN, suc_layers=2))
+        check_contradiction(folder, dict(RUN, suc_layers=2))
     with pytest.raises(UserError, match="^--pad_to_max_length: the padded length: .* with None, "):
-        refuse_contradiction(folder, dict(RUN, padded_length=32))
+        check_contradiction(folder, dict(RUN, padded_length=32))
     message = "^--bert_pretrained_model: .*out_1 holds a run with another vocab.txt; bring that ba"
     with pytest.raises(UserError, match=message):
-        refuse_contradiction(folder, dict(RUN, vocab="cd"))
+        check_contradiction(folder, dict(RUN, vocab="cd"))
 
 
 def test_every_part_of_a_run_is_compared_and_one_that_the_run_lacks_too(folder):
     folder.claim(RUN, {})
     for key in RUN:
         with pytest.raises(UserError):
-            refuse_contradiction(folder, dict(RUN, **{key: "other"}))
+            check_contradiction(folder, dict(RUN, **{key: "other"}))
     with pytest.raises(UserError, match="^--seed: .* with None, this command has 3;"):
-        refuse_contradiction(folder, dict(RUN, seed=3))
-    refuse_contradiction(folder, dict(RUN, seed=None))
+        check_contradiction(folder, dict(RUN, seed=3))
+    check_contradiction(folder, dict(RUN, seed=None))
 
 
 def test_a_command_names_the_flag_of_the_folder_and_a_python_caller_does_not(folder):
     folder.claim(RUN, {})
     with pytest.raises(FolderError, match="give the same value, or give another folder$"):
-        refuse_contradiction(folder, dict(RUN, suc_layers=2))
+        check_contradiction(folder, dict(RUN, suc_layers=2))
     with pytest.raises(UserError, match="give another folder with --stage_1_outputdir$"):
         with naming("stage_1_outputdir"):
-            refuse_contradiction(folder, dict(RUN, suc_layers=2))
+            check_contradiction(folder, dict(RUN, suc_layers=2))
     with pytest.raises(UserError, match="^as it is$"), naming("stage_1_outputdir"):
         raise UserError("as it is")

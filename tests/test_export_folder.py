@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_matches, contents, needs_tensorflow_2
 from theseus.errors import UserError
 from theseus.export import formats, read_back
-from theseus.export.place import Place
+from theseus.export.export_folder import ExportFolder
 
 MINE = {"format": "bert", "run": "ab"}
 MODEL = {"task_name": "lcqmc_pair", "max_seq_length": 9, "do_lower_case": True, "labels": []}
@@ -17,7 +17,7 @@ MODEL = {"task_name": "lcqmc_pair", "max_seq_length": 9, "do_lower_case": True, 
 @contextlib.contextmanager
 def written(path, text="new", identity=MINE):
     """Exports a file and one in a folder to a path, but for its commit."""
-    with Place(str(path)).writing(identity) as temporary:
+    with ExportFolder(str(path)).writing(identity) as temporary:
         os.mkdir(os.path.join(temporary, "variables"))
         for name in ("model", "variables/data"):
             with open(os.path.join(temporary, name), "w") as writer:
@@ -44,14 +44,14 @@ def texts(root):
 
 def refuse(path, identity=MINE):
     with pytest.raises(UserError) as caught:
-        Place(str(path)).check(identity)
+        ExportFolder(str(path)).check(identity)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_an_export_takes_its_place_and_leaves_nothing_beside_it(tmp_path):
     for text in ("old", "new"):
-        Place(str(tmp_path / "a" / "export")).check(MINE)
+        ExportFolder(str(tmp_path / "a" / "export")).check(MINE)
         write(tmp_path / "a" / "export", text)
         assert texts(tmp_path) == {"a/export/model": text, "a/export/variables/data": text}
     assert os.listdir(str(tmp_path / "a")) == ["export"]
@@ -60,7 +60,7 @@ def test_an_export_takes_its_place_and_leaves_nothing_beside_it(tmp_path):
 def test_an_empty_folder_and_a_link_to_one_are_free(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
-    Place(str(tmp_path / "link")).check(MINE)
+    ExportFolder(str(tmp_path / "link")).check(MINE)
     write(tmp_path / "link")
     assert sorted(texts(tmp_path / "empty")) == ["model", "variables/data"]
     assert (tmp_path / "link").is_symlink()
@@ -105,7 +105,7 @@ def test_a_link_in_an_earlier_export_is_somebodys(tmp_path):
 def test_an_export_of_another_run_is_refused(tmp_path):
     write(tmp_path / "export", identity=dict(MINE, run="cd"))
     assert_matches("is no export of this run as bert", refuse(tmp_path / "export"))
-    Place(str(tmp_path / "export")).check()  # Which run it will be is not known yet.
+    ExportFolder(str(tmp_path / "export")).check()  # Which run it will be is not known yet.
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_an_export_that_is_cut_off_has_not_destroyed_the_one_before(
             raise KeyboardInterrupt
         rename(source, target)
 
-    monkeypatch.setattr("theseus.export.place.os.rename", fail)
+    monkeypatch.setattr("theseus.export.export_folder.os.rename", fail)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "export")
     monkeypatch.undo()
-    Place(str(tmp_path / "export")).check(MINE)
+    ExportFolder(str(tmp_path / "export")).check(MINE)
     assert texts(tmp_path) == {"export/model": "old", "export/variables/data": "old"}
     assert ("is there again" in caplog.text) == (failing == 2)
     write(tmp_path / "export")
@@ -170,7 +170,7 @@ def test_what_a_replaced_export_has_left_goes_at_the_next_start(tmp_path):
     write(tmp_path / "export", "old")
     os.rename(str(tmp_path / "export"), str(tmp_path / "export.replaced_export"))
     write(tmp_path / "export")
-    Place(str(tmp_path / "export")).check(MINE)
+    ExportFolder(str(tmp_path / "export")).check(MINE)
     assert os.listdir(str(tmp_path)) == ["export"]
 
 
@@ -185,7 +185,7 @@ def test_what_a_replaced_export_has_left_and_cannot_go_is_one_line(tmp_path, mon
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("theseus.export.place.os.rename", fail)
+    monkeypatch.setattr("theseus.export.export_folder.os.rename", fail)
     monkeypatch.setattr("theseus.unfinished.os.remove", fail)
     message = refuse(tmp_path / "export")
     assert message.endswith("replaced_export: cannot be removed or renamed: Read-only file system")
@@ -232,7 +232,7 @@ def test_what_a_killed_export_has_left_is_removed_and_somebodys_files_are_not(tm
     left("export.unfinished_export", "vocab.txt")
     left("export.of_mine.unfinished_export.", "vocab.txt")
     left("other.a1b2c3d4.unfinished_export", "vocab.txt")
-    Place(str(tmp_path / "export")).check(MINE)
+    ExportFolder(str(tmp_path / "export")).check(MINE)
     assert set(texts(tmp_path)) == {
         "export.a1b2c3d5.unfinished_export/mine.txt",
         "export.unfinished_export/vocab.txt",
@@ -243,6 +243,6 @@ def test_what_a_killed_export_has_left_is_removed_and_somebodys_files_are_not(tm
 
 def test_an_export_that_is_being_written_is_not_taken_for_one_that_was_killed(tmp_path):
     with written(tmp_path / "export"):
-        Place(str(tmp_path / "export")).check(MINE)
+        ExportFolder(str(tmp_path / "export")).check(MINE)
         assert len(os.listdir(str(tmp_path))) == 1
     assert set(texts(tmp_path)) == {"export/model", "export/variables/data"}

@@ -12,7 +12,7 @@ import pytest
 import modeling_theseus
 from conftest import SMALL_BERT, VOCABULARY, make_config, write_start, write_weights
 from theseus.checkpoints import head
-from theseus.commands import starting_point
+from theseus.commands import initial_checkpoint
 from theseus.errors import UserError
 from theseus.inputs import tasks
 from theseus.runs.stage_folder import StageFolder
@@ -24,7 +24,7 @@ LCQMC = tasks.TASKS["lcqmc_pair"]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """A folder with bert/, of 4 layers, and out_0 and out_1, whose last is not its best."""
-    path = tmp_path_factory.mktemp("starting_point")
+    path = tmp_path_factory.mktemp("initial_checkpoint")
     write_start(path / "bert")
     for number, layer in [(0, "layer_0"), (1, "suc_layer_0")]:
         write_start(path / "source", layer)
@@ -48,13 +48,13 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def find(root, monkeypatch):
-    """A function from a stage, and flags that differ from the defaults, to its Start."""
+    """A function from a stage, and flags besides the defaults, to its InitialCheckpoint."""
     monkeypatch.chdir(str(root))
 
     def get(stage, task=LCQMC, **values):
         chosen = dict(bert_pretrained_model="bert", suc_layers=2, max_seq_length=32)
         chosen.update({"do_lower_case": True}, **values)
-        return starting_point.find_start(make_config(stage, **chosen), task)
+        return initial_checkpoint.find_initial_checkpoint(make_config(stage, **chosen), task)
 
     return get
 
@@ -189,15 +189,15 @@ def test_a_new_classifier_is_refused_where_it_would_stay_as_it_is(find):
     start = find(SUCCESSOR)._replace(classifier=head.Rows(None, "it is another"))
     for scope in (None, "all", "successor"):
         config = make_config(SUCCESSOR, train_scope=scope)
-        starting_point.refuse_frozen_classifier(start, config)
+        initial_checkpoint.check_frozen_classifier(start, config)
     config = make_config(SUCCESSOR, train_scope="successor_layers")
     message = (
         "^--train_scope=successor_layers: the classifier of out_1/best/model.ckpt-7 cannot be "
     )
     message += "used, since it is another, .* or --train_scope=successor$"
     with pytest.raises(UserError, match=message):
-        starting_point.refuse_frozen_classifier(start, config)
-    starting_point.refuse_frozen_classifier(find(SUCCESSOR), config)
+        initial_checkpoint.check_frozen_classifier(start, config)
+    initial_checkpoint.check_frozen_classifier(find(SUCCESSOR), config)
 
 
 @pytest.mark.parametrize("what", ["vocab.txt", "bert_config.json"])

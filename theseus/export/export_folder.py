@@ -34,7 +34,7 @@ _WRITTEN = (
 )
 
 
-class Place(object):
+class ExportFolder(object):
     """The folder of one export.
 
     Attributes:
@@ -59,13 +59,13 @@ class Place(object):
         self._recover()
         unfinished.sweep(self.path, _UNFINISHED, _is_written)
         if os.path.lexists(self.path) and not _is_empty_folder(self.path):
-            _refuse_foreign(self.path, identity)
+            _check_foreign(self.path, identity)
 
     def _recover(self):
         """Ends what was cut off between an earlier export's leaving its name and its removal."""
         if not os.path.lexists(self._replaced):
             return
-        _refuse_foreign(self._replaced)
+        _check_foreign(self._replaced)
         try:
             if os.path.lexists(self.path):
                 _remove(self._replaced)
@@ -109,7 +109,7 @@ def _is_empty_folder(path):
     return os.path.isdir(path) and not os.listdir(path)
 
 
-def _refuse_foreign(path, identity=None):
+def _check_foreign(path, identity=None):
     """Raises UserError where a folder holds more than an export, or one of another identity."""
     try:
         recorded = read_back.read_description(path)

@@ -7,7 +7,7 @@ from theseus.errors import FolderError
 from theseus.inference.trained_model import hash_vocab
 from theseus.runs.files import hash_files
 
-# What a message calls a part of the definition that is not named after its flag.
+# What a message calls a part of the run config that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
@@ -34,7 +34,7 @@ _CONTENTS = {
 _NOT_YET_RECORDED = ("classifier_rows",)
 
 
-def model_definition(context):
+def model_run_config(context):
     """Returns what a trained model cannot be used without, as a dict of JSON values."""
     config, task = context.config, context.task
     names = ["stage", "suc_layers", "modules", "task_name", "max_seq_length", "do_lower_case"]
@@ -48,7 +48,7 @@ def model_definition(context):
     return values
 
 
-def run_definition(context, start, teacher=None, num_replicas=1):
+def make_run_config(context, start, teacher=None, num_replicas=1):
     """Returns all that defines a run of training, as a dict of JSON values.
 
     The first one that differs is named: so the depth comes first, then data and weights, then
@@ -56,13 +56,13 @@ def run_definition(context, start, teacher=None, num_replicas=1):
 
     Args:
       context: a Context.
-      start: a starting_point.Start.
+      start: a InitialCheckpoint.
       teacher: a distillation.Teacher, or None.
       num_replicas: int, the devices that train together.
     """
     config, data = context.config, context.data
-    definition = collections.OrderedDict(model_definition(context))
-    definition.update(
+    run_config = collections.OrderedDict(model_run_config(context))
+    run_config.update(
         modules=config.run_values()["modules"],
         columns=list(context.columns()) if context.task.takes_columns else None,
         format=data.format_of(data.paths("train")[0]),
@@ -79,22 +79,22 @@ def run_definition(context, start, teacher=None, num_replicas=1):
         padded_length=config.max_seq_length if config.pad_to_max_length else None,
     )
     flags = config.run_values()
-    definition.update((name, flags[name]) for name in flags if name not in definition)
-    return dict(definition, do_lower_case=start.tokenizer.do_lower_case)
+    run_config.update((name, flags[name]) for name in flags if name not in run_config)
+    return dict(run_config, do_lower_case=start.tokenizer.do_lower_case)
 
 
-def refuse_contradiction(folder, definition):
+def check_contradiction(folder, run_config):
     """Compares a command with the run that a folder holds.
 
     Args:
       folder: a StageFolder.
-      definition: dict of what defines the command's run, or a part of it.
+      run_config: dict of what defines the command's run, or a part of it.
 
     Raises:
       FolderError: names the first flag that differs, and both values or what has changed.
     """
-    recorded = folder.definition()
-    for key, value in definition.items():
+    recorded = folder.run_config()
+    for key, value in run_config.items():
         if recorded is None or recorded.get(key) == value:
             continue
         if key in _NOT_YET_RECORDED and key not in recorded:

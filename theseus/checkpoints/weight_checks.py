@@ -116,7 +116,7 @@ def as_weight(array, place, is_never_whole):
     return taken
 
 
-def refuse_dtype(weights, name):
+def check_dtype(weights, name):
     """Raises UserError where one of Weights is of a dtype that is none of `DTYPES`."""
     if weights.dtypes[name] not in DTYPES:
         raise UserError(
@@ -125,7 +125,7 @@ def refuse_dtype(weights, name):
         )
 
 
-def refuse_link(path):
+def check_link(path):
     """Raises UserError where a file is a link that leads out of its folder.
 
     In the hub's cache models--*/snapshots/<revision> holds links into models--*/blobs.

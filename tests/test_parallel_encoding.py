@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import VOCABULARY, write_pairs
-from theseus.inputs import cache, encoding, many, reading, tasks
+from theseus.inputs import cache, encoding, parallel_encoding, reading, tasks
 from tokenization import FullTokenizer
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -37,9 +37,9 @@ def join(parts):
 def test_parts_by_any_number_of_processes_are_what_encoding_at_once_gives(
     folder, tokenizer, monkeypatch, num_processes
 ):
-    monkeypatch.setattr(many, "PART", 7)
-    encoder = many.Encoder(TASK, tokenizer, 12)
-    parts = list(many.encode_parts(examples(folder), encoder, num_processes))
+    monkeypatch.setattr(parallel_encoding, "PART", 7)
+    encoder = parallel_encoding.Encoder(TASK, tokenizer, 12)
+    parts = list(parallel_encoding.encode_parts(examples(folder), encoder, num_processes))
     assert [len(part["lengths"]) for part in parts] == [7] * 14 + [2]
     expected = encoding.encode_arrays(list(examples(folder)), TASK, tokenizer, 12)
     found = join(parts)
@@ -57,7 +57,7 @@ def test_parts_by_any_number_of_processes_are_what_encoding_at_once_gives(
 def test_ids_beyond_65535_are_kept_whole(tmp_path):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + ["w%d" % n for n in range(66000)]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    encoder = many.Encoder(TASK, FullTokenizer(str(tmp_path / "vocab.txt")), 12)
+    encoder = parallel_encoding.Encoder(TASK, FullTokenizer(str(tmp_path / "vocab.txt")), 12)
     found = encoder.encode([reading.Example("w65999", "w1", "1")])
     assert found["ids"].tolist() == [2, 66003, 3, 5, 3]
 
@@ -67,10 +67,10 @@ def test_a_mistake_in_a_line_is_found_while_processes_encode(folder, tokenizer, 
         yield from examples(folder)
         raise reading.UserError("line 101")
 
-    monkeypatch.setattr(many, "PART", 7)
-    encoder = many.Encoder(TASK, tokenizer, 12)
+    monkeypatch.setattr(parallel_encoding, "PART", 7)
+    encoder = parallel_encoding.Encoder(TASK, tokenizer, 12)
     with pytest.raises(reading.UserError, match="line 101"):
-        list(many.encode_parts(mistaken(), encoder, 2))
+        list(parallel_encoding.encode_parts(mistaken(), encoder, 2))
 
 
 @pytest.mark.parametrize("count", [None, 1, 40, 100, 1000])

@@ -10,25 +10,25 @@ from typing import Iterator, Sequence
 from theseus.errors import UserError
 from theseus.inputs import layout, lines, rows, tasks
 from theseus.inputs.reading import iterate_examples, listed
-from theseus.inputs.sources import FileForm
+from theseus.inputs.sources import ReadOptions
 from theseus.inputs.tasks import Task
 
 # More labels than so many are worth a line: another column may have been meant.
 _MANY_LABELS = 30
 
 
-def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
+def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
     """Returns `task` with what only its training data can tell: one text or two, and the labels.
 
     Args:
       task: a tasks.Task.
       path: the file with the training data.
-      form: a FileForm; None: a new one.
+      form: a ReadOptions; None: a new one.
 
     Raises:
       UserError: see `iterate_examples`.
     """
-    form = form or FileForm()
+    form = form or ReadOptions()
     second = task.header.text_b
     if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
         if not set(second).intersection(_first_names(path, form)):
@@ -44,7 +44,7 @@ def complete_task(task: Task, path: str, form: FileForm | None = None) -> Task:
     return dataclasses.replace(task, labels=tasks.in_order(counts))
 
 
-def _first_names(path: str, form: FileForm) -> list[str]:
+def _first_names(path: str, form: ReadOptions) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)

@@ -99,12 +99,12 @@ def format_rows(models, seconds):
     width = max(len(model.name) for model in models)
     score_name = "dev " + models[0].task.score_name
     lines = [
-        "%-*s  layers  parameters  %s    kept  seconds per batch of %d  speed-up"
+        "%-*s  layers  parameters  %s  retained  seconds per batch of %d  speed-up"
         % (width, "model", score_name, FLAGS.batch_size)
     ]
     for model, spent in zip(models, seconds):
         lines.append(
-            "%-*s  %6d  %10s  %*.4f  %6s  %*.4f  %7.2fx"
+            "%-*s  %6d  %10s  %*.4f  %8s  %*.4f  %7.2fx"
             % (
                 width,
                 model.name,

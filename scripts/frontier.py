@@ -145,23 +145,23 @@ def format_front(front, reference, task):
     """Returns the front as a table, str; `reference` is the predecessor's score."""
     name = task.score_name
     lines = [
-        "%-*s  layers  ms per batch of %d  dev %s    kept  test %s"
-        % (max(6, len(front[0].path)), "path", FLAGS.batch_size, name, name)
+        "%-*s  layers  ms per batch of %d  dev %s  retained  test %s"
+        % (max(7, len(front[0].path)), "mixture", FLAGS.batch_size, name, name)
     ]
     for point in front:
-        kept = "%.1f%%" % (100 * point.dev / reference) if reference > 0 else "-"
+        retained = "%.1f%%" % (100 * point.dev / reference) if reference > 0 else "-"
         test = "-" if point.test is None else "%.4f" % point.test
         lines.append(
-            "%-*s  %6d  %*.2f  %*.4f  %6s  %*s"
+            "%-*s  %6d  %*.2f  %*.4f  %8s  %*s"
             % (
-                max(6, len(point.path)),
+                max(7, len(point.path)),
                 point.path,
                 point.layers,
                 len("ms per batch of %d" % FLAGS.batch_size),
                 point.milliseconds,
                 len("dev " + name),
                 point.dev,
-                kept,
+                retained,
                 len("test " + name),
                 test,
             )

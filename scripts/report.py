@@ -288,7 +288,7 @@ def format_report(runs, root):
     measures = measures_of(runs)
     header = ["folder", "layers", "method", "epochs", "seeds"]
     has_metrics = len({run.metric for run in runs}) > 1
-    header += (["metric"] if has_metrics else []) + ["best on dev", "last", "kept"]
+    header += (["metric"] if has_metrics else []) + ["best on dev", "last", "retained"]
     columns = [title for title, _ in measures]
     header += columns + ["parameters", "steps", "seconds", "ms an example"]
     rows = []

@@ -111,7 +111,7 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
         "seeds": "1",
         "best on dev": "0.7500",
         "last": "0.6250",
-        "kept": "",
+        "retained": "",
         "steps": "21",
         "seconds": "123",
         "ms an example": "2.50",
@@ -270,7 +270,7 @@ def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):
 def kept(folder, monkeypatch):
     """Returns what each folder's row keeps, a dict."""
     called(monkeypatch, folder)
-    return {row["folder"]: row["kept"] for row in tables(folder)[0]}
+    return {row["folder"]: row["retained"] for row in tables(folder)[0]}
 
 
 def test_what_is_kept_is_of_the_nearest_predecessor(tmp_path, monkeypatch):
@@ -309,7 +309,7 @@ def test_what_is_kept_is_of_the_same_score_of_the_same_data(tmp_path, monkeypatc
     write_run(tmp_path / "d", (0.3,), dev_data="two", metric="f1", seed=2)
     called(monkeypatch, tmp_path)
     (rows,) = tables(tmp_path)
-    assert [(row["metric"], row["kept"]) for row in rows] == [
+    assert [(row["metric"], row["retained"]) for row in rows] == [
         ("accuracy", "100.0%"),
         ("accuracy", "100.0%"),
         ("accuracy", "50.0%"),

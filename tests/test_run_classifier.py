@@ -832,8 +832,8 @@ def test_models_are_compared_with_the_first_one(trained):
         held = tf.train.list_variables(str(trained / row[0] / entry["checkpoint"]))
         assert int(row[2].replace(",", "")) == sum(int(np.prod(shape)) for _, shape in held)
         assert float(row[3]) == pytest.approx(accuracy[row[0]], abs=5e-5)
-        kept = 100 * accuracy[row[0]] / accuracy["out_0"]
-        assert row[4] == "%.1f%%" % kept
+        retained = 100 * accuracy[row[0]] / accuracy["out_0"]
+        assert row[4] == "%.1f%%" % retained
         assert float(row[6].rstrip("x")) > 0
     assert rows[0][4:7:2] == ["100.0%", "1.00x"]
 

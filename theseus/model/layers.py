@@ -34,8 +34,8 @@ def dropout(tensor, rate, random_key):
       rate: float in [0, 1).
       random_key: a RandomKey; None returns `tensor` as it is.
     """
-    kept = draw_keep_mask(tensor, rate, random_key)
-    return tensor if kept is None else operations.dropout(tensor, kept, rate)
+    keep_mask = draw_keep_mask(tensor, rate, random_key)
+    return tensor if keep_mask is None else operations.dropout(tensor, keep_mask, rate)
 
 
 def draw_keep_mask(tensor, rate, random_key):
@@ -93,9 +93,9 @@ def add_and_norm(hidden, update, dropout_rate, random_key):
     """layer_norm(hidden + dropout(update)), for two [X, H]; for training, in one operation."""
     if random_key is None:
         return layer_norm(hidden + update)
-    kept = draw_keep_mask(update, dropout_rate, random_key)
+    keep_mask = draw_keep_mask(update, dropout_rate, random_key)
     return operations.trained_add_and_norm(
-        update, hidden, kept, dropout_rate, *norm_variables(hidden), epsilon=LAYER_NORM_EPSILON
+        update, hidden, keep_mask, dropout_rate, *norm_variables(hidden), epsilon=LAYER_NORM_EPSILON
     )
 
 

@@ -165,12 +165,12 @@ def layer_norm(x, gamma, beta, epsilon):
     return tf.cast(centered * scale * gamma + beta, x.dtype)
 
 
-def trained_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
+def trained_add_and_norm(update, hidden, keep_mask, rate, gamma, beta, epsilon):
     """layer_norm(hidden + dropout(update)), for training.
 
     Args:
       update, hidden: float32 or bfloat16 [X, H].
-      kept: bool [X, H], the elements of `update` that dropout leaves; None: all.
+      keep_mask: bool [X, H], the elements of `update` that dropout leaves; None: all.
       rate: float in [0, 1), the probability that dropout takes one.
       gamma, beta, epsilon: see `layer_norm`.
 
@@ -181,7 +181,7 @@ def trained_add_and_norm(update, hidden, kept, rate, gamma, beta, epsilon):
 
     @_with_gradient
     def function(update, hidden, gamma, beta):
-        mask = () if kept is None else (kept,)
+        mask = () if keep_mask is None else (keep_mask,)
         y, normalized, scale = forward(update, hidden, gamma, beta, *mask)
         return y, lambda dy: (
             *input_gradients(dy, normalized, scale, gamma, *mask),
@@ -233,13 +233,13 @@ def _row_mean(x):
 # --- Dropout and softmax ---
 
 
-def _factor(kept, rate):
-    """What dropout multiplies with: 0, or 1 / (1 - rate) where `kept` holds."""
-    return tf.cast(kept, tf.float32) * (1.0 / (1.0 - rate))
+def _factor(keep_mask, rate):
+    """What dropout multiplies with: 0, or 1 / (1 - rate) where `keep_mask` holds."""
+    return tf.cast(keep_mask, tf.float32) * (1.0 / (1.0 - rate))
 
 
-def dropout(x, kept, rate):
-    """x where the bool `kept` of its shape holds, divided by 1 - rate; else 0.
+def dropout(x, keep_mask, rate):
+    """x where the bool `keep_mask` of its shape holds, divided by 1 - rate; else 0.
 
     For bfloat16 the factor is rounded to it, by 0.16 % at a rate of 0.1: a product in float32
     takes half as long again.
@@ -249,7 +249,7 @@ def dropout(x, kept, rate):
 
     @_with_gradient
     def function(x):
-        factor = tf.cast(_factor(kept, rate), x.dtype)
+        factor = tf.cast(_factor(keep_mask, rate), x.dtype)
         return x * factor, lambda dy: dy * factor
 
     return function(x)

@@ -18,7 +18,7 @@ from conftest import (
 )
 from theseus import Classifier
 from theseus.export import card as card_lib
-from theseus.export import exporter, formats, read_back
+from theseus.export import exporter, read_back, writers
 from theseus.inputs import tasks
 from theseus.runs.state import Checkpoint
 
@@ -117,7 +117,7 @@ def test_every_figure_stands_at_its_name():
     weights = {"one": np.zeros([30, 50]), "other": np.zeros([7])}
     task = tasks.TASKS["lcqmc_pair"]
     best = Checkpoint("best/model.ckpt-7", 7)
-    plain = formats.PlainClassifier(config, weights, task, None, run_config, best, 2.5)
+    plain = writers.PlainClassifier(config, weights, task, None, run_config, best, 2.5)
     other = {
         "accuracy": 0.8125,
         "num_examples": 40,
@@ -221,7 +221,7 @@ def test_calls_for_single_texts_and_for_numbers(format):
 
     def shown(task):
         held = {"stage": "successor", "max_seq_length": 48, "do_lower_case": True}
-        plain = formats.PlainClassifier(config, {}, task, None, held, best, 1.0)
+        plain = writers.PlainClassifier(config, {}, task, None, held, best, 1.0)
         facts = card_lib.Facts(format, plain, row, row, (10, 1), None)
         return "\n".join(calls(card_lib.text(facts)))
 

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import assert_matches, contents, needs_tensorflow_2
 from theseus.errors import UserError
-from theseus.export import formats, read_back
+from theseus.export import read_back, writers
 from theseus.export.export_folder import ExportFolder
 
 MINE = {"format": "bert", "run": "ab"}
@@ -23,7 +23,7 @@ def written(path, text="new", identity=MINE):
             with open(os.path.join(temporary, name), "w") as writer:
                 writer.write(text)
         description = dict(MODEL, files=read_back.list_files(temporary), **identity)
-        formats.write_json(temporary, read_back.DESCRIPTION, description)
+        writers.write_json(temporary, read_back.DESCRIPTION, description)
         yield temporary
 
 
@@ -114,7 +114,7 @@ def test_an_export_of_another_run_is_refused(tmp_path):
 )
 def test_an_export_that_lists_no_files_of_its_own_is_refused(tmp_path, listed):
     (tmp_path / "export").mkdir()
-    formats.write_json(
+    writers.write_json(
         str(tmp_path / "export"), read_back.DESCRIPTION, dict(MODEL, files=listed, **MINE)
     )
     assert_matches("no export that lists its files", refuse(tmp_path / "export"))

@@ -36,7 +36,7 @@ from conftest import (
 from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
-from theseus.export import exporter, formats, hugging_face_tokenizer
+from theseus.export import exporter, formats, hugging_face_tokenizer, writers
 from theseus.inference import metrics, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.runs.state import Checkpoint
@@ -589,7 +589,7 @@ def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tm
     line = export_line(stages(), random_data, "bert", "--export_dir=target")
     command(line, tmp_path, monkeypatch)
     before = contents(tmp_path)
-    write_right = formats.FORMATS["bert"].write
+    write_right = formats.function(formats.FORMATS["bert"].write)
 
     def write_wrong(plain, path):
         bias = plain.weights["output_bias"] + np.float32([0, 2e-4])
@@ -607,10 +607,10 @@ def read_wrong(monkeypatch, name, change):
     form = formats.FORMATS[name]
 
     def read(path, session):
-        run = form.read(path, session)
+        run = formats.function(form.check or form.read)(path, session)
         return lambda arrays: change(run(arrays))
 
-    monkeypatch.setitem(formats.FORMATS, name, form._replace(read=read))
+    monkeypatch.setitem(formats.FORMATS, name, form._replace(check=read))
 
 
 @needs_tensorflow_2
@@ -670,7 +670,7 @@ def test_what_is_said_of_a_model_is_its_own(stages, monkeypatch, capsys, tmp_pat
     monkeypatch.setattr(exporter.evaluation, "runner", lambda *_: graph)
     for name, model in models.items():
         read = functools.partial(lambda model, *_: model, model)
-        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(read=read))
+        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(check=read))
     folder = stages()
     line = export_line(folder, tmp_path, "saved_model,onnx", "--quantize=int8")
     command(line, tmp_path, monkeypatch)
@@ -748,16 +748,16 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(formats.tf, "__version__", "2.21.0")
+    monkeypatch.setattr(writers.tf, "__version__", "2.21.0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    formats.check_missing_packages(["bert", "saved_model"])
+    writers.check_missing_packages(["bert", "saved_model"])
     with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx; pip ins"):
-        formats.check_missing_packages(["bert", "onnx"])
+        writers.check_missing_packages(["bert", "onnx"])
 
 
 def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
     line = export_line(stages(), random_data, "bert")
-    monkeypatch.setattr(formats.tf, "__version__", "1.15.5")
+    monkeypatch.setattr(writers.tf, "__version__", "1.15.5")
     assert "--do_export: needs TensorFlow 2.21, this is 1.15.5" in refused(
         line, random_data, monkeypatch
     )
@@ -788,12 +788,12 @@ def described_as(labels, **run_config):
     held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **run_config)
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
     best = Checkpoint("best/model.ckpt-7", 7)
-    return formats.PlainClassifier(config, {}, task, None, held, best, 1.0)
+    return writers.PlainClassifier(config, {}, task, None, held, best, 1.0)
 
 
 def test_labels_keep_the_order_of_their_ids():
     plain = described_as(("neutral", "bad", "good"))
-    config = formats._hugging_face_config(plain)
+    config = writers._hugging_face_config(plain)
     assert config["id2label"] == {"0": "neutral", "1": "bad", "2": "good"}
     assert config["label2id"] == {"neutral": 0, "bad": 1, "good": 2}
     row = exporter.Row("a", 0.5, 0.75, 0.25, 1.0, [])
@@ -846,7 +846,7 @@ def with_last(stages):
 
 def test_the_best_checkpoint_is_exported_under_plain_names(with_last):
     with trained_model.load(with_last) as trained:
-        plain = formats.plain_classifier(with_last, trained)
+        plain = writers.plain_classifier(with_last, trained)
     best = CheckpointWeights(with_last.best_checkpoint())
     assert len(plain.weights) == len(best) and plain.config.num_hidden_layers == 2
     for name in best:

@@ -35,7 +35,7 @@ from benchmark_server import PipelineModel
 from theseus import Classifier
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.export import formats, read_back
+from theseus.export import formats, read_back, writers
 from theseus.inference import evaluation
 from theseus.inputs import encoding, reading, sources, tasks
 from theseus.inputs.tokenizer_settings import TokenizerSettings
@@ -69,7 +69,7 @@ def write_exports(model, layers, folder, max_seq_length):
         "max_seq_length": max_seq_length,
         "task_name": TASK.name,
     }
-    plain = formats.PlainClassifier(
+    plain = writers.PlainClassifier(
         config,
         collections.OrderedDict(zip(names, values)),
         TASK,
@@ -83,9 +83,9 @@ def write_exports(model, layers, folder, max_seq_length):
     for name in ("onnx_int8", "onnx", "huggingface"):
         paths[name] = os.path.join(folder, "%s_%d" % (name, layers))
         os.mkdir(paths[name])
-        formats.FORMATS[name].write(plain, paths[name])
+        formats.function(formats.FORMATS[name].write)(plain, paths[name])
         shutil.copyfile(model.vocab_file, os.path.join(paths[name], "vocab.txt"))
-        formats.write_json(paths[name], read_back.DESCRIPTION, dict(recorded, format=name))
+        writers.write_json(paths[name], read_back.DESCRIPTION, dict(recorded, format=name))
     return paths
 
 
@@ -106,7 +106,7 @@ def _openvino(path):
 @contextlib.contextmanager
 def _transformers(path):
     pipeline = PipelineModel(path)
-    run = formats.FORMATS["huggingface"].read(path, None)
+    run = writers.read_hugging_face(path, None)
     yield Timed(run, lambda rows: pipeline.classify(rows, len(rows)))
 
 
@@ -242,7 +242,7 @@ def main(argv):
     del argv
     set_up_tensorflow()
     try:
-        formats.check_missing_packages(["onnx", "huggingface"])
+        writers.check_missing_packages(["onnx", "huggingface"])
         results = run()
     except UserError as error:
         sys.exit("benchmark_serving.py: %s" % error)

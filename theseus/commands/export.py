@@ -5,7 +5,7 @@ import os
 
 from theseus.commands.output import say
 from theseus.export import exporter as exporter_lib
-from theseus.export import formats
+from theseus.export import writers
 from theseus.export.export_folder import ExportFolder
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
@@ -14,7 +14,7 @@ MEMORY_REMEDY = "a smaller --eval_batch_size"
 def prepare(context):
     """Returns (the ExportFolders by format, the ExampleFile of dev to compare exports on)."""
     places = export_folders(context)
-    formats.check_missing_packages(places)
+    writers.check_missing_packages(places)
     for place in places.values():
         place.check()
     return places, context.data.dev()
@@ -23,7 +23,7 @@ def prepare(context):
 def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
-    run_config = formats.exported_run_config(
+    run_config = writers.exported_run_config(
         context.folder.trained_run_config(), context.config.replaced_modules
     )
     for name, place in places.items():

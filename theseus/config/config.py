@@ -14,6 +14,7 @@ from typing import Any, Iterator, Mapping
 from theseus.config.flag import Declaration, declarations, flag
 from theseus.config.flag import texts as listed
 from theseus.errors import UserError
+from theseus.export.formats import EXPORT_FORMATS
 from theseus.inputs import rows, tasks
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR, Stage
 
@@ -24,9 +25,6 @@ ACTIONS = {
     "do_export": "export",
 }
 """The flag of each action, and its name, in the order in which a command carries them out."""
-
-
-EXPORT_FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import json
 
 from theseus import machine, records
 from theseus import stage as stages
+from theseus.export.formats import FORMATS
 from theseus.inference import metrics
 from theseus.inputs import tokenizer_settings
 from theseus.runs import files
@@ -19,7 +20,6 @@ _HUB_METRICS = {
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }
-_HUB_LIBRARIES = {"huggingface": "transformers", "onnx": "onnx", "onnx_int8": "onnx"}
 # Settings of the run that the card names, where they are not null.
 _SETTINGS = (
     "train_scope learning_rate suc_learning_rate num_train_epochs train_batch_size "
@@ -27,59 +27,6 @@ _SETTINGS = (
     "replace_linear_k replace_until steps_for_replacing suc_init distill_temperature "
     "distill_weight ema_decay class_weights label_smoothing max_train_examples"
 ).split()
-_USES = {
-    "bert": """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
-`output_weights` and `output_bias`. In this program:""",
-    "huggingface": """```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="this_folder")
-print(classify(%(hub)s, truncation=True, top_k=None))
-```
-
-In this program:""",
-    "saved_model": """```python
-import tensorflow as tf
-
-signature = tf.saved_model.load("this_folder").signatures["serving_default"]
-# int32 [B, T] input_ids, input_mask, segment_ids, as BERT's tokenizer gives them
-```
-
-From texts, in this program:""",
-    "onnx": """With onnxruntime and tokenizers:
-
-```python
-import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
-
-tokenizer = Tokenizer.from_file("this_folder/tokenizer.json")
-tokenizer.enable_truncation(%(length)d)
-tokenizer.enable_padding()
-session = onnxruntime.InferenceSession("this_folder/model.onnx")
-texts = tokenizer.encode_batch([%(texts)s])
-arrays = {
-    "input_ids": np.int64([text.ids for text in texts]),
-    "attention_mask": np.int64([text.attention_mask for text in texts]),
-    "token_type_ids": np.int64([text.type_ids for text in texts]),
-}
-print(session.run(["%(output)s"], arrays)[0])
-```
-
-With optimum:
-
-```python
-from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForSequenceClassification.from_pretrained("this_folder")
-tokenizer = AutoTokenizer.from_pretrained("this_folder")
-classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
-print(classify(%(hub)s, truncation=True, top_k=None))
-```
-
-In this program:""",
-}
 _HERE = """```python
 from theseus import Classifier
 
@@ -91,7 +38,7 @@ Facts = collections.namedtuple("Facts", "format plain row graph_row batch_sizes 
 """What a card says.
 
 Fields:
-  format: str, one of formats.FORMATS; plain: its formats.PlainClassifier.
+  format: str, one of formats.FORMATS; plain: its writers.PlainClassifier.
   row, graph_row: exporter.Row of the export and of the graph that it was made from.
   batch_sizes: tuple of int, those of the rows' seconds.
   results: dict, as from `read_results`, or None.
@@ -143,8 +90,8 @@ def text(facts):
 def _head(facts):
     task, row = facts.plain.task, facts.row
     values = collections.OrderedDict(pipeline_tag="text-classification")
-    if facts.format in _HUB_LIBRARIES:
-        values["library_name"] = _HUB_LIBRARIES[facts.format]
+    if FORMATS[facts.format].library:
+        values["library_name"] = FORMATS[facts.format].library
     values["tags"] = ["bert", "bert-of-theseus", "model-compression"]
     values["metrics"] = [_HUB_METRICS.get(name, name) for name in task.metrics]
     score, name = metrics.or_none(row.score), "dev " + task.score_name
@@ -264,8 +211,7 @@ def _use(facts):
         "length": facts.plain.run_config["max_seq_length"],
         "output": "score" if task.is_regression else "probabilities",
     }
-    family = "onnx" if facts.format == "onnx_int8" else facts.format
-    return (_USES[family] + "\n\n" + _HERE) % values
+    return (FORMATS[facts.format].use + "\n\n" + _HERE) % values
 
 
 def _limits(plain):

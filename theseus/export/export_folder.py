@@ -13,25 +13,13 @@ from absl import logging
 from theseus import unfinished
 from theseus.errors import UserError
 from theseus.export import read_back
+from theseus.export.formats import FORMATS
 from theseus.runs import files
 
 _UNFINISHED, _REPLACED = ".unfinished_export", ".replaced_export"
 # Names of what exports hold, and of what is there while they are written.
-_WRITTEN = (
-    read_back.DESCRIPTION,
-    read_back.CARD,
-    "*config.json",
-    "vocab.txt",
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "bert_model.ckpt*",
-    "model.*",
-    ".tmp*",
-    "part-*",
-    "saved_model.pb*",
-    "fingerprint.pb",
-    "variables*",
-)
+_WRITTEN = {read_back.DESCRIPTION, read_back.CARD, "*config.json", "vocab.txt"}
+_WRITTEN.update(pattern for form in FORMATS.values() for pattern in form.files)
 
 
 class ExportFolder(object):

@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from theseus.errors import UserError, first_line
-from theseus.export import card, formats, read_back
+from theseus.export import card, formats, read_back, writers
 from theseus.inference import evaluation, metrics
 from theseus.records import sealed
 from theseus.runs.files import hash_text
@@ -54,7 +54,7 @@ class Exporter(object):
           dev_examples: list of reading.Example of dev, by whose texts an export's own tokenizer is
             checked.
         """
-        self._plain = formats.plain_classifier(folder, trained)
+        self._plain = writers.plain_classifier(folder, trained)
         self._results = card.read_results(folder, trained.mask, self._plain.task, trained.best)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
@@ -92,7 +92,7 @@ class Exporter(object):
         known_by = identity(name, self._plain.run_config)
         with place.writing(known_by) as temporary:
             try:
-                formats.FORMATS[name].write(self._plain, temporary)
+                formats.function(formats.FORMATS[name].write)(self._plain, temporary)
                 shutil.copyfile(self._plain.vocab_file, os.path.join(temporary, "vocab.txt"))
             except (OSError, tf.errors.OpError) as error:
                 reason = first_line(error)
@@ -101,16 +101,18 @@ class Exporter(object):
             facts = card.Facts(
                 name, self._plain, row, self.graph_row, TIMED_BATCH_SIZES, self._results
             )
-            formats.write_text(temporary, read_back.CARD, card.text(facts))
+            writers.write_text(temporary, read_back.CARD, card.text(facts))
             description = dict(known_by, **self._describe(row))
             description["files"] = read_back.list_files(temporary)
-            formats.write_json(temporary, read_back.DESCRIPTION, sealed(description))
+            writers.write_json(temporary, read_back.DESCRIPTION, sealed(description))
         return row
 
     def _check(self, name, path, temporary):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
         with new_session(grappler=True) as session:
-            run = _check_not_finite(formats.FORMATS[name].read(temporary, session), path)
+            form = formats.FORMATS[name]
+            read = formats.function(form.check or form.read)
+            run = _check_not_finite(read(temporary, session), path)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
@@ -118,15 +120,15 @@ class Exporter(object):
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
                     "left out" % (path, difference, LARGEST_DIFFERENCE)
                 )
-            if os.path.exists(os.path.join(temporary, formats.TOKENIZER)):
-                formats.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
+            if os.path.exists(os.path.join(temporary, writers.TOKENIZER)):
+                writers.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
             logits = self._all_of_dev(run)
             agreement, score = self._agreement(logits), self._score(logits)
             size, seconds = _megabytes(temporary), self._seconds(run)
             return Row(path, difference, agreement, score, size, seconds)
 
     def _all_of_dev(self, run):
-        """Returns the logits of a model, as read_back.READERS give it."""
+        """Returns the logits of a model, as a Format's `read` gives it."""
         with evaluation.progress_bar("dev", len(self._dev_data)) as bar:
             return evaluation.compute_logits(run, self._dev_data, self._batch_size, bar=bar)
 

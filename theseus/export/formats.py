@@ -1,438 +1,135 @@
-"""A stage's evaluated model, alone, in the formats of other programs.
+"""The export formats: one entry of one table each; without TensorFlow.
 
-bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
-huggingface   config.json, model.safetensors and tokenizer.json, for transformers
-saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
-onnx          model.onnx, for ONNX runtimes, with config.json and tokenizer.json, for optimum;
-              onnx_int8 after int8 quantization, see there
-
-Each folder has vocab.txt and export.json too: what a caller must know beside the model. The
-model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
-config, nothing of the optimizer. What another program runs gives `logits`, float32 [B, L];
-`probabilities`, float32 [B, L]; and `label`, int32 [B], the label's place in export.json's
-`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`, in ONNX for int64 ones as
-transformers' tokenizers give them. For regression it gives `logits`, float32 [B, 1], and `score`,
-float32 [B].
-
-A format's packages are imported where they are used: the program runs without them.
+What writes and reads a format is imported where it is used, as its packages are. A format with
+`_int8` at its end is what `--quantize=int8` makes of the format before it.
 """
 
-import collections
-import contextlib
-import copy
-import importlib.util
-import io
-import json
-import logging as python_logging
-import os
-import shutil
+from __future__ import annotations
 
+import importlib
+from typing import Any, NamedTuple
+
+_BERT_USE = """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
+`output_weights` and `output_bias`. In this program:"""
+
+_HUGGING_FACE_USE = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="this_folder")
+print(classify(%(hub)s, truncation=True, top_k=None))
+```
+
+In this program:"""
+
+_SAVED_MODEL_USE = """```python
+import tensorflow as tf
+
+signature = tf.saved_model.load("this_folder").signatures["serving_default"]
+# int32 [B, T] input_ids, input_mask, segment_ids, as BERT's tokenizer gives them
+```
+
+From texts, in this program:"""
+
+_ONNX_USE = """With onnxruntime and tokenizers:
+
+```python
 import numpy as np
-import tensorflow.compat.v1 as tf
-from absl import logging
-
-import modeling_theseus
-from theseus import stage as stages
-from theseus.checkpoints import hugging_face, pretrained
-from theseus.checkpoints import weights as weights_lib
-from theseus.errors import UserError, first_line
-from theseus.export import hugging_face_tokenizer, quantization, read_back
-from theseus.inference import evaluation
-from theseus.inputs import tasks, tokenizer_settings, unknown_words
-from theseus.model.layers import LAYER_NORM_EPSILON
-from theseus.session import new_session
-
-# A version that runtimes have known for years; 13 is the first with all that the graph needs.
-_ONNX_OPSET = 17
-# More than a table has rows.
-_FAR = np.int64(1 << 31)
-
-TOKENIZER = "tokenizer.json"
-
-PlainClassifier = collections.namedtuple(
-    "PlainClassifier", "config weights task vocab_file run_config best temperature"
-)
-"""A stage's evaluated model as a plain BERT with a classifier.
-
-Fields:
-  config: modeling_theseus.BertConfig, of the model's own number of layers.
-  weights: OrderedDict from name, as in google-research/bert, to float32 array.
-  task: the tasks.Task that it was trained on.
-  vocab_file: path of vocab.txt.
-  run_config: dict, as from `exported_run_config`.
-  best: the state.Checkpoint that the weights come from.
-  temperature: float, what the logits were divided by; the weights have it.
-"""
-
-Format = collections.namedtuple("Format", "packages write read")
-"""How a format is written, and read back to be checked.
-
-Fields:
-  packages: names of the packages that it needs.
-  write: function (PlainClassifier, path of a folder).
-  read: see read_back.READERS.
-"""
-
-
-# --- The model ---
-
-
-def exported_run_config(run_config, mask):
-    """Returns what defines an exported model: its run, and the mixture of it.
-
-    Args:
-      run_config: dict, as from StageFolder.trained_run_config.
-      mask: as TrainedModel has it.
-    """
-    return dict(run_config, replaced_modules=stages.digits(mask)) if mask else run_config
-
-
-def plain_classifier(folder, trained):
-    """Returns the PlainClassifier of a StageFolder.
-
-    Args:
-      folder: the StageFolder.
-      trained: its TrainedModel, in float32.
-    """
-    recorded = exported_run_config(trained.run_config, trained.mask)
-    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
-    config = copy.copy(model.config)
-    config.num_hidden_layers = len(trained.layers)
-    variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
-    names = [modeling_theseus.plain_name(v.op.name, trained.layers) for v in variables]
-    weights = collections.OrderedDict(zip(names, trained.session.run(variables)))
-    return PlainClassifier(
-        config,
-        weights,
-        tasks.recorded(recorded),
-        model.vocab_file,
-        recorded,
-        trained.best,
-        trained.temperature,
-    )
-
-
-@contextlib.contextmanager
-def plain_session(config, weights):
-    """Yields (session, EvaluationGraph) of a plain BERT, in formulas that any runtime knows.
-
-    Args:
-      config: modeling_theseus.BertConfig.
-      weights: mapping from variable name to array.
-    """
-    with new_session(grappler=True) as session:
-        graph = evaluation.build_graph(config, len(weights["output_bias"]))
-        weights_lib.load(session, graph.variables, weights)
-        yield session, graph
-
-
-# --- bert ---
-
-
-def _write_bert(plain, path):
-    config = plain.config.to_dict()
-    if config["hidden_act"] == "gelu_tanh":
-        config["hidden_act"] = "gelu"  # Which in google-research/bert is this form.
-    elif config["hidden_act"] == "gelu_erf":
-        logging.warning(
-            "bert: hidden_act is gelu_erf, which this program reads and google-research/bert "
-            "refuses; its gelu is the tanh form"
-        )
-    write_json(path, "bert_config.json", config)
-    settings = tokenizer_settings.recorded(plain.run_config)
-    if settings.to_record():
-        write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
-        logging.warning(
-            "bert: google-research/bert's tokenizer has no strip_accents, tokenize_chinese_chars "
-            "and added tokens: its tokens differ from this model's; transformers and this program "
-            "read them in tokenizer_config.json"
-        )
-    with plain_session(plain.config, plain.weights) as (session, graph):
-        saver = tf.train.Saver(graph.variables)
-        prefix = os.path.join(path, "bert_model.ckpt")
-        saver.save(session, prefix, write_meta_graph=False, write_state=False)
-
-
-# --- huggingface ---
-
-_HUGGING_FACE_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}
-
-
-def _write_hugging_face(plain, path):
-    import safetensors.numpy
-
-    arrays = {}
-    for name, array in plain.weights.items():
-        there, is_transposed = hugging_face.to_hugging_face(name)
-        # safetensors writes an array's memory: one that is only viewed transposed comes out wrong.
-        arrays[there] = np.ascontiguousarray(array.T if is_transposed else array)
-    file = os.path.join(path, "model.safetensors")
-    try:
-        safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
-    except safetensors.SafetensorError as error:  # Its own, also where the disk is full.
-        raise OSError(first_line(error))
-    _write_config_and_tokenizer(plain, path)
-    shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
-
-
-def _write_config_and_tokenizer(plain, path):
-    """Writes what transformers and optimum read beside a model."""
-    write_json(path, "config.json", _hugging_face_config(plain))
-    tokenizer, length = _tokenizer(plain), plain.run_config["max_seq_length"]
-    # In lines it would be longer than a small model.
-    write_text(path, TOKENIZER, json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
-    config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
-    write_json(path, "tokenizer_config.json", config)
-
-
-def _hugging_face_config(plain):
-    config = plain.config.to_dict()
-    activation = config["hidden_act"]
-    labels = plain.task.labels or ("LABEL_0",)  # By which transformers calls a number.
-    config.update(
-        architectures=["BertForSequenceClassification"],
-        model_type="bert",
-        hidden_act=_HUGGING_FACE_ACTIVATIONS.get(activation, activation),
-        id2label={str(index): label for index, label in enumerate(labels)},
-        label2id={label: index for index, label in enumerate(labels)},
-        layer_norm_eps=LAYER_NORM_EPSILON,
-        pad_token_id=0,
-    )
-    if plain.task.is_regression:
-        config["problem_type"] = "regression"
-    return config
-
-
-def _tokenizer(plain):
-    return pretrained.read_tokenizer(
-        plain.vocab_file, tokenizer_settings.recorded(plain.run_config)
-    )
-
-
-def check_hugging_face_tokens(plain, path, pairs):
-    """Compares the tokens of an export with the program's; says what transformers cuts otherwise.
-
-    Args:
-      plain: the PlainClassifier.
-      path: folder of the export.
-      pairs: list of (text, text), or of (text, None), of dev.
-
-    Raises:
-      UserError: they are others.
-    """
-    length = plain.run_config["max_seq_length"]
-    checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
-    if checked is None:
-        logging.info(
-            "%s: neither transformers nor tokenizers is installed: its tokens are not checked",
-            TOKENIZER,
-        )
-        return
-    count, cut_otherwise = checked
-    logging.info("%s: the tokens of %d texts or pairs were compared", TOKENIZER, count)
-    if cut_otherwise:
-        logging.warning(
-            "%s: where both texts of a pair are cut to an even --max_seq_length, "
-            "transformers keeps one token more of the second and one fewer of the first, if the "
-            "first is not the longer one: %d of the %d of dev, such as %s",
-            TOKENIZER,
-            len(cut_otherwise),
-            len(pairs),
-            " / ".join('"%s"' % unknown_words.shown(text, 60) for text in cut_otherwise[-1]),
-        )
-
-
-def _read_hugging_face(path, session):
-    """Reads the model by transformers, where that is installed."""
-    if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
-        logging.info(
-            "huggingface: torch and transformers are not installed: its weights are read back "
-            "and checked by this program's graph only"
-        )
-        return read_back.READERS["huggingface"](path, session)
-    import torch
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
-
-    def run(arrays):
-        given = read_back.as_hugging_face(arrays)
-        tensors = {name: torch.tensor(array) for name, array in given.items()}
-        with torch.no_grad():
-            return model(**tensors).logits.numpy()
-
-    return run
-
-
-# --- saved_model ---
-
-
-def _outputs(graph, task):
-    """Adds what an EvaluationGraph gives to another program; returns the tensors by name."""
-    if task.is_regression:
-        return collections.OrderedDict(
-            logits=tf.identity(graph.logits, "logits"), score=tf.squeeze(graph.logits, 1, "score")
-        )
-    return collections.OrderedDict(
-        logits=tf.identity(graph.logits, "logits"),
-        probabilities=tf.nn.softmax(graph.logits, name="probabilities"),
-        label=tf.argmax(graph.logits, axis=-1, output_type=tf.int32, name="label"),
-    )
-
-
-def _write_saved_model(plain, path):
-    with plain_session(plain.config, plain.weights) as (session, graph):
-        signature = tf.saved_model.predict_signature_def(
-            graph.features, _outputs(graph, plain.task)
-        )
-        builder = tf.saved_model.Builder(path)
-        builder.add_meta_graph_and_variables(
-            session,
-            [tf.saved_model.SERVING],
-            signature_def_map={tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
-            # So that an older TensorFlow reads attributes that it need not know.
-            strip_default_attrs=True,
-        )
-        builder.save()
-
-
-# --- onnx ---
-
-
-def _write_onnx(plain, path):
-    import onnx
-    import tf2onnx
-
-    python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
-    graph_def, inputs, outputs = _graph_without_weights(plain)
-    model, _ = tf2onnx.convert.from_graph_def(
-        graph_def,
-        name="classifier",
-        input_names=list(inputs),
-        output_names=list(outputs),
-        tensors_to_rename=dict(inputs, **outputs),
-        opset=_ONNX_OPSET,
-    )
-    _fill_in(model, plain.weights)
-    _name_axes(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, os.path.join(path, "model.onnx"))
-    _write_config_and_tokenizer(plain, path)
-
-
-def _graph_without_weights(plain):
-    """Returns a PlainClassifier's graph, in which the weights are inputs as the features are.
-
-    tf2onnx copies a graph's constants a dozen times, and keeps what it copied: BERT-base took more
-    than 20 GB.
-
-    Returns:
-      (GraphDef, mapping from an input's tensor to its name, and the same for the outputs).
-    """
-    with tf.Graph().as_default() as tf_graph:
-        weights = {
-            name: tf.placeholder(tf.float32, array.shape, "weights/" + name)
-            for name, array in plain.weights.items()
-        }
-        tokens = {
-            name: tf.placeholder(tf.int64, [None, None], name)
-            for name in read_back.HUGGING_FACE_NAMES.values()
-        }
-        features = _refusing_features(tokens, plain.config)
-        num_outputs = len(plain.weights["output_bias"])
-        graph = evaluation.build_graph(plain.config, num_outputs, given=weights, features=features)
-        inputs = dict(tokens, **weights)
-        outputs = _outputs(graph, plain.task)
-        return tf_graph.as_graph_def(), _names_by_tensor(inputs), _names_by_tensor(outputs)
-
-
-def _refusing_features(tokens, config):
-    """Returns a graph's features from int64 tensors, of which ONNX runtimes refuse wrong ids.
-
-    ONNX's Gather refuses ids beyond its table but takes -1 for the last; OneHot takes all.
-
-    Args:
-      tokens: dict from names as in read_back.HUGGING_FACE_NAMES to tensors.
-      config: modeling_theseus.BertConfig.
-    """
-    features = {ours: tokens[theirs] for ours, theirs in read_back.HUGGING_FACE_NAMES.items()}
-    for name in ("input_ids", "segment_ids"):
-        ids = features[name]
-        features[name] = ids + tf.minimum(ids, np.int64(0)) * _FAR
-    segments = np.arange(config.type_vocab_size, dtype=np.int64)
-    features["segment_ids"] = tf.gather(segments, features["segment_ids"], name="token_types")
-    return features
-
-
-def _names_by_tensor(tensors):
-    return collections.OrderedDict((tensor.name, name) for name, tensor in tensors.items())
-
-
-def _fill_in(model, weights):
-    """Makes those inputs of an ONNX model constants whose arrays are given by name."""
-    from onnx import numpy_helper
-
-    kept = [tensor for tensor in model.graph.input if tensor.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    for name, array in weights.items():
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-
-
-def _name_axes(model):
-    """Calls the free axes of an ONNX model's inputs and outputs batch and length."""
-    for tensor in list(model.graph.input) + list(model.graph.output):
-        for axis, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "length")):
-            if not axis.dim_value:
-                axis.dim_param = name
-
-
-def _write_onnx_int8(plain, path):
-    import onnx
-
-    _write_onnx(plain, path)
-    file = os.path.join(path, "model.onnx")
-    model = onnx.load(file)
-    quantization.quantize(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, file)
-
-
-_ONNX_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
-FORMATS = {
-    "bert": Format((), _write_bert, read_back.READERS["bert"]),
-    "huggingface": Format(("safetensors",), _write_hugging_face, _read_hugging_face),
-    "saved_model": Format((), _write_saved_model, read_back.READERS["saved_model"]),
-    "onnx": Format(_ONNX_PACKAGES, _write_onnx, read_back.READERS["onnx"]),
-    "onnx_int8": Format(_ONNX_PACKAGES, _write_onnx_int8, read_back.READERS["onnx_int8"]),
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("this_folder/tokenizer.json")
+tokenizer.enable_truncation(%(length)d)
+tokenizer.enable_padding()
+session = onnxruntime.InferenceSession("this_folder/model.onnx")
+texts = tokenizer.encode_batch([%(texts)s])
+arrays = {
+    "input_ids": np.int64([text.ids for text in texts]),
+    "attention_mask": np.int64([text.attention_mask for text in texts]),
+    "token_type_ids": np.int64([text.type_ids for text in texts]),
 }
+print(session.run(["%(output)s"], arrays)[0])
+```
+
+With optimum:
+
+```python
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+
+model = ORTModelForSequenceClassification.from_pretrained("this_folder")
+tokenizer = AutoTokenizer.from_pretrained("this_folder")
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+print(classify(%(hub)s, truncation=True, top_k=None))
+```
+
+In this program:"""
 
 
-def check_missing_packages(names):
-    """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
-    if tf.__version__.startswith("1."):
-        raise UserError(
-            "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
-            "folder there" % tf.__version__
-        )
-    needed = [(name, package) for name in names for package in FORMATS[name].packages]
-    for name, package in needed:
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                "--export_format: %s needs the package %s; pip install -r requirements-export.txt"
-                % (name, package)
-            )
+class Format(NamedTuple):
+    """How a format is written, read and described.
+
+    Attributes:
+      write: function (PlainClassifier, path of a new folder), as module:name.
+      read: function (folder, session) that returns the model, see read_back, as module:name.
+      check: the same, by which an export is checked; "": `read`.
+      packages: the packages that it needs, of pyproject.toml's extra `export`.
+      files: patterns of the names of its own files.
+      use: the card's call, in Markdown; card._use fills it.
+      library: what the hub calls the library that loads it; "" for none.
+    """
+
+    write: Any
+    read: Any
+    use: str
+    check: Any = ""
+    packages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    library: str = ""
 
 
-# --- Files ---
+_HERE = "theseus.export."
+_ONNX = Format(
+    _HERE + "writers:write_onnx",
+    _HERE + "read_back:read_onnx",
+    _ONNX_USE,
+    packages=("tf2onnx", "onnx", "onnxruntime"),
+    files=("model.*", "tokenizer.json", "special_tokens_map.json"),
+    library="onnx",
+)
+FORMATS = {
+    "bert": Format(
+        _HERE + "writers:write_bert",
+        _HERE + "read_back:read_plain",
+        _BERT_USE,
+        files=("bert_model.ckpt*", ".tmp*", "part-*"),
+    ),
+    "huggingface": Format(
+        _HERE + "writers:write_hugging_face",
+        _HERE + "read_back:read_plain",
+        _HUGGING_FACE_USE,
+        check=_HERE + "writers:read_hugging_face",
+        packages=("safetensors",),
+        files=("model.*", "tokenizer.json", "special_tokens_map.json"),
+        library="transformers",
+    ),
+    "saved_model": Format(
+        _HERE + "writers:write_saved_model",
+        _HERE + "read_back:read_saved_model",
+        _SAVED_MODEL_USE,
+        files=("saved_model.pb*", "fingerprint.pb", "variables*", ".tmp*", "part-*"),
+    ),
+    "onnx": _ONNX,
+    "onnx_int8": _ONNX._replace(write=_HERE + "writers:write_onnx_int8"),
+}
+"""Each Format by its name, which is also that of its folder in export/."""
+
+EXPORT_FORMATS = tuple(name for name in FORMATS if not name.endswith("_int8"))
+"""What --export_format takes."""
 
 
-def write_json(path, name, value):
-    write_text(path, name, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
-
-
-def write_text(path, name, text):
-    """Writes a file of one folder, with a line's end after its text."""
-    with io.open(os.path.join(path, name), "w", encoding="utf-8", newline="\n") as writer:
-        writer.write(text + "\n")
+def function(named: Any) -> Any:
+    """Returns the function that a Format names, or gives itself."""
+    if callable(named):
+        return named
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)

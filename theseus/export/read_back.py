@@ -19,6 +19,7 @@ from theseus import records
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
+from theseus.export import formats
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs import files
@@ -27,12 +28,11 @@ DESCRIPTION = "export.json"
 CARD = "README.md"
 """The one file of an export that its owner may edit."""
 
-_FORMATS = ("bert", "huggingface", "saved_model", "onnx", "onnx_int8")
 _NAME = r"(?!\.\.?(/|\Z))[^/\0]+"
 _INSIDE = records.text("%s(/%s)*" % (_NAME, _NAME), "a path inside the export")
 _EXPORT = records.table(
     {
-        "format": records.choice(_FORMATS),
+        "format": records.choice(formats.FORMATS),
         "task_name": records.choice(tasks.TASKS),
         "max_seq_length": records.whole(3, 1 << 20),
         "do_lower_case": records.boolean,
@@ -110,10 +110,10 @@ def load(path, session):
       UserError: a file is missing or damaged, or a package is not installed.
     """
     recorded = read_description(path)
-    task, read = tasks.recorded(recorded), READERS[recorded["format"]]
+    task, form = tasks.recorded(recorded), formats.FORMATS[recorded["format"]]
     check_altered(path, recorded)
     vocab_file = pretrained.find_vocab(path)
-    run = read(path, session)
+    run = formats.function(form.read)(path, session)
     shortest = {name: np.zeros([1, 1], np.int32) for name in modeling_theseus.FEATURES}
     num_outputs = run(shortest).shape[1]
     if num_outputs != task.num_outputs:
@@ -128,7 +128,7 @@ def load(path, session):
 # --- A plain BERT ---
 
 
-def _read_plain(path, session):
+def read_plain(path, session):
     """Reads the weights as --bert_pretrained_model would, but all of them must be there."""
     weights = weights_lib.open_weights(weights_lib.find_checkpoint(path))
     num_outputs = weights.shapes.get("output_bias", [1])[0]
@@ -154,7 +154,7 @@ def as_hugging_face(arrays):
     return {HUGGING_FACE_NAMES[name]: array.astype(np.int64) for name, array in arrays.items()}
 
 
-def _read_saved_model(path, session):
+def read_saved_model(path, session):
     try:
         with weights_lib.plain_path(os.path.join(path, "saved_model.pb")) as plain:
             folder, tags = os.path.dirname(plain), [tf.saved_model.SERVING]
@@ -167,7 +167,7 @@ def _read_saved_model(path, session):
     return lambda arrays: session.run(logits, {inputs[name]: arrays[name] for name in inputs})
 
 
-def _read_onnx(path, _):
+def read_onnx(path, _):
     path = os.path.join(path, "model.onnx")
     onnxruntime = hugging_face.import_optional("onnxruntime", path, "pip install onnxruntime")
     try:
@@ -181,16 +181,3 @@ def _read_onnx(path, _):
             % (path, ", ".join(HUGGING_FACE_NAMES.values()), ", ".join(names))
         )
     return lambda arrays: session.run(["logits"], as_hugging_face(arrays))[0]
-
-
-READERS = {
-    "bert": _read_plain,
-    "huggingface": _read_plain,
-    "saved_model": _read_saved_model,
-    "onnx": _read_onnx,
-    "onnx_int8": _read_onnx,
-}
-"""For each format a function (folder, session) that returns its model.
-
-The session's graph is the default one, and takes what a format builds in it.
-"""

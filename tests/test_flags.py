@@ -295,8 +295,8 @@ def run_idly(trainer, run):
     """
     taken, saved, said = [], [], []
     values = StepValues(0.5, 1.0, np.array([True, True]), 0.0, 1.0)
-    # The best epoch is the second by accuracy, and the third by F1.
-    scores = iter([(0.6, 0.2), (0.8, 0.3), (0.7, 0.9), (0.5, 0.1)])
+    # By accuracy the second epoch is worse than the first, by F1 it is better.
+    scores = iter([(0.8, 0.2), (0.6, 0.3), (0.9, 0.9), (0.5, 0.1)])
 
     def evaluate(task, run, encoded, batch_size):
         accuracy, f1 = next(scores)
@@ -505,10 +505,10 @@ def test_saves_logs_and_ends_are_those_of_the_flags(trainings):
     assert steps("linear", "last") == [3, 6, 9, 12, 15] and steps("linear", "best") == [6, 12, 15]
     assert logged("linear") == [3, 6, 9, 12, 15]
     assert trainings("linear").state.previous == []
-    # 5 steps an epoch, and the third is no better than the second, with which it stops.
-    assert steps("rising", "last") == [5, 10, 15] and steps("rising", "best") == [5, 10]
-    assert logged("rising") == [6, 12]
-    assert [c.global_step for c in trainings("rising").state.previous] == [10]
+    # 5 steps an epoch, and the second is no better than the first, with which it stops.
+    assert steps("rising", "last") == [5, 10] and steps("rising", "best") == [5]
+    assert logged("rising") == [6]
+    assert [c.global_step for c in trainings("rising").state.previous] == [5]
 
 
 def test_devices_are_asked_for_as_the_flags_say(root, monkeypatch):

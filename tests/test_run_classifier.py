@@ -474,11 +474,6 @@ def test_a_classifier_keeps_its_labels_whatever_their_order(
     assert "by name" not in caplog.text
     message = "--init_checkpoint or --bert_pretrained_model: %s holds a run with other names for"
     assert_refused(line, named("0", "1"), monkeypatch, message % folder)
-    # A run of a version before does not know the order, and goes on with what it has loaded.
-    del run_json["classifier_rows"]
-    (root / folder / "run.json").write_text(json.dumps(run_json))
-    for names in (("0", "1"), ("good", "bad"), ("a", "b", "c")):
-        command(line, named(*names), monkeypatch)
 
 
 def test_a_classifier_of_other_labels_starts_anew_and_is_refused_where_it_is_frozen(

@@ -30,8 +30,6 @@ _CONTENTS = {
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
 }
-# What runs of versions before do not record, and does not change them once they have begun.
-_NOT_YET_RECORDED = ("classifier_rows",)
 
 
 def model_run_config(context):
@@ -96,8 +94,6 @@ def check_contradiction(folder, run_config):
     recorded = folder.run_config()
     for key, value in run_config.items():
         if recorded is None or recorded.get(key) == value:
-            continue
-        if key in _NOT_YET_RECORDED and key not in recorded:
             continue
         if key in _CONTENTS:
             flag, other = _CONTENTS[key]

@@ -985,7 +985,7 @@ def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert,
         assert trainer.run()
     found = curves.read_scalars(str(tmp_path))
     assert found["loss"] == [(n + 1, step.loss) for n, step in enumerate(values)]
-    replaced = [(n + 1, step.path.sum()) for n, step in enumerate(values)]
+    replaced = [(n + 1, step.mask.sum()) for n, step in enumerate(values)]
     assert found["modules_replaced"] == replaced
     evaluations = StageFolder(str(tmp_path)).state().evaluations
     names = set(evaluations[0]) - {"global_step", "num_examples"}

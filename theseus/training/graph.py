@@ -171,7 +171,7 @@ def _mask_and_rate(config, step, evaluated, num_train_steps):
     if not config.stage.replaces:
         return evaluated, tf.constant(float(all(evaluated)))
     rate = modeling_theseus.replacing_rate(config, step, num_train_steps)
-    return modeling_theseus.draw_path(config.seed, step, rate, len(evaluated)), rate
+    return modeling_theseus.draw_replacement_mask(config.seed, step, rate, len(evaluated)), rate
 
 
 def describe_variables(trained, variables):

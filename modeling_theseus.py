@@ -161,7 +161,7 @@ def encoder_modules(config, groups, mask, random_key=None):
     Args:
       config: a BertConfig.
       groups: list of lists of the predecessor's layers, one list a module.
-      mask: bool tensor [M], or a list of M Python bools; where a list is given only
+      mask: bool tensor [M], or a list or tuple of M Python bools, with which only
         the chosen layers, and their variables, enter the graph.
       random_key: a RandomKey for training; None: no dropout.
 
@@ -172,7 +172,7 @@ def encoder_modules(config, groups, mask, random_key=None):
     def layer(name):
         return layer_module(name, config, random_key)
 
-    replaced = mask if isinstance(mask, list) else tf.unstack(mask, num=len(groups))
+    replaced = mask if isinstance(mask, (list, tuple)) else tf.unstack(mask, num=len(groups))
     return [
         replaceable(
             predecessor=sequential([layer("layer_%d" % number) for number in group]),

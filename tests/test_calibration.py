@@ -337,14 +337,17 @@ def test_each_label_has_its_scores(root, monkeypatch, capsys):
     "line, message",
     [
         ("--do_predict --predict_file=data/dev.txt --calibrate", "--calibrate needs --do_eval"),
-        ("--do_eval --eval_split=test --calibrate", "--calibrate needs --do_eval, and --eval_spl"),
+        ("--do_eval --eval_split=test --calibrate", "--calibrate needs --do_eval with --eval_spl"),
         ("--do_export --export_format=bert --abstain_below=0.5", "--abstain_below needs --do_ev"),
         ("--do_eval --abstain_below=1.5", "abstain_below"),
         (
             "--do_predict --predict_file=data/dev.txt --compare_with=out_2",
-            "--compare_with takes different folders, and needs --do_eval",
+            "--compare_with needs --do_eval",
         ),
-        ("--do_eval --compare_with=out_2,out_2", "--compare_with takes different folders"),
+        (
+            "--do_eval --compare_with=out_2,out_2",
+            "--compare_with: names a folder twice, or an empty name",
+        ),
         ("--do_eval --compare_with=none", "none: holds no trained model; give the output folder"),
     ],
 )

@@ -438,7 +438,8 @@ def test_a_cached_encoding_says_the_same_of_long_texts(make_command, tmp_path, c
         assert [len(os.listdir(str(tmp_path / "cache")))] == [1]
         said.append([line for line in caplog.messages if "are longer than" in line])
     examples = reading.read_examples(made.data.paths("train")[0], made.task)
-    lengths = [len(example.text_a) + len(example.text_b) + 3 for example in examples]
+    texts = [(example.text_a, example.text_b) for example in examples]
+    lengths = [sum(len(tokenizer.tokenize(text)) for text in pair) + 3 for pair in texts]
     num_long = sum(length > 13 for length in lengths)
     (line,) = said[0]
     assert said[1] == said[0] and 0 < num_long < len(encoded) == 12

@@ -766,9 +766,9 @@ def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("--do_export", "--do_export and --export_format need each other"),
-        ("--do_eval --export_format=bert", "--do_export and --export_format need each other"),
-        ("--do_export --export_format=bert,bert", "one or several different ones of bert, hugg"),
+        ("--do_export", "--do_export needs --export_format"),
+        ("--do_eval --export_format=bert", "--export_format needs --do_export"),
+        ("--do_export --export_format=bert,bert", "give different ones of bert, hugg"),
         ("--do_export --export_format=keras", "different ones of bert, huggingface, saved_model"),
         ("--do_export --export_format=bert,onnx --export_dir=a", "--export_dir takes one --exp"),
         ("--do_export --export_format=bert --quantize=int8", "--quantize is for --export_format"),

@@ -63,6 +63,7 @@ SHOWN_BY = {
     "cache_dir": "test_command.py::test_runs_that_encode_the_same_share_a_cache",
     "num_encoding_processes": "test_so_many_processes_encode",
     "format": "test_a_file_is_read_as_the_flags_say",
+    "delimiter": "test_a_file_is_read_as_the_flags_say",
     "header": "test_a_file_is_read_as_the_flags_say",
     "encoding": "test_a_file_is_read_as_the_flags_say",
     "skip_bad_lines": "test_a_file_is_read_as_the_flags_say",
@@ -309,7 +310,8 @@ def run_idly(trainer, run):
     trainer.steps.runner.run = lambda rows: taken.append(rows) or values
     trainer._checkpoints.save, trainer._saved_at = save, 0.0
     with pytest.MonkeyPatch.context() as patch:
-        clock = types.SimpleNamespace(monotonic=lambda: 100.0 * len(taken))
+        seconds = lambda: 100.0 * len(taken)  # noqa: E731
+        clock = types.SimpleNamespace(monotonic=seconds, perf_counter=seconds)
         patch.setattr(trainer_lib, "time", clock)
         patch.setattr(evaluation, "evaluate", evaluate)
         patch.setattr(logging, "info", lambda form, *given: said.append(form % given))
@@ -549,6 +551,7 @@ NUMBERS = TSV + "--text_a_column=1 --label_column=2 "
 BOTH = "手,1\t2,0\n买,2\t1,1\n".encode("utf-8")
 THREE = "q\tr\tkind\n手\t机\t0\n买\t卖\t1\n".encode("utf-8")
 GRADED = "sentence1\tsentence2\tscore\n手\t机\t1\n买\t卖\t0\n".encode("utf-8")
+DIVIDED = "手,1;x\n买,2;y\n".encode()
 BROKEN = "手\tx\n断了\n买\ty\n".encode("utf-8")
 
 
@@ -588,6 +591,8 @@ BROKEN = "手\tx\n断了\n买\ty\n".encode("utf-8")
             ["手", "买"],
             [0, 1],
         ),
+        (DIVIDED, NUMBERS + "--header=no --format=csv --delimiter=;", ["手,1", "买,2"], [0, 1]),
+        (DIVIDED, NUMBERS + "--header=no --format=csv --delimiter=,", ["手", "买"], [0, 1]),
         (BROKEN, NUMBERS + "--header=no --skip_bad_lines", ["手", "买"], [0, 1]),
         (BROKEN, NUMBERS + "--header=no --noskip_bad_lines", "line 2: expected 2 columns", None),
     ],

@@ -48,9 +48,9 @@ def test_length_and_case_are_those_that_are_described(copied, name):
     path = copied(name)
     held = read_back.read_description(path)
     with open(os.path.join(path, "export.json"), "w") as writer:
-        json.dump(dict(held, max_seq_length=7, do_lower_case=False), writer)
+        json.dump(dict(held, max_seq_length=7, do_lower_case=True), writer)
     found = load(path)
-    assert (found.max_seq_length, found.do_lower_case) == (7, False)
+    assert (found.max_seq_length, found.tokenizer.do_lower_case) == (7, True)
 
 
 def assert_same_answers(found, expected, in_8_bits):

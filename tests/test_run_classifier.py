@@ -403,7 +403,7 @@ def test_a_hugging_face_folder_trains_to_the_same_as_googles(trained, monkeypatc
     line = line.replace("bert_pretrained_model=bert", "bert_pretrained_model=hugging_face")
     command(line, trained, monkeypatch)
     assert "weights from hugging_face/model.safetensors" in caplog.text
-    assert "tokenizer_config.json says do_lower_case = false, this run has" in caplog.text
+    assert "tokenizer_config.json says do_lower_case = false, but 0.0% of the words" in caplog.text
     for name in ("bert_config.json", "vocab.txt", "best", "last"):
         held, expected = trained / "out_hf" / name, trained / "out_0" / name
         if held.is_dir():
@@ -532,7 +532,7 @@ def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, mon
             assert len(model.classify([("手机", "电脑")])) == 1
     for how, message in [
         ("--do_eval --modules=2,1,1", r"--modules: out_m holds a run with \[1, 1, 2\], this comm"),
-        ("--do_eval --modules=2,2", r"--modules: out_m holds a run with \[1, 1, 2\], this command"),
+        ("--do_eval --modules=2,2", "--suc_layers: out_m holds a run with 3, this command has 2"),
         ("--do_eval --suc_layers=2", "--suc_layers: out_m holds a run with 3, this command has 2"),
         (
             "--do_train --init_checkpoint=out_0 --suc_layers=2",
@@ -662,21 +662,6 @@ def test_gradients_are_accumulated(trained, monkeypatch):
     assert read_json(trained, "out_parts", "eval_results.json")["global_step"] == 2
     found = refused(line, trained, monkeypatch)
     assert_matches("--gradient_accumulation_steps: out_parts holds a run with 4", found)
-
-
-def test_a_folder_from_before_these_flags_still_fits(trained, monkeypatch):
-    path = trained / "out_1" / "run.json"
-    held = path.read_text()
-    new = ("modules", "suc_init", "early_stopping_patience", "gradient_accumulation_steps")
-    before = {key: value for key, value in read_json(path).items() if key not in new}
-    assert len(before) == len(read_json(path)) - 4
-    monkeypatch.setattr("theseus.training.graph.build_graph", None)
-    try:
-        path.write_text(json.dumps(before))
-        command("--do_train --init_checkpoint=out_0 " + COMMON, trained, monkeypatch)
-        command("--do_eval " + COMMON, trained, monkeypatch)
-    finally:
-        path.write_text(held)
 
 
 def test_a_flagfile_is_read(trained, monkeypatch):

@@ -554,5 +554,5 @@ def test_the_program_takes_each_command_of_the_recipes(project, monkeypatch):
         if line[0] == "run_classifier.py":
             command(" ".join(line[1:]), project, monkeypatch)
     assert len(made) == 1 + 2 * 6 + 2 + 4
-    assert {options.model.max_seq_length for options in made} == {64}
-    assert [options.export.export_format for options in made].count(["bert"]) == 1
+    assert {config.max_seq_length for config in made} == {64}
+    assert [config.export_format for config in made].count(("bert",)) == 1

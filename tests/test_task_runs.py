@@ -179,7 +179,7 @@ def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
         ("--task_name=tsv --labels=差,好 --do_eval", r"--labels: out_1 .*\['好', '差'\].*; give"),
         ("--task_name=lcqmc_pair --do_eval", "dev.tsv, line 1: .* the header calls column 1 id"),
         ("--task_name=tsv --do_predict --predict_file=new.tsv", "line 1: expected a header with"),
-        ("--labels=差,好 --do_eval", "columns and labels are for --task_name=tsv"),
+        ("--labels=差,好 --do_eval", "--labels is for --task_name=tsv"),
         ("--task_name=tsv --label_column=0 --do_eval", "columns are numbered from 1"),
     ],
 )

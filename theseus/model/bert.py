@@ -67,8 +67,7 @@ class BertModel(object):
         """
         config.validate()
         random_key = _dropout_key(is_training, random_key)
-        if input_mask is None:
-            input_mask = tf.ones_like(input_ids)
+        input_mask = tf.ones_like(input_ids) if input_mask is None else input_mask
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
         if modules is None:

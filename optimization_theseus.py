@@ -90,15 +90,15 @@ def build_update(
     var_list=None,
     finetune_suc=False,
     accumulates=False,
-    rate_multipliers=None,
+    **adam,
 ):
     """As `create_optimizer_for_bert_theseus`, but returns an Update.
 
     Args:
-      rate_multipliers: see AdamWeightDecayOptimizer.
       accumulates: bool, whether a step's batch comes in micro-batches. Then, as where there
         are several replicas, `loss` is a share of the batch's: a sum over the rows here,
         divided by the rows of the whole batch.
+      adam: more arguments of AdamWeightDecayOptimizer.
       others: see `create_optimizer_for_bert_theseus`.
 
     Source: the convention, in which a step's batch keeps its size, is that of
@@ -116,7 +116,7 @@ def build_update(
         rate,
         weight_decay_rate=0.01,
         exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
-        rate_multipliers=rate_multipliers,
+        **adam,
     )
     shares = [loss] + make_dense(compute_gradients(loss, variables), variables)
     sums, accumulate_op = [], None

@@ -11,9 +11,9 @@ import os
 import sys
 
 from theseus.errors import UserError
+from theseus.folder_lock import make_folder
 from theseus.inputs import reading, rows, sources, tasks
 from theseus.runs import files
-from theseus.runs.lock import make_folder
 
 TASK = tasks.TASKS["lcqmc_pair"]
 

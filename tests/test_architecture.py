@@ -21,7 +21,13 @@ FLOORS = [
     ["modeling_theseus", "tokenization"],
     ["theseus.model"],
     ["theseus.stage", "theseus.session"],
-    ["theseus.machine", "theseus.records", "theseus.unfinished", "theseus.limits", "theseus.quiet"],
+    [
+        "theseus.machine",
+        "theseus.records",
+        "theseus.folder_lock",
+        "theseus.limits",
+        "theseus.quiet",
+    ],
     ["theseus.errors"],
 ]
 

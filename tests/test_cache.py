@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from theseus import unfinished
+from theseus import folder_lock
 from theseus.errors import UserError
 from theseus.inputs import cache
 from theseus.inputs.encoding import EncodedExamples
@@ -197,7 +197,7 @@ def test_what_a_killed_writer_has_left_goes_and_another_writers_stays(path):
     with open(os.path.join(mine, "my thesis.doc"), "w") as writer:
         writer.write("x")
     os.symlink(os.path.join(folder, "elsewhere"), path + ".abcdefg3.tmp")
-    with unfinished.new(path, ".tmp") as written:
+    with folder_lock.new(path, ".tmp") as written:
         cache.through_cache(path, NAMES, lambda: [made()])
         there = {os.path.join(folder, name) for name in os.listdir(folder)}
     links = {path + ".abcdefg3.tmp", os.path.join(folder, "elsewhere")}

@@ -186,7 +186,7 @@ def test_what_a_replaced_export_has_left_and_cannot_go_is_one_line(tmp_path, mon
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("theseus.export.export_folder.os.rename", fail)
-    monkeypatch.setattr("theseus.unfinished.os.remove", fail)
+    monkeypatch.setattr("theseus.folder_lock.os.remove", fail)
     message = refuse(tmp_path / "export")
     assert message.endswith("replaced_export: cannot be removed or renamed: Read-only file system")
 

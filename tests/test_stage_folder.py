@@ -233,7 +233,7 @@ def test_a_lock_of_a_folder_that_was_removed_meanwhile_is_none(tmp_path, monkeyp
             path.mkdir()
         flock(*arguments)
 
-    monkeypatch.setattr("theseus.runs.lock.fcntl.flock", remove_and_lock)
+    monkeypatch.setattr("theseus.folder_lock.fcntl.flock", remove_and_lock)
     with pytest.raises(UserError, match="another run is writing to"):
         with StageFolder(str(path)).locked():
             pass
@@ -279,7 +279,7 @@ def test_where_folders_cannot_be_locked_a_file_is(tmp_path, monkeypatch):
             raise OSError(9, "Bad file descriptor")
         flock(file, how)
 
-    monkeypatch.setattr("theseus.runs.lock.fcntl.flock", lock_files_alone)
+    monkeypatch.setattr("theseus.folder_lock.fcntl.flock", lock_files_alone)
     held = StageFolder(str(tmp_path / "out"))
     with held.locked():
         held.write_json("run.json", RUN)

@@ -10,7 +10,7 @@ import os
 
 from absl import logging
 
-from theseus import unfinished
+from theseus import folder_lock
 from theseus.errors import UserError
 from theseus.export import read_back
 from theseus.export.formats import FORMATS
@@ -45,7 +45,7 @@ class ExportFolder(object):
           UserError: something else is there.
         """
         self._recover()
-        unfinished.sweep(self.path, _UNFINISHED, _is_written)
+        folder_lock.sweep(self.path, _UNFINISHED, _is_written)
         if os.path.lexists(self.path) and not _is_empty_folder(self.path):
             _check_foreign(self.path, identity)
 
@@ -74,7 +74,7 @@ class ExportFolder(object):
         parent = os.path.dirname(self.path)
         try:
             os.makedirs(parent, exist_ok=True)
-            with unfinished.new(self.path, _UNFINISHED) as temporary:
+            with folder_lock.new(self.path, _UNFINISHED) as temporary:
                 yield temporary
                 self._commit(temporary, identity)
         except OSError as error:
@@ -134,4 +134,4 @@ def _remove(path):
     """Removes an export: the files that it lists, and folders that are empty then."""
     listed = read_back.listed_files(path, read_back.read_description(path))
     ours = {os.path.join(path, name) for name in list(listed) + [read_back.DESCRIPTION]}
-    unfinished.remove_files(path, ours.__contains__)
+    folder_lock.remove_files(path, ours.__contains__)

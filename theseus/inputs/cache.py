@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable
 
 import numpy as np
 
-from theseus import records, unfinished
+from theseus import folder_lock, records
 from theseus.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
     """Returns whether what is made could be kept."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        unfinished.sweep(path, _UNFINISHED, _is_written)
-        with unfinished.new(path, _UNFINISHED) as temporary:
+        folder_lock.sweep(path, _UNFINISHED, _is_written)
+        with folder_lock.new(path, _UNFINISHED) as temporary:
             with _Writer(temporary) as writer:
                 for part in make():
                     writer.add(part)

@@ -7,10 +7,10 @@ import glob
 import os
 from typing import Any, ContextManager, Iterator, Mapping, TextIO
 
-from theseus import records, stage
+from theseus import folder_lock, records, stage
 from theseus.errors import FolderError, UserError
 from theseus.inputs import tasks, tokenizer_settings
-from theseus.runs import files, lock
+from theseus.runs import files
 
 _RUN = "run.json"
 STATE_FILE = "state.json"
@@ -47,7 +47,7 @@ class RunFolder(object):
     def __init__(self, path: str) -> None:
         """Names the folder, which need not exist."""
         self.path = path
-        self._held: lock.FolderLock | None = None
+        self._held: folder_lock.FolderLock | None = None
         self._run: dict[str, Any] | None = None
         self._run_is_of: tuple[int, int, int] | None = None
 
@@ -57,8 +57,8 @@ class RunFolder(object):
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """The context in which the folder is this process's; see lock.locked."""
-        with lock.locked(self.path) as self._held:
+        """The context in which the folder is this process's; see folder_lock.locked."""
+        with folder_lock.locked(self.path) as self._held:
             try:
                 yield
             finally:
@@ -140,7 +140,7 @@ class RunFolder(object):
         """Returns the path of a file that is to be written, whose own folder is there then."""
         self.check_moved()
         if os.path.dirname(name):
-            lock.make_folder(os.path.dirname(self.file(name)))
+            folder_lock.make_folder(os.path.dirname(self.file(name)))
         return self.file(name)
 
 

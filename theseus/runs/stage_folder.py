@@ -21,9 +21,9 @@ import shutil
 
 from absl import logging
 
-from theseus import records
+from theseus import folder_lock, records
 from theseus.errors import FolderError, UserError
-from theseus.runs import files, lock
+from theseus.runs import files
 from theseus.runs.run_folder import STATE_FILE, RunFolder
 from theseus.runs.state import STATE, Checkpoint, State
 
@@ -89,7 +89,7 @@ class StageFolder(RunFolder):
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
         """Returns the Checkpoint that is to be written, its folder made."""
         self.check_moved()
-        lock.make_folder(self.file(which))
+        folder_lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
     def seal(self, entry: Checkpoint) -> Checkpoint:

@@ -1,0 +1,185 @@
+"""A folder's lock: one writer at a time; and folders that take their name once they are whole.
+
+The folder itself is locked, by its descriptor, which is not undone by removing a file. A new folder
+is written beside the name that it is to take, and held meanwhile: one that nobody holds has lost its
+writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import io
+import os
+import re
+import shutil
+import tempfile
+from typing import Callable, Iterator
+
+from theseus.errors import FolderError
+
+NAME = ".lock"
+"""A file that is locked in the folder's place if its file system locks files alone."""
+
+
+class FolderLock(object):
+    """A folder that is held against every other writer; see `locked`."""
+
+    def __init__(self, folder: str, descriptor: int) -> None:
+        """Takes the path, and the descriptor of the folder that was there when it was locked."""
+        self._folder, self._descriptor = folder, descriptor
+
+    def check(self) -> None:
+        """Raises FolderError where the folder's name is no longer that of what is held."""
+        if not self.is_there():
+            raise FolderError(
+                "%s: was moved or removed while this run was writing to it; bring it back, or"
+                % self._folder
+            )
+
+    def is_there(self) -> bool:
+        """Returns whether the folder at the path is still the one that is held."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._folder))
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[FolderLock]:
+    """Holds a folder, made if need be, against every other writer.
+
+    The folder itself is locked, which is not undone by removing a file.
+
+    Raises:
+      FolderError: another process holds it, or it cannot be made.
+    """
+    is_new = not os.path.exists(folder)
+    make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = _open(folder, os.O_RDONLY, stack)
+            is_held = _take(folder, descriptor, stack)
+        except OSError as error:
+            raise FolderError("%s: cannot be locked: %s;" % (folder, error.strerror))
+        held = FolderLock(folder, descriptor)
+        if not (is_held and held.is_there()):
+            raise FolderError("%s: another run is writing to it; wait for its end, or" % folder)
+        try:
+            yield held
+        finally:
+            if is_new:
+                _remove_if_empty(folder)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder, and those above it; FolderError where that fails."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise FolderError(
+            "%s: cannot be made: %s;" % (path, getattr(error, "strerror", None) or error)
+        )
+
+
+def _open(folder: str, flags: int, stack: contextlib.ExitStack) -> int:
+    descriptor = os.open(folder, flags)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _take(folder: str, descriptor: int, stack: contextlib.ExitStack) -> bool:
+    """Returns whether the folder of a descriptor is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS locks only what is open for writing, which a folder never is.
+        path = os.path.join(folder, NAME)
+        file = stack.enter_context(io.open(path, "a"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            return False
+
+
+def _remove_if_empty(folder: str) -> None:
+    """Leaves no trace of a command that was refused before it wrote anything."""
+    with contextlib.suppress(OSError):  # Another command may be coming in.
+        if os.listdir(folder) == [NAME]:
+            os.remove(os.path.join(folder, NAME))
+        os.rmdir(folder)
+
+
+# --- Folders that are not yet whole ---
+
+
+@contextlib.contextmanager
+def new(path: str, ending: str) -> Iterator[str]:
+    """Makes a folder `path`.<8 letters>`ending`, and holds it for as long as it is written.
+
+    When the context ends it is removed, unless it has taken its name.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    parent, name = os.path.split(path)
+    while True:
+        folder = tempfile.mkdtemp(ending, name + ".", parent)
+        with _held(folder, waits=True):
+            if os.path.isdir(folder):  # Else it was swept away in the instant before.
+                try:
+                    os.chmod(folder, 0o777 & ~_umask())
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+                return
+
+
+@contextlib.contextmanager
+def _held(folder: str, waits: bool) -> Iterator[bool]:
+    """Locks a folder by itself; yields whether that could be done."""
+    with contextlib.ExitStack() as stack:
+        is_held = True
+        try:
+            descriptor = _open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, stack)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except OSError:  # It is another's, or is gone, or lies where files alone are locked.
+            is_held = False
+        yield is_held
+
+
+def sweep(path: str, ending: str, is_ours: Callable[[str], bool]) -> None:
+    """Removes what writers that were killed have left of `path`, as far as that can be done.
+
+    Args:
+      path: str, the name that the folders were to take.
+      ending: str, as for `new`.
+      is_ours: function of a file's path that returns whether a writer may have written it; a
+        folder that holds another file stays, with that file.
+    """
+    for folder in glob.glob(glob.escape(path) + ".*" + glob.escape(ending)):
+        if re.match(r"\.\w{8}\Z", folder[len(path) : -len(ending)]):
+            with _held(folder, waits=False) as is_left, contextlib.suppress(OSError):
+                if is_left:
+                    remove_files(folder, is_ours)
+
+
+def remove_files(folder: str, is_ours: Callable[[str], bool]) -> None:
+    """Removes the files below a folder that are ours, and the folders that are empty then."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for file in [os.path.join(place, name) for name in names]:
+            if is_ours(file):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(file)
+        with contextlib.suppress(OSError):  # Somebody's file is there.
+            os.rmdir(place)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -78,9 +78,7 @@ def make_folder(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise FolderError(
-            "%s: cannot be made: %s;" % (path, getattr(error, "strerror", None) or error)
-        )
+        raise FolderError("%s: cannot be made: %s;" % (path, error.strerror or error))
 
 
 def _open(folder: str, flags: int, stack: contextlib.ExitStack) -> int:

@@ -87,8 +87,7 @@ class Trainer(object):
           bool: whether it came to the end without a signal to stop.
 
         Raises:
-          UserError: the loss or a logit is no longer a finite number; a checkpoint cannot
-            be read or written.
+          UserError: a loss or a logit is not finite; a checkpoint cannot be read or written.
         """
         step = steps_done(self.session)
         evaluated = [entry["global_step"] for entry in self._state.evaluations]

@@ -1,8 +1,8 @@
 """A folder's lock: one writer at a time; and folders that take their name once they are whole.
 
-The folder itself is locked, by its descriptor, which is not undone by removing a file. A new folder
-is written beside the name that it is to take, and held meanwhile: one that nobody holds has lost its
-writer.
+The folder itself is locked, by its descriptor, which is not undone by removing a file. A new
+folder is written beside the name that it is to take, and held meanwhile: one that nobody holds has
+lost its writer.
 """
 
 from __future__ import annotations

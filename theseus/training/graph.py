@@ -77,12 +77,7 @@ def build_graph(
         random_key = RandomKey(config.seed, step, inputs.micro_batch, replica)
         modules = modeling_theseus.encoder_modules(bert_config, groups, mask, random_key)
         logits = modeling_theseus.classifier_logits(
-            inputs.features,
-            bert_config,
-            task.num_outputs,
-            modules,
-            random_key,
-            config.training_precision,
+            inputs.features, bert_config, task.num_outputs, modules, random_key, precision
         )
         loss = losses.total_loss(config, task, logits, inputs, class_weights)
         trained = modeling_theseus.trained_variables(config.scope, tf.trainable_variables())

@@ -99,6 +99,7 @@ def create_app(model, name, limits):
         worker.cancel()
 
     app = fastapi.FastAPI(title="bert-theseus", lifespan=lifespan)
+    _answer_errors(app)
 
     @app.post("/classify")
     async def classify(request: fastapi.Request):
@@ -111,16 +112,6 @@ def create_app(model, name, limits):
         service.metrics.requests.labels(str(answer.status_code)).inc()
         service.metrics.seconds.observe(time.perf_counter() - start)
         return answer
-
-    @app.exception_handler(HTTPException)
-    async def refuse(_, error):
-        """Answers a path or a method that there is not."""
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def fail(_, error):
-        """Answers where a bug leaves its traceback in the log."""
-        return JSONResponse({"error": "internal error; the server's log has it"}, 500)
 
     @app.get("/healthz")
     async def healthz():
@@ -139,6 +130,20 @@ def create_app(model, name, limits):
             return reader.read()
 
     return app
+
+
+def _answer_errors(app):
+    """Has an application answer what no route answers in the same form as the rest."""
+
+    @app.exception_handler(HTTPException)
+    async def refuse(_, error):
+        """Answers a path or a method that there is not."""
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def fail(_, error):
+        """Answers if a bug leaves its traceback in the log."""
+        return JSONResponse({"error": "internal error; the server's log has it"}, 500)
 
 
 class _Service(object):

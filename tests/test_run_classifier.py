@@ -536,7 +536,11 @@ def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, mon
         ("--do_eval --suc_layers=2", "--suc_layers: out_m holds a run with 3, this command has 2"),
         (
             "--do_train --init_checkpoint=out_0 --suc_layers=2",
-            r"--modules: out_m holds a run with \[1, 1, 2\], this command has None",
+            "--suc_layers: out_m holds a run with 3, this command has 2",
+        ),
+        (
+            "--do_train --init_checkpoint=out_0 --suc_layers=3 --modules=2,1,1",
+            r"--modules: out_m holds a run with \[1, 1, 2\], this command has \[2, 1, 1\]",
         ),
     ]:
         assert_matches(message, refused(how + " " + line, trained, monkeypatch))

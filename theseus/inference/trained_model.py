@@ -12,7 +12,7 @@ import modeling_theseus
 import tokenization
 from theseus import records
 from theseus import stage as stages
-from theseus.checkpoints import pretrained
+from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.inference import evaluation
@@ -43,7 +43,6 @@ CALIBRATION = "calibration.json"
 _CALIBRATION = records.table(
     {"temperature": records.number(1e-3, 1e3), "checkpoint": records.text()}, others=True
 )
-_CLASSIFIER = ("output_weights", "output_bias")
 
 
 _Source = collections.namedtuple("_Source", "weights recorded model groups best")
@@ -110,8 +109,8 @@ def _find_temperature(folder, best, mask):
 def _divide_logits(session, graph, weights, temperature):
     """Divides the classifier, so that the logits are, in whatever form it is exported."""
     if temperature != 1:
-        variables = [v for v in graph.variables if v.op.name in _CLASSIFIER]
-        divided = {name: weights[name] / np.float32(temperature) for name in _CLASSIFIER}
+        variables = [v for v in graph.variables if v.op.name in head.CLASSIFIER]
+        divided = {name: weights[name] / np.float32(temperature) for name in head.CLASSIFIER}
         weights_lib.load(session, variables, divided)
 
 

@@ -556,3 +556,30 @@ def test_the_program_takes_each_command_of_the_recipes(project, monkeypatch):
     assert len(made) == 1 + 2 * 6 + 2 + 4
     assert {config.max_seq_length for config in made} == {64}
     assert [config.export_format for config in made].count(("bert",)) == 1
+
+
+def test_the_comparison_has_budgets_fixed_beforehand_and_keeps_the_last_checkpoint(project):
+    more = dict(SEEDS="1 2", LAYERS="2", METHODS="subset trained_on replacing pretrained")
+    status, lines, errors = run_bash(project, "comparison.sh", **more)
+    assert (status, errors) == (0, "")
+    samples = [line[1:] for line in lines if line[0] == "-"]
+    data = "out_tables/data/seed_%d"
+    assert samples == [
+        ["data/lcqmc/train.txt", data % seed + "/train.txt", "50000", str(seed)] for seed in (1, 2)
+    ]
+    found = trainings(lines)
+    assert len(found) == 2 * 6 and all("select_checkpoint=last" in flags for flags in found)
+    for number, flags in enumerate(found):
+        assert {"data_dir=" + data % (number // 6 + 1), "seed=%d" % (number // 6 + 1)} <= flags
+    pre = "init_checkpoint=out_tables/comparison/seed_1/predecessor"
+    expected = [
+        {"finetune_pre", "num_train_epochs=6", "learning_rate=1e-4"},
+        {"finetune_suc", "num_train_epochs=5", "learning_rate=3e-4", "suc_layers=2", pre},
+        {"finetune_pre", "num_train_epochs=5", "learning_rate=1e-4", pre},
+        {"num_train_epochs=3", "learning_rate=5e-5", "suc_learning_rate=3e-4", pre},
+        {"finetune_suc", "num_train_epochs=2", "learning_rate=5e-5", "suc_learning_rate=3e-4"},
+        {"finetune_suc", "num_train_epochs=11", "learning_rate=3e-4", "init_checkpoint=" + BERT},
+    ]
+    assert all(some <= flags for some, flags in zip(expected, found))
+    assert {"replace_scheduler=linear", "replace_until=0.8"} <= found[3]
+    assert all(sum(flag.startswith("learning_rate=") for flag in flags) == 1 for flags in found)

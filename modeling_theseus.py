@@ -26,7 +26,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError
-from theseus.model.bert import (
+from theseus.model.bert import (  # noqa: F401, most of them for who imports this file.
     FEATURES,
     BertModel,
     classifier_logits,
@@ -36,21 +36,9 @@ from theseus.model.bert import (
     layer_module,
     transformer_layer,
 )
-from theseus.model.bert import transformer_model as transformer_model_theseus
-from theseus.model.bert_config import BertConfig
+from theseus.model.bert import transformer_model as transformer_model_theseus  # noqa: F401
+from theseus.model.bert_config import BertConfig  # noqa: F401
 from theseus.model.random_key import RandomKey
-
-__all__ = [
-    "FEATURES",
-    "BertConfig",
-    "BertModel",
-    "classifier_logits",
-    "create_attention_bias",
-    "feature_placeholders",
-    "feed_features",
-    "transformer_layer",
-    "transformer_model_theseus",
-]
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
@@ -220,7 +208,14 @@ def replaceable(predecessor, successor, replaced):
 
 
 def replacing_rate(config, step, num_train_steps):
-    """Returns the replacing rate of a step, float32 scalar; see"""
+    """Returns the replacing rate of a step, float32 scalar, by the schedule of the flags.
+
+    Args:
+      config: config.Config, with `replace_rate_prob`, `replace_until`, `replace_linear_k` and
+        `steps_for_replacing`.
+      step: int64 scalar, t, the number of updates already done.
+      num_train_steps: int.
+    """
     base = config.replace_rate_prob
     if config.replace_until:
         slope = (1.0 - base) / (config.replace_until * num_train_steps)
@@ -312,7 +307,7 @@ def plain_name(name, layers):
 
     Args:
       name: str.
-      layers: list of the names of the model's layers, from the lowest, see stage.layers_on;
+      layers: list of the names of the model's layers, from the lowest, see `layers_on`;
         there they are layer_0, layer_1 and so on. Every other name stays.
     """
     return _LAYER.sub(lambda found: "layer_%d" % layers.index(found.group()), name)

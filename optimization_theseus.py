@@ -1,8 +1,7 @@
-"""Schedules of the learning rate and the replacing rate, and BERT's AdamW.
+"""The learning rate's schedule, and BERT's AdamW.
 
-A schedule is a function of t, the number of updates already done: t = 0 in the first
-step. Schedules are computed in float64, so that they reach their ends exactly, and
-returned as float32.
+The schedule is a function of t, the number of updates already done: t = 0 in the first
+step. It is computed in float64, so that it reaches its ends exactly, and returned as float32.
 """
 
 import collections

@@ -204,6 +204,8 @@ def describe_method(run):
         words.append("distilled (T %g, w %g)" % (run["distill_temperature"], run["distill_weight"]))
     if run.get("ema_decay"):
         words.append("averaged")
+    if run.get("select_checkpoint") == "last":
+        words.append("last checkpoint")
     return ", ".join(words)
 
 

@@ -11,6 +11,7 @@ from conftest import (
     SMALL_BERT,
     assert_close,
     command,
+    make_config,
     needs_tensorflow_2,
     read_json,
     refused,
@@ -21,6 +22,7 @@ from theseus.export import card as card_lib
 from theseus.export import exporter, read_back, writers
 from theseus.inputs import tasks
 from theseus.runs.state import Checkpoint
+from theseus.stage import SUCCESSOR
 
 EVALUATE = "--do_eval --data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
 EXPORT = EVALUATE.replace("--do_eval", "--do_export") + "--export_format=bert "
@@ -266,3 +268,25 @@ def test_the_card_may_be_edited_and_is_not_replaced(root, monkeypatch):
     os.remove(os.path.join(path, "README.md"))
     command(EXPORT, root, monkeypatch)
     assert "license: mine" not in card(root)
+
+
+@pytest.mark.parametrize(
+    "chosen, said, missing",
+    [
+        ({}, "best one on dev", ["distill_", "class_weights", "label_smoothing", "gradient_acc"]),
+        ({"select_checkpoint": "last"}, "nothing was selected on dev", ["best one on dev"]),
+        ({"label_smoothing": 0.125, "class_weights": (1.0, 3.0)}, "| 0.125 |", ["distill_"]),
+        ({"distill_from": "out_0"}, "| distill_temperature | 1.0 |", ["label_smoothing"]),
+    ],
+)
+def test_a_card_names_the_settings_that_say_something(chosen, said, missing):
+    """Of a run config as a command records it."""
+    config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=2))
+    values = make_config(SUCCESSOR, do_lower_case=True, **chosen).run_values()
+    run_config = dict(values, distill_from="44dd" if "distill_from" in chosen else None)
+    run_config.update(labels=None, num_texts=None, bert_config=config.to_dict())
+    best, task = Checkpoint("best/model.ckpt-7", 7), tasks.TASKS["lcqmc_pair"]
+    plain = writers.PlainClassifier(config, {}, task, None, run_config, best, 1.0)
+    row = exporter.Row("bert", 0.1, 1.0, 0.5, 1.0, [0.1])
+    text = card_lib.text(card_lib.Facts("bert", plain, row, row, (1,), None))
+    assert said in text and not any(word in text for word in missing)

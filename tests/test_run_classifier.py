@@ -927,6 +927,11 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         ("--do_train --ema_decay=1", "--ema_decay=1: must be below 1"),
         ("--do_train --ema_decay=-0.5", "--ema_decay=-0.5: must be at least 0"),
+        ("--do_train --threshold=0", "--threshold needs --do_eval or --do_predict"),
+        (
+            "--do_export --export_format=bert --abstain_below=0",
+            "--abstain_below needs --do_eval or --do_predict",
+        ),
         ("--do_train --ema_decay=nan", "--ema_decay=nan: must be finite and less than 2147483648"),
         ("--do_eval --threshold=nan", "--threshold=nan: must be finite and less than 2147483648"),
         ("--do_predict --predict_file=", "--predict_file=: is empty; give a name, or leave it out"),

@@ -563,7 +563,7 @@ def test_the_comparison_has_budgets_fixed_beforehand_and_keeps_the_last_checkpoi
     status, lines, errors = run_bash(project, "comparison.sh", **more)
     assert (status, errors) == (0, "")
     samples = [line[1:] for line in lines if line[0] == "-"]
-    data = "out_tables/data/seed_%d"
+    data = "out_tables/data/50000_seed_%d"
     assert samples == [
         ["data/lcqmc/train.txt", data % seed + "/train.txt", "50000", str(seed)] for seed in (1, 2)
     ]

@@ -938,6 +938,20 @@ def test_a_resumed_run_knows_the_losses_with_nothing_replaced_of_before(bert, tm
     np.testing.assert_allclose(found, before[:2] + after, rtol=1e-6)
 
 
+def test_a_damaged_end_takes_its_losses_with_it(bert, tmp_path):
+    settings = make_settings(replace_until=None, replace_rate_prob=0.0, num_train_epochs=2)
+    with trainer_in(tmp_path / "whole", bert, settings) as trainer:
+        assert trainer.run()
+    expected = StageFolder(str(tmp_path / "whole")).state().last.unreplaced_losses
+    assert len(expected) == 4
+    with trainer_in(tmp_path / "damaged", bert, settings) as trainer:
+        assert trainer.run()
+        os.remove(trainer.folder.checkpoint("last") + ".index")
+    with trainer_in(tmp_path / "damaged", bert, settings) as trainer:
+        assert trainer.run()
+    assert StageFolder(str(tmp_path / "damaged")).state().last.unreplaced_losses == expected
+
+
 def test_a_successor_of_any_number_of_layers_trains_alone():
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
     assert len(modeling_theseus.module_groups(SUCCESSOR, config.num_hidden_layers, 5)) == 5

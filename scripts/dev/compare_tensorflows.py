@@ -8,6 +8,7 @@ other TensorFlow alone, and of one that took the other's training over half-way.
 is 1 where a loss differs by more than --largest_difference, or a label at all.
 """
 
+import csv
 import io
 import json
 import os
@@ -80,9 +81,9 @@ class Runs(object):
 
     def run(self, python, name, stage, until=None):
         """Trains a stage, and predicts dev; with `until`, a step, it is asked to stop there."""
-        actions = ["--do_train"] + ([] if until else ["--do_predict"])
         dev = os.path.join(FLAGS.data_dir, "dev.txt")
-        arguments = self.command(name, stage, actions + ["--predict_file=" + dev])
+        predict = [] if until else ["--do_predict", "--predict_file=" + dev]
+        arguments = self.command(name, stage, ["--do_train"] + predict)
         process = subprocess.Popen(
             [python, os.path.join(ROOT, "run_classifier.py")] + arguments,
             stdout=subprocess.DEVNULL,
@@ -95,7 +96,7 @@ class Runs(object):
             said.append(line)
             if until and "step %d/" % until in line:
                 process.send_signal(signal.SIGTERM)
-        if process.wait() != (1 if until else 0):
+        if process.wait() != (1 if until else 0) or (until and "stopped" not in said[-1]):
             sys.exit("compare_tensorflows.py: %s: %s" % (name, "".join(said[-5:])))
 
     def losses(self, name, stage):
@@ -105,8 +106,8 @@ class Runs(object):
     def labels(self, name, stage):
         """Returns the labels that dev gets, list of str."""
         path = os.path.join(self.output(name, stage), "predictions.tsv")
-        with io.open(path, encoding="utf-8") as reader:
-            return [line.split("\t")[0] for line in reader]
+        with io.open(path, encoding="utf-8", newline="") as reader:
+            return [row["predicted_label"] for row in csv.DictReader(reader, delimiter="\t")]
 
 
 def compare(runs, name, other, stage):

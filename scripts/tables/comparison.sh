@@ -18,11 +18,17 @@ source "$(dirname "$0")/tables.sh"
 require comparison
 LAYERS="${LAYERS:-6 3 2}"
 source_data="$DATA"
+train="$(files_of "$DATA" train | head -n 1)"
+if [[ ! "$train" =~ \.(txt|tsv)$ ]]; then
+  echo "$script: DATA=$DATA: takes a train.txt or train.tsv without a header" >&2
+  exit 1
+fi
 count="${PAIRS:-50000}"
 PAIRS=  # Each seed's folder holds its sample already.
-STAGE_0="${STAGE_0:-6}"
-STAGE_1="${STAGE_1:-3}"
-STAGE_2="${STAGE_2:-2}"
+STAGE_0="${STAGE_0:-${EPOCHS:-6}}"
+STAGE_1="${STAGE_1:-${EPOCHS:-3}}"
+STAGE_2="${STAGE_2:-${EPOCHS:-2}}"
+EPOCHS=  # From here on each training has its own.
 LEARNING_RATE="${RATE:-1e-4}"
 METHODS="${METHODS:-subset trained_on replacing spread_distilled distilled pretrained}"
 total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"
@@ -31,13 +37,14 @@ in_all="$(awk "BEGIN { print $STAGE_0 + $STAGE_1 + $STAGE_2 }")"
 # sample SEED: makes DATA, a folder with a seed's sample of the training pairs, in their order.
 sample() {
   local split
-  DATA="$OUT/data/seed_$1"
+  DATA="$OUT/data/${count}_seed_$1"
   mkdir -p "$DATA"
   for split in dev test; do
-    [ -z "$(files_of "$source_data" $split)" ] || cp "$(files_of "$source_data" $split)" "$DATA/"
+    files_of "$source_data" $split | head -n 1 | xargs -r -I{} cp {} "$DATA/"
   done
   [ ! -e "$DATA/train.txt" ] || return 0
-  "$venv/bin/python" - "$(files_of "$source_data" train)" "$DATA/train.txt" "$count" "$1" <<'EOF'
+  "$venv/bin/python" - "$train" "$DATA/train.txt" "$count" "$1" <<'EOF'
+import os
 import random
 import sys
 
@@ -45,8 +52,9 @@ source, target, count, seed = sys.argv[1:]
 with open(source, encoding="utf-8") as reader:
     lines = [line for line in reader if line.strip()]
 rows = sorted(random.Random(int(seed)).sample(range(len(lines)), min(int(count), len(lines))))
-with open(target, "w", encoding="utf-8") as writer:
+with open(target + ".tmp", "w", encoding="utf-8") as writer:
     writer.writelines(lines[row] for row in rows)
+os.replace(target + ".tmp", target)
 EOF
 }
 

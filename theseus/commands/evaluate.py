@@ -38,7 +38,7 @@ def check_other_tasks(context):
     if config.threshold is not None and len(task.labels) != 2:
         raise UserError("--threshold: is for two labels; this task has others")
     for name in ("calibrate", "abstain_below", "compare_with"):
-        if task.is_regression and getattr(config, name) not in (None, False, ()):
+        if task.is_regression and config.has(name):
             raise UserError("--%s: is for labels; this task has numbers" % name)
 
 
@@ -87,7 +87,8 @@ def _write_results(context, trained, found, results):
 def calibrate(context, file):
     """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
     trained = context.trained_model(is_calibrated=False)
-    logits, labels = _evaluate(context, trained, file, {})[1:3]
+    encoded = context.data.encode_file(file, trained.tokenizer)
+    logits, labels = _compute_logits(context, trained, file.name, encoded), encoded.labels
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
         logging.warning(

@@ -17,7 +17,7 @@ from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
 InitialCheckpoint = collections.namedtuple(
-    "Start",
+    "InitialCheckpoint",
     "model weights tokenizer suc_init successor_start successor_weights classifier tokenizer_files",
     defaults=(None, None, None, head.Rows(), None),
 )
@@ -47,7 +47,7 @@ def find_initial_checkpoint(config, task):
       task: the command's tasks.Task.
 
     Returns:
-      A InitialCheckpoint; a stage's folder brings the BERT that it was trained with.
+      An InitialCheckpoint; a stage's folder brings the BERT that it was trained with.
 
     Raises:
       UserError: it is missing, damaged, or does not match the command.
@@ -74,7 +74,7 @@ def _check_pairs(model, task):
 
 
 def _stage_start(source, config):
-    """Returns the Start from the best checkpoint of a StageFolder."""
+    """Returns the InitialCheckpoint from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
         logging.info("%s is unfinished; starting from its best so far", source.path)
@@ -94,10 +94,10 @@ def _stage_start(source, config):
 
 
 def _start_classifier(start, source, task):
-    """Returns the Start with the rows of its classifier, if it has one, that a Task takes.
+    """Returns the InitialCheckpoint with those rows of its classifier that a Task takes.
 
     Args:
-      start: a InitialCheckpoint.
+      start: an InitialCheckpoint.
       source: the StageFolder that it is of; None: it is a plain checkpoint, or a part of a stage.
       task: the tasks.Task.
     """
@@ -144,7 +144,7 @@ def _tokenizer_of_stage(source, run_config, config):
 
 
 def _plain_start(config):
-    """Returns the Start from a pretrained BERT's folder, or from a checkpoint beside one."""
+    """Returns the InitialCheckpoint of a pretrained BERT, or of a checkpoint beside its files."""
     folder = config.init_checkpoint
     if not folder or not os.path.isdir(folder):
         folder = pretrained.local_folder(config.bert_pretrained_model)
@@ -185,7 +185,7 @@ def _describe_others(settings):
 
 
 def _start_successor(start, config):
-    """Returns the Start with what --suc_init says of the successor's layers."""
+    """Returns the InitialCheckpoint with what --suc_init says of the successor's layers."""
     how, num_layers = config.suc_init, config.suc_layers
     if modeling_theseus.holds_successor(start.weights):
         if how:

@@ -54,7 +54,7 @@ def make_run_config(context, start, teacher=None, num_replicas=1):
 
     Args:
       context: a Context.
-      start: a InitialCheckpoint.
+      start: an InitialCheckpoint.
       teacher: a distillation.Teacher, or None.
       num_replicas: int, the devices that train together.
     """

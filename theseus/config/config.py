@@ -503,6 +503,11 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         """What trains: --train_scope, or the stage's default."""
         return self.train_scope or self.stage.default_scope
 
+    def has(self, name: str) -> bool:
+        """Returns whether a flag has a value, which may be 0."""
+        value = getattr(self, name)
+        return value is not None and value is not False and value != ()
+
     @property
     def training_precision(self) -> str:
         """The precision of a training."""

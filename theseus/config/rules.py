@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
 def _given(*names: str) -> Callable[[Config], bool]:
     """Returns a function that says whether a Config has any of some flags."""
-    return lambda config: any(getattr(config, name) not in (None, False, ()) for name in names)
+    return lambda config: any(config.has(name) for name in names)
 
 
 def _are_different(values: Sequence[str]) -> bool:

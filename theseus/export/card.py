@@ -25,8 +25,10 @@ _SETTINGS = (
     "train_scope learning_rate suc_learning_rate num_train_epochs train_batch_size "
     "gradient_accumulation_steps warmup_proportion seed precision modules replace_rate_prob "
     "replace_linear_k replace_until steps_for_replacing suc_init distill_temperature "
-    "distill_weight ema_decay class_weights label_smoothing max_train_examples"
+    "distill_weight ema_decay class_weights label_smoothing max_train_examples select_checkpoint"
 ).split()
+# Their values that say nothing.
+_UNUSED = {"gradient_accumulation_steps": 1, "label_smoothing": 0.0, "class_weights": []}
 _HERE = """```python
 from theseus import Classifier
 
@@ -145,12 +147,24 @@ def _how(plain):
         )
     if recorded.get("distill_from"):
         method += "\nA teacher's logits were in the loss."
-    rows = [(name, recorded[name]) for name in _SETTINGS if recorded.get(name) is not None]
+    rows = [(name, recorded[name]) for name in _SETTINGS if _is_used(name, recorded)]
     for name in ("train_data", "dev_data", "weights", "distill_from"):
         if recorded.get(name):
             rows.append(("SHA-256 of " + name, recorded[name]))
-    rows.append(("steps up to the best on dev", plain.best.global_step))
+    steps = "steps" if _is_last(recorded) else "steps up to the best on dev"
+    rows.append((steps, plain.best.global_step))
     return method + "\n\n" + metrics.markdown_table(("setting", "value"), rows)
+
+
+def _is_used(name, recorded):
+    """Returns whether a setting of a run config says anything, a bool."""
+    if name in ("distill_temperature", "distill_weight") and not recorded.get("distill_from"):
+        return False
+    return recorded.get(name) not in (None, _UNUSED.get(name))
+
+
+def _is_last(recorded):
+    return recorded.get("select_checkpoint") == "last"
 
 
 def _scores(facts):
@@ -167,7 +181,10 @@ def _scores(facts):
             rows += _evaluated_rows(task, files.short_name(name) + by, values)
     head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
     said = metrics.markdown_table(head, rows)
-    said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
+    if _is_last(facts.plain.run_config):
+        said += "\n\nThe checkpoint is the last one; nothing was selected on dev."
+    else:
+        said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
     if not results or not results.get("compared"):
         said += (
             " Nothing was\nevaluated beside it: `--do_eval --compare_with=out_0` before "

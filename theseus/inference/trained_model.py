@@ -189,7 +189,7 @@ def hash_vocab(model):
 
 
 def _check_altered(recorded, model):
-    """Raises UserError where a stage's vocabulary or config is not that of its run's run_config."""
+    """Raises UserError where a stage's vocabulary or config is not that of its run config."""
     vocab = hash_vocab(model)
     if recorded.get("vocab", vocab) != vocab:
         raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)

@@ -251,7 +251,7 @@ def of_one_text(task: Task) -> Task:
 
 
 def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
-    """Returns the Task of a run's run_config, or of an export's, a dict.
+    """Returns the Task of a run config, or of an export's, a dict.
 
     Args:
       run_config: dict; its `labels` and `num_texts` are those of the training data where the

@@ -59,7 +59,7 @@ class TokenizerSettings(object):
 
 
 def recorded(record: Mapping[str, Any]) -> TokenizerSettings:
-    """Returns the settings that a run's run_config or an export.json holds.
+    """Returns the settings that a run config or an export.json holds.
 
     Args:
       record: with "do_lower_case", and where they are not BERT's own, "tokenizer", of `RECORD`.

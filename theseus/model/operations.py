@@ -97,7 +97,7 @@ def gelu_tanh(x):
 def gelu_erf(x):
     """x Phi(x), for a tensor of any shape; Phi is the normal distribution's.
 
-    Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the run_config.
+    Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the definition.
     """
     # In this form, and without a cast, TensorFlow makes it a part of the product before it.
     return 0.5 * x * (1.0 + tf.erf(x * math.sqrt(0.5)))

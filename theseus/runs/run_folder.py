@@ -36,7 +36,7 @@ _OPEN = {
     _ENVIRONMENT: records.mapping(records.anything),
 }
 RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
-"""The Kind of run.json: what is known of a run's run_config, as far as it is there."""
+"""The Kind of run.json: what is known of a run config, as far as it is there."""
 TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
 """The same where all is there that a trained model cannot be used without."""
 

@@ -18,11 +18,13 @@ class Checkpoint:
       global_step: int, the steps done.
       files: dict from the name of each of its files to its size and SHA-256; None where these
         are not known, as of a version before 0.8.
+      unreplaced_losses: list of float, see replaced_losses.ReplacedLosses; None: none were kept.
     """
 
     checkpoint: str
     global_step: int
     files: dict[str, Any] | None = None
+    unreplaced_losses: list[float] | None = None
 
 
 @dataclasses.dataclass
@@ -36,7 +38,6 @@ class State:
       evaluations: list of dicts of dev metrics, each with its global_step.
       train_seconds: float, spent in steps.
       is_finished: bool.
-      unreplaced_losses: list of float, see replaced_losses.ReplacedLosses, at the last Checkpoint.
     """
 
     last: Checkpoint | None = None
@@ -45,7 +46,6 @@ class State:
     train_seconds: float = 0.0
     is_finished: bool = False
     previous: list[Checkpoint] = dataclasses.field(default_factory=list)
-    unreplaced_losses: list[float] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> State:
@@ -102,7 +102,9 @@ def _checkpoint(which: str) -> Any:
     place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
     name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
     files = nullable(mapping(SUMS, name))
-    return table({"checkpoint": place, "global_step": whole()}, {"files": files})
+    losses = nullable(listed(number()))
+    fields = {"checkpoint": place, "global_step": whole()}
+    return table(fields, {"files": files, "unreplaced_losses": losses})
 
 
 STATE = table(
@@ -115,6 +117,6 @@ STATE = table(
         "train_seconds": number(0),
         "is_finished": boolean,
     },
-    {"previous": listed(_checkpoint("last")), "unreplaced_losses": listed(number())},
+    {"previous": listed(_checkpoint("last"))},
 )
 """The Kind of state.json."""

@@ -32,7 +32,7 @@ def match_start(train_scope, start, graph_variables):
     Args:
       train_scope: str, resolved.
       start: what `weights`, `successor_weights`, `successor_start` and `classifier` are read
-        of; see commands.InitialCheckpoint.
+        of; see commands.initial_checkpoint.InitialCheckpoint.
       graph_variables: list of tf.Variable.
 
     Returns:

@@ -1,5 +1,6 @@
 """The session loop of one stage: train, evaluate after each epoch, keep last and best."""
 
+import dataclasses
 import math
 import time
 
@@ -57,7 +58,8 @@ class Trainer(object):
         keep, epochs = config.keep_checkpoints, math.ceil(steps.epochs)
         folder.check_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = None
-        self._replaced_losses = ReplacedLosses(self._state.unreplaced_losses)
+        last = self._state.last
+        self._replaced_losses = ReplacedLosses((last and last.unreplaced_losses) or ())
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):
@@ -142,8 +144,8 @@ class Trainer(object):
         if self._state.last and self._state.last.global_step == step:
             return
         saved = self._checkpoints.save("last", step)
+        saved = dataclasses.replace(saved, unreplaced_losses=self._replaced_losses.unreplaced())
         self._state.renew_last(saved, self.config.keep_checkpoints)
-        self._state.unreplaced_losses = self._replaced_losses.unreplaced()
         self._commit()
         self._saved_at = time.monotonic()
 

@@ -61,6 +61,10 @@ class State:
         """Returns all that are kept."""
         return [entry for entry in (self.last, self.best, *self.previous) if entry]
 
+    def unreplaced_losses(self) -> list[float]:
+        """Returns those of the last checkpoint."""
+        return (self.last and self.last.unreplaced_losses) or []
+
     def renew_last(self, saved: Checkpoint, num_kept: int) -> None:
         """Makes a Checkpoint the last one, of which the latest `num_kept` are kept."""
         before = [self.last] if self.last else []

@@ -58,8 +58,7 @@ class Trainer(object):
         keep, epochs = config.keep_checkpoints, math.ceil(steps.epochs)
         folder.check_full_disk(self._checkpoints.num_bytes(keep, steps.in_all, epochs))
         self._curves = None
-        last = self._state.last
-        self._replaced_losses = ReplacedLosses((last and last.unreplaced_losses) or ())
+        self._replaced_losses = ReplacedLosses(self._state.unreplaced_losses())
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):

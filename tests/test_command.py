@@ -327,7 +327,7 @@ def test_a_dev_that_leaves_the_score_undefined_is_refused_before_training(
         train.prepare(make_command(line))
         return
     refusal = refused(line, root, monkeypatch)
-    assert "dev.tsv: %s, by which the best epoch is chosen; add such" % missing in refusal
+    assert "dev.tsv: %s, and this score selects the best epoch; give" % missing in refusal
     train.prepare(make_command(line + " --select_checkpoint=last"))
     assert "dev.tsv: " + missing in caplog.text
 

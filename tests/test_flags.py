@@ -27,6 +27,7 @@ from conftest import (
     SMALL_BERT,
     assert_close,
     command,
+    needs_tensorflow_2,
     read_json,
     refused,
     write_bert,
@@ -513,6 +514,7 @@ def test_saves_logs_and_ends_are_those_of_the_flags(trainings):
     assert [c.global_step for c in trainings("rising").state.previous] == [5]
 
 
+@needs_tensorflow_2
 def test_devices_are_asked_for_as_the_flags_say(root, monkeypatch):
     asked = []
 

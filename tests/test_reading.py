@@ -486,8 +486,15 @@ def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
     "labels, message",
     [
         (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a slip?"),
-        (["1", "2.5", "5"] * 2, "train.tsv: its labels are numbers with fractions (2.5), of which"),
-        (["-.5", "0,25", "1"] * 2, "give --task_name=tsv_number to predict a number"),
+        (
+            ["1", "2.5", "5"] * 2,
+            "train.tsv: its labels are numbers with fractions ('2.5'), each",
+        ),
+        (
+            ["1", "2,5", "5"] * 2,
+            "to predict a number, write them with a point, and give --task_n",
+        ),
+        (["-.5", "0,25", "1"] * 2, "with a point, and give --task_name=tsv_number"),
         (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
         ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
         (["No", "no", "yes"] * 2, "labels that differ in case or width alone: 'No', 'no'"),

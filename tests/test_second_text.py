@@ -45,6 +45,19 @@ def document(random):
     return " ".join(np.random.RandomState(random.randint(2)).choice(WORDS, 60))
 
 
+def template(random):
+    """One of three sentences, as a text is asked for each of some labels."""
+    return "the film is so very %s" % random.choice(["red", "old", "long"])
+
+
+def date(random):
+    return "%d May %d" % (random.randint(1, 29), random.randint(1900, 2000))
+
+
+def annotations(random):
+    return " ".join(random.choice(["yes", "no"], 2))
+
+
 def constant(random):
     return "a sentence that stands in each row of the file"
 
@@ -72,6 +85,7 @@ def write(path, header, second, count=40):
         ("问题1", "候选", chinese),
         ("sentence", "question", sentence),
         ("text", "content", chinese),
+        ("premise", "hypothesis_de", template),
     ],
 )
 def test_a_second_text_is_refused_in_train_by_its_name(tmp_path, first, second, make, ending):
@@ -84,7 +98,7 @@ def test_a_second_text_is_refused_in_train_by_its_name(tmp_path, first, second, 
     assert task.num_texts == 2 and reading.read_examples(path, task)[0].text_b is not None
 
 
-@pytest.mark.parametrize("make", [category, identifier, url, number, constant])
+@pytest.mark.parametrize("make", [category, identifier, url, number, constant, date, annotations])
 def test_what_is_no_text_is_none(tmp_path, make):
     path = write(tmp_path / "train.tsv", ["premise", "other", "label"], make)
     assert inferred_task.infer_task(TSV, path).num_texts == 1

@@ -168,13 +168,15 @@ def match(variables, weights, sources, required=_REQUIRED):
 
 def _lack(weights, name):
     """Returns what to say of weights without the one of that name."""
-    if not weights or any(held.startswith(_REQUIRED) for held in weights):
-        return "holds no %s, which the model needs" % name
     there = sorted(weights.originals.values())
-    some = sorted({there[0], there[len(there) // 2], there[-1]})
+    if not there:
+        return "holds no %s, which the model needs" % name
+    some = ", ".join(sorted({there[0], there[len(there) // 2], there[-1]}))
+    if any(held.startswith(_REQUIRED) for held in weights):
+        return "holds no %s, which the model needs; names there are %s" % (name, some)
     return (
         "holds no BERT that is known by its names; names there are %s; a BERT's begin with bert, "
-        "or all of them with the same before it" % ", ".join(some)
+        "or all of them with the same before it" % some
     )
 
 

@@ -62,7 +62,7 @@ def _check_undefined_score(context):
     reason = metrics.why_undefined(task, labels)
     if reason and context.config.select_checkpoint == "best":
         raise UserError(
-            "%s: %s, by which the best epoch is chosen; add such examples, or give another "
+            "%s: %s, and this score selects the best epoch; give a dev that defines it, another "
             "--metric, or --select_checkpoint=last" % (dev.path, reason)
         )
     if reason:

@@ -76,9 +76,11 @@ def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
         )
     fractions = _fractions(tasks.in_order(counts))
     if fractions:
+        shown = listed(map(repr, fractions[:3]))
+        write = "write them with a point, and " if any("," in label for label in fractions) else ""
         yield (
-            "its labels are numbers with fractions (%s), of which each is taken for a class of its "
-            "own; give --task_name=tsv_number to predict a number" % listed(fractions[:3])
+            "its labels are numbers with fractions (%s), each of which is taken for a class of its "
+            "own; to predict a number, %sgive --task_name=tsv_number" % (shown, write)
         )
     single = [label for label in tasks.in_order(counts) if counts[label] == 1]
     if single:

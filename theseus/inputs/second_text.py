@@ -1,7 +1,7 @@
 """A second text that would be dropped: of a file that is read as single texts.
 
-Judged from the rows: of a column of texts the cells are words, and more of them than a few values
-hold that come again and again, as a category's do.
+Judged from the rows: the cells of a column of texts are words; they are sentences, or they hold
+more words than a few values that come again and again, as a category's do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _IDENTIFYING = re.compile(r"[0-9_/\\@:#=]")
 # The words of all different cells are more than so many for each row. A word of its own in every
 # other row is a text's, such as a search's, and 50 words in every hundredth a document's.
 _WORDS_OF_ROW = 0.5
+# Cells of so many words on average are sentences, however often each comes again.
+_WORDS_OF_SENTENCE = 5
 _NAMES_OF_TEXTS = {
     name
     for task in tasks.TASKS.values()
@@ -74,7 +76,11 @@ def _holds_texts(cells: Sequence[list[str]], column: int, label: int | None) -> 
         if len(pairs) == len(labels) < len(cells):
             return False  # It says the label in other words.
     num_words = sum(len(_WORD.findall(_without_identifiers(value))) for value in different)
-    return len(different) > 1 and num_words > _WORDS_OF_ROW * len(values)
+    num_parts = sum(len(value.split()) for value in different)
+    if len(different) < 2 or 2 * num_words < num_parts:  # Dates and such are mostly no words.
+        return False
+    are_sentences = num_words >= _WORDS_OF_SENTENCE * len(different)
+    return are_sentences or num_words > _WORDS_OF_ROW * len(values)
 
 
 def _without_identifiers(cell: str) -> str:

@@ -61,9 +61,11 @@ def _find_file(path: str) -> str:
         raise UserError("%s: %s exist; keep one" % (", ".join(found), all_of_them))
     if not found:
         others = ", ".join(os.path.basename(name) for name in rows.files_beside(path))
+        beside = "; %s will not do" % others if others else ""
         raise UserError(
-            "%s: there is none with an ending of %s%s; see --data_dir"
-            % (path, ", ".join(rows.ENDINGS), "; %s will not do" % others if others else "")
+            "%s: there is none with an ending of %s, .json%s; see --data_dir"
+            % (path, ", ".join(rows.ENDINGS), beside)
+        )
         )
     return found[0]
 

@@ -66,7 +66,6 @@ def _find_file(path: str) -> str:
             "%s: there is none with an ending of %s, .json%s; see --data_dir"
             % (path, ", ".join(rows.ENDINGS), beside)
         )
-        )
     return found[0]
 
 

@@ -15,10 +15,13 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
-from theseus.session import set_up_tensorflow
+from theseus.quiet import importing_tensorflow
+
+with importing_tensorflow():
+    from theseus.checkpoints import pretrained
+    from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
+    from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
 

@@ -13,15 +13,19 @@ import sys
 import time
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import app, flags, logging
 from tqdm import tqdm
 
 from theseus.errors import UserError
-from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, sources, tasks
-from theseus.session import set_up_tensorflow
-from theseus.training import graph as graph_lib
+from theseus.quiet import importing_tensorflow
+
+with importing_tensorflow():
+    import tensorflow.compat.v1 as tf
+
+    from theseus.inference import evaluation, metrics, trained_model
+    from theseus.inputs import batches, encoding, reading, sources, tasks
+    from theseus.session import set_up_tensorflow
+    from theseus.training import graph as graph_lib
 
 FLAGS = flags.FLAGS
 

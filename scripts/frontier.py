@@ -23,14 +23,17 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-import modeling_theseus
-from theseus import stage as stages
-from theseus.checkpoints import pretrained
 from theseus.errors import UserError
-from theseus.inference import evaluation, metrics, trained_model
-from theseus.inputs import batches, encoding, reading, sources, tasks, tokenizer_settings
-from theseus.runs import files
-from theseus.session import set_up_tensorflow
+from theseus.quiet import importing_tensorflow
+
+with importing_tensorflow():
+    import modeling_theseus
+    from theseus import stage as stages
+    from theseus.checkpoints import pretrained
+    from theseus.inference import evaluation, metrics, trained_model
+    from theseus.inputs import batches, encoding, reading, sources, tasks, tokenizer_settings
+    from theseus.runs import files
+    from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
 

@@ -11,14 +11,18 @@ import os
 import sys
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError, first_line
-from theseus.inference import metrics
-from theseus.inputs import tasks
-from theseus.runs.stage_folder import StageFolder
-from theseus.session import set_up_tensorflow
-from theseus.training import curves
+from theseus.quiet import importing_tensorflow
+
+with importing_tensorflow():
+    import tensorflow.compat.v1 as tf
+
+    from theseus.inference import metrics
+    from theseus.inputs import tasks
+    from theseus.runs.stage_folder import StageFolder
+    from theseus.session import set_up_tensorflow
+    from theseus.training import curves
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
 _SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the mean of.

@@ -17,9 +17,12 @@ from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from theseus.classifier import Classifier
 from theseus.errors import UserError
-from theseus.session import set_up_tensorflow
+from theseus.quiet import importing_tensorflow
+
+with importing_tensorflow():
+    from theseus.classifier import Classifier
+    from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
 

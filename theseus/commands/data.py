@@ -44,7 +44,6 @@ class Data(object):
         self.task = task
         self.form = form
         self._config = config
-        self._max_seq_length = config.max_seq_length
         self._files: dict[str, list[Example]] = {}
         self._encoded: dict[str, EncodedExamples] = {}
 
@@ -83,16 +82,16 @@ class Data(object):
 
     def unseen(self, tokenizer: FullTokenizer) -> Unseen:
         """Returns an Unseen, which has counted nothing yet, for a file that a tokenizer encodes."""
-        return Unseen(tokenizer, self._max_seq_length)
+        return Unseen(tokenizer, self._config.max_seq_length)
 
     def encode(self, examples: list[Example], tokenizer: FullTokenizer) -> EncodedExamples:
         """Returns Examples as EncodedExamples."""
-        length = self._max_seq_length
+        length = self._config.max_seq_length
         return self._padded(encoding.encode_examples(examples, self.task, tokenizer, length))
 
     def _padded(self, encoded: EncodedExamples) -> EncodedExamples:
         if self._config.pad_to_max_length:
-            encoded.padded_length = self._max_seq_length
+            encoded.padded_length = self._config.max_seq_length
         return encoded
 
     def encode_train(
@@ -110,7 +109,7 @@ class Data(object):
             return reading.iterate_sample(path, self.task, count, self.form)
 
         def encode() -> Iterator[cache.Arrays]:
-            encoder = parallel_encoding.Encoder(self.task, tokenizer, self._max_seq_length)
+            encoder = parallel_encoding.Encoder(self.task, tokenizer, self._config.max_seq_length)
             return parallel_encoding.encode_parts(
                 read(), encoder, self._config.num_encoding_processes
             )

@@ -59,9 +59,10 @@ def make_run_config(context, start, teacher=None, num_replicas=1):
       num_replicas: int, the devices that train together.
     """
     config, data = context.config, context.data
+    flags = config.run_values()
     run_config = collections.OrderedDict(model_run_config(context))
     run_config.update(
-        modules=config.run_values()["modules"],
+        modules=flags["modules"],
         columns=list(context.columns()) if context.task.takes_columns else None,
         format=data.format_of(data.paths("train")[0]),
         tokenizer=start.tokenizer.to_record(),
@@ -76,7 +77,6 @@ def make_run_config(context, start, teacher=None, num_replicas=1):
         num_replicas=num_replicas,
         padded_length=config.max_seq_length if config.pad_to_max_length else None,
     )
-    flags = config.run_values()
     run_config.update((name, flags[name]) for name in flags if name not in run_config)
     return dict(run_config, do_lower_case=start.tokenizer.do_lower_case)
 

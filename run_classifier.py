@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Sequence
 from absl import app, flags, logging
 
 import theseus
-from theseus.config import flag, rules
+from theseus.config import flag, recorded, rules
 from theseus.config import help as help_lib
 from theseus.config.config import GROUPS, Config, all_declarations, resolve
 from theseus.errors import UserError
@@ -75,6 +75,8 @@ def read_config() -> Config:
     names = [field.name for field, _ in all_declarations()]
     given = frozenset(name for name in names if FLAGS[name].present)
     config = resolve(FLAGS.flag_values_dict(), given)
+    if not config.version:
+        config = recorded.complete(config)
     rules.check(config)
     return config
 

@@ -117,8 +117,9 @@ def read_splits():
         FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
     )
     task = find_task(form)
-    model = pretrained.read_model(FLAGS.bert_pretrained_model, FLAGS.max_seq_length)
-    settings, _, _ = pretrained.find_tokenizer(FLAGS.bert_pretrained_model, FLAGS.do_lower_case)
+    folder = pretrained.local_folder(FLAGS.bert_pretrained_model, needs_weights=False)
+    model = pretrained.read_model(folder, FLAGS.max_seq_length)
+    settings, _, _ = pretrained.find_tokenizer(folder, FLAGS.do_lower_case)
     tokenizer = pretrained.make_tokenizer(model, settings)
     splits = []
     for name in ("train", "dev", "test"):

@@ -2,10 +2,11 @@
 
     python scripts/compare_models.py out_0 out_2 [...] [--data_dir=data/sample]
 
-Takes the output folders of stages; the first one, usually the predecessor's, is what the
-others are compared with. The score is that of the folder's best checkpoint on dev: accuracy,
-or what the task is measured by. The time is that of the graph on tokenized examples of dev,
-as many as are timed; the models take turns, batch by batch.
+Takes the output folders of stages, and fine-tuned classifiers (a Hugging Face folder, owner/name
+of its hub, a checkpoint of TensorFlow's); the first one, usually the predecessor, is what the
+others are compared with. The score is that of a folder's best checkpoint on dev: accuracy, or what
+the task is measured by; a classifier from elsewhere is evaluated now. The time is that of the
+graph on tokenized examples of dev, as many as are timed; the models take turns, batch by batch.
 """
 
 import contextlib
@@ -22,35 +23,51 @@ from theseus.quiet import importing_tensorflow
 with importing_tensorflow():
     import tensorflow.compat.v1 as tf
 
-    from theseus.inference import evaluation, metrics, trained_model
+    from theseus.inference import evaluation, metrics, model_folder, trained_model
+    from theseus.inference.model_folder import ExternalClassifier
     from theseus.inputs import batches, encoding, reading, sources, tasks
+    from theseus.runs.stage_folder import StageFolder
     from theseus.session import set_up_tensorflow
     from theseus.training import graph as graph_lib
 
 FLAGS = flags.FLAGS
+_EVAL_BATCH_SIZE = 128
 
 
 class TimedModel(object):
     """A stage folder's model with dev batches that are ready to be fed."""
 
-    def __init__(self, folder, loaded):
-        """Takes a StageFolder and its trained_model.TrainedModel."""
-        recorded = folder.run_config()
+    def __init__(self, folder, loaded, recorded):
+        """Takes a StageFolder, or an ExternalClassifier, its TrainedModel, and whose dev is read.
+
+        Args:
+          folder: one of the two.
+          loaded: its trained_model.TrainedModel.
+          recorded: dict, the run config of the stage that says how dev is read.
+        """
+        own = loaded.run_config
         self.name = folder.path
-        session, graph, tokenizer = loaded[:3]
-        self.forward = evaluation.runner(session, graph)
-        self.task = task = tasks.recorded(recorded)
-        self.dev_data = recorded.get("dev_data")
-        self.score = metrics.score(task, folder.state().best_evaluation())
+        self.forward = evaluation.runner(loaded.session, loaded.graph)
+        self.task = task = tasks.recorded(own)
+        self.dev_data = own.get("dev_data", recorded.get("dev_data"))
         path = sources.find_files(FLAGS.data_dir, task, "dev")[0]
-        examples = reading.read_examples(path, task, form=sources.recorded_options(recorded, path))
-        examples = reading.sample_examples(examples, num_timed_examples())
-        self.encoded = encoding.encode_examples(
-            examples, task, tokenizer, recorded["max_seq_length"]
-        )
-        variables = session.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+        dev = reading.read_examples(path, task, form=sources.recorded_options(recorded, path))
+        if isinstance(folder, ExternalClassifier):
+            encoded = self._encode(dev, loaded)
+            values, _ = evaluation.evaluate(
+                task, self.forward, encoded, _EVAL_BATCH_SIZE, self.name
+            )
+        else:
+            values = folder.state().best_evaluation()
+        self.score = metrics.score(task, values)
+        self.encoded = self._encode(reading.sample_examples(dev, num_timed_examples()), loaded)
+        variables = loaded.session.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
         self.num_parameters = graph_lib.count_parameters(variables)
-        self.num_layers = recorded["suc_layers"] or recorded["bert_config"]["num_hidden_layers"]
+        self.num_layers = len(loaded.layers)
+
+    def _encode(self, examples, loaded):
+        length = loaded.run_config["max_seq_length"]
+        return encoding.encode_examples(examples, self.task, loaded.tokenizer, length)
 
     def run(self, rows):
         """Returns the seconds of one batch."""
@@ -126,18 +143,28 @@ def format_rows(models, seconds):
 
 
 def find_models(paths):
-    """Returns a StageFolder for each path; UserError where one is no stage's."""
+    """Returns (StageFolders and ExternalClassifiers, the run config by which dev is read).
+
+    Raises:
+      UserError: there is none, or a path is none of either.
+    """
     if not paths:
-        raise UserError("give the output folders of stages, such as out_0 out_2")
-    return [trained_model.trained_folder(path) for path in paths]
+        raise UserError("give the output folders of stages, such as out_0 out_2_layers_6")
+    stages = [folder for folder in map(StageFolder, paths) if folder.run_config()]
+    if not stages:
+        raise UserError("give the output folder of a stage beside classifiers from elsewhere")
+    recorded = stages[0].trained_run_config()
+    task = tasks.recorded(recorded)
+    return [model_folder.trained_folder(path, task) for path in paths], recorded
 
 
 def main(argv):
     set_up_tensorflow()
     try:
-        folders = find_models(argv[1:])
+        folders, recorded = find_models(argv[1:])
         with contextlib.ExitStack() as stack:
-            models = [TimedModel(f, stack.enter_context(trained_model.load(f))) for f in folders]
+            loaded = [stack.enter_context(trained_model.load(folder)) for folder in folders]
+            models = [TimedModel(*pair, recorded) for pair in zip(folders, loaded)]
             check_different(models)
             print(format_rows(models, median_seconds(models)))
     except UserError as error:

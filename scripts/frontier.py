@@ -30,7 +30,7 @@ with importing_tensorflow():
     import modeling_theseus
     from theseus import stage as stages
     from theseus.checkpoints import pretrained
-    from theseus.inference import evaluation, metrics, trained_model
+    from theseus.inference import evaluation, metrics, model_folder, trained_model
     from theseus.inputs import batches, encoding, reading, sources, tasks, tokenizer_settings
     from theseus.runs import files
     from theseus.session import set_up_tensorflow
@@ -290,7 +290,7 @@ def main(argv):
         if len(argv) != 2:
             raise UserError("give the output folder of a stage 1, such as out_1")
         plt = import_pyplot() if FLAGS.plot else None
-        folder = trained_model.trained_folder(argv[1])
+        folder = model_folder.trained_folder(argv[1])
         report(folder, plt)
     except UserError as error:
         sys.exit("frontier.py: %s" % error)

@@ -607,7 +607,7 @@ def read_wrong(monkeypatch, name, change):
     form = formats.FORMATS[name]
 
     def read(path, session):
-        run = formats.function(form.check or form.read)(path, session)
+        run = formats.function(form.check or form.read)(path, lambda: session)
         return lambda arrays: change(run(arrays))
 
     monkeypatch.setitem(formats.FORMATS, name, form._replace(check=read))
@@ -846,7 +846,7 @@ def with_last(stages):
 
 def test_the_best_checkpoint_is_exported_under_plain_names(with_last):
     with trained_model.load(with_last) as trained:
-        plain = writers.plain_classifier(with_last, trained)
+        plain = writers.plain_classifier(trained)
     best = CheckpointWeights(with_last.best_checkpoint())
     assert len(plain.weights) == len(best) and plain.config.num_hidden_layers == 2
     for name in best:

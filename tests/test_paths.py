@@ -26,7 +26,7 @@ from conftest import (
 from theseus import stage as stages
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
-from theseus.inference import evaluation, trained_model
+from theseus.inference import evaluation, model_folder, trained_model
 
 # By hand: of 4 layers in 2 modules.
 LAYERS = {
@@ -52,7 +52,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(root):
-    return trained_model.trained_folder(str(root / "out_1"))
+    return model_folder.trained_folder(str(root / "out_1"))
 
 
 def some_arrays():
@@ -119,7 +119,7 @@ def test_layers_are_named_by_their_place_on_the_path():
 
 @pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])
 def test_a_stage_without_the_path_is_refused(root, name, path):
-    folder = trained_model.trained_folder(str(root / name))
+    folder = model_folder.trained_folder(str(root / name))
     message = "keep_predecessor" if name == "plain" else "11 is no mixture of this stage"
     with pytest.raises(UserError, match=message):
         with trained_model.load(folder, mask=path):
@@ -159,7 +159,7 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
 
 def test_its_temperature_is_its_own(folder, root, tmp_path):
     shutil.copytree(str(root / "out_1"), str(tmp_path / "out_1"))
-    copied = trained_model.trained_folder(str(tmp_path / "out_1"))
+    copied = model_folder.trained_folder(str(tmp_path / "out_1"))
     temperatures = {None: 2.0, "01": 4.0}  # None: the stage's, on the path it is evaluated on.
     for digits, temperature in temperatures.items():
         place = tmp_path / "out_1" / ("mixture_%s" % digits if digits else "")
@@ -201,7 +201,7 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
     path = root / "out_1" / "mixture_01" / "export" / "bert"
     assert read_json(path, "export.json")["replaced_modules"] == "01"
     assert read_json(path, "bert_config.json")["num_hidden_layers"] == 3
-    held = CheckpointWeights(trained_model.trained_folder("out_1").best_checkpoint())
+    held = CheckpointWeights(model_folder.trained_folder("out_1").best_checkpoint())
     exported = CheckpointWeights(str(path / "bert_model.ckpt"))
     for number, layer in enumerate(LAYERS["01"]):
         for name in ("bert/encoder/%s/output/dense/kernel", "bert/encoder/%s/output/dense/bias"):

@@ -12,10 +12,11 @@ from conftest import ROOT, SCRIPT, write_stage
 LINES = [
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
     "I0000 00:00:1795886819.097892    7548 port.cc:153] oneDNN custom operations are on.",
+    "E0000 00:00:1795886821.331909    7548 cuda_platform.cc:52] failed call to cuInit: INTERNAL",
     "W0129 17:05:59.000001 12 gpu_device.cc:2256] Cannot dlopen some GPU libraries.",
 ]
 OTHERS = [
-    "E0000 00:00:1795886821.331909    7548 cuda_platform.cc:52] failed call to cuInit",
+    "E0000 00:00:1795886821.331909    7548 cuda_dnn.cc:52] no cuDNN",
     "F0000 00:00:1795886821.331909    7548 cpu_feature_guard.cc:9] compiled to use AVX",
     "module.py:3: FutureWarning: 手机",
     "Import of W0129 port.cc:153] I0000",

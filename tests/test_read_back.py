@@ -25,7 +25,7 @@ ARRAYS = {
 
 def load(path):
     with new_session() as session:
-        return read_back.load(str(path), session)
+        return read_back.load(str(path), lambda: session)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -33,7 +33,7 @@ def test_a_model_gives_the_stages_logits(export, name):
     with trained_model.load(export.stage) as (session, graph, *_):
         expected = evaluation.runner(session, graph)(ARRAYS)
     with new_session() as session:
-        read = read_back.load(export(name), session)
+        read = read_back.load(export(name), lambda: session)
         found = read.run(ARRAYS)
     assert (read.task.name, read.max_seq_length, read.tokenizer.do_lower_case) == (
         "lcqmc_pair",
@@ -84,7 +84,7 @@ def test_an_answer_does_not_depend_on_its_batch(export, tmp_path, name):
     write_pairs(tmp_path / "pairs.txt", 192, seed=5)
     examples = reading.read_examples(str(tmp_path / "pairs.txt"), task)
     with new_session() as session:
-        read = read_back.load(export(name), session)
+        read = read_back.load(export(name), lambda: session)
         tokenizer = pretrained.read_tokenizer(read.vocab_file, read.tokenizer)
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         rows = np.arange(len(encoded))

@@ -1,17 +1,17 @@
-"""A trained model for use from Python, as a stage's folder or an export holds it."""
+"""A trained model for use from Python: of a stage's folder, an export, or a fine-tuned BERT's."""
 
 import collections.abc
+import contextlib
+import functools
 import numbers
 import os
-
-import tensorflow.compat.v1 as tf
 
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import read_back
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, metrics, model_folder
 from theseus.inputs import encoding, reading, tasks
-from theseus.session import session_config
+from theseus.quiet import import_tensorflow
 
 
 class Classifier(object):
@@ -35,33 +35,36 @@ class Classifier(object):
           UserError: the folder holds no model, or a damaged one; or a package is missing that
             an export's format needs.
         """
-        self._made_of = os.path.abspath(path), precision
+        self._made_of = os.path.abspath(path) if os.path.exists(path) else path, precision
         self._process = os.getpid()
-        graph = tf.Graph()
-        self._session = tf.Session(graph=graph, config=session_config(grappler=True))
-        with graph.as_default():
+        self._open = contextlib.ExitStack()
+        with contextlib.ExitStack() as loading:
+            open_session = functools.partial(_open_session, self._open, loading)
             if read_back.is_export(path):
-                self._load_export(path, precision)
+                self._load_export(path, precision, open_session)
             else:
-                self._load_stage(path, precision)
+                self._load_trained(path, precision, open_session)
 
-    def _load_stage(self, path, precision):
-        folder = trained_model.trained_folder(path, "a stage's output folder, or an export's")
-        recorded = folder.trained_run_config()
-        self._task = tasks.recorded(recorded)
-        self._max_seq_length = recorded["max_seq_length"]
-        trained = trained_model.load_into(self._session, folder, precision)
-        self._tokenizer = trained.tokenizer
-        self._run = evaluation.runner(trained.session, trained.graph)
-
-    def _load_export(self, path, precision):
+    def _load_export(self, path, precision, open_session):
         if precision is not None:
             raise UserError("%s: is an export, which has its own precision; give none" % path)
-        export = read_back.load(path, self._session)
-        self._task = export.task
+        export = read_back.load(path, open_session)
+        self._task, self._num_texts = export.task, (export.task.num_texts,)
         self._max_seq_length = export.max_seq_length
         self._tokenizer = pretrained.read_tokenizer(export.vocab_file, export.tokenizer)
         self._run = export.run
+
+    def _load_trained(self, path, precision, open_session):
+        folder = model_folder.trained_folder(path)
+        recorded = folder.trained_run_config()
+        session = open_session()
+        from theseus.inference import evaluation, trained_model
+
+        trained = trained_model.load_into(session, folder, precision)
+        self._task, self._num_texts = tasks.recorded(recorded), folder.takes_texts()
+        self._max_seq_length = recorded["max_seq_length"]
+        self._tokenizer = trained.tokenizer
+        self._run = evaluation.runner(trained.session, trained.graph)
 
     def classify(self, pairs, batch_size=64):
         """Predicts the label of each pair, or of each text where the task is over single ones.
@@ -112,23 +115,27 @@ class Classifier(object):
 
     def _examples(self, pairs):
         """Returns what `classify` was given as a list of reading.Example."""
+        kinds = {1: "texts", 2: "(text, text)"}
         takes = "%s: classify takes a list of %s" % (
             self._task.name,
-            "texts" if self._task.num_texts == 1 else "(text, text)",
+            " or of ".join(kinds[number] for number in self._num_texts),
         )
         # A dict or a set has members too, but in no order, or not these.
         if isinstance(pairs, _NO_LISTS) or not hasattr(pairs, "__iter__"):
             raise TypeError("%s, not %s" % (takes, _describe(pairs)))
         # A table of pandas gives the names of its columns, an array of no dimension nothing.
         dimensions = getattr(pairs, "ndim", 1)
-        if dimensions == 0 or dimensions > self._task.num_texts:
+        if dimensions == 0 or dimensions > max(self._num_texts):
             raise TypeError("%s, not a %s" % (takes, _kind(pairs)))
-        check = _one_text if self._task.num_texts == 1 else _two_texts
-        examples = [check(takes, number, row) for number, row in enumerate(pairs)]
+        examples = [self._example(takes, number, row) for number, row in enumerate(pairs)]
         for number, example in enumerate(examples):
             if reading.holds_nothing(example.text_a, example.text_b):
                 raise ValueError("%s; number %d, from 0, holds nothing" % (takes, number))
         return examples
+
+    def _example(self, takes, number, row):
+        is_one = isinstance(row, str) if len(self._num_texts) == 2 else self._num_texts == (1,)
+        return (_one_text if is_one else _two_texts)(takes, number, row)
 
     @property
     def task(self):
@@ -146,7 +153,7 @@ class Classifier(object):
 
     def close(self):
         """Frees the memory; the classifier cannot be used any more."""
-        self._session.close()
+        self._open.close()
         self._run = _run_closed
 
     def __enter__(self):
@@ -154,6 +161,24 @@ class Classifier(object):
 
     def __exit__(self, *_):
         self.close()
+
+
+def _open_session(stack, loading):
+    """Imports TensorFlow, and returns a session whose graph is the default one while it is loaded.
+
+    Args:
+      stack: the contextlib.ExitStack at whose end it is closed.
+      loading: that at whose end its graph is no longer the default one.
+    """
+    tf = import_tensorflow()
+    from theseus.session import session_config
+
+    graph = tf.Graph()
+    session = stack.enter_context(
+        contextlib.closing(tf.Session(graph=graph, config=session_config(True)))
+    )
+    loading.enter_context(graph.as_default())
+    return session
 
 
 _NO_LISTS = (str, bytes, bytearray, collections.abc.Mapping, collections.abc.Set)

@@ -9,9 +9,9 @@ import subprocess
 from typing import Any, Mapping
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import theseus
+from theseus.quiet import import_tensorflow
 
 # The features by which libraries choose their products, as Linux names those of x86 and of ARM.
 _FEATURES = (
@@ -38,6 +38,7 @@ def _processor(*names: str) -> list[str]:
 def describe() -> dict[str, Any]:
     """Returns what this process computes with, a dict of JSON values by name."""
     found = processor_features()
+    tf = import_tensorflow()
     return {
         "program": " ".join(filter(None, [theseus.__version__, _commit()])),
         "python": platform.python_version(),

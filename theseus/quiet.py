@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import subprocess
-from typing import ContextManager, Iterator
+import sys
+from typing import Any, ContextManager, Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_set_here: list[str] = []  # Holds it once this module has set it.
 
 # Information and warnings by absl's form, and the line about the time before it is set up.
+# And that no driver of a GPU is found, which is no error where there is none.
 _LINES = (
     r"^([IW][0-9]{4} [0-9:.]+ +[0-9]+ [A-Za-z0-9_]+\.(cc|h):[0-9]+\]"
+    r"|E[0-9]{4} [0-9:.]+ +[0-9]+ cuda_platform\.cc:[0-9]+\] failed call to cuInit"
     r"|WARNING: All log messages before absl::InitializeLog\(\))"
 )
+
+
+def import_tensorflow() -> Any:
+    """Imports tensorflow.compat.v1 when it is first needed, and returns it."""
+    if "tensorflow" in sys.modules:
+        return importlib.import_module("tensorflow.compat.v1")
+    with importing_tensorflow():
+        return importlib.import_module("tensorflow.compat.v1")
 
 
 def importing_tensorflow() -> ContextManager[None]:
@@ -22,9 +35,10 @@ def importing_tensorflow() -> ContextManager[None]:
     Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
     and so does every line.
     """
-    if LOG_LEVEL in os.environ:
+    if LOG_LEVEL in os.environ and not _set_here:
         return contextlib.nullcontext()
     os.environ[LOG_LEVEL] = "2"
+    _set_here.append(LOG_LEVEL)
     # A process of its own takes the lines out, so that what this one writes at its end comes
     # through, whatever ends it. Control-C does not end that process, but the end of its input.
     command = ["grep", "--line-buffered", "-avE", _LINES]

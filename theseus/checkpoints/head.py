@@ -5,6 +5,7 @@ Rows are matched by the names of the labels; by their order only where nothing n
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
@@ -34,6 +35,11 @@ class Head(NamedTuple):
     names: tuple[str, ...] | None = None
     problem: str = ""
     architecture: str = ""
+
+    @property
+    def real_names(self) -> tuple[str, ...] | None:
+        """The names, unless they are those that transformers gives where nobody has."""
+        return None if self.names is None or _are_placeholders(self.names) else self.names
 
 
 class Rows(NamedTuple):
@@ -177,6 +183,23 @@ def _order_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | N
 
 def _folded(label: str) -> str:
     return tasks.clean_label(label).casefold()
+
+
+def in_order_of(names: Sequence[str] | None, task: Task, may_lack: bool = False) -> Task:
+    """Returns a Task with its labels in the order of a classifier's, where they are the same.
+
+    Args:
+      names: the classifier's labels; None: nothing names them.
+      task: a tasks.Task, complete; its labels are spelt as the data have them.
+      may_lack: bool, whether the data, which are only evaluated, may lack some of the labels.
+    """
+    spelt = {_folded(label): label for label in task.known_labels}
+    folded = [_folded(name) for name in names or ()]
+    same = set(spelt) <= set(folded) if may_lack else sorted(spelt) == sorted(folded)
+    if not same or not names or len(spelt) != len(task.known_labels):
+        return task
+    labels = tuple(spelt.get(key, name) for key, name in zip(folded, names))
+    return dataclasses.replace(task, labels=labels)
 
 
 def _note_on_names(

@@ -10,16 +10,17 @@ import os
 import re
 
 import tokenization
-from modeling_theseus import BertConfig
 from theseus.checkpoints import hugging_face, weight_checks
 from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.errors import UserError, first_line
+from theseus.model.bert_config import BertConfig
 
 Model = collections.namedtuple("Model", "config vocab_file")
 """A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
 or of a tokenizer.json in its place."""
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
+_CONFIGS = ("bert_config.json", "config.json")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 _SMALL_FILES += ["added_tokens.json", "special_tokens_map.json"]
 _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
@@ -44,13 +45,38 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
         raise UserError("--%s: %s is not a folder" % (flag, name))
     folder = _download(name, _SMALL_FILES, flag)
     read_config(folder)  # Another architecture is refused before its weights come,
-    if flag == "bert_pretrained_model":  # and another tokenizer.
+    if flag != "suc_init":  # and another tokenizer.
         TokenizerFiles(folder).check_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
         folder = _download(name, patterns, flag)
         if hugging_face.find_weights(folder):
             break
     return folder
+
+
+def is_hub_id(name: str) -> bool:
+    """Returns whether a name reads owner/name, as models of the hub do."""
+    return _HUB_ID.match(name) is not None
+
+
+def local_checkpoint(path, flag):
+    """Returns the folder, or the checkpoint's prefix, that a flag means, as `local_folder` does."""
+    is_prefix = os.path.exists(path + ".index")
+    return path if is_prefix else local_folder(path, flag=flag)
+
+
+def folder_of_files(path, bert=None):
+    """Returns the folder with the config and the vocabulary of a checkpoint.
+
+    Args:
+      path: the folder of the checkpoint, or its prefix.
+      bert: a folder, or owner/name, which has them where they are not beside the checkpoint, as in
+        an output folder of google-research/bert; None: there is none.
+    """
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    if bert is None or _first_existing(folder, _CONFIGS):
+        return folder
+    return local_folder(bert, needs_weights=False)
 
 
 def _download(hub_id, patterns, flag):
@@ -73,7 +99,7 @@ def read_config(folder):
     Raises:
       UserError: there is none, or it is damaged, or another architecture's.
     """
-    names = ["bert_config.json", "config.json"]
+    names = list(_CONFIGS)
     if not glob.glob(os.path.join(glob.escape(folder), "bert_model.ckpt*.index")):
         names.reverse()  # A Hugging Face folder; some hold a copy of it under Google's name.
     path = _first_existing(folder, names)

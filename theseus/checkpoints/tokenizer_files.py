@@ -173,6 +173,12 @@ class TokenizerFiles(object):
             self._added_tokens(vocab),
         )
 
+    def max_length(self, num_positions: int) -> int:
+        """Returns the most tokens of an input: model_max_length, at most the BERT's positions."""
+        length = self._files[_CONFIG].get("model_max_length")
+        # Where nobody has set it, transformers writes 1e30.
+        return min(length, num_positions) if isinstance(length, int) else num_positions
+
     def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
         """Returns the AddedTokens by their ids: those of the vocabulary, of the files, or new."""
         entries = _added_entries(self)

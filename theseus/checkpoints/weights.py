@@ -3,14 +3,14 @@
 import collections
 import contextlib
 import glob
+import io
 import os
 import re
 import tempfile
 
-import tensorflow.compat.v1 as tf
-
 from theseus.checkpoints import hugging_face, weight_checks
 from theseus.errors import UserError, first_line
+from theseus.quiet import import_tensorflow
 
 Match = collections.namedtuple("Match", "sources missing unused")
 """How weights and a graph match.
@@ -33,7 +33,11 @@ _ROWS = {
     "bert/embeddings/position_embeddings": "max_position_embeddings",
     "bert/embeddings/token_type_embeddings": "type_vocab_size",
 }
-_READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
+
+
+def _read_errors():
+    """Returns the exceptions that TensorFlow raises for a damaged checkpoint."""
+    return (import_tensorflow().errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 @contextlib.contextmanager
@@ -58,10 +62,10 @@ class CheckpointWeights(weight_checks.Weights):
         self._open = contextlib.ExitStack()  # For as long as it is read from.
         try:
             path = self._open.enter_context(plain_path(prefix))
-            self._reader = tf.train.load_checkpoint(path)
+            self._reader = import_tensorflow().train.load_checkpoint(path)
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
-        except _READ_ERRORS as error:
+        except _read_errors() as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
         self.stripped = weight_checks.shared_prefix(shapes, _OF_BERT)
         for there in sorted(shapes):
@@ -75,7 +79,7 @@ class CheckpointWeights(weight_checks.Weights):
     def _read(self, name):
         try:
             return self._reader.get_tensor(self.originals[name])
-        except _READ_ERRORS as error:
+        except _read_errors() as error:
             raise UserError("%s: cannot read %s: %s" % (self.prefix, name, first_line(error)))
 
 
@@ -101,8 +105,8 @@ def find_checkpoint(path):
     """Returns the checkpoint that `path` means: a prefix, or a Hugging Face folder's file.
 
     Args:
-      path: a prefix; or a folder that holds one checkpoint named bert_model.ckpt*, or none
-        of that name and Hugging Face's weights.
+      path: a prefix; or a folder that holds one checkpoint named bert_model.ckpt*; or none of
+        that name and Hugging Face's weights, or those that its file `checkpoint` names.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -110,9 +114,9 @@ def find_checkpoint(path):
     if os.path.isfile(path + ".index"):
         return path
     indexes = sorted(glob.glob(os.path.join(glob.escape(path), "bert_model.ckpt*.index")))
-    of_hugging_face = hugging_face.find_weights(path)
-    if not indexes and of_hugging_face:
-        return of_hugging_face
+    others = hugging_face.find_weights(path) or _latest(path)
+    if not indexes and others:
+        return others
     if len(indexes) != 1:
         found = "%d checkpoints" % len(indexes) if indexes else "none"
         raise UserError(
@@ -120,6 +124,25 @@ def find_checkpoint(path):
             "model.safetensors or pytorch_model.bin; found %s" % (path, found)
         )
     return indexes[0][: -len(".index")]
+
+
+def _latest(folder):
+    """Returns the prefix that a folder's file `checkpoint` names, which TensorFlow writes."""
+    try:
+        with io.open(os.path.join(folder, "checkpoint"), encoding="utf-8") as reader:
+            named = re.search(r'^model_checkpoint_path: "(.*)"$', reader.read(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return None
+    prefix = named and os.path.join(folder, os.path.basename(named.group(1)))
+    return prefix if prefix and os.path.exists(prefix + ".index") else None
+
+
+def holds_checkpoint(folder):
+    """Returns whether `find_checkpoint` finds one in a folder."""
+    try:
+        return bool(find_checkpoint(folder))
+    except UserError:
+        return False
 
 
 def checkpoint_files(prefix):
@@ -223,7 +246,7 @@ def load(session, variables, weights, sources=None):
     if sources is None:
         sources = {variable.op.name: variable.op.name for variable in variables}
     # An initial value that is fed is not computed.
-    copies = tf.distribute.get_strategy().experimental_local_results
+    copies = import_tensorflow().distribute.get_strategy().experimental_local_results
     feed = {
         copy.initializer.inputs[1]: weights[sources[variable.op.name]]
         for variable in variables

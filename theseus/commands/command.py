@@ -30,7 +30,7 @@ def run(config: Any) -> None:
         # Before a training that may take hours.
         prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in config.actions]
         if "train" not in config.actions:
-            context.folder.best_checkpoint()
+            context.trained_folder().best_checkpoint()
         is_written = writes(config) and not follows
         with context.folder.locked() if is_written else contextlib.nullcontext():
             for action, found in prepared:

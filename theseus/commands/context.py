@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
+import os
 
 from absl import logging
 
 from theseus import stage as stages
+from theseus.checkpoints import head
 from theseus.commands import initial_checkpoint
 from theseus.commands.data import Data
 from theseus.commands.run_config import check_contradiction, model_run_config
 from theseus.errors import UserError, naming
-from theseus.inference import metrics, trained_model
+from theseus.inference import metrics, model_folder, trained_model
+from theseus.inference.model_folder import is_external
 from theseus.inputs import inferred_task, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 
@@ -19,7 +22,7 @@ class Context(object):
     """One command on one stage; a context manager, at whose end its models are closed.
 
     Attributes:
-      config: config.Config; --do_lower_case, if it is not given, is the folder's.
+      config: config.Config.
       stage: a Stage.
       folder: the StageFolder.
       task: the tasks.Task; what it leaves open is the folder's, or the training data's.
@@ -31,13 +34,13 @@ class Context(object):
         form = sources.ReadOptions(
             config.header, config.encoding, config.skip_bad_lines, config.format, config.delimiter
         )
-        self.stage = config.stage
+        self.config, self.stage = config, config.stage
         self.folder = StageFolder(config.output_dir)
         with naming(self.stage.output_flag):
-            self.config = self._with_recorded_case(config)
             self.task = self._find_task(form)
         self.task = self._with_metric(self.task)
         self.data = Data(self.config, self.task, form)
+        self._external = None
         self._models, self._open = {}, contextlib.ExitStack()
 
     def __enter__(self):
@@ -45,13 +48,6 @@ class Context(object):
 
     def __exit__(self, *exception):
         return self._open.__exit__(*exception)
-
-    def _with_recorded_case(self, config):
-        """Returns a Config in which --do_lower_case, if it is not given, is the folder's."""
-        recorded = self.folder.run_config()
-        if config.do_lower_case is not None or not recorded:
-            return config
-        return dataclasses.replace(config, do_lower_case=recorded.get("do_lower_case"))
 
     def _find_task(self, form):
         config = self.config
@@ -62,10 +58,26 @@ class Context(object):
         recorded = self.folder.run_config()
         if recorded and recorded.get("task_name") == task.name:
             return tasks.recorded(recorded, task)
-        if "train" not in self.config.actions:
-            self.folder.best_checkpoint()  # There is none: a line says so.
-        train_file = sources.find_files(config.data_dir, task, "train")[0]
-        return inferred_task.infer_task(task, train_file, form)
+        if "train" in config.actions:
+            names = initial_checkpoint.label_names(config)
+            train_file = sources.find_files(config.data_dir, task, "train")[0]
+            inferred = inferred_task.infer_task(task, train_file, form)
+            return inferred if config.labels else head.in_order_of(names, inferred)
+        return self._task_of_external(task, form)
+
+    def _task_of_external(self, task, form):
+        """Returns a Task with what the classifier, and the files that it is to read, tell of it."""
+        config = self.config
+        if config.actions == ("predict",):
+            if task.labels is None:
+                task = dataclasses.replace(task, labels=self._open_external(None).task.labels)
+            paths = [config.predict_file] if config.predict_file not in (None, "-") else []
+            paths = paths or sources.find_files(config.data_dir, task, "test")
+            return inferred_task.infer_task(task, paths[0], form)
+        names = initial_checkpoint.label_names(config)
+        path = sources.find_files(config.data_dir, task, config.eval_split)[0]
+        inferred = inferred_task.infer_task(task, path, form)
+        return inferred if config.labels else head.in_order_of(names, inferred, may_lack=True)
 
     def _with_metric(self, task):
         """Returns the Task with the score of --metric, or else of the folder's run.
@@ -97,6 +109,30 @@ class Context(object):
         config = self.config
         return tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
 
+    def trained_folder(self):
+        """Returns what the trained model is read from: the StageFolder, or an ExternalClassifier.
+
+        The classifier is that of --init_checkpoint, or lies in the output folder itself.
+
+        Raises:
+          UserError: there is no trained model.
+        """
+        if self.folder.run_config() or "train" in self.config.actions:
+            return self.folder
+        if self._external is None:
+            self._external = self._open_external(self.task)
+        return self._external
+
+    def _open_external(self, task):
+        """Returns the ExternalClassifier that the command is about; see there for the Task."""
+        config, path, flag = self.config, self.config.init_checkpoint, "init_checkpoint"
+        if path is None:
+            path, flag = self.folder.path, self.stage.output_flag
+            if not os.path.isdir(path) or not is_external(path):
+                self.folder.best_checkpoint()  # There is none: a line says so.
+        with naming(flag):
+            return model_folder.trained_folder(path, task, config.bert_pretrained_model, flag)
+
     def trained_model(self, precision=None, is_calibrated=True):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once.
 
@@ -107,13 +143,15 @@ class Context(object):
         Raises:
           UserError: the command contradicts it, or it is damaged.
         """
-        recorded = self.folder.trained_run_config()
+        folder = self.trained_folder()
+        recorded = folder.trained_run_config()
         precision = precision or self.config.precision or recorded["precision"]
         mask = self.config.replaced_modules
         if (precision, is_calibrated) not in self._models:
             check_contradiction(self.folder, model_run_config(self))
-            initial_checkpoint.read_trained_model(self.folder, self.config)
-            loading = trained_model.load(self.folder, precision, mask, is_calibrated)
+            if folder is self.folder:
+                initial_checkpoint.read_trained_model(folder, self.config)
+            loading = trained_model.load(folder, precision, mask, is_calibrated)
             trained = self._open.enter_context(loading)
             if mask:
                 logging.info("the mixture %s: %s", stages.digits(mask), ", ".join(trained.layers))

@@ -5,11 +5,10 @@ Source: Hinton et al., Distilling the Knowledge in a Neural Network, arXiv 1503.
 
 import collections
 
-from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import other_model
 from theseus.errors import UserError
-from theseus.inference import evaluation, trained_model
+from theseus.inference import evaluation, model_folder, trained_model
 from theseus.inputs import cache, tokenizer_settings
 from theseus.runs.files import hash_files
 
@@ -27,11 +26,11 @@ def find_teacher(context, start):
     path = context.config.distill_from
     if path is None:
         return None
-    folder = other_model.find("distill_from", path, context.task)
+    folder = other_model.find("distill_from", path, context)
     recorded, checkpoint = folder.trained_run_config(), folder.best_checkpoint()
-    model = pretrained.read_model(path, context.config.max_seq_length)
+    model = model_folder.model_of(folder)
     same_tokenizer = tokenizer_settings.recorded(recorded) == start.tokenizer
-    same_vocab = trained_model.hash_vocab(model) == trained_model.hash_vocab(start.model)
+    same_vocab = model_folder.hash_vocab(model) == model_folder.hash_vocab(start.model)
     if not (same_vocab and same_tokenizer):
         raise UserError(
             "--distill_from: %s was trained with another vocabulary, case or tokenizer; give a "

@@ -28,7 +28,7 @@ def prepare(context):
     named = list(zip(context.task.files(split), context.data.paths(split)))
     named += [(path, path) for path in config.eval_files]
     logging.info("evaluating on %s", ", ".join(path for _, path in named))
-    others = [other_model.find("compare_with", path, context.task) for path in config.compare_with]
+    others = [other_model.find("compare_with", path, context) for path in config.compare_with]
     return [context.data.labelled(path, name) for name, path in named], others
 
 

@@ -24,7 +24,7 @@ def run(context, prepared):
     """Writes the exports; prints a table."""
     places, dev = prepared
     run_config = writers.exported_run_config(
-        context.folder.trained_run_config(), context.config.replaced_modules
+        context.trained_folder().trained_run_config(), context.config.replaced_modules
     )
     for name, place in places.items():
         place.check(exporter_lib.identity(name, run_config))

@@ -11,7 +11,7 @@ from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
-from theseus.inference.trained_model import hash_vocab
+from theseus.inference.model_folder import hash_vocab, is_external
 from theseus.inputs import tasks, tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
@@ -104,17 +104,50 @@ def _start_classifier(start, source, task):
     weights, name = start.weights, head.CLASSIFIER[0]
     if name not in weights:
         return start
-    folder = os.path.dirname(weights.prefix)
-    if source is None and os.path.basename(folder) in ("best", "last"):
-        source = StageFolder(os.path.dirname(folder))
-    if source is not None and source.run_config():
-        known = head.of_task(tasks.recorded(source.trained_run_config()))
-    else:
-        known = head.read(folder)
+    known = _head(os.path.dirname(weights.prefix), source)
     rows = head.fit(known, weights.shapes[name][0], task, weights.prefix)
     if rows.order is not None:
         weights = weights.with_rows(head.CLASSIFIER, rows.order)
     return start._replace(weights=weights, classifier=rows)
+
+
+def _head(folder, source=None):
+    """Returns the head.Head of the weights in a folder; `source`: see `_start_classifier`."""
+    if source is None and os.path.basename(folder) in ("best", "last"):
+        source = StageFolder(os.path.dirname(folder))
+    if source is not None and source.run_config():
+        return head.of_task(tasks.recorded(source.trained_run_config()))
+    return head.read(folder)
+
+
+def label_names(config):
+    """Returns the labels, tuple of str, of the classifier that a command begins with.
+
+    None where nothing names them, or there is none. It is that of a training's start, else that
+    which is evaluated.
+
+    Args:
+      config: config.Config, of a command whose output folder holds no run.
+    """
+    path, flag = _place(config)
+    source = StageFolder(path)
+    if source.run_config():
+        return _head("", source).real_names
+    if flag == config.stage.output_flag and not os.path.isdir(path) or not is_external(path):
+        return None
+    path = pretrained.local_checkpoint(path, flag)
+    return _head(path if os.path.isdir(path) else os.path.dirname(path)).real_names
+
+
+def _place(config):
+    """Returns (path, its flag) of what a command begins with."""
+    stage = config.stage
+    if config.init_checkpoint:
+        return config.init_checkpoint, "init_checkpoint"
+    if not config.do_train:
+        return config.output_dir, stage.output_flag
+    flag = stage.start_flag or "bert_pretrained_model"
+    return getattr(config, flag), flag
 
 
 def check_frozen_classifier(start, config):
@@ -145,8 +178,12 @@ def _tokenizer_of_stage(source, run_config, config):
 
 def _plain_start(config):
     """Returns the InitialCheckpoint of a pretrained BERT, or of a checkpoint beside its files."""
-    folder = config.init_checkpoint
-    if not folder or not os.path.isdir(folder):
+    place = config.init_checkpoint and pretrained.local_checkpoint(
+        config.init_checkpoint, "init_checkpoint"
+    )
+    if place:
+        folder = pretrained.folder_of_files(place, config.bert_pretrained_model)
+    else:
         folder = pretrained.local_folder(config.bert_pretrained_model)
     model = pretrained.read_model(folder, config.max_seq_length)
     settings, case, files = pretrained.find_tokenizer(folder, config.do_lower_case)
@@ -157,7 +194,7 @@ def _plain_start(config):
         logging.info("%s: %s", folder, line)
     for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
-    prefix = weights_lib.find_checkpoint(config.init_checkpoint or folder)
+    prefix = weights_lib.find_checkpoint(place or folder)
     return InitialCheckpoint(
         model, weights_lib.open_weights(prefix), settings, tokenizer_files=files
     )
@@ -223,12 +260,10 @@ def _read_small_bert(name, config, num_layers):
 
 def _starting_stage(config):
     """Returns the StageFolder that training starts from, and its flag; None: a plain checkpoint."""
-    if config.init_checkpoint:
-        folder = StageFolder(config.init_checkpoint)
-        return folder if folder.run_config() else None, "init_checkpoint"
-    if config.stage.start_flag:
-        return StageFolder(getattr(config, config.stage.start_flag)), config.stage.start_flag
-    return None, None
+    path, flag = _place(config)
+    folder = StageFolder(path)
+    is_stage = flag == config.stage.start_flag or folder.run_config() is not None
+    return (folder, flag) if is_stage and flag != "bert_pretrained_model" else (None, flag)
 
 
 def read_trained_model(folder, config):

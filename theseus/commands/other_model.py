@@ -1,24 +1,26 @@
 """A trained stage that a command names beside its own: a teacher, or one to compare with."""
 
 from theseus.errors import UserError, naming
-from theseus.inference import trained_model
+from theseus.inference import model_folder
 from theseus.inputs import tasks
 
 
-def find(flag, path, task):
-    """Returns the StageFolder that a flag names.
+def find(flag, path, context):
+    """Returns the StageFolder, or the ExternalClassifier, that a flag names.
 
     Args:
       flag: str, its name.
       path: str, its value.
-      task: the command's tasks.Task.
+      context: the command's Context.
 
     Raises:
-      UserError: it is no trained stage's folder, or of another task, other labels or another
+      UserError: it is no trained classifier, or of another task, other labels or another
         number of texts.
     """
+    task = context.task
     with naming(flag):
-        folder = trained_model.trained_folder(path, "the output folder of a trained stage")
+        bert = context.config.bert_pretrained_model
+        folder = model_folder.trained_folder(path, task, bert, flag)
         folder.best_checkpoint()
     recorded = folder.trained_run_config()
     was = "--%s: %s was trained on" % (flag, path)

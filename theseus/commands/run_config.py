@@ -4,7 +4,7 @@ import collections
 
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError
-from theseus.inference.trained_model import hash_vocab
+from theseus.inference.model_folder import hash_vocab
 from theseus.runs.files import hash_files
 
 # What a message calls a part of the run config that is not named after its flag.

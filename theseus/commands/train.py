@@ -189,7 +189,8 @@ def _train(training, train_data, replicas):
         else:
             if context.folder.state().last is None:
                 initial_weights.check_unfit(initial)  # Before anything is written.
-            context.folder.claim(run_config, _model_files(start.model), machine.describe())
+            model_files = _model_files(start.model)
+            context.folder.claim(run_config, model_files, machine.describe(), config.paths())
             dev_data = context.data.encode_file(context.data.dev(), tokenizer)
             trainer = Trainer(config, graph, steps, dev_data, context.folder, session, workers)
             trainer.initialize(initial)

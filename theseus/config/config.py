@@ -26,6 +26,8 @@ ACTIONS = {
 }
 """The flag of each action, and its name, in the order in which a command carries them out."""
 
+_PATHS = ("data_dir", "bert_pretrained_model", "init_checkpoint", "distill_from", "suc_init")
+
 
 def _sizes(text: str) -> tuple[int, ...]:
     sizes = listed(text)
@@ -74,8 +76,18 @@ class Stages:
     finetune_pre: bool = flag(False, "Stage 0: fine-tune the predecessor.", is_common=True)
     finetune_suc: bool = flag(False, "Stage 2: train the successor alone.", is_common=True)
     stage_0_outputdir: str = flag("out_0", "Output folder of stage 0.", must_name=True)
-    stage_1_outputdir: str = flag("out_1", "Output folder of stage 1.", must_name=True)
-    stage_2_outputdir: str = flag("out_2", "Output folder of stage 2.", must_name=True)
+    stage_1_outputdir: str | None = flag(
+        None,
+        "Output folder of stage 1.",
+        "out_1_layers_N, N the --suc_layers",
+        must_name=True,
+    )
+    stage_2_outputdir: str | None = flag(
+        None,
+        "Output folder of stage 2.",
+        "out_2_layers_N, N the --suc_layers",
+        must_name=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -528,6 +540,11 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
                 values[field.name] = list(value) if isinstance(value, tuple) else value
         return dict(values, train_scope=self.scope, precision=self.training_precision)
 
+    def paths(self) -> dict[str, str]:
+        """Returns where a run's files are, by the flags that name them."""
+        values = {name: getattr(self, name) for name in _PATHS}
+        return {name: value for name, value in values.items() if value}
+
     def with_only(self, action: str) -> Config:
         """Returns the Config of one of the command's actions, by its name."""
         values: dict[str, Any] = {name: done == action for name, done in ACTIONS.items()}
@@ -548,15 +565,18 @@ def resolve(values: Mapping[str, Any], given: frozenset[str]) -> Config:
       given: the names of the flags that the command line gives.
 
     Raises:
-      UserError: --modules or --replaced_modules do not fit --suc_layers.
+      UserError: --modules do not fit --suc_layers.
     """
     config = Config(**{field.name: values[field.name] for field, _ in all_declarations()})
     config = dataclasses.replace(config, given=given)
     if config.modules is not None:
         config = _with_modules(config, config.modules)
-    if config.replaced_modules is not None:
-        config = _with_mask(config, config.replaced_modules)
-    return config
+    folders: dict[str, Any] = {
+        stage.output_flag: "out_%d_layers_%d" % (stage.number, config.suc_layers)
+        for stage in (REPLACING, SUCCESSOR)
+        if getattr(config, stage.output_flag) is None
+    }
+    return dataclasses.replace(config, **folders)
 
 
 def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
@@ -570,8 +590,15 @@ def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
     return dataclasses.replace(config, suc_layers=count)
 
 
-def _with_mask(config: Config, mask: tuple[bool, ...]) -> Config:
-    """Returns a Config whose --replaced_modules fit; those of the successor are the default."""
+def fit_mask(config: Config) -> Config:
+    """Returns a Config whose --replaced_modules fit; those of the successor are the default.
+
+    Raises:
+      UserError: they do not fit --suc_layers, or the training does not keep the predecessor.
+    """
+    mask = config.replaced_modules
+    if mask is None:
+        return config
     if len(mask) != config.suc_layers:
         raise UserError(
             "--replaced_modules: has %d digits; give one for each of the %d modules of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Callable, Iterable, NamedTuple, Sequence
 
+from theseus.checkpoints import pretrained
 from theseus.config.config import Config
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
@@ -207,11 +208,12 @@ def _check_paths(config: Config) -> None:
     if (reads_splits or not config.predict_file) and not os.path.isdir(config.data_dir):
         raise UserError("--data_dir: there is no folder %s" % config.data_dir)
     start = config.init_checkpoint
-    if config.do_train and start:
-        if not any(map(os.path.exists, [start, start + ".index"])):
+    if start:
+        is_there = any(map(os.path.exists, [start, start + ".index"]))
+        if not is_there and not pretrained.is_hub_id(start):
             raise UserError(
-                "--init_checkpoint: there is no %s; give a stage's output folder, a pretrained "
-                "BERT's folder or a checkpoint's prefix" % start
+                "--init_checkpoint: there is no %s; give a stage's output folder, a BERT's folder, "
+                "a checkpoint's prefix, or owner/name of the Hugging Face hub" % start
             )
 
 

@@ -47,14 +47,14 @@ class Exporter(object):
         """Runs the graph over the examples that the exports are compared on.
 
         Args:
-          folder: a StageFolder.
-          trained: its trained_model.TrainedModel.
+          folder: the StageFolder that holds the results of the model.
+          trained: the trained_model.TrainedModel.
           dev_data: labelled encoding.EncodedExamples.
           batch_size: int, examples in a batch where all of dev is evaluated.
           dev_examples: list of reading.Example of dev, by whose texts an export's own tokenizer is
             checked.
         """
-        self._plain = writers.plain_classifier(folder, trained)
+        self._plain = writers.plain_classifier(trained)
         self._results = card.read_results(folder, trained.mask, self._plain.task, trained.best)
         self._dev_data = dev_data
         self._graph = evaluation.runner(trained.session, trained.graph)
@@ -112,7 +112,7 @@ class Exporter(object):
         with new_session(grappler=True) as session:
             form = formats.FORMATS[name]
             read = formats.function(form.check or form.read)
-            run = _check_not_finite(read(temporary, session), path)
+            run = _check_not_finite(read(temporary, lambda: session), path)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.

@@ -12,16 +12,14 @@ import collections
 import os
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-import modeling_theseus
 from theseus import records
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
 from theseus.export import formats
-from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings
+from theseus.quiet import import_tensorflow
 from theseus.runs import files
 
 DESCRIPTION = "export.json"
@@ -103,8 +101,13 @@ def check_altered(path, recorded):
             raise UserError("%s: is damaged: it is not what was exported; export again" % file)
 
 
-def load(path, session):
-    """Loads the Export of a folder into the default graph, the session's.
+def load(path, open_session):
+    """Loads the Export of a folder.
+
+    Args:
+      path: the folder.
+      open_session: function that returns a tf.Session whose graph is the default one; called where
+        the format's runtime is TensorFlow.
 
     Raises:
       UserError: a file is missing or damaged, or a package is not installed.
@@ -113,8 +116,8 @@ def load(path, session):
     task, form = tasks.recorded(recorded), formats.FORMATS[recorded["format"]]
     check_altered(path, recorded)
     vocab_file = pretrained.find_vocab(path)
-    run = formats.function(form.read)(path, session)
-    shortest = {name: np.zeros([1, 1], np.int32) for name in modeling_theseus.FEATURES}
+    run = formats.function(form.read)(path, open_session)
+    shortest = {name: np.zeros([1, 1], np.int32) for name in HUGGING_FACE_NAMES}
     num_outputs = run(shortest).shape[1]
     if num_outputs != task.num_outputs:
         raise UserError(
@@ -128,8 +131,11 @@ def load(path, session):
 # --- A plain BERT ---
 
 
-def read_plain(path, session):
+def read_plain(path, open_session):
     """Reads the weights as --bert_pretrained_model would, but all of them must be there."""
+    session = open_session()
+    from theseus.inference import evaluation
+
     weights = weights_lib.open_weights(weights_lib.find_checkpoint(path))
     num_outputs = weights.shapes.get("output_bias", [1])[0]
     graph = evaluation.build_graph(pretrained.read_config(path), num_outputs)
@@ -154,14 +160,15 @@ def as_hugging_face(arrays):
     return {HUGGING_FACE_NAMES[name]: array.astype(np.int64) for name, array in arrays.items()}
 
 
-def read_saved_model(path, session):
+def read_saved_model(path, open_session):
+    session, tf = open_session(), import_tensorflow()
     try:
         with weights_lib.plain_path(os.path.join(path, "saved_model.pb")) as plain:
             folder, tags = os.path.dirname(plain), [tf.saved_model.SERVING]
             loaded = tf.saved_model.loader.load(session, tags, folder)
         signature = loaded.signature_def[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
         logits = signature.outputs["logits"].name
-        inputs = {name: signature.inputs[name].name for name in modeling_theseus.FEATURES}
+        inputs = {name: signature.inputs[name].name for name in HUGGING_FACE_NAMES}
     except (OSError, RuntimeError, ValueError, KeyError, tf.errors.OpError) as error:
         raise UserError("%s: cannot be read as a SavedModel: %s" % (path, first_line(error)))
     return lambda arrays: session.run(logits, {inputs[name]: arrays[name] for name in inputs})

@@ -39,7 +39,7 @@ from theseus.errors import UserError, first_line
 from theseus.export import formats, hugging_face_tokenizer, quantization, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings, unknown_words
-from theseus.model.layers import LAYER_NORM_EPSILON
+from theseus.model.bert_config import LAYER_NORM_EPSILON
 from theseus.session import new_session
 
 # A version that runtimes have known for years; 13 is the first with all that the graph needs.
@@ -78,16 +78,10 @@ def exported_run_config(run_config, mask):
     return dict(run_config, replaced_modules=stages.digits(mask)) if mask else run_config
 
 
-def plain_classifier(folder, trained):
-    """Returns the PlainClassifier of a StageFolder.
-
-    Args:
-      folder: the StageFolder.
-      trained: its TrainedModel, in float32.
-    """
+def plain_classifier(trained):
+    """Returns the PlainClassifier of a TrainedModel in float32."""
     recorded = exported_run_config(trained.run_config, trained.mask)
-    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
-    config = copy.copy(model.config)
+    config = copy.copy(trained.model.config)
     config.num_hidden_layers = len(trained.layers)
     variables = sorted(trained.graph.variables, key=lambda variable: variable.op.name)
     names = [modeling_theseus.plain_name(v.op.name, trained.layers) for v in variables]
@@ -96,7 +90,7 @@ def plain_classifier(folder, trained):
         config,
         weights,
         tasks.recorded(recorded),
-        model.vocab_file,
+        trained.model.vocab_file,
         recorded,
         trained.best,
         trained.temperature,
@@ -233,14 +227,14 @@ def check_hugging_face_tokens(plain, path, pairs):
         )
 
 
-def read_hugging_face(path, session):
+def read_hugging_face(path, open_session):
     """Reads the model by transformers, where that is installed."""
     if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
         logging.info(
             "huggingface: torch and transformers are not installed: its weights are read back "
             "and checked by this program's graph only"
         )
-        return read_back.read_plain(path, session)
+        return read_back.read_plain(path, open_session)
     import torch
     import transformers
 

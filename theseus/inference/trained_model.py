@@ -2,34 +2,32 @@
 
 import collections
 import contextlib
-import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling_theseus
-import tokenization
 from theseus import records
 from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError
 from theseus.inference import evaluation
+from theseus.inference.model_folder import ExternalClassifier, check_altered, model_of
 from theseus.inputs import tasks, tokenizer_settings
 from theseus.model.layers import kernels_kept_in
-from theseus.runs.files import hash_text
-from theseus.runs.stage_folder import StageFolder
 from theseus.session import check_precision, new_session
 
 TrainedModel = collections.namedtuple(
-    "TrainedModel", "session graph tokenizer layers mask temperature run_config best"
+    "TrainedModel", "session graph model tokenizer layers mask temperature run_config best"
 )
 """A model that is ready to be used.
 
 Fields:
   session: a tf.Session that holds the weights.
   graph: an evaluation.EvaluationGraph.
+  model: the pretrained.Model of its folder.
   tokenizer: a tokenization.FullTokenizer.
   layers: list of str, the names of its layers, from the lowest.
   mask: list of bool, whether each module is replaced, where it is another mixture than the stage is
@@ -90,12 +88,22 @@ def load_into(session, folder, precision, mask=None, is_calibrated=True):
     tokenizer = pretrained.make_tokenizer(source.model, settings)
     layers = modeling_theseus.layers_on(source.groups, taken)
     return TrainedModel(
-        session, graph, tokenizer, layers, mask, temperature, source.recorded, source.best
+        session,
+        graph,
+        source.model,
+        tokenizer,
+        layers,
+        mask,
+        temperature,
+        source.recorded,
+        source.best,
     )
 
 
 def _find_temperature(folder, best, mask):
     """Returns the temperature that a StageFolder has for its best Checkpoint; 1 for none."""
+    if isinstance(folder, ExternalClassifier):
+        return 1.0
     name = folder.file(stages.result(CALIBRATION, mask))
     recorded = records.read_if_there(name, _CALIBRATION)
     if recorded is None:
@@ -146,12 +154,14 @@ def load_all_paths(folder):
 
 
 def _read(folder):
-    """Returns the _Source of a StageFolder."""
-    best = folder.sound_best()
-    weights = weights_lib.CheckpointWeights(folder.file(best.checkpoint))
-    recorded = folder.trained_run_config()
-    model = pretrained.read_model(folder.path, recorded["max_seq_length"])
-    _check_altered(recorded, model)
+    """Returns the _Source of a StageFolder, or of an ExternalClassifier."""
+    best, recorded = folder.sound_best(), folder.trained_run_config()
+    model = model_of(folder)
+    if isinstance(folder, ExternalClassifier):
+        weights = folder.weights
+    else:
+        weights = weights_lib.CheckpointWeights(folder.file(best.checkpoint))
+        check_altered(recorded, model)
     depth, stage = model.config.num_hidden_layers, stages.of_name(recorded["stage"])
     groups = modeling_theseus.module_groups(
         stage, depth, recorded["suc_layers"], recorded.get("modules")
@@ -181,27 +191,3 @@ def _check_mask(source, mask):
             "--replaced_modules: the predecessor is not kept here; train the stage with "
             "--keep_predecessor"
         )
-
-
-def hash_vocab(model):
-    """Returns the SHA-256, in hex, of the vocabulary of a pretrained.Model."""
-    return hash_text(tokenization.read_vocab(model.vocab_file))
-
-
-def _check_altered(recorded, model):
-    """Raises UserError where a stage's vocabulary or config is not that of its run config."""
-    vocab = hash_vocab(model)
-    if recorded.get("vocab", vocab) != vocab:
-        raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
-    config = model.config.to_dict()
-    if recorded.get("bert_config", config) != config:
-        folder = os.path.dirname(model.vocab_file)
-        raise UserError("%s: its bert_config.json is not what the run began with" % folder)
-
-
-def trained_folder(path, expected="a stage's output folder"):
-    """Returns the StageFolder at `path`; UserError, with what is `expected`, where it is none."""
-    folder = StageFolder(path)
-    if not folder.run_config() or not folder.state().best:
-        raise UserError("%s: holds no trained model; give %s" % (path, expected))
-    return folder

@@ -1,4 +1,7 @@
-"""The shape of a BERT, read from bert_config.json or Hugging Face's config.json."""
+"""The shape of a BERT, read from bert_config.json or Hugging Face's config.json.
+
+Without TensorFlow.
+"""
 
 import copy
 import inspect
@@ -7,7 +10,13 @@ import os
 
 from theseus import records
 from theseus.errors import UserError
-from theseus.model.layers import LAYER_NORM_EPSILON, TANH_GELUS, get_activation
+
+ACTIVATIONS = ("gelu_erf", "gelu_tanh", "linear", "relu", "tanh")
+"""The resolved names of activation functions; `layers` has the functions."""
+TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+"""Names of gelu_tanh in configs."""
+# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
+LAYER_NORM_EPSILON = 1e-12
 
 # The largest that is still taken for meant.
 _SIZES = {
@@ -84,7 +93,7 @@ class BertConfig(object):
                 "hidden_size = %d is not a multiple of num_attention_heads = %d"
                 % (self.hidden_size, self.num_attention_heads)
             )
-        get_activation(self.hidden_act)
+        check_activation(self.hidden_act)
 
     @classmethod
     def from_dict(cls, json_object):
@@ -128,6 +137,13 @@ class BertConfig(object):
     def to_json_string(self):
         """Returns the attributes as indented JSON."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def check_activation(name):
+    """Raises ValueError where a name is none of `ACTIVATIONS`."""
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        known = ", ".join(sorted(set(ACTIVATIONS).union(TANH_GELUS)))
+        raise ValueError("hidden_act = %s is none of %s" % (name, known))
 
 
 def _is_number(value):

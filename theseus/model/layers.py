@@ -5,9 +5,10 @@ import re
 import tensorflow.compat.v1 as tf
 
 from theseus.model import operations
+from theseus.model.bert_config import LAYER_NORM_EPSILON, check_activation
 from theseus.model.random_key import RandomKey
 
-ACTIVATIONS = {
+_ACTIVATIONS = {
     "gelu_tanh": operations.gelu_tanh,
     "gelu_erf": operations.gelu_erf,
     "relu": tf.nn.relu,
@@ -18,9 +19,6 @@ _TRAINED_ACTIVATIONS = {
     "gelu_tanh": operations.trained_gelu_tanh,
     "gelu_erf": operations.trained_gelu_erf,
 }
-TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
-# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
-LAYER_NORM_EPSILON = 1e-12
 
 
 def dropout(tensor, rate, random_key):
@@ -55,10 +53,8 @@ def draw_keep_mask(tensor, rate, random_key):
 
 def get_activation(name, is_training=False):
     """Returns the activation function of that resolved name; ValueError if unknown."""
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        known = sorted(set(ACTIVATIONS).union(TANH_GELUS))
-        raise ValueError("hidden_act = %s is none of %s" % (name, ", ".join(known)))
-    return _TRAINED_ACTIVATIONS.get(name, ACTIVATIONS[name]) if is_training else ACTIVATIONS[name]
+    check_activation(name)
+    return _TRAINED_ACTIVATIONS.get(name, _ACTIVATIONS[name]) if is_training else _ACTIVATIONS[name]
 
 
 def dense(tensor, units, config, name):

@@ -14,7 +14,8 @@ from theseus.runs import files
 
 _RUN = "run.json"
 STATE_FILE = "state.json"
-_ENVIRONMENT = "environment"  # A part of run.json that does not define the run.
+# Parts of run.json that do not define the run.
+_ENVIRONMENT, _PATHS = "environment", "paths"
 
 _LAYERS = records.whole(1, 1 << 10)
 _OF_MODEL = {
@@ -34,6 +35,7 @@ _OPEN = {
     "padded_length": records.nullable(records.whole(1)),
     "tokenizer": tokenizer_settings.RECORD,
     _ENVIRONMENT: records.mapping(records.anything),
+    _PATHS: records.mapping(records.text()),
 }
 RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
 """The Kind of run.json: what is known of a run config, as far as it is there."""
@@ -74,11 +76,15 @@ class RunFolder(object):
     def run_config(self) -> dict[str, Any] | None:
         """Returns what defines the run, a dict; None where there is no run."""
         recorded = self._read_run()
-        return recorded and _without_environment(recorded)
+        return recorded and _defining(recorded)
 
     def environment(self) -> dict[str, Any]:
         """Returns what the run began on, as from machine.describe; {} where it is not known."""
         return (self._read_run() or {}).get(_ENVIRONMENT) or {}
+
+    def paths(self) -> dict[str, str]:
+        """Returns where the run's files were, by the names of their flags; {} if not known."""
+        return (self._read_run() or {}).get(_PATHS) or {}
 
     def trained_run_config(self) -> dict[str, Any]:
         """Returns what defines the run of a trained model; UserError where a part is missing."""
@@ -86,7 +92,11 @@ class RunFolder(object):
         recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
         if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
             raise UserError("%s: is damaged: suc_layers is null" % self.file(_RUN))
-        return _without_environment(recorded)
+        return _defining(recorded)
+
+    def takes_texts(self) -> tuple[int, ...]:
+        """Returns how many texts an example of the trained model has, (1,) or (2,)."""
+        return (tasks.recorded(self.trained_run_config()).num_texts,)
 
     def _read_run(self) -> dict[str, Any] | None:
         """Returns what run.json holds, a dict, read again only where it is another file."""
@@ -102,6 +112,7 @@ class RunFolder(object):
         run_config: Mapping[str, Any],
         model_files: Mapping[str, str],
         environment: Mapping[str, Any] | None = None,
+        paths: Mapping[str, str] | None = None,
     ) -> None:
         """Records a new run; does nothing where the folder holds this run already.
 
@@ -109,6 +120,7 @@ class RunFolder(object):
           run_config: dict of JSON values that define the run.
           model_files: dict from file name to text, such as bert_config.json.
           environment: dict, as from machine.describe, which defines nothing.
+          paths: dict of where its files are, by the names of their flags; it defines nothing.
 
         Raises:
           FolderError: the folder holds something else that would be written over.
@@ -118,7 +130,8 @@ class RunFolder(object):
         _check_foreign_files(self.path, model_files)
         for name, text in model_files.items():
             files.write_text(self.file(name), text)
-        record = dict(run_config, **{_ENVIRONMENT: environment}) if environment else run_config
+        beside = {_ENVIRONMENT: environment, _PATHS: paths}
+        record = dict(run_config, **{key: value for key, value in beside.items() if value})
         files.write_json(self.file(_RUN), records.sealed(record))
 
     # --- Its results ---
@@ -144,8 +157,8 @@ class RunFolder(object):
         return self.file(name)
 
 
-def _without_environment(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in recorded.items() if key != _ENVIRONMENT}
+def _defining(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recorded.items() if key not in (_ENVIRONMENT, _PATHS)}
 
 
 def _check_foreign_files(path: str, model_files: Mapping[str, str]) -> None:

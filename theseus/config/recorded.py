@@ -1,0 +1,109 @@
+"""The flags that a command leaves out, as the run has them that it goes on with.
+
+Of the run that the output folder holds: all that define it, and where its files were. Where there
+is none yet, of the stage that training starts from: what its model was trained for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Mapping
+
+from absl import logging
+
+from theseus.config.config import Config, all_declarations, fit_mask
+from theseus.config.flag import written
+from theseus.errors import FolderError, naming
+from theseus.runs.stage_folder import StageFolder
+from theseus.stage import STAGES, of_name
+
+_COLUMNS = ("text_a_column", "text_b_column", "label_column")
+_OF_TASK = ("data_dir", "task_name", "metric", "max_seq_length", *_COLUMNS)
+_OF_SUCCESSOR = ("suc_layers", "modules")
+
+
+def complete(config: Config) -> Config:
+    """Returns a Config in which what is not given is that of the run it goes on with.
+
+    Raises:
+      UserError: run.json is damaged; or there is no run to go on with, but one of another stage.
+    """
+    folder = StageFolder(config.output_dir)
+    with naming(config.stage.output_flag):
+        run = folder.run_config()
+    if run and run.get("stage", config.stage.name) == config.stage.name:
+        kept = {name: value for name, value in folder.paths().items() if _is_there(value)}
+        config = _filled(config, dict(_flags(run), **kept), folder.path)
+    elif run is None and config.do_train:
+        config = _like_start(config)
+    elif run is None:
+        _check_other_stage(config)
+    return fit_mask(config)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path) or os.path.exists(path + ".index") or path.count("/") == 1
+
+
+def _like_start(config: Config) -> Config:
+    """Returns a Config with the task, and the depth, of the stage that a training starts from."""
+    start = config.init_checkpoint
+    if start is None and config.stage.start_flag:
+        start = getattr(config, config.stage.start_flag)
+    folder = StageFolder(start or "")
+    run = folder.run_config()
+    if not start or not run:
+        return config
+    values = dict(_flags(run), **folder.paths())
+    names: tuple[str, ...] = _OF_TASK
+    if config.stage.has_successor and of_name(run.get("stage", "predecessor")).has_successor:
+        names += _OF_SUCCESSOR
+    return _filled(config, {name: values[name] for name in names if name in values}, start)
+
+
+def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the flags that a run config has a value of, as a Config holds them."""
+    names = [field.name for field, declared in all_declarations() if declared.defines_run]
+    values = {name: run[name] for name in names if run.get(name) is not None}
+    values.pop("distill_from", None)  # Of which the sum of its weights is recorded.
+    values.update((name, text) for name, text in zip(_COLUMNS, run.get("columns") or ()) if text)
+    if run.get("labels"):
+        values["labels"] = run["labels"]
+    if values.get("delimiter"):
+        values["format"] = "csv"
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
+    """Returns a Config with values for what is not given; says which are no defaults."""
+    given = set(config.given)
+    if given.intersection(_OF_SUCCESSOR):  # They say one thing.
+        given.update(_OF_SUCCESSOR)
+    taken = {name: value for name, value in values.items() if name not in given}
+    changed = {name: value for name, value in taken.items() if value != getattr(config, name)}
+    if changed:
+        shown = " ".join("--%s=%s" % (name, written(value)) for name, value in changed.items())
+        logging.info("as in %s: %s", place, shown)
+    return dataclasses.replace(config, **changed)
+
+
+def _check_other_stage(config: Config) -> None:
+    """Raises UserError where another stage than the command's holds a trained model."""
+    if config.init_checkpoint or config.stage.output_flag in config.given:
+        return
+    for stage in STAGES:
+        path = getattr(config, stage.output_flag)
+        if stage is not config.stage and StageFolder(path).state().best:
+            with naming(config.stage.output_flag):
+                raise FolderError(
+                    "%s: holds no trained model, %s holds one of stage %d; give %s, or"
+                    % (config.output_dir, path, stage.number, _FLAG_OF_STAGE[stage.number])
+                )
+
+
+_FLAG_OF_STAGE = (
+    "--finetune_pre",
+    "neither --finetune_pre nor --finetune_suc",
+    "--finetune_suc",
+)

@@ -1,0 +1,165 @@
+"""Where a trained model lies: in a stage's folder, or as a classifier fine-tuned elsewhere.
+
+The latter is a Hugging Face folder of BertForSequenceClassification, or owner/name of the hub; a
+checkpoint of google-research/bert's run_classifier.py; or an export of this program's with a
+BERT's weights. It is taken for the trained stage 0 of a run. Without TensorFlow, but for reading a
+checkpoint of TensorFlow's.
+"""
+
+import dataclasses
+import os
+
+from absl import logging
+
+import tokenization
+from theseus.checkpoints import head, pretrained
+from theseus.checkpoints import weights as weights_lib
+from theseus.errors import UserError
+from theseus.inputs import tasks
+from theseus.runs.files import hash_text
+from theseus.runs.stage_folder import StageFolder
+from theseus.runs.state import Checkpoint
+from theseus.stage import PREDECESSOR
+
+_SHORTEST = 3  # Tokens: [CLS], one, [SEP].
+
+
+class ExternalClassifier(object):
+    """A classifier's folder, with what is asked of the StageFolder of a trained stage.
+
+    Attributes:
+      path: str, its folder, or the checkpoint's prefix.
+      task: the tasks.Task whose labels its outputs are of.
+      model: the pretrained.Model of its folder.
+      weights: its weights, the classifier's rows in the order of the task's labels.
+    """
+
+    def __init__(self, path, task=None, bert=None, flag="init_checkpoint"):
+        """Reads all but the weights themselves.
+
+        Args:
+          path: a folder, a checkpoint's prefix, or owner/name of the hub.
+          task: the tasks.Task whose labels it is to give; None: those that its files name.
+          bert: str, a folder or owner/name with the config and the vocabulary that a
+            google-research/bert checkpoint does not bring; None: there is none.
+          flag: str, the flag that a message names.
+
+        Raises:
+          UserError: it holds no classifier, or one of another kind or of other labels than the
+            task's; or a file is missing or damaged.
+        """
+        self.path = pretrained.local_checkpoint(path, flag)
+        self._folder = pretrained.folder_of_files(self.path, bert)
+        self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
+        self.model = pretrained.read_model(self._folder, _SHORTEST)
+        self._settings, _, files = pretrained.find_tokenizer(self._folder)
+        known = read_head(self.weights)
+        num_rows = self.weights.shapes[head.CLASSIFIER[0]][0]
+        self.task = task or _own_task(known, num_rows, self.path)
+        self._max_seq_length = files.max_length(self.model.config.max_position_embeddings)
+        rows = head.fit(known, num_rows, self.task, self.path)
+        if rows.order is None:
+            raise UserError(
+                "--%s: the classifier of %s cannot be used, since %s" % (flag, path, rows.reason)
+            )
+        if rows.note:
+            logging.info("%s", rows.note)
+        self.weights = self.weights.with_rows(head.CLASSIFIER, rows.order)
+
+    def trained_run_config(self):
+        """Returns what a trained model cannot be used without, as StageFolder's does."""
+        task = self.task
+        return {
+            "stage": PREDECESSOR.name,
+            "task_name": task.name,
+            "suc_layers": None,
+            "modules": None,
+            "labels": (task.takes_columns and list(task.labels)) or None,
+            "num_texts": task.num_texts if task.takes_columns else None,
+            "metric": None,
+            "max_seq_length": self._max_seq_length,
+            "do_lower_case": self._settings.do_lower_case,
+            "tokenizer": self._settings.to_record(),
+            "precision": "float32",
+        }
+
+    def takes_texts(self):
+        """Returns how many texts an example may have, a tuple of int: nothing says which."""
+        return (1, 2) if self.model.config.type_vocab_size > 1 else (1,)
+
+    def sound_best(self):
+        """Returns a Checkpoint that stands for its weights."""
+        return Checkpoint(os.path.basename(self.weights.prefix), 0)
+
+    def best_checkpoint(self):
+        """Returns the prefix, or the path, of its weights."""
+        return self.weights.prefix
+
+
+def read_head(weights):
+    """Returns the head.Head of weights; UserError where they bring no classifier."""
+    if head.CLASSIFIER[0] not in weights:
+        raise UserError(
+            "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
+            % weights.prefix
+        )
+    return head.read(os.path.dirname(weights.prefix))
+
+
+def _own_task(known, num_rows, path):
+    """Returns the Task of a classifier that is given none: its own labels, over what is given."""
+    if known.problem == "regression" or num_rows == 1:
+        return tasks.TASKS["tsv_number"]
+    names = known.names
+    if not names or len(names) != num_rows:
+        names = tuple(map(str, range(num_rows)))
+        logging.info("%s: nothing names its labels; they are called %s", path, ", ".join(names))
+    return dataclasses.replace(tasks.TASKS["tsv"], labels=names)
+
+
+def is_external(path):
+    """Returns whether a path is a BERT's folder, a checkpoint, or reads owner/name: no stage's."""
+    if not os.path.exists(path):
+        return os.path.exists(path + ".index") or pretrained.is_hub_id(path)
+    return weights_lib.holds_checkpoint(path)
+
+
+def hash_vocab(model):
+    """Returns the SHA-256, in hex, of the vocabulary of a pretrained.Model."""
+    return hash_text(tokenization.read_vocab(model.vocab_file))
+
+
+def check_altered(recorded, model):
+    """Raises UserError where a stage's vocabulary or config is not that of its run config."""
+    vocab = hash_vocab(model)
+    if recorded.get("vocab", vocab) != vocab:
+        raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
+    config = model.config.to_dict()
+    if recorded.get("bert_config", config) != config:
+        folder = os.path.dirname(model.vocab_file)
+        raise UserError("%s: its bert_config.json is not what the run began with" % folder)
+
+
+def model_of(folder):
+    """Returns the pretrained.Model of a StageFolder, or of an ExternalClassifier."""
+    if isinstance(folder, ExternalClassifier):
+        return folder.model
+    return pretrained.read_model(folder.path, folder.trained_run_config()["max_seq_length"])
+
+
+def trained_folder(path, task=None, bert=None, flag="init_checkpoint"):
+    """Returns the StageFolder at a path, or the ExternalClassifier; see there for the arguments.
+
+    Raises:
+      UserError: it is neither.
+    """
+    folder = StageFolder(path)
+    if folder.run_config() and folder.state().best:
+        return folder
+    if not folder.run_config() and is_external(path):
+        return ExternalClassifier(path, task, bert, flag)
+    raise UserError(
+        "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "
+        "BERT's: a Hugging Face folder, owner/name of its hub, or a checkpoint of TensorFlow's"
+        % path
+    )

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import read_back
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, predictions, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.session import session_config
 
@@ -87,7 +87,7 @@ class Classifier(object):
         logits = self.compute_logits(rows, batch_size)
         if self._task.is_regression:
             return [(float(score), []) for score in logits[:, 0]]
-        found = metrics.probabilities(logits)
+        found = predictions.probabilities(logits)
         return [(self.labels[row.argmax()], row.tolist()) for row in found]
 
     def compute_logits(self, examples, batch_size=64):
@@ -108,7 +108,7 @@ class Classifier(object):
         length = self._max_seq_length
         arrays = encoding.encode_arrays(examples, self._task, self._tokenizer, length)
         encoded = encoding.EncodedExamples(**arrays)
-        return evaluation.compute_logits(self._run, encoded, batch_size)
+        return predictions.compute_logits(self._run, encoded, batch_size)
 
     def _examples(self, pairs):
         """Returns what `classify` was given as a list of reading.Example."""

@@ -1,7 +1,6 @@
 """How far probabilities can be trusted: calibration, what abstaining gains, and loyalty.
 
-Everything here is plain Python on arrays: logits, float [rows, labels], and label ids, int [rows].
-A prediction's confidence is the probability of the label that is predicted.
+Everything here is plain Python on arrays: the Predictions of rows, and label ids, int [rows].
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import numpy as np
 import scipy.optimize
 import scipy.spatial.distance
 import scipy.special
-import sklearn.metrics
 
-from theseus.inference.metrics import predicted_ids, probabilities
+from theseus.inference.metrics import aligned
+from theseus.inference.predictions import Predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,13 +50,17 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
 
     Source: Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2.
 
+    Args:
+      logits: float [rows, labels].
+      labels: int [rows].
+
     Returns:
       The temperature, in [0.01, 100]; None where every label has the largest logit: the smaller
       it is, the less is the cross entropy.
     """
-    if (predicted_ids(logits) == labels).all():
-        return None
     logits = np.asarray(logits, np.float64)
+    if (logits.argmax(axis=1) == labels).all():
+        return None
     rows = np.arange(len(labels))
 
     def cross_entropy(log_temperature: float) -> float:
@@ -65,8 +68,8 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
         return float(-scaled[rows, labels].mean())
 
     bound = math.log(_LARGEST_TEMPERATURE)
-    found = scipy.optimize.minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded")
-    return math.exp(found.x)
+    least = scipy.optimize.minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded")
+    return math.exp(least.x)
 
 
 def is_inside(temperature: float) -> bool:
@@ -74,21 +77,12 @@ def is_inside(temperature: float) -> bool:
     return abs(math.log(temperature)) < 0.99 * math.log(_LARGEST_TEMPERATURE)
 
 
-def confidences(logits: _Floats, threshold: float | None = None) -> NDArray[np.float64]:
-    """Returns the confidence of each prediction, float64 [rows]; see metrics.predicted_ids."""
-    found: NDArray[np.float64] = probabilities(logits)[
-        np.arange(len(logits)), predicted_ids(logits, threshold)
-    ]
-    return found
-
-
-def reliability(logits: _Floats, labels: _Integers, threshold: float | None = None) -> list[Bin]:
+def reliability(predicted: Predictions, labels: _Integers) -> list[Bin]:
     """Returns the Bins that are not empty, by their confidence."""
-    confidence = confidences(logits, threshold)
-    is_right = predicted_ids(logits, threshold) == labels
-    numbers = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    confidences, is_right = predicted.confidences, predicted.ids == labels
+    numbers = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
     return [
-        Bin(float(confidence[rows].mean()), float(is_right[rows].mean()), int(rows.sum()))
+        Bin(float(confidences[rows].mean()), float(is_right[rows].mean()), int(rows.sum()))
         for rows in (numbers == number for number in np.unique(numbers))
     ]
 
@@ -100,63 +94,46 @@ def expected_error(bins: Sequence[Bin]) -> float:
     return float(np.average(distances, weights=[one.count for one in bins]))
 
 
-def at_coverages(
-    logits: _Floats, labels: _Integers, threshold: float | None = None
-) -> list[Covered]:
+def at_coverages(predicted: Predictions, labels: _Integers) -> list[Covered]:
     """Returns what the most confident predictions are worth, for each of `COVERAGES`."""
-    confidence = confidences(logits, threshold)
-    order = np.argsort(-confidence, kind="stable")
-    is_right = (predicted_ids(logits, threshold) == labels)[order]
+    order = np.argsort(-predicted.confidences, kind="stable")
+    confidences, is_right = predicted.confidences[order], (predicted.ids == labels)[order]
     counts = [max(1, int(round(coverage * len(order)))) for coverage in COVERAGES]
     return [
-        Covered(
-            count / len(order), float(is_right[:count].mean()), float(confidence[order[count - 1]])
-        )
+        Covered(count / len(order), float(is_right[:count].mean()), float(confidences[count - 1]))
         for count in counts
     ]
 
 
-def abstaining(
-    logits: _Floats, labels: _Integers, least: float, threshold: float | None = None
-) -> Covered:
+def abstaining(predicted: Predictions, labels: _Integers, least: float) -> Covered:
     """Returns what the predictions are worth of at least so much confidence."""
-    rows = confidences(logits, threshold) >= least
-    is_right = (predicted_ids(logits, threshold) == labels)[rows]
+    rows = predicted.confidences >= least
+    is_right = (predicted.ids == labels)[rows]
     return Covered(float(rows.mean()), float(is_right.mean()) if rows.any() else None, least)
 
 
-def loyalty(logits: _Floats, others: _Floats, threshold: float | None = None) -> dict[str, float]:
-    """Compares the predictions of a successor with its predecessor's.
+def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
+    """Compares the predictions of a successor with its predecessor's, of the same rows.
 
     Source: Xu et al., Beyond Preserved Accuracy, EMNLP 2021, and the functions that their code
     names: accuracy_score of the labels, and 1 minus jensenshannon of the probabilities.
-
-    Args:
-      logits: the successor's.
-      others: the predecessor's, of the same shape.
-      threshold: of both, see metrics.predicted_ids.
 
     Returns:
       Dict of label_loyalty and probability_loyalty.
     """
     distance = scipy.spatial.distance.jensenshannon(
-        probabilities(logits), probabilities(others), axis=1
+        predicted.probabilities, others.probabilities, axis=1
     )
     distance = np.nan_to_num(distance)  # Of what are the same, where rounding went below 0.
-    same = sklearn.metrics.accuracy_score(
-        predicted_ids(others, threshold), predicted_ids(logits, threshold)
-    )
+    same = (predicted.ids == others.ids).mean()
     return {"label_loyalty": float(same), "probability_loyalty": float(1 - distance.mean())}
-
-
-# --- In words ---
 
 
 def format_coverages(covered: Sequence[Covered]) -> str:
     """Returns what `at_coverages` has found as a table, str."""
     rows = [
-        ("most confident share", ["%.0f%%" % (100 * one.coverage) for one in covered]),
-        ("accuracy", ["%.4f" % one.accuracy for one in covered if one.accuracy is not None]),
-        ("least confidence", ["%.4f" % one.confidence for one in covered]),
+        ["most confident share"] + ["%.0f%%" % (100 * one.coverage) for one in covered],
+        ["accuracy"] + ["%.4f" % one.accuracy for one in covered if one.accuracy is not None],
+        ["least confidence"] + ["%.4f" % one.confidence for one in covered],
     ]
-    return "\n".join("%-20s" % name + "".join("%9s" % c for c in cells) for name, cells in rows)
+    return aligned(rows, 9)

@@ -89,7 +89,7 @@ def calibrate(context, file):
     """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
     trained, task = context.trained_model(is_calibrated=False), context.task
     encoded = context.data.encode_file(file, trained.tokenizer)
-    logits, labels = _compute_logits(context, trained, file.name, encoded), encoded.labels
+    logits, labels = _predict(context, trained, file.name, encoded).logits, encoded.labels
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
         logging.warning(
@@ -124,29 +124,28 @@ def _evaluate(context, trained, file, others):
     """Returns an ExampleFile as _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
     start = time.perf_counter()
-    logits = _compute_logits(context, trained, file.name, encoded)
+    predicted = _predict(context, trained, file.name, encoded)
     seconds = time.perf_counter() - start
-    predicted = Predictions.of(context.task, logits, context.config.threshold)
     evaluation.warn_of_alike(predicted, encoded.labels, file.name)
     return _Evaluated(file, predicted, encoded.labels, others, seconds)
 
 
-def _compute_logits(context, trained, name, encoded):
+def _predict(context, trained, name, encoded):
+    """Returns the Predictions of a TrainedModel; `name`: what the bar says of them."""
+    config = context.config
+    run_model = evaluation.runner(trained.session, trained.graph)
     with predictions.progress_bar(name, len(encoded)) as bar:
-        run_model = evaluation.runner(trained.session, trained.graph)
-        batch_size = context.config.eval_batch_size
-        return predictions.compute_logits(run_model, encoded, batch_size, bar)
+        logits = predictions.compute_logits(run_model, encoded, config.eval_batch_size, bar)
+    return Predictions.of(context.task, logits, config.threshold)
 
 
 def _predictions_of(context, folder, files):
     """Returns the Predictions of another StageFolder's model on each of the ExampleFiles."""
-    task, each = context.task, []
-    length = folder.trained_run_config()["max_seq_length"]
+    length, each = folder.trained_run_config()["max_seq_length"], []
     with trained_model.load(folder) as other:
         for file in files:
-            encoded = encoding.encode_examples(file.examples, task, other.tokenizer, length)
-            logits = _compute_logits(context, other, folder.path, encoded)
-            each.append(Predictions.of(task, logits, context.config.threshold))
+            encoded = encoding.encode_examples(file.examples, context.task, other.tokenizer, length)
+            each.append(_predict(context, other, folder.path, encoded))
     return each
 
 

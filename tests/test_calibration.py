@@ -68,15 +68,15 @@ def test_the_expected_error_is_the_mean_distance_of_the_bins():
     """
     logits = np.log([[0.92, 0.08], [0.09, 0.91], [0.93, 0.07], [0.6, 0.4]])
     bins = calibration.reliability(predict(TASK, logits), np.array([0, 0, 0, 0]))
-    assert [one.count for one in bins] == [1, 3]
-    np.testing.assert_allclose([one.confidence for one in bins], [0.6, 0.92])
-    np.testing.assert_allclose([one.accuracy for one in bins], [1, 2 / 3])
+    assert [one["count"] for one in bins] == [1, 3]
+    np.testing.assert_allclose([one["confidence"] for one in bins], [0.6, 0.92])
+    np.testing.assert_allclose([one["accuracy"] for one in bins], [1, 2 / 3])
     assert calibration.expected_error(bins) == pytest.approx((0.4 + 3 * (0.92 - 2 / 3)) / 4)
 
 
 def test_a_certain_prediction_is_in_the_last_bin():
     (one,) = calibration.reliability(predict(TASK, np.array([[0.0, 800.0]])), np.array([1]))
-    assert one == (1.0, 1.0, 1)
+    assert one == {"confidence": 1.0, "accuracy": 1.0, "count": 1}
 
 
 def test_the_most_confident_come_first():
@@ -84,13 +84,14 @@ def test_the_most_confident_come_first():
     logits = np.log(np.stack([probabilities, 1 - probabilities], axis=1))
     labels = (probabilities < 0.7).astype(int)  # So that the three least confident are wrong.
     found = calibration.at_coverages(predict(TASK, logits), labels)
-    assert [one.coverage for one in found] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.5]
-    np.testing.assert_allclose([one.accuracy for one in found], [0.7, 0.7, 7 / 9, 7 / 8, 1, 1])
+    assert [one["coverage"] for one in found] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.5]
+    np.testing.assert_allclose([one["accuracy"] for one in found], [0.7, 0.7, 7 / 9, 7 / 8, 1, 1])
     expected = [0.55, 0.55, 0.6, 0.65, 0.7, 0.8]
-    np.testing.assert_allclose([one.confidence for one in found], expected)
+    np.testing.assert_allclose([one["confidence"] for one in found], expected)
     kept = calibration.abstaining(predict(TASK, logits), labels, 0.65 - 1e-9)
-    assert kept[:2] == (0.8, 7 / 8)
-    assert calibration.abstaining(predict(TASK, logits), labels, 0.999)[:2] == (0.0, None)
+    assert (kept["coverage"], kept["accuracy"]) == (0.8, 7 / 8)
+    kept = calibration.abstaining(predict(TASK, logits), labels, 0.999)
+    assert (kept["coverage"], kept["accuracy"]) == (0.0, None)
 
 
 def test_confidence_is_that_of_the_label_that_a_threshold_predicts():

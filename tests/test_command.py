@@ -570,7 +570,7 @@ def test_the_first_of_several_test_files_is_predicted(root, make_command):
     for name in ("test_matched", "test_mismatched"):
         text = "sentence1\tsentence2\n手机\t电脑\n"
         (root / "two" / (name + ".tsv")).write_text(text, encoding="utf-8")
-    assert predict.prepare(make_command(line)).path == "two/test_matched.tsv"
+    assert predict.prepare(make_command(line)) == ("two/test_matched.tsv", 1)
 
 
 def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):

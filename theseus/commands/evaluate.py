@@ -110,7 +110,7 @@ def calibrate(context, file):
         checkpoint=trained.best.checkpoint,
         ece_before=calibration.expected_error(before),
         ece=calibration.expected_error(after),
-        reliability_before=[one._asdict() for one in before],
+        reliability_before=before,
         num_examples=len(labels),
     )
     context.folder.write_json(context.result(trained_model.CALIBRATION), sealed(record))
@@ -162,11 +162,10 @@ def _measure(context, evaluated):
     measured["by_label"] = metrics.by_label(predicted, labels)
     if len(task.labels) == 2:
         measured["best_threshold"] = metrics.best_threshold(predicted, labels)
-    measured["reliability"] = [one._asdict() for one in bins]
-    covered = calibration.at_coverages(predicted, labels)
-    measured["most_confident"] = [one._asdict() for one in covered]
+    measured["reliability"] = bins
+    measured["most_confident"] = calibration.at_coverages(predicted, labels)
     if least is not None:
-        measured["abstaining"] = calibration.abstaining(predicted, labels, least)._asdict()
+        measured["abstaining"] = calibration.abstaining(predicted, labels, least)
     measured["compared"] = {
         folder: dict(metrics.compute(theirs, labels), **calibration.loyalty(predicted, theirs))
         for folder, theirs in others.items()
@@ -202,11 +201,10 @@ def describe_results(context, results):
     name, measured = results[0]
     if task.is_regression:
         return
-    covered = [calibration.Covered(**one) for one in measured["most_confident"]]
     tables = [
         metrics.format_confusion(task, measured["confusion"]),
         metrics.format_by_label(measured["by_label"]),
-        calibration.format_coverages(covered),
+        calibration.format_coverages(measured["most_confident"]),
     ]
     yield from filter(None, tables)
     if config.eval_split == "dev" and measured.get("best_threshold"):  # Chosen on dev alone.

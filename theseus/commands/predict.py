@@ -1,6 +1,5 @@
 """--do_predict: the best checkpoint's predictions for a file, or for standard input."""
 
-import collections
 import time
 
 from theseus.commands.evaluate import check_other_tasks
@@ -11,15 +10,12 @@ from theseus.inputs import batches, reading
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
-Input = collections.namedtuple("Input", "path format num_examples")
-"""A file of examples, labelled or not, its format, and how many it holds."""
-
 
 def prepare(context):
-    """Returns the Input, which was read to its end: it may be larger than the memory."""
+    """Returns (path, number of examples); the file was read to its end, and may exceed memory."""
     check_other_tasks(context)
     path = context.config.predict_file or context.data.paths("test")[0]
-    return Input(path, context.data.format_of(path), sum(1 for _ in _examples(context, path)))
+    return path, sum(1 for _ in _examples(context, path))
 
 
 def _examples(context, path):
@@ -29,22 +25,23 @@ def _examples(context, path):
     )
 
 
-def run(context, file):
-    """Writes the predictions in the order of the Input's lines.
+def run(context, prepared):
+    """Writes the predictions in the order of the file's lines.
 
     Those of a file go to predictions.tsv, or .csv or .jsonl, as the file's format is; those of
     standard input to standard output.
     """
     folder, is_piped = context.folder, context.pipes_predictions
-    trained = context.trained_model()
-    name = context.result("predictions." + file.format)
+    path, num_examples = prepared
+    trained, format = context.trained_model(), context.data.format_of(path)
+    name = context.result("predictions." + format)
     start = time.perf_counter()
     with standard_output() if is_piped else folder.writing(name) as writer:
         count = predictions.write_predictions(
             writer,
-            _predict(context, trained, file),
+            _predict(context, trained, path, num_examples),
             context.config.abstain_below,
-            file.format,
+            format,
             context.data.form.delimiter,
         )
     seconds = time.perf_counter() - start
@@ -54,16 +51,16 @@ def run(context, file):
         say("%d predictions in %s" % (count, folder.file(name)))
 
 
-def _predict(context, trained, file):
-    """Yields (Examples, their Predictions) of one pool of an Input after another."""
+def _predict(context, trained, path, num_examples):
+    """Yields (Examples, their Predictions) of one pool of a file after another."""
     config = context.config
     run_model = evaluation.runner(trained.session, trained.graph)
     unseen = context.data.unseen(trained.tokenizer)
-    with predictions.progress_bar("predict", file.num_examples) as bar:
-        pools = batches.cut_into_pools(_examples(context, file.path), config.predict_batch_size)
+    with predictions.progress_bar("predict", num_examples) as bar:
+        pools = batches.cut_into_pools(_examples(context, path), config.predict_batch_size)
         for pool in pools:
             encoded = context.data.encode(pool, trained.tokenizer)
             unseen.add(encoded, lambda examples=pool: examples)
             logits = predictions.compute_logits(run_model, encoded, config.predict_batch_size, bar)
             yield pool, Predictions.of(context.task, logits, config.threshold)
-    unseen.log(file.path)
+    unseen.log(path)

@@ -6,7 +6,7 @@ Everything here is plain Python on arrays: the Predictions of rows, and label id
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 import scipy.optimize
@@ -27,22 +27,6 @@ NUM_BINS = 15
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _LARGEST_TEMPERATURE = 100.0
-
-
-class Bin(NamedTuple):
-    """The predictions whose confidence is in one of `NUM_BINS` equal intervals of [0, 1]."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-class Covered(NamedTuple):
-    """The most confident predictions: their share of all, accuracy and least confidence."""
-
-    coverage: float
-    accuracy: float | None
-    confidence: float
 
 
 def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
@@ -77,39 +61,49 @@ def is_inside(temperature: float) -> bool:
     return abs(math.log(temperature)) < 0.99 * math.log(_LARGEST_TEMPERATURE)
 
 
-def reliability(predicted: Predictions, labels: _Integers) -> list[Bin]:
-    """Returns the Bins that are not empty, by their confidence."""
+def reliability(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
+    """Returns mean confidence, accuracy and count of the predictions in each of `NUM_BINS`.
+
+    The bins are equal intervals of [0, 1]; those that are empty are left out.
+    """
     confidences, is_right = predicted.confidences, predicted.ids == labels
     numbers = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
     return [
-        Bin(float(confidences[rows].mean()), float(is_right[rows].mean()), int(rows.sum()))
+        dict(
+            confidence=float(confidences[rows].mean()),
+            accuracy=float(is_right[rows].mean()),
+            count=int(rows.sum()),
+        )
         for rows in (numbers == number for number in np.unique(numbers))
     ]
 
 
-def expected_error(bins: Sequence[Bin]) -> float:
+def expected_error(bins: Sequence[Mapping[str, Any]]) -> float:
     """Returns the expected calibration error of `reliability`: the mean distance of accuracy and
     confidence (Guo et al., eq. 3)."""
-    distances = [abs(one.accuracy - one.confidence) for one in bins]
-    return float(np.average(distances, weights=[one.count for one in bins]))
+    distances = [abs(one["accuracy"] - one["confidence"]) for one in bins]
+    return float(np.average(distances, weights=[one["count"] for one in bins]))
 
 
-def at_coverages(predicted: Predictions, labels: _Integers) -> list[Covered]:
-    """Returns what the most confident predictions are worth, for each of `COVERAGES`."""
+def at_coverages(predicted: Predictions, labels: _Integers) -> list[dict[str, float]]:
+    """Returns the accuracy and least confidence of the most confident, for each of `COVERAGES`."""
     order = np.argsort(-predicted.confidences, kind="stable")
     confidences, is_right = predicted.confidences[order], (predicted.ids == labels)[order]
-    counts = [max(1, int(round(coverage * len(order)))) for coverage in COVERAGES]
     return [
-        Covered(count / len(order), float(is_right[:count].mean()), float(confidences[count - 1]))
-        for count in counts
+        dict(
+            coverage=count / len(order),
+            accuracy=float(is_right[:count].mean()),
+            confidence=float(confidences[count - 1]),
+        )
+        for count in (max(1, int(round(coverage * len(order)))) for coverage in COVERAGES)
     ]
 
 
-def abstaining(predicted: Predictions, labels: _Integers, least: float) -> Covered:
-    """Returns what the predictions are worth of at least so much confidence."""
+def abstaining(predicted: Predictions, labels: _Integers, least: float) -> dict[str, float | None]:
+    """Returns the share and accuracy, None for none, of predictions of at least a confidence."""
     rows = predicted.confidences >= least
-    is_right = (predicted.ids == labels)[rows]
-    return Covered(float(rows.mean()), float(is_right.mean()) if rows.any() else None, least)
+    accuracy = float((predicted.ids == labels)[rows].mean()) if rows.any() else None
+    return dict(coverage=float(rows.mean()), accuracy=accuracy, confidence=least)
 
 
 def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
@@ -129,11 +123,11 @@ def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
     return {"label_loyalty": float(same), "probability_loyalty": float(1 - distance.mean())}
 
 
-def format_coverages(covered: Sequence[Covered]) -> str:
+def format_coverages(covered: Sequence[Mapping[str, float]]) -> str:
     """Returns what `at_coverages` has found as a table, str."""
     rows = [
-        ["most confident share"] + ["%.0f%%" % (100 * one.coverage) for one in covered],
-        ["accuracy"] + ["%.4f" % one.accuracy for one in covered if one.accuracy is not None],
-        ["least confidence"] + ["%.4f" % one.confidence for one in covered],
+        ["most confident share"] + ["%.0f%%" % (100 * one["coverage"]) for one in covered],
+        ["accuracy"] + ["%.4f" % one["accuracy"] for one in covered],
+        ["least confidence"] + ["%.4f" % one["confidence"] for one in covered],
     ]
     return aligned(rows, 9)

@@ -118,11 +118,14 @@ def compute(predicted: Predictions, labels: NDArray[Any]) -> _Values:
         )
     *columns, counts = _of_labels(predicted, labels)
     if len(counts) == 2:
-        means = [column[1] for column in columns]
+        means, shares = [column[1] for column in columns], predicted.probabilities[:, 1]
     else:
         occurs = ~np.isnan(columns[2])
         means = [np.nan_to_num(column[occurs]).mean() for column in columns]
-    matthews = None
+        shares = predicted.probabilities
+    auc = matthews = None
+    if counts.all():
+        auc = float(sklearn.metrics.roc_auc_score(labels, shares, multi_class="ovr"))
     if counts.max() < len(labels):
         matthews = float(sklearn.metrics.matthews_corrcoef(labels, predicted.ids))
     losses = -scipy.special.log_softmax(np.asarray(predicted.logits, np.float64), axis=1)
@@ -131,7 +134,7 @@ def compute(predicted: Predictions, labels: NDArray[Any]) -> _Values:
         precision=or_none(means[0]),
         recall=or_none(means[1]),
         f1=or_none(means[2]),
-        auc=_auc(predicted.probabilities, labels) if counts.all() else None,
+        auc=auc,
         matthews=matthews,
         loss=float(losses[np.arange(len(labels)), labels].mean()),
         majority_class_rate=float(counts.max() / len(labels)),
@@ -156,13 +159,6 @@ def _of_labels(predicted: Predictions, labels: _Integers) -> list[NDArray[Any]]:
 def or_none(value: Any) -> float | None:
     """Returns a number as a float; None, as JSON writes it, if it is not a number."""
     return None if np.isnan(value) else float(value)
-
-
-def _auc(probabilities: _Floats, labels: _Integers) -> float:
-    """Returns the area under the ROC curve; every label must occur."""
-    if probabilities.shape[1] == 2:
-        return float(sklearn.metrics.roc_auc_score(labels, probabilities[:, 1]))
-    return float(sklearn.metrics.roc_auc_score(labels, probabilities, multi_class="ovr"))
 
 
 def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float | None:

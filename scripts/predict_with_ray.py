@@ -122,23 +122,29 @@ class Scorer(object):
 
     def _predict(self, path):
         """Returns how many rows of a file were predicted."""
-        from theseus.inference.evaluation import write_predictions
+        from theseus.inference.predictions import write_predictions
 
         output = os.path.join(self._output_dir, output_name(path))
         if path.endswith(".parquet"):
             return self._predict_parquet(path, output)
         with files.writing(output) as writer:
             format = format_of(path)
-            return write_predictions(writer, self._model.task, self._pools(path), format=format)
+            return write_predictions(writer, self._pools(path), format=format)
 
     def _pools(self, path):
-        """Yields (list of Example, their logits) of a text file."""
+        """Yields (list of Example, their Predictions) of a text file."""
         from theseus.inputs import batches, reading
 
         task = self._model.task
         examples = reading.iterate_examples(path, task, labels_required=False, keeps_others=True)
         for pool in batches.cut_into_pools(examples, self._batch_size):
-            yield pool, self._model.compute_logits(pool, self._batch_size)
+            yield pool, self._predictions(pool)
+
+    def _predictions(self, examples):
+        from theseus.inference.predictions import Predictions
+
+        logits = self._model.compute_logits(examples, self._batch_size)
+        return Predictions.of(self._model.task, logits)
 
     def _predict_parquet(self, path, output):
         import pyarrow
@@ -166,17 +172,13 @@ class Scorer(object):
 
     def _with_predictions(self, table, path, first_row):
         """Returns a table with the columns of the predictions beside its own."""
-        from theseus.inference import metrics
-
         task = self._model.task
-        logits = self._model.compute_logits(
-            self._examples(table, path, first_row), self._batch_size
-        )
+        predicted = self._predictions(self._examples(table, path, first_row))
         if task.is_regression:
-            return table.append_column("predicted_score", [logits[:, 0]])
-        labels = [task.labels[row] for row in metrics.predicted_ids(logits)]
+            return table.append_column("predicted_score", [predicted.logits[:, 0]])
+        labels = [task.labels[label_id] for label_id in predicted.ids]
         table = table.append_column("predicted_label", [labels])
-        for label, column in zip(task.labels, metrics.probabilities(logits).T):
+        for label, column in zip(task.labels, predicted.probabilities.T):
             table = table.append_column("probability_%s" % label, [column])
         return table
 

@@ -17,6 +17,7 @@ from absl import flags, logging
 from absl.testing import flagsaver
 
 from theseus.inference import trained_model
+from theseus.inputs.encoding import EncodedExamples
 from theseus.session import new_session, set_up_tensorflow
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -264,6 +265,12 @@ def write_pairs(path, count, seed):
             label = number % 3 == 1
             other = random.permutation(text) if label else other
             writer.write("%s\t%s\t%d\n" % ("".join(text), "".join(other), label))
+
+
+def encoded_rows(lengths):
+    """Rows whose tokens are all the row's number plus 1; of label 1 are the odd ones."""
+    ids = np.concatenate([np.full(length, row + 1) for row, length in enumerate(lengths)])
+    return EncodedExamples(ids, lengths, lengths, np.arange(len(lengths)) % 2)
 
 
 def randomize_biases(session):

@@ -26,10 +26,12 @@ from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.commands import distillation
 from theseus.errors import UserError
-from theseus.inference import calibration, evaluation, metrics, trained_model
+from theseus.inference import calibration, evaluation, predictions, trained_model
+from theseus.inference.predictions import Predictions
 from theseus.inputs import cache, encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 
+predict = Predictions.of
 TASK = tasks.TASKS["lcqmc_pair"]
 USED = "--data_dir=data --suc_layers=2 --max_seq_length=32 --finetune_suc "
 
@@ -65,52 +67,61 @@ def test_the_expected_error_is_the_mean_distance_of_the_bins():
     The bins' distances are 0.4 and 0.92 - 2 / 3; each counts by its examples.
     """
     logits = np.log([[0.92, 0.08], [0.09, 0.91], [0.93, 0.07], [0.6, 0.4]])
-    bins = calibration.reliability(logits, np.array([0, 0, 0, 0]))
-    assert [one.count for one in bins] == [1, 3]
-    np.testing.assert_allclose([one.confidence for one in bins], [0.6, 0.92])
-    np.testing.assert_allclose([one.accuracy for one in bins], [1, 2 / 3])
+    bins = calibration.reliability(predict(TASK, logits), np.array([0, 0, 0, 0]))
+    assert [one["count"] for one in bins] == [1, 3]
+    np.testing.assert_allclose([one["confidence"] for one in bins], [0.6, 0.92])
+    np.testing.assert_allclose([one["accuracy"] for one in bins], [1, 2 / 3])
     assert calibration.expected_error(bins) == pytest.approx((0.4 + 3 * (0.92 - 2 / 3)) / 4)
 
 
 def test_a_certain_prediction_is_in_the_last_bin():
-    (one,) = calibration.reliability(np.array([[0.0, 800.0]]), np.array([1]))
-    assert one == (1.0, 1.0, 1)
+    (one,) = calibration.reliability(predict(TASK, np.array([[0.0, 800.0]])), np.array([1]))
+    assert one == {"confidence": 1.0, "accuracy": 1.0, "count": 1}
 
 
 def test_the_most_confident_come_first():
     probabilities = np.array([0.55, 0.95, 0.85, 0.75, 0.65, 0.6, 0.7, 0.8, 0.9, 0.99])
     logits = np.log(np.stack([probabilities, 1 - probabilities], axis=1))
     labels = (probabilities < 0.7).astype(int)  # So that the three least confident are wrong.
-    found = calibration.at_coverages(logits, labels)
-    assert [one.coverage for one in found] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.5]
-    np.testing.assert_allclose([one.accuracy for one in found], [0.7, 0.7, 7 / 9, 7 / 8, 1, 1])
+    found = calibration.at_coverages(predict(TASK, logits), labels)
+    assert [one["coverage"] for one in found] == [1.0, 1.0, 0.9, 0.8, 0.7, 0.5]
+    np.testing.assert_allclose([one["accuracy"] for one in found], [0.7, 0.7, 7 / 9, 7 / 8, 1, 1])
     expected = [0.55, 0.55, 0.6, 0.65, 0.7, 0.8]
-    np.testing.assert_allclose([one.confidence for one in found], expected)
-    kept = calibration.abstaining(logits, labels, 0.65 - 1e-9)
-    assert kept[:2] == (0.8, 7 / 8)
-    assert calibration.abstaining(logits, labels, 0.999)[:2] == (0.0, None)
+    np.testing.assert_allclose([one["confidence"] for one in found], expected)
+    kept = calibration.abstaining(predict(TASK, logits), labels, 0.65 - 1e-9)
+    assert (kept["coverage"], kept["accuracy"]) == (0.8, 7 / 8)
+    kept = calibration.abstaining(predict(TASK, logits), labels, 0.999)
+    assert (kept["coverage"], kept["accuracy"]) == (0.0, None)
 
 
 def test_confidence_is_that_of_the_label_that_a_threshold_predicts():
     logits = np.log([[0.6, 0.4], [0.9, 0.1]])
-    np.testing.assert_allclose(calibration.confidences(logits, 0.3), [0.4, 0.9])
+    np.testing.assert_allclose(predict(TASK, logits, 0.3).confidences, [0.4, 0.9])
 
 
 def test_loyalty_is_the_mean_of_what_scipy_says_of_each_example():
     (one, _), (other, _) = some_logits(seed=1), some_logits(seed=2)
-    rows = zip(metrics.probabilities(one), metrics.probabilities(other))
+    rows = zip(predictions.probabilities(one), predictions.probabilities(other))
     distances = [scipy.spatial.distance.jensenshannon(p, q) for p, q in rows]
-    found = calibration.loyalty(one, other)
+    found = calibration.loyalty(predict(TASK, one), predict(TASK, other))
     assert found["probability_loyalty"] == pytest.approx(1 - np.mean(distances))
     assert found["label_loyalty"] == np.mean(one.argmax(axis=1) == other.argmax(axis=1))
-    assert calibration.loyalty(one, one) == {"label_loyalty": 1.0, "probability_loyalty": 1.0}
+    assert calibration.loyalty(predict(TASK, one), predict(TASK, one)) == {
+        "label_loyalty": 1.0,
+        "probability_loyalty": 1.0,
+    }
 
 
 def test_loyalty_is_to_the_labels_that_a_threshold_predicts():
     (one, _), (other, _) = some_logits(labels=2, seed=1), some_logits(labels=2, seed=2)
-    assert calibration.loyalty(one, other)["label_loyalty"] < 1
+    assert calibration.loyalty(predict(TASK, one), predict(TASK, other))["label_loyalty"] < 1
     for threshold in (0.0, 1.1):  # At which all labels are the same.
-        assert calibration.loyalty(one, other, threshold)["label_loyalty"] == 1
+        assert (
+            calibration.loyalty(predict(TASK, one, threshold), predict(TASK, other, threshold))[
+                "label_loyalty"
+            ]
+            == 1
+        )
 
 
 # --- What a command keeps and says ---
@@ -132,7 +143,7 @@ def dev_logits(root, **loading):
     with trained_model.load(StageFolder(str(root / "out_2")), **loading) as model:
         encoded = encoding.encode_examples(examples, TASK, model.tokenizer, 32)
         run = evaluation.runner(model.session, model.graph)
-        return evaluation.compute_logits(run, encoded, 64), encoded.labels
+        return predictions.compute_logits(run, encoded, 64), encoded.labels
 
 
 def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
@@ -148,7 +159,7 @@ def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
     assert results["temperature"] == temperature
     assert results["ece"] == pytest.approx(kept["ece"], abs=1e-5)
 
-    expected = metrics.probabilities(before / temperature)
+    expected = predictions.probabilities(before / temperature)
     assert_close(dev_logits(root)[0], before / temperature)
     assert_close(dev_logits(root, is_calibrated=False)[0], before)
     with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:
@@ -263,7 +274,7 @@ def test_tables_stay_out_of_a_stream_of_predictions(root, monkeypatch, capfd):
 
 def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
     logits, labels = dev_logits(root)
-    least = float(np.median(calibration.confidences(logits)))
+    least = float(np.median(predict(TASK, logits).confidences))
     line = "--do_eval --do_predict --predict_file=data/dev.txt --abstain_below=%r " % least
     command(line + USED, root, monkeypatch)
     with open(str(root / "out_2" / "predictions.tsv"), encoding="utf-8") as reader:
@@ -271,7 +282,7 @@ def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
     surest = [max(float(row["probability_0"]), float(row["probability_1"])) for row in rows]
     assert [row["is_uncertain"] for row in rows] == [str(int(p < least)) for p in surest]
     kept = read_json(root, "out_2", "eval_results.json")["abstaining"]
-    sure = calibration.confidences(logits) >= least
+    sure = predict(TASK, logits).confidences >= least
     assert kept["coverage"] == sure.mean()
     assert kept["accuracy"] == (logits.argmax(axis=1) == labels)[sure].mean()
     assert "%.1f%% of the examples, accuracy" % (100 * sure.mean()) in capsys.readouterr().out
@@ -288,7 +299,7 @@ def test_loyalty_is_to_the_other_stages_predictions(root, monkeypatch, capsys):
     theirs, labels = dev_logits(root)
     results = read_json(root, "out_2", "eval_results.json")
     found = results["compared"]["out_0"]
-    for name, value in calibration.loyalty(ours, theirs).items():
+    for name, value in calibration.loyalty(predict(TASK, ours), predict(TASK, theirs)).items():
         assert found[name] == pytest.approx(value, abs=1e-5)
     assert found["accuracy"] == (theirs.argmax(axis=1) == labels).mean()
     assert results["compared"]["out_2"]["label_loyalty"] == 1
@@ -313,7 +324,7 @@ def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatc
 
 def test_without_an_error_the_columns_are_there(root, monkeypatch):
     logits, labels = dev_logits(root)
-    monkeypatch.setattr(evaluation, "compute_logits", lambda *_: 9.0 * np.eye(2)[labels])
+    monkeypatch.setattr(predictions, "compute_logits", lambda *_: 9.0 * np.eye(2)[labels])
     command("--do_eval " + USED, root, monkeypatch)
     with open(str(root / "out_2" / "errors.tsv"), encoding="utf-8") as reader:
         (header,) = csv.reader(reader, delimiter="\t")

@@ -13,7 +13,7 @@ import pytest
 from conftest import EXPORTS, ROOT, assert_close, run, write_stage
 from theseus import classifier, machine, session
 from theseus.errors import UserError
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, predictions, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.session import check_precision
 
@@ -34,11 +34,11 @@ def test_it_says_what_the_stages_graph_says(folder, pairs):
     with trained_model.load(folder) as (session, graph, tokenizer, *_):
         task = tasks.TASKS["lcqmc_pair"]
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
-        logits = evaluation.compute_logits(evaluation.runner(session, graph), encoded, 64)
+        logits = predictions.compute_logits(evaluation.runner(session, graph), encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
         assert model.labels == ("0", "1") and model.classify([]) == []
-    assert_close([p for _, p in found], metrics.probabilities(logits), 1e-4)
+    assert_close([p for _, p in found], predictions.probabilities(logits), 1e-4)
     assert [label for label, _ in found] == [str(np.argmax(p)) for _, p in found]
 
 

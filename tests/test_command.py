@@ -33,14 +33,15 @@ from theseus.commands.context import Context
 from theseus.commands.run_config import make_run_config
 from theseus.config import config as config_lib
 from theseus.config import help as help_lib
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, metrics, predictions, trained_model
+from theseus.inference.predictions import Predictions
 from theseus.inputs import cache, encoding, reading, rows, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
 
-EVALUATION = metrics.compute(tasks.TASKS["lcqmc_pair"], np.eye(2), np.array([0, 1]))
+EVALUATION = metrics.compute(Predictions.of(tasks.TASKS["lcqmc_pair"], np.eye(2)), np.array([0, 1]))
 HEADER = "sentence1\tsentence2\tscore\n"
 
 
@@ -479,18 +480,18 @@ def logits_of(prefix, root):
         weights.load(session, variables, weights.CheckpointWeights(prefix))
         encoded = encoding.encode_examples(examples, task, tokenizer, 32)
         run = evaluation.runner(session, graph)
-        return evaluation.compute_logits(run, encoded, 64), encoded.labels
+        return predictions.compute_logits(run, encoded, 64), encoded.labels
 
 
 def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, monkeypatch, capsys):
     best, labels = logits_of(with_last.best_checkpoint(), root)
     last, _ = logits_of(with_last.checkpoint("last"), root)
-    probabilities = metrics.probabilities(best)[:, 1]
-    assert np.abs(probabilities - metrics.probabilities(last)[:, 1]).max() > 1e-3
+    probabilities = predictions.probabilities(best)[:, 1]
+    assert np.abs(probabilities - predictions.probabilities(last)[:, 1]).max() > 1e-3
     seen = []
-    compute_logits = evaluation.compute_logits
+    compute_logits = predictions.compute_logits
     monkeypatch.setattr(
-        evaluation,
+        predictions,
         "compute_logits",
         lambda *given: seen.append((given[2], given[1].padded_length)) or compute_logits(*given),
     )
@@ -501,7 +502,7 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
 
     results = read_json(root, "out_2", "eval_results.json")
     assert (results["global_step"], results["checkpoint"]) == (7, "best/model.ckpt-7")
-    right = -np.log(metrics.probabilities(best)[range(6), labels]).mean()
+    right = -np.log(predictions.probabilities(best)[range(6), labels]).mean()
     assert results["loss"] == pytest.approx(right, rel=1e-4)
     # With a threshold of 0 all are predicted to be of label 1.
     assert results["threshold"] == 0 and results["accuracy"] == labels.mean()
@@ -546,7 +547,8 @@ def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command
     (found,), _ = evaluate.prepare(made)
     assert (found.name, found.path) == (split, "data/%s.tsv" % split)
     assert len(found.examples) == {"dev": 6, "test": 5}[split]
-    evaluated = evaluate._Evaluated(found, np.eye(2), np.array([0, 1]), {}, 1.0)
+    predicted = Predictions.of(made.task, np.eye(2))
+    evaluated = evaluate._Evaluated(found, predicted, np.array([0, 1]), {}, 1.0)
     values = evaluate._measure(made, evaluated)
     said = "\n".join(evaluate.describe_results(made, [(split, values)]))
     assert ("--threshold=" in said) == (split == "dev")
@@ -568,7 +570,7 @@ def test_the_first_of_several_test_files_is_predicted(root, make_command):
     for name in ("test_matched", "test_mismatched"):
         text = "sentence1\tsentence2\n手机\t电脑\n"
         (root / "two" / (name + ".tsv")).write_text(text, encoding="utf-8")
-    assert predict.prepare(make_command(line)).path == "two/test_matched.tsv"
+    assert predict.prepare(make_command(line)) == ("two/test_matched.tsv", 1)
 
 
 def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):

@@ -20,7 +20,7 @@ from conftest import (
     write_stage,
 )
 from theseus.checkpoints import weights
-from theseus.inference import evaluation, trained_model
+from theseus.inference import evaluation, predictions, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.training.steps import StepRunner
@@ -77,14 +77,14 @@ def fed(monkeypatch):
 @pytest.fixture
 def computed(monkeypatch):
     """The numbers of rows that the teacher computes logits of from here on, as a list."""
-    found, compute_logits = [], evaluation.compute_logits
+    found, compute_logits = [], predictions.compute_logits
 
     def compute(run, encoded, *others):
         if len(encoded) == 30:  # Dev has 20.
             found.append(len(encoded))
         return compute_logits(run, encoded, *others)
 
-    monkeypatch.setattr(evaluation, "compute_logits", compute)
+    monkeypatch.setattr(predictions, "compute_logits", compute)
     return found
 
 
@@ -94,7 +94,7 @@ def logits_of_teacher(root):
     sample = reading.sample_examples(examples, 30)
     with trained_model.load(StageFolder(str(root / "teacher"))) as model:
         encoded = encoding.encode_examples(sample, TASK, model.tokenizer, 32)
-        return evaluation.compute_logits(evaluation.runner(model.session, model.graph), encoded, 7)
+        return predictions.compute_logits(evaluation.runner(model.session, model.graph), encoded, 7)
 
 
 def test_what_is_fed_are_the_logits_of_the_teachers_best_for_the_same_rows(

@@ -37,7 +37,7 @@ from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
 from theseus.errors import UserError
 from theseus.export import exporter, formats, hugging_face_tokenizer, writers
-from theseus.inference import metrics, trained_model
+from theseus.inference import predictions, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.runs.state import Checkpoint
 from theseus.session import new_session
@@ -88,7 +88,7 @@ def expected(folder, data):
 def assert_outputs_fit(outputs, logits):
     """Compares probabilities and label, and logits within what a float32 holds."""
     assert_close(outputs["logits"], logits, 5e-5)
-    assert_close(outputs["probabilities"], metrics.probabilities(logits), 1e-4)
+    assert_close(outputs["probabilities"], predictions.probabilities(logits), 1e-4)
     np.testing.assert_array_equal(outputs["label"], outputs["logits"].argmax(axis=1))
 
 

@@ -40,7 +40,7 @@ from theseus.commands.context import Context
 from theseus.config.config import all_declarations
 from theseus.distribution import replicas
 from theseus.errors import UserError
-from theseus.inference import calibration, evaluation, metrics, trained_model
+from theseus.inference import calibration, evaluation, predictions, trained_model
 from theseus.inputs import batches, encoding, parallel_encoding, reading, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.training import trainer as trainer_lib
@@ -415,7 +415,7 @@ def test_the_loss_is_the_one_of_the_flags(root, trainings):
 
 def teachers_logits(root, data):
     with trained_model.load(StageFolder(str(root / "teacher"))) as model:
-        return evaluation.compute_logits(evaluation.runner(model.session, model.graph), data, 7)
+        return predictions.compute_logits(evaluation.runner(model.session, model.graph), data, 7)
 
 
 def test_weights_start_as_those_that_are_named(root, trainings):
@@ -654,7 +654,7 @@ def logits_of(root, folder, split, **loading):
     data = encoded(root, "asked/%s.txt" % split)
     with trained_model.load(StageFolder(str(root / folder)), **loading) as model:
         run = evaluation.runner(model.session, model.graph)
-        return evaluation.compute_logits(run, data, 64), data.labels
+        return predictions.compute_logits(run, data, 64), data.labels
 
 
 def rows_of(*path):
@@ -673,7 +673,7 @@ def graded(asked):
     found = {}
     for split in ("dev", "test"):
         ours, theirs = (logits_of(asked, folder, split)[0] for folder in ("out_1", "teacher"))
-        of_second = metrics.probabilities(ours)[:, 1]
+        of_second = predictions.probabilities(ours)[:, 1]
         low, high = np.quantile(of_second, [0.25, 0.8])
         labels = (of_second < low) | (of_second > high)
         texts = (asked / "asked" / (split + ".txt")).read_text(encoding="utf-8").splitlines()
@@ -705,7 +705,7 @@ class Expected(object):
 
 @pytest.mark.parametrize("share", [0.25, 0.8])
 def test_a_threshold_holds_for_all_that_is_written(asked, graded, monkeypatch, share):
-    of_second = np.sort(metrics.probabilities(graded["out_1", "dev"][0])[:, 1])
+    of_second = np.sort(predictions.probabilities(graded["out_1", "dev"][0])[:, 1])
     first = int(share * 40)
     threshold = float(of_second[first - 1 : first + 1].mean())
     dev = Expected(*graded["out_1", "dev"], threshold)
@@ -768,7 +768,7 @@ def test_what_is_evaluated_and_predicted_are_the_files_that_are_named(asked, mon
         assert results["loss"] == pytest.approx(-logs[range(len(labels)), labels].mean(), rel=1e-4)
         logits, _ = logits_of(asked, "out_1", other)
         found = [float(row["probability_1"]) for row in rows_of(asked, "out_1", "predictions.tsv")]
-        assert_close(found, metrics.probabilities(logits)[:, 1], 1e-4)
+        assert_close(found, predictions.probabilities(logits)[:, 1], 1e-4)
 
 
 def test_paths_are_evaluated_predicted_with_and_calibrated_each_by_itself(asked, monkeypatch):
@@ -786,7 +786,7 @@ def test_paths_are_evaluated_predicted_with_and_calibrated_each_by_itself(asked,
             assert temperature == pytest.approx(
                 calibration.find_temperature(logits, labels), rel=1e-3
             )
-            expected = metrics.probabilities(logits / temperature)
+            expected = predictions.probabilities(logits / temperature)
             rows = rows_of(folder, "predictions.tsv")
             assert_close([float(row["probability_1"]) for row in rows], expected[:, 1], 1e-4)
             loss = -np.log(expected[range(40), labels]).mean()

@@ -7,7 +7,8 @@ import pytest
 
 import frontier
 from conftest import read_json, write_pairs, write_stage
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, metrics, predictions, trained_model
+from theseus.inference.predictions import Predictions
 from theseus.inputs import encoding, reading, tasks
 
 TASK = tasks.TASKS["lcqmc_pair"]
@@ -119,8 +120,10 @@ def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
                 examples = reading.read_examples("%s/%s" % (options.data_dir, name), TASK)
                 encoded = encoding.encode_examples(examples, TASK, model.tokenizer, 32)
                 run = evaluation.runner(model.session, model.graph)
-                logits = evaluation.compute_logits(run, encoded, 64)
-                scores.append(metrics.compute(TASK, logits, encoded.labels)["accuracy"])
+                logits = predictions.compute_logits(run, encoded, 64)
+                scores.append(
+                    metrics.compute(Predictions.of(TASK, logits), encoded.labels)["accuracy"]
+                )
         assert point["dev"] == scores[0]
         assert on_test.get(point["path"], scores[1]) == scores[1]
     same = {p["milliseconds"] for p in found["paths"] if p["layers"] == 3}

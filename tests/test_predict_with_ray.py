@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ROOT, call_script, run, write_stage
 from theseus import Classifier
-from theseus.inference import evaluation
+from theseus.inference.predictions import Predictions, write_predictions
 from theseus.inputs import reading
 
 pytest.importorskip("ray")
@@ -54,8 +54,8 @@ def test_text_is_predicted_as_do_predict_does(root, scored):
     for name, rows in [("a.txt", PAIRS), ("b.txt", PAIRS[::-1])]:
         with Classifier(str(root / "model")) as model, io.StringIO() as expected:
             examples = [reading.Example(*row, None, n) for n, row in enumerate(rows)]
-            pools = [(examples, model.compute_logits(examples, 2))]
-            evaluation.write_predictions(expected, model.task, pools)
+            predicted = Predictions.of(model.task, model.compute_logits(examples, 2))
+            write_predictions(expected, [(examples, predicted)])
             found = (scored[2] / (name + ".predictions.tsv")).read_text(encoding="utf-8")
             assert found == expected.getvalue()
 

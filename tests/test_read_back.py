@@ -12,7 +12,7 @@ from conftest import EXPORTS, read_json, write_pairs
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import read_back
-from theseus.inference import evaluation, metrics, trained_model
+from theseus.inference import evaluation, predictions, trained_model
 from theseus.inputs import encoding, reading, tasks
 from theseus.session import new_session
 
@@ -75,7 +75,7 @@ def in_batches(run, encoded, order, size):
         rows = order[first : first + size]
         found = run(encoded.batch(rows))
         logits.update(zip(rows, found))
-    return metrics.probabilities(np.array([logits[row] for row in range(len(order))]))
+    return predictions.probabilities(np.array([logits[row] for row in range(len(order))]))
 
 
 @pytest.mark.parametrize("name", EXPORTS)

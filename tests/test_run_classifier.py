@@ -259,11 +259,11 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
 @pytest.mark.parametrize(
     "line, module, names",
     [
-        ("--do_eval", "evaluation.compute_logits", ["--eval_batch_size"]),
-        ("--do_predict", "evaluation.compute_logits", ["--predict_batch_size"]),
+        ("--do_eval", "predictions.compute_logits", ["--eval_batch_size"]),
+        ("--do_predict", "predictions.compute_logits", ["--predict_batch_size"]),
         (
             "--do_train --stage_1_outputdir=new_memory",
-            "evaluation.compute_logits",
+            "predictions.compute_logits",
             ["--train_batch_size", "--gradient_accumulation_steps", "--max_seq_length"],
         ),
     ],

@@ -31,7 +31,7 @@ from theseus.checkpoints import weights
 from theseus.distribution.replicas import Replicas
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
-from theseus.inference import evaluation
+from theseus.inference import evaluation, predictions
 from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.stage import PREDECESSOR, REPLACING, SUCCESSOR
@@ -742,7 +742,7 @@ def averaged(bert, tmp_path_factory):
         steps = weights_after_steps(trainer)
         assert trainer.run()
         run_model = evaluation.runner(trainer.session, trainer.graph.evaluation)
-        logits = evaluation.compute_logits(run_model, bert[3], 64)
+        logits = predictions.compute_logits(run_model, bert[3], 64)
     folder = StageFolder(str(path))
     last, best = values_of(folder.checkpoint("last")), values_of(folder.best_checkpoint())
     return Averaged(folder.state(), last, best, str(path), steps, logits)
@@ -781,7 +781,7 @@ def test_the_averages_are_what_is_evaluated(bert, averaged):
         for ending in ("/average", ""):
             for variable in graph.variables:
                 variable.load(averaged.last[variable.op.name + ending], session)
-            found.append(evaluation.compute_logits(run_model, dev_data, 64))
+            found.append(predictions.compute_logits(run_model, dev_data, 64))
     assert_close(averaged.logits, found[0])
     assert np.abs(averaged.logits - found[1]).max() > 1e-2 * np.abs(found[0]).max()
 
@@ -898,7 +898,7 @@ def test_a_teachers_logits_come_with_their_rows_in_whole_and_in_parts(bert, tmp_
     )
     with trainer_in(tmp_path, (config, start, train_data, dev_data), settings) as trainer:
         run_model = evaluation.runner(trainer.session, trainer.graph.evaluation)
-        logits = evaluation.compute_logits(run_model, train_data, 64).astype(np.float64)
+        logits = predictions.compute_logits(run_model, train_data, 64).astype(np.float64)
         losses = losses_of(trainer)
         assert trainer.run()
     rows = batches.plan_epoch(train_data.lengths, 32, 1, 0)[0]

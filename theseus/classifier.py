@@ -9,7 +9,7 @@ import os
 from theseus.checkpoints import pretrained
 from theseus.errors import UserError
 from theseus.export import read_back
-from theseus.inference import evaluation, metrics, model_folder
+from theseus.inference import model_folder, predictions
 from theseus.inputs import encoding, reading, tasks
 from theseus.quiet import import_tensorflow
 
@@ -90,7 +90,7 @@ class Classifier(object):
         logits = self.compute_logits(rows, batch_size)
         if self._task.is_regression:
             return [(float(score), []) for score in logits[:, 0]]
-        found = metrics.probabilities(logits)
+        found = predictions.probabilities(logits)
         return [(self.labels[row.argmax()], row.tolist()) for row in found]
 
     def compute_logits(self, examples, batch_size=64):
@@ -111,7 +111,7 @@ class Classifier(object):
         length = self._max_seq_length
         arrays = encoding.encode_arrays(examples, self._task, self._tokenizer, length)
         encoded = encoding.EncodedExamples(**arrays)
-        return evaluation.compute_logits(self._run, encoded, batch_size)
+        return predictions.compute_logits(self._run, encoded, batch_size)
 
     def _examples(self, pairs):
         """Returns what `classify` was given as a list of reading.Example."""

@@ -8,7 +8,7 @@ import collections
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import other_model
 from theseus.errors import UserError
-from theseus.inference import evaluation, model_folder, trained_model
+from theseus.inference import evaluation, model_folder, predictions, trained_model
 from theseus.inputs import cache, tokenizer_settings
 from theseus.runs.files import hash_files
 
@@ -55,8 +55,8 @@ def teacher_logits(context, teacher, train_data, run_config):
         with trained_model.load(teacher.folder, is_calibrated=False) as trained:
             run = evaluation.runner(trained.session, trained.graph)
             batch_size = context.config.eval_batch_size
-            with evaluation.progress_bar("teacher", len(train_data)) as bar:
-                return [{"logits": evaluation.compute_logits(run, train_data, batch_size, bar)}]
+            with predictions.progress_bar("teacher", len(train_data)) as bar:
+                return [{"logits": predictions.compute_logits(run, train_data, batch_size, bar)}]
 
     path = context.data.cache_file(run_config, ["teacher", teacher.weights_hash])
     return cache.through_cache(path, ("logits",), compute)["logits"]

@@ -9,15 +9,16 @@ from absl import logging
 from theseus.commands import other_model
 from theseus.commands.output import say
 from theseus.errors import UserError
-from theseus.inference import calibration, evaluation, metrics, trained_model
+from theseus.inference import calibration, evaluation, metrics, predictions, trained_model
+from theseus.inference.predictions import Predictions
 from theseus.inputs import encoding
 from theseus.records import sealed
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
-_Evaluated = collections.namedtuple("_Evaluated", "file logits labels others seconds")
-"""An ExampleFile with logits, float32 [rows, outputs], and labels; `others`: the logits of each
-model of --compare_with by its folder, a dict; seconds: what the model took."""
+_Evaluated = collections.namedtuple("_Evaluated", "file predicted labels others seconds")
+"""An ExampleFile with its Predictions and labels; `others`: a dict from the folder of each model of
+--compare_with to that model's Predictions; seconds: what computing the logits took."""
 
 
 def prepare(context):
@@ -48,24 +49,24 @@ def run(context, prepared):
     if context.config.calibrate:
         calibrate(context, files[0])
     trained = context.trained_model()
-    others = {other.path: _logits_of(context, other, files) for other in folders}
-    found = []
+    of_others = [_predictions_of(context, folder, files) for folder in folders]
+    evaluated = []
     for number, file in enumerate(files):
-        of_others = {path: logits[number] for path, logits in others.items()}
-        found.append(_evaluate(context, trained, file, of_others))
-    results = [(one.file.name, _measure(context, one)) for one in found]
+        others = {folder.path: each[number] for folder, each in zip(folders, of_others)}
+        evaluated.append(_evaluate(context, trained, file, others))
+    results = [(one.file.name, _measure(context, one)) for one in evaluated]
 
     say("\n\n".join(describe_results(context, results)), context.pipes_predictions)
-    _write_results(context, trained, found, results)
+    _write_results(context, trained, evaluated, results)
 
 
-def _write_results(context, trained, found, results):
+def _write_results(context, trained, evaluated, results):
     """Writes eval_results.json, errors.tsv and timing.json.
 
     Args:
       context: a Context.
       trained: its TrainedModel.
-      found: list of _Evaluated.
+      evaluated: list of _Evaluated.
       results: list of (name, what `_measure` returns of it).
     """
     config, folder = context.config, context.folder
@@ -77,18 +78,18 @@ def _write_results(context, trained, found, results):
     report["threshold"] = config.threshold
     report["eval_files"] = dict(results[1:])
     folder.write_json(context.result("eval_results.json"), report)
-    _write_errors(context, found[0])
-    seconds = sum(one.seconds for one in found)
-    speed = sum(len(one.labels) for one in found) / seconds
+    _write_errors(context, evaluated[0])
+    seconds = sum(one.seconds for one in evaluated)
+    speed = sum(len(one.labels) for one in evaluated) / seconds
     timing = dict(eval_seconds=seconds, eval_examples_per_second=speed)
     folder.update_json(context.result("timing.json"), **timing)
 
 
 def calibrate(context, file):
     """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
-    trained = context.trained_model(is_calibrated=False)
+    trained, task = context.trained_model(is_calibrated=False), context.task
     encoded = context.data.encode_file(file, trained.tokenizer)
-    logits, labels = _compute_logits(context, trained, file.name, encoded), encoded.labels
+    logits, labels = _predict(context, trained, file.name, encoded).logits, encoded.labels
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
         logging.warning(
@@ -100,22 +101,21 @@ def calibrate(context, file):
         if kept != 1:  # Which is that of a model that was never calibrated.
             logging.warning("the temperature that was found before, %.4g, goes on to hold", kept)
         return
-    bins = calibration.reliability(logits, labels)
-    before = calibration.expected_error(bins)
-    after = calibration.expected_error(
-        calibration.reliability(logits / np.float32(temperature), labels)
+    before, after = (
+        calibration.reliability(Predictions.of(task, logits / np.float32(divisor)), labels)
+        for divisor in (1, temperature)
     )
     record = dict(
         temperature=temperature,
         checkpoint=trained.best.checkpoint,
-        ece_before=before,
-        ece=after,
-        reliability_before=[one._asdict() for one in bins],
+        ece_before=calibration.expected_error(before),
+        ece=calibration.expected_error(after),
+        reliability_before=before,
         num_examples=len(labels),
     )
     context.folder.write_json(context.result(trained_model.CALIBRATION), sealed(record))
     line = "temperature %.4g: the expected calibration error on dev is %.4f, and was %.4f"
-    logging.info(line, temperature, after, before)
+    logging.info(line, temperature, record["ece"], record["ece_before"])
     if not calibration.is_inside(temperature):
         logging.warning("temperature %.4g: dev has too few wrong labels to find one", temperature)
 
@@ -124,71 +124,66 @@ def _evaluate(context, trained, file, others):
     """Returns an ExampleFile as _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
     start = time.perf_counter()
-    logits = _compute_logits(context, trained, file.name, encoded)
+    predicted = _predict(context, trained, file.name, encoded)
     seconds = time.perf_counter() - start
-    evaluation.warn_of_alike(context.task, logits, encoded.labels, file.name)
-    return _Evaluated(file, logits, encoded.labels, others, seconds)
+    evaluation.warn_of_alike(predicted, encoded.labels, file.name)
+    return _Evaluated(file, predicted, encoded.labels, others, seconds)
 
 
-def _compute_logits(context, trained, name, encoded):
-    with evaluation.progress_bar(name, len(encoded)) as bar:
-        run_model = evaluation.runner(trained.session, trained.graph)
-        batch_size = context.config.eval_batch_size
-        return evaluation.compute_logits(run_model, encoded, batch_size, bar)
+def _predict(context, trained, name, encoded):
+    """Returns the Predictions of a TrainedModel; `name`: what the bar says of them."""
+    config = context.config
+    run_model = evaluation.runner(trained.session, trained.graph)
+    with predictions.progress_bar(name, len(encoded)) as bar:
+        logits = predictions.compute_logits(run_model, encoded, config.eval_batch_size, bar)
+    return Predictions.of(context.task, logits, config.threshold)
 
 
-def _logits_of(context, folder, files):
-    """Returns the logits of another StageFolder's model on each of the ExampleFiles."""
-    length, found = folder.trained_run_config()["max_seq_length"], []
+def _predictions_of(context, folder, files):
+    """Returns the Predictions of another StageFolder's model on each of the ExampleFiles."""
+    length, each = folder.trained_run_config()["max_seq_length"], []
     with trained_model.load(folder) as other:
         for file in files:
             encoded = encoding.encode_examples(file.examples, context.task, other.tokenizer, length)
-            found.append(_compute_logits(context, other, folder.path, encoded))
-    return found
+            each.append(_predict(context, other, folder.path, encoded))
+    return each
 
 
 def _measure(context, evaluated):
     """Returns all that eval_results.json says of an _Evaluated."""
-    task, config = context.task, context.config
-    _, logits, labels, others, _ = evaluated
-    found = metrics.compute(task, logits, labels, config.threshold)
+    task, least = context.task, context.config.abstain_below
+    _, predicted, labels, others, _ = evaluated
+    measured = metrics.compute(predicted, labels)
     if task.is_regression:
-        return found
-    bins = calibration.reliability(logits, labels, config.threshold)
-    found["ece"] = calibration.expected_error(bins)
-    found["confusion"] = metrics.confusion(task, logits, labels, config.threshold)
-    found["by_label"] = metrics.by_label(task, logits, labels, config.threshold)
+        return measured
+    bins = calibration.reliability(predicted, labels)
+    measured["ece"] = calibration.expected_error(bins)
+    measured["confusion"] = metrics.confusion(predicted, labels)
+    measured["by_label"] = metrics.by_label(predicted, labels)
     if len(task.labels) == 2:
-        found["best_threshold"] = metrics.best_threshold(logits, labels)
-    found["reliability"] = [one._asdict() for one in bins]
-    covered = calibration.at_coverages(logits, labels, config.threshold)
-    found["most_confident"] = [one._asdict() for one in covered]
-    if config.abstain_below is not None:
-        kept = calibration.abstaining(logits, labels, config.abstain_below, config.threshold)
-        found["abstaining"] = kept._asdict()
-    found["compared"] = {
-        folder: dict(
-            metrics.compute(task, theirs, labels, config.threshold),
-            **calibration.loyalty(logits, theirs, config.threshold),
-        )
+        measured["best_threshold"] = metrics.best_threshold(predicted, labels)
+    measured["reliability"] = bins
+    measured["most_confident"] = calibration.at_coverages(predicted, labels)
+    if least is not None:
+        measured["abstaining"] = calibration.abstaining(predicted, labels, least)
+    measured["compared"] = {
+        folder: dict(metrics.compute(theirs, labels), **calibration.loyalty(predicted, theirs))
         for folder, theirs in others.items()
     }
-    return found
+    return measured
 
 
 def _write_errors(context, evaluated):
     """Writes the wrong predictions of an _Evaluated as predictions, the most confident first."""
-    task, threshold = context.task, context.config.threshold
-    file, logits, labels, _, _ = evaluated
-    if task.is_regression:
-        rows = np.argsort(-np.abs(logits[:, 0] - labels), kind="stable")
+    file, predicted, labels, _, _ = evaluated
+    if context.task.is_regression:
+        rows = np.argsort(-np.abs(predicted.scores - labels), kind="stable")
     else:
-        order = np.argsort(-calibration.confidences(logits, threshold), kind="stable")
-        is_wrong = metrics.predicted_ids(logits, threshold) != labels
-        rows = order[is_wrong[order]]
-    pools = [([file.examples[row] for row in rows], logits[rows])]
+        order = np.argsort(-predicted.confidences, kind="stable")
+        rows = order[(predicted.ids != labels)[order]]
+    pools = [([file.examples[row] for row in rows], predicted.take(rows))]
     with context.folder.writing(context.result("errors.tsv")) as writer:
-        evaluation.write_predictions(writer, task, pools, threshold, like=file.examples[0])
+        predictions.write_predictions(writer, pools, like=file.examples[0])
 
 
 # --- In words ---
@@ -203,23 +198,20 @@ def describe_results(context, results):
     """
     task, config = context.task, context.config
     yield metrics.format_table(results)
-    name, found = results[0]
+    name, measured = results[0]
     if task.is_regression:
         return
     tables = [
-        metrics.format_confusion(task, found["confusion"]),
-        metrics.format_by_label(task, found["by_label"]),
-        calibration.format_coverages([calibration.Covered(**c) for c in found["most_confident"]]),
+        metrics.format_confusion(task, measured["confusion"]),
+        metrics.format_by_label(measured["by_label"]),
+        calibration.format_coverages(measured["most_confident"]),
     ]
     yield from filter(None, tables)
-    if config.eval_split == "dev" and found.get("best_threshold"):  # Chosen on dev alone.
-        yield metrics.format_threshold(task, found["best_threshold"])
-    if "abstaining" in found:
-        yield "%s, of a probability of at least %g: %s" % (
-            name,
-            config.abstain_below,
-            _describe_kept(found["abstaining"]),
-        )
+    if config.eval_split == "dev" and measured.get("best_threshold"):  # Chosen on dev alone.
+        yield metrics.format_threshold(task, measured["best_threshold"])
+    if "abstaining" in measured:
+        kept = _describe_kept(measured["abstaining"])
+        yield "%s, of a probability of at least %g: %s" % (name, config.abstain_below, kept)
     for name, values in results:
         for folder, other in values["compared"].items():
             yield "%s, %s: %s %.4f; loyalty to it: labels %.4f, probabilities %.4f" % (

@@ -1,24 +1,21 @@
 """--do_predict: the best checkpoint's predictions for a file, or for standard input."""
 
-import collections
 import time
 
 from theseus.commands.evaluate import check_other_tasks
 from theseus.commands.output import say, standard_output
-from theseus.inference import evaluation
-from theseus.inputs import batches, reading, sources
+from theseus.inference import evaluation, predictions
+from theseus.inference.predictions import Predictions
+from theseus.inputs import batches, reading
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
-Input = collections.namedtuple("Input", "path format num_examples")
-"""A file of examples, labelled or not, its format, and how many it holds."""
-
 
 def prepare(context):
-    """Returns the Input, which was read to its end: it may be larger than the memory."""
+    """Returns (path, number of examples); the file was read to its end, and may exceed memory."""
     check_other_tasks(context)
     path = context.config.predict_file or context.data.paths("test")[0]
-    return Input(path, context.data.format_of(path), sum(1 for _ in _examples(context, path)))
+    return path, sum(1 for _ in _examples(context, path))
 
 
 def _examples(context, path):
@@ -28,52 +25,42 @@ def _examples(context, path):
     )
 
 
-def run(context, given):
-    """Writes the predictions in the order of the Input's lines.
+def run(context, prepared):
+    """Writes the predictions in the order of the file's lines.
 
     Those of a file go to predictions.tsv, or .csv or .jsonl, as the file's format is; those of
     standard input to standard output.
     """
-    folder, config = context.folder, context.config
-    trained = context.trained_model()
+    folder, is_piped = context.folder, context.pipes_predictions
+    path, num_examples = prepared
+    trained, format = context.trained_model(), context.data.format_of(path)
+    name = context.result("predictions." + format)
     start = time.perf_counter()
-    with _writer(context, given) as writer:
-        pools = _classify(context, trained, given)
-        count = evaluation.write_predictions(
+    with standard_output() if is_piped else folder.writing(name) as writer:
+        count = predictions.write_predictions(
             writer,
-            context.task,
-            pools,
-            config.threshold,
-            config.abstain_below,
-            given.format,
-            delimiter=context.data.form.delimiter,
+            _predict(context, trained, path, num_examples),
+            context.config.abstain_below,
+            format,
+            context.data.form.delimiter,
         )
     seconds = time.perf_counter() - start
-    if given.path != sources.STANDARD_INPUT:
-        speed = count / seconds
-        timing = dict(predict_seconds=seconds, predict_examples_per_second=speed)
+    if not is_piped:
+        timing = dict(predict_seconds=seconds, predict_examples_per_second=count / seconds)
         folder.update_json(context.result("timing.json"), **timing)
-        say("%d predictions in %s" % (count, folder.file(_name(context, given))))
+        say("%d predictions in %s" % (count, folder.file(name)))
 
 
-def _writer(context, given):
-    if given.path == sources.STANDARD_INPUT:
-        return standard_output()
-    return context.folder.writing(_name(context, given))
-
-
-def _name(context, given):
-    return context.result("predictions." + given.format)
-
-
-def _classify(context, trained, given):
-    """Yields (Examples, logits) of one pool of an Input after another."""
-    batch_size = context.config.predict_batch_size
+def _predict(context, trained, path, num_examples):
+    """Yields (Examples, their Predictions) of one pool of a file after another."""
+    config = context.config
     run_model = evaluation.runner(trained.session, trained.graph)
     unseen = context.data.unseen(trained.tokenizer)
-    with evaluation.progress_bar("predict", given.num_examples) as bar:
-        for pool in batches.cut_into_pools(_examples(context, given.path), batch_size):
+    with predictions.progress_bar("predict", num_examples) as bar:
+        pools = batches.cut_into_pools(_examples(context, path), config.predict_batch_size)
+        for pool in pools:
             encoded = context.data.encode(pool, trained.tokenizer)
             unseen.add(encoded, lambda examples=pool: examples)
-            yield pool, evaluation.compute_logits(run_model, encoded, batch_size, bar)
-    unseen.log(given.path)
+            logits = predictions.compute_logits(run_model, encoded, config.predict_batch_size, bar)
+            yield pool, Predictions.of(context.task, logits, config.threshold)
+    unseen.log(path)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from theseus.errors import UserError, first_line
 from theseus.export import card, formats, read_back, writers
-from theseus.inference import evaluation, metrics
+from theseus.inference import evaluation, metrics, predictions
 from theseus.records import sealed
 from theseus.runs.files import hash_text
 from theseus.session import new_session
@@ -129,12 +129,13 @@ class Exporter(object):
 
     def _all_of_dev(self, run):
         """Returns the logits of a model, as a Format's `read` gives it."""
-        with evaluation.progress_bar("dev", len(self._dev_data)) as bar:
-            return evaluation.compute_logits(run, self._dev_data, self._batch_size, bar=bar)
+        with predictions.progress_bar("dev", len(self._dev_data)) as bar:
+            return predictions.compute_logits(run, self._dev_data, self._batch_size, bar)
 
     def _score(self, logits):
         task = self._plain.task
-        return metrics.score(task, metrics.compute(task, logits, self._dev_data.labels))
+        predicted = predictions.Predictions.of(task, logits)
+        return metrics.score(task, metrics.compute(predicted, self._dev_data.labels))
 
     def _agreement(self, logits):
         """Returns the share of dev that gets the graph's label; None for regression."""

@@ -1,21 +1,20 @@
 """How far probabilities can be trusted: calibration, what abstaining gains, and loyalty.
 
-Everything here is plain Python on arrays: logits, float [rows, labels], and label ids, int [rows].
-A prediction's confidence is the probability of the label that is predicted.
+Everything here is plain Python on arrays: the Predictions of rows, and label ids, int [rows].
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 import scipy.optimize
 import scipy.spatial.distance
 import scipy.special
-import sklearn.metrics
 
-from theseus.inference.metrics import predicted_ids, probabilities
+from theseus.inference.metrics import aligned
+from theseus.inference.predictions import Predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,34 +29,22 @@ COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _LARGEST_TEMPERATURE = 100.0
 
 
-class Bin(NamedTuple):
-    """The predictions whose confidence is in one of `NUM_BINS` equal intervals of [0, 1]."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-class Covered(NamedTuple):
-    """The most confident predictions: their share of all, accuracy and least confidence."""
-
-    coverage: float
-    accuracy: float | None
-    confidence: float
-
-
 def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
     """Finds what logits are to be divided by for the least mean cross entropy.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2.
 
+    Args:
+      logits: float [rows, labels].
+      labels: int [rows].
+
     Returns:
       The temperature, in [0.01, 100]; None where every label has the largest logit: the smaller
       it is, the less is the cross entropy.
     """
-    if (predicted_ids(logits) == labels).all():
-        return None
     logits = np.asarray(logits, np.float64)
+    if (logits.argmax(axis=1) == labels).all():
+        return None
     rows = np.arange(len(labels))
 
     def cross_entropy(log_temperature: float) -> float:
@@ -65,8 +52,8 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
         return float(-scaled[rows, labels].mean())
 
     bound = math.log(_LARGEST_TEMPERATURE)
-    found = scipy.optimize.minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded")
-    return math.exp(found.x)
+    least = scipy.optimize.minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded")
+    return math.exp(least.x)
 
 
 def is_inside(temperature: float) -> bool:
@@ -74,89 +61,73 @@ def is_inside(temperature: float) -> bool:
     return abs(math.log(temperature)) < 0.99 * math.log(_LARGEST_TEMPERATURE)
 
 
-def confidences(logits: _Floats, threshold: float | None = None) -> NDArray[np.float64]:
-    """Returns the confidence of each prediction, float64 [rows]; see metrics.predicted_ids."""
-    found: NDArray[np.float64] = probabilities(logits)[
-        np.arange(len(logits)), predicted_ids(logits, threshold)
-    ]
-    return found
+def reliability(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
+    """Returns mean confidence, accuracy and count of the predictions in each of `NUM_BINS`.
 
-
-def reliability(logits: _Floats, labels: _Integers, threshold: float | None = None) -> list[Bin]:
-    """Returns the Bins that are not empty, by their confidence."""
-    confidence = confidences(logits, threshold)
-    is_right = predicted_ids(logits, threshold) == labels
-    numbers = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    The bins are equal intervals of [0, 1]; those that are empty are left out.
+    """
+    confidences, is_right = predicted.confidences, predicted.ids == labels
+    numbers = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
     return [
-        Bin(float(confidence[rows].mean()), float(is_right[rows].mean()), int(rows.sum()))
+        dict(
+            confidence=float(confidences[rows].mean()),
+            accuracy=float(is_right[rows].mean()),
+            count=int(rows.sum()),
+        )
         for rows in (numbers == number for number in np.unique(numbers))
     ]
 
 
-def expected_error(bins: Sequence[Bin]) -> float:
+def expected_error(bins: Sequence[Mapping[str, Any]]) -> float:
     """Returns the expected calibration error of `reliability`: the mean distance of accuracy and
     confidence (Guo et al., eq. 3)."""
-    distances = [abs(one.accuracy - one.confidence) for one in bins]
-    return float(np.average(distances, weights=[one.count for one in bins]))
+    distances = [abs(one["accuracy"] - one["confidence"]) for one in bins]
+    return float(np.average(distances, weights=[one["count"] for one in bins]))
 
 
-def at_coverages(
-    logits: _Floats, labels: _Integers, threshold: float | None = None
-) -> list[Covered]:
-    """Returns what the most confident predictions are worth, for each of `COVERAGES`."""
-    confidence = confidences(logits, threshold)
-    order = np.argsort(-confidence, kind="stable")
-    is_right = (predicted_ids(logits, threshold) == labels)[order]
-    counts = [max(1, int(round(coverage * len(order)))) for coverage in COVERAGES]
+def at_coverages(predicted: Predictions, labels: _Integers) -> list[dict[str, float]]:
+    """Returns the accuracy and least confidence of the most confident, for each of `COVERAGES`."""
+    order = np.argsort(-predicted.confidences, kind="stable")
+    confidences, is_right = predicted.confidences[order], (predicted.ids == labels)[order]
     return [
-        Covered(
-            count / len(order), float(is_right[:count].mean()), float(confidence[order[count - 1]])
+        dict(
+            coverage=count / len(order),
+            accuracy=float(is_right[:count].mean()),
+            confidence=float(confidences[count - 1]),
         )
-        for count in counts
+        for count in (max(1, int(round(coverage * len(order)))) for coverage in COVERAGES)
     ]
 
 
-def abstaining(
-    logits: _Floats, labels: _Integers, least: float, threshold: float | None = None
-) -> Covered:
-    """Returns what the predictions are worth of at least so much confidence."""
-    rows = confidences(logits, threshold) >= least
-    is_right = (predicted_ids(logits, threshold) == labels)[rows]
-    return Covered(float(rows.mean()), float(is_right.mean()) if rows.any() else None, least)
+def abstaining(predicted: Predictions, labels: _Integers, least: float) -> dict[str, float | None]:
+    """Returns the share and accuracy, None for none, of predictions of at least a confidence."""
+    rows = predicted.confidences >= least
+    accuracy = float((predicted.ids == labels)[rows].mean()) if rows.any() else None
+    return dict(coverage=float(rows.mean()), accuracy=accuracy, confidence=least)
 
 
-def loyalty(logits: _Floats, others: _Floats, threshold: float | None = None) -> dict[str, float]:
-    """Compares the predictions of a successor with its predecessor's.
+def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
+    """Compares the predictions of a successor with its predecessor's, of the same rows.
 
     Source: Xu et al., Beyond Preserved Accuracy, EMNLP 2021, and the functions that their code
     names: accuracy_score of the labels, and 1 minus jensenshannon of the probabilities.
-
-    Args:
-      logits: the successor's.
-      others: the predecessor's, of the same shape.
-      threshold: of both, see metrics.predicted_ids.
 
     Returns:
       Dict of label_loyalty and probability_loyalty.
     """
     distance = scipy.spatial.distance.jensenshannon(
-        probabilities(logits), probabilities(others), axis=1
+        predicted.probabilities, others.probabilities, axis=1
     )
     distance = np.nan_to_num(distance)  # Of what are the same, where rounding went below 0.
-    same = sklearn.metrics.accuracy_score(
-        predicted_ids(others, threshold), predicted_ids(logits, threshold)
-    )
+    same = (predicted.ids == others.ids).mean()
     return {"label_loyalty": float(same), "probability_loyalty": float(1 - distance.mean())}
 
 
-# --- In words ---
-
-
-def format_coverages(covered: Sequence[Covered]) -> str:
+def format_coverages(covered: Sequence[Mapping[str, float]]) -> str:
     """Returns what `at_coverages` has found as a table, str."""
     rows = [
-        ("most confident share", ["%.0f%%" % (100 * one.coverage) for one in covered]),
-        ("accuracy", ["%.4f" % one.accuracy for one in covered if one.accuracy is not None]),
-        ("least confidence", ["%.4f" % one.confidence for one in covered]),
+        ["most confident share"] + ["%.0f%%" % (100 * one["coverage"]) for one in covered],
+        ["accuracy"] + ["%.4f" % one["accuracy"] for one in covered],
+        ["least confidence"] + ["%.4f" % one["confidence"] for one in covered],
     ]
-    return "\n".join("%-20s" % name + "".join("%9s" % c for c in cells) for name, cells in rows)
+    return aligned(rows, 9)

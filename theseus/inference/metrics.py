@@ -1,4 +1,4 @@
-"""What a task is measured by: numbers from logits and labels, by scikit-learn and scipy.
+"""What a task is measured by: numbers from predictions and labels, by scikit-learn and scipy.
 
 Everything here is plain Python on arrays. `labels` are as from encoding.encode_labels:
 ids, or for regression numbers.
@@ -14,6 +14,7 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from theseus.inference.predictions import Predictions
 from theseus.inputs.tasks import Task
 
 if TYPE_CHECKING:
@@ -37,40 +38,20 @@ _MOST_CONFUSED = 1000
 _LEAST_SPREAD = 0.05
 
 
-def probabilities(logits: _Floats) -> NDArray[np.float64]:
-    """Returns the probability of each label, float64 [rows, labels], of float logits."""
-    found: NDArray[np.float64] = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
-    return found
-
-
-def predicted_ids(logits: _Floats, threshold: float | None = None) -> NDArray[np.int64]:
-    """Returns the predicted labels, int [rows]: the label ids of the largest logits.
-
-    Args:
-      logits: float [rows, labels].
-      threshold: float, the least probability of the second of two labels at which it is the
-        predicted one; None: that it is the larger one.
-    """
-    if threshold is None:
-        largest: NDArray[np.int64] = np.asarray(logits).argmax(axis=1)
-        return largest
-    return (probabilities(logits)[:, 1] >= threshold).astype(np.int64)
-
-
-def what_is_not_learned(task: Task, logits: _Floats, labels: NDArray[Any]) -> str | None:
+def what_is_not_learned(predicted: Predictions, labels: NDArray[Any]) -> str | None:
     """Returns how the predictions of several examples are alike where their labels are not.
 
     Args:
-      task, logits, labels: as for `compute`.
+      predicted, labels: as for `compute`; a threshold has no say here.
 
     Returns:
       str, if all get one label, or numbers whose standard deviation is below a twentieth of that
       of the labels; None if not.
     """
-    if len(logits) < 2:
+    if len(labels) < 2:
         return None
-    if task.is_regression:
-        scores = np.asarray(logits[:, 0], np.float64)
+    if predicted.task.is_regression:
+        scores = predicted.scores
         if scores.std() >= _LEAST_SPREAD * np.std(labels):
             return None
         limits = (scores.min(), scores.max(), labels.min(), labels.max())
@@ -78,10 +59,10 @@ def what_is_not_learned(task: Task, logits: _Floats, labels: NDArray[Any]) -> st
             "all predictions lie between %.4g and %.4g, the labels between %.4g and %.4g; their "
             "size is not learned yet, which no correlation tells" % limits
         )
-    predicted = predicted_ids(logits)
-    if (predicted != predicted[0]).any() or (predicted == labels).all():
+    ids = np.argmax(predicted.logits, axis=1)
+    if (ids != ids[0]).any() or (ids == labels).all():
         return None
-    label = task.known_labels[predicted[0]]
+    label = predicted.task.known_labels[ids[0]]
     return "all examples get the label %s; nothing is learned yet" % label
 
 
@@ -109,10 +90,8 @@ def why_undefined(task: Task, labels: NDArray[Any]) -> str | None:
     return None
 
 
-def compute(
-    task: Task, logits: _Floats, labels: NDArray[Any], threshold: float | None = None
-) -> _Values:
-    """Compares logits with labels.
+def compute(predicted: Predictions, labels: NDArray[Any]) -> _Values:
+    """Compares predictions with labels.
 
     For two labels precision, recall, F1 and AUC are those of the second one; for more they
     are means over the labels (macro; AUC of each against the rest), the first three, as in
@@ -120,10 +99,8 @@ def compute(
     of training: the mean cross entropy, for regression the mean squared error.
 
     Args:
-      task: a tasks.Task.
-      logits: float [rows, outputs].
+      predicted: the Predictions of the rows.
       labels: int or float [rows].
-      threshold: see `predicted_ids`; for two labels only.
 
     Returns:
       OrderedDict from name to float, or None for a metric that is undefined: AUC where a label
@@ -131,77 +108,57 @@ def compute(
       constant, and of two labels what `by_label` says of the second one; and num_examples, an
       int.
     """
-    if task.is_regression:
-        return _of_regression(logits[:, 0].astype(np.float64), labels)
-    predicted = predicted_ids(logits, threshold)
-    if len(task.known_labels) == 2:
-        precision, recall, f1 = (column[0] for column in _of_labels(labels, predicted, [1])[:3])
-    else:
-        precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-            labels, predicted, average="macro", zero_division=0
+    if predicted.task.is_regression:
+        scores = predicted.scores
+        return collections.OrderedDict(
+            pearson=_correlation(scipy.stats.pearsonr, scores, labels),
+            spearman=_correlation(scipy.stats.spearmanr, scores, labels),
+            loss=float(np.square(scores - labels).mean()),
+            num_examples=len(labels),
         )
-    losses = -scipy.special.log_softmax(np.asarray(logits, np.float64), axis=1)
+    *columns, counts = _of_labels(predicted, labels)
+    if len(counts) == 2:
+        means, shares = [column[1] for column in columns], predicted.probabilities[:, 1]
+    else:
+        occurs = ~np.isnan(columns[2])
+        means = [np.nan_to_num(column[occurs]).mean() for column in columns]
+        shares = predicted.probabilities
+    auc = matthews = None
+    if counts.all():
+        auc = float(sklearn.metrics.roc_auc_score(labels, shares, multi_class="ovr"))
+    if counts.max() < len(labels):
+        matthews = float(sklearn.metrics.matthews_corrcoef(labels, predicted.ids))
+    losses = -scipy.special.log_softmax(np.asarray(predicted.logits, np.float64), axis=1)
     return collections.OrderedDict(
-        accuracy=float(sklearn.metrics.accuracy_score(labels, predicted)),
-        precision=or_none(precision),
-        recall=or_none(recall),
-        f1=or_none(f1),
-        auc=_auc(probabilities(logits), labels),
-        matthews=_matthews(labels, predicted),
+        accuracy=float((predicted.ids == labels).mean()),
+        precision=or_none(means[0]),
+        recall=or_none(means[1]),
+        f1=or_none(means[2]),
+        auc=auc,
+        matthews=matthews,
         loss=float(losses[np.arange(len(labels)), labels].mean()),
-        majority_class_rate=float(np.bincount(labels).max() / len(labels)),
+        majority_class_rate=float(counts.max() / len(labels)),
         num_examples=len(labels),
     )
 
 
-def _of_labels(
-    labels: _Integers, predicted: _Integers, of_labels: Sequence[int]
-) -> tuple[_Floats, _Floats, _Floats, _Integers]:
-    """Returns precision, recall, F1 and the number of examples of labels, arrays.
+def _of_labels(predicted: Predictions, labels: _Integers) -> list[NDArray[Any]]:
+    """Returns precision, recall, F1 and the number of examples of each label, arrays.
 
     What is 0 / 0 is nan: the precision of a label that is never predicted, the recall of one
-    that does not occur, and F1 where both are so.
+    that does not occur, and F1 where both are so. scikit-learn before 1.3 knows no nan here.
     """
-    precision, recall, f1, true = sklearn.metrics.precision_recall_fscore_support(
-        labels, predicted, labels=of_labels, zero_division=0
+    true, guessed, right = (
+        np.bincount(ids, minlength=len(predicted.task.known_labels))
+        for ids in (labels, predicted.ids, labels[labels == predicted.ids])
     )
-    guessed = np.bincount(predicted, minlength=max(of_labels) + 1)[list(of_labels)]
-    precision[guessed == 0] = recall[true == 0] = f1[guessed + true == 0] = np.nan
-    return precision, recall, f1, true
+    with np.errstate(invalid="ignore"):
+        return [right / guessed, right / true, 2 * right / (guessed + true), true]
 
 
 def or_none(value: Any) -> float | None:
     """Returns a number as a float; None, as JSON writes it, if it is not a number."""
     return None if np.isnan(value) else float(value)
-
-
-def _matthews(labels: _Integers, predicted: _Integers) -> float | None:
-    """Returns Matthews' correlation; None where the labels are one, 0 where the predicted are."""
-    if len(np.unique(labels)) == 1:
-        return None
-    return float(sklearn.metrics.matthews_corrcoef(labels, predicted))
-
-
-def _auc(scores: _Floats, labels: _Integers) -> float | None:
-    """Returns the area under the ROC curve; None where a label does not occur."""
-    if len(np.unique(labels)) < scores.shape[1]:
-        return None
-    if scores.shape[1] == 2:
-        return float(sklearn.metrics.roc_auc_score(labels, scores[:, 1]))
-    return float(sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr"))
-
-
-def _of_regression(predicted: _Floats, labels: _Floats) -> _Values:
-    pearson, spearman = (
-        _correlation(function, predicted, labels)
-        for function in (scipy.stats.pearsonr, scipy.stats.spearmanr)
-    )
-    return collections.OrderedDict(
-        pearson=pearson,
-        spearman=spearman,
-        loss=float(np.square(predicted - labels).mean()),
-        num_examples=len(labels),
-    )
 
 
 def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float | None:
@@ -221,50 +178,45 @@ def score(task: Task, values: Mapping[str, Any]) -> float:
       task: a tasks.Task.
       values: as from `compute`.
     """
-    found = [values[name] for name in task.metrics]
-    return float("nan") if None in found else float(np.mean(found))
+    each = [values[name] for name in task.metrics]
+    return float("nan") if None in each else float(np.mean(each))
 
 
-def confusion(
-    task: Task, logits: _Floats, labels: _Integers, threshold: float | None = None
-) -> list[list[int]] | None:
+def confusion(predicted: Predictions, labels: _Integers) -> list[list[int]] | None:
     """Counts the examples of each label that were predicted as each: a list of lists of int.
 
     Args as for `compute`; rows are the true labels, columns the predicted ones. Of more than
     1,000 labels it is None.
     """
-    if len(task.known_labels) > _MOST_CONFUSED:
+    num_labels = len(predicted.task.known_labels)
+    if num_labels > _MOST_CONFUSED:
         return None
     counts: list[list[int]] = sklearn.metrics.confusion_matrix(
-        labels, predicted_ids(logits, threshold), labels=range(len(task.known_labels))
+        labels, predicted.ids, labels=range(num_labels)
     ).tolist()
     return counts
 
 
-def by_label(
-    task: Task, logits: _Floats, labels: _Integers, threshold: float | None = None
-) -> list[dict[str, Any]]:
+def by_label(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
     """Returns precision, recall, F1 and the number of examples of each label, a list of dict.
 
     Args as for `compute`. Where a label does not occur, or is never predicted, what then cannot
     be computed is None.
     """
-    predicted = predicted_ids(logits, threshold)
-    columns = _of_labels(labels, predicted, range(len(task.known_labels)))
     names = ("precision", "recall", "f1")
     return [
         dict(zip(names, map(or_none, row)), num_examples=int(row[3]), label=label)
-        for label, row in zip(task.known_labels, zip(*columns))
+        for label, row in zip(predicted.task.known_labels, zip(*_of_labels(predicted, labels)))
     ]
 
 
 def best_threshold(
-    logits: _Floats, labels: _Integers
+    predicted: Predictions, labels: _Integers
 ) -> collections.OrderedDict[str, float] | None:
     """Finds the threshold of the second label's probability with the best F1.
 
     Args:
-      logits: float [rows, 2].
+      predicted: Predictions of two labels.
       labels: int [rows].
 
     Returns:
@@ -273,7 +225,7 @@ def best_threshold(
     """
     if not np.any(labels == 1):
         return None
-    of_second = probabilities(logits)[:, 1]
+    of_second = predicted.probabilities[:, 1]
     precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, of_second)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
     best = int(f1[:-1].argmax())
@@ -289,9 +241,9 @@ def best_threshold(
 def _shortest_between(low: float, high: float) -> float:
     """Returns about the middle of two numbers, in few digits: above `low`, and at most `high`."""
     for digits in range(4, 18):
-        found = float("%.*g" % (digits, (low + high) / 2))
-        if low < found <= high:
-            return found
+        middle = float("%.*g" % (digits, (low + high) / 2))
+        if low < middle <= high:
+            return middle
     return high
 
 
@@ -318,6 +270,14 @@ def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| %s |" % " | ".join(line) for line in cells)
 
 
+def aligned(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Returns rows of cells as lines, the first cells to the left and the others to the right."""
+    first = max(len(row[0]) for row in rows)
+    return "\n".join(
+        row[0].ljust(first) + "".join(cell.rjust(width) for cell in row[1:]) for row in rows
+    )
+
+
 def format_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Returns metrics as a table, str.
 
@@ -325,12 +285,11 @@ def format_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
       rows: list of (str, metrics as from `compute`).
     """
     columns = [name for name in _COLUMNS if name in rows[0][1]]
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "  examples" + "".join("%10s" % c.split("_")[0] for c in columns)]
+    lines = [["", "examples"] + [column.split("_")[0] for column in columns]]
     for name, values in rows:
-        cells = "".join("%10s" % _cell(values.get(column)) for column in columns)
-        lines.append("%-*s  %8d%s" % (width, name, values["num_examples"], cells))
-    return "\n".join(lines)
+        cells = [_cell(values.get(column)) for column in columns]
+        lines.append([name, str(values["num_examples"])] + cells)
+    return aligned(lines, 10)
 
 
 def _cell(value: float | None) -> str:
@@ -342,34 +301,24 @@ def format_confusion(task: Task, counts: Sequence[Sequence[int]] | None) -> str:
     labels = task.known_labels
     if counts is None or len(labels) > _MOST_LABELS:
         return ""
-    headers = ["predicted " + label for label in labels]
-    names = ["true " + label for label in labels]
-    first, width = max(map(len, names)), 2 + max(map(len, headers))
-    lines = [" " * first + "".join(header.rjust(width) for header in headers)]
-    for name, row in zip(names, counts):
-        lines.append(name.ljust(first) + "".join(str(count).rjust(width) for count in row))
-    return "\n".join(lines)
+    header = ["predicted " + label for label in labels]
+    lines = [["true " + label, *map(str, row)] for label, row in zip(labels, counts)]
+    return aligned([["", *header], *lines], 2 + max(map(len, header)))
 
 
-def format_by_label(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
+def format_by_label(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns what `by_label` has found as a table, str; "" for many labels."""
     if len(rows) > _MOST_LABELS:
         return ""
-    width = max(len("label"), *(len(row["label"]) for row in rows))
-    lines = ["%-*s  precision    recall        f1  examples" % (width, "label")]
+    names = ["precision", "recall", "f1"]
+    lines = [["label ", *names, "examples"]]
     for row in rows:
-        cells = "%11s%10s%10s" % tuple(_cell(row[name]) for name in ("precision", "recall", "f1"))
-        lines.append("%-*s%s%10d" % (width, row["label"], cells, row["num_examples"]))
-    return "\n".join(lines)
+        cells = [_cell(row[name]) for name in names]
+        lines.append([row["label"] + " ", *cells, str(row["num_examples"])])
+    return aligned(lines, 10)
 
 
-def format_threshold(task: Task, found: Mapping[str, float]) -> str:
+def format_threshold(task: Task, best: Mapping[str, float]) -> str:
     """Returns what `best_threshold` has found as a line, str."""
-    line = "best F1 of label %s on dev: %.4f (precision %.4f, recall %.4f), with --threshold=%s"
-    return line % (
-        positive_label(task),
-        found["f1"],
-        found["precision"],
-        found["recall"],
-        found["threshold"],
-    )
+    line = "best F1 of label {} on dev: {f1:.4f} (precision {precision:.4f}, recall {recall:.4f})"
+    return (line + ", with --threshold={threshold}").format(positive_label(task), **best)

@@ -227,6 +227,7 @@ def make_config(stage, **values):
     from theseus.stage import PREDECESSOR, SUCCESSOR
 
     chosen = dict(finetune_pre=stage is PREDECESSOR, finetune_suc=stage is SUCCESSOR)
+    chosen.update(stage_1_outputdir="out_1", stage_2_outputdir="out_2")
     return Config(**dict(chosen, **values))
 
 

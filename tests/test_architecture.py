@@ -21,8 +21,8 @@ FLOORS = [
     ["modeling_theseus", "tokenization"],
     ["theseus.model"],
     ["theseus.stage", "theseus.session"],
+    ["theseus.machine"],
     [
-        "theseus.machine",
         "theseus.records",
         "theseus.folder_lock",
         "theseus.limits",

@@ -31,10 +31,11 @@ def pairs(random_data):
 
 def test_it_says_what_the_stages_graph_says(folder, pairs):
     examples = [reading.Example(text_a, text_b, None) for text_a, text_b in pairs]
-    with trained_model.load(folder) as (session, graph, tokenizer, *_):
+    with trained_model.load(folder) as trained:
         task = tasks.TASKS["lcqmc_pair"]
-        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
-        logits = predictions.compute_logits(evaluation.runner(session, graph), encoded, 64)
+        encoded = encoding.encode_examples(examples, task, trained.tokenizer, 32)
+        run = evaluation.runner(trained.session, trained.graph)
+        logits = predictions.compute_logits(run, encoded, 64)
     with classifier.Classifier(folder.path) as model:
         found = model.classify(pairs, batch_size=7)
         assert model.labels == ("0", "1") and model.classify([]) == []
@@ -270,7 +271,10 @@ def test_bert_s_own_tokens_in_a_text_are_text(folder):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="model; give a stage's output folder, or an export's"):
+    with pytest.raises(
+        UserError,
+        match="model; give the output folder of a trained stage, an export's, or a",
+    ):
         classifier.Classifier(str(tmp_path))
 
 

@@ -100,7 +100,7 @@ def test_a_row_is_of_the_best_checkpoints_model(tmp_path):
     with folder.locked():
         folder.commit(dataclasses.replace(folder.state(), evaluations=evaluations))
     with trained_model.load(folder) as loaded:
-        model = compare_models.TimedModel(folder, loaded)
+        model = compare_models.TimedModel(folder, loaded, loaded.run_config)
         assert (model.score, model.num_layers) == (0.75, 2)
         variables = loaded.graph.logits.graph.get_collection("trainable_variables")
         assert model.num_parameters == sum(v.shape.num_elements() for v in variables)

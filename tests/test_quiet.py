@@ -83,7 +83,7 @@ def test_without_grep_or_standard_error_the_import_goes_on(path, before):
 def test_a_command_has_none_of_them(tmp_path):
     write_stage(tmp_path / "out_2", "successor")
     (tmp_path / "x.txt").write_text("手机\t电脑\n", encoding="utf-8")
-    line = "--finetune_suc --do_predict --suc_layers=2 --max_seq_length=32 --predict_file=x.txt"
+    line = "--finetune_suc --do_predict --stage_2_outputdir=out_2 --predict_file=x.txt"
     status, errors = errors_of([SCRIPT] + line.split(), tmp_path)
     assert status == 0, errors
     assert [line for line in errors if "InitializeLog" in line or line.startswith("I0000")] == []

@@ -11,7 +11,7 @@ from theseus.errors import UserError
 from theseus.export import read_back
 from theseus.inference import model_folder, predictions
 from theseus.inputs import encoding, reading, tasks
-from theseus.quiet import import_tensorflow
+from theseus.quiet import importing_tensorflow
 
 
 class Classifier(object):
@@ -170,13 +170,14 @@ def _open_session(stack, loading):
       stack: the contextlib.ExitStack at whose end it is closed.
       loading: that at whose end its graph is no longer the default one.
     """
-    tf = import_tensorflow()
-    from theseus.session import session_config
+    with importing_tensorflow():
+        import tensorflow.compat.v1 as tf
 
-    graph = tf.Graph()
-    session = stack.enter_context(
-        contextlib.closing(tf.Session(graph=graph, config=session_config(True)))
-    )
+        from theseus.session import session_config
+
+        graph = tf.Graph()
+        session = tf.Session(graph=graph, config=session_config(grappler=True))
+    stack.enter_context(contextlib.closing(session))
     loading.enter_context(graph.as_default())
     return session
 

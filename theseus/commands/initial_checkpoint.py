@@ -129,7 +129,9 @@ def label_names(config):
     Args:
       config: config.Config, of a command whose output folder holds no run.
     """
-    path, flag = _place(config)
+    path, flag = _start(config)
+    if not config.init_checkpoint and not config.do_train:
+        path, flag = config.output_dir, config.stage.output_flag
     source = StageFolder(path)
     if source.run_config():
         return _head("", source).real_names
@@ -139,14 +141,10 @@ def label_names(config):
     return _head(path if os.path.isdir(path) else os.path.dirname(path)).real_names
 
 
-def _place(config):
-    """Returns (path, its flag) of what a command begins with."""
-    stage = config.stage
-    if config.init_checkpoint:
-        return config.init_checkpoint, "init_checkpoint"
-    if not config.do_train:
-        return config.output_dir, stage.output_flag
-    flag = stage.start_flag or "bert_pretrained_model"
+def _start(config):
+    """Returns (path, its flag) of what a training starts from."""
+    flag = config.stage.start_flag or "bert_pretrained_model"
+    flag = "init_checkpoint" if config.init_checkpoint else flag
     return getattr(config, flag), flag
 
 
@@ -260,7 +258,7 @@ def _read_small_bert(name, config, num_layers):
 
 def _starting_stage(config):
     """Returns the StageFolder that training starts from, and its flag; None: a plain checkpoint."""
-    path, flag = _place(config)
+    path, flag = _start(config)
     folder = StageFolder(path)
     is_stage = flag == config.stage.start_flag or folder.run_config() is not None
     return (folder, flag) if is_stage and flag != "bert_pretrained_model" else (None, flag)

@@ -159,7 +159,6 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint"):
     if not folder.run_config() and is_external(path):
         return ExternalClassifier(path, task, bert, flag)
     raise UserError(
-        "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "
-        "BERT's: a Hugging Face folder, owner/name of its hub, or a checkpoint of TensorFlow's"
-        % path
+        "%s: holds no trained model; give the output folder of a trained stage, an export's, or a "
+        "fine-tuned BERT's: a Hugging Face folder, owner/name of its hub, or a checkpoint" % path
     )

@@ -9,6 +9,8 @@ import glob
 import os
 import re
 
+from absl import logging
+
 import tokenization
 from modeling_theseus import BertConfig
 from theseus.checkpoints import hugging_face, weight_checks
@@ -19,7 +21,8 @@ Model = collections.namedtuple("Model", "config vocab_file")
 """A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
 or of a tokenizer.json in its place."""
 
-_HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
+# owner/name, and perhaps @ and a branch, a tag or a commit.
+_HUB_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?\Z")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 _SMALL_FILES += ["added_tokens.json", "special_tokens_map.json"]
 _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
@@ -30,8 +33,9 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
-      name: a folder; or, where no such path exists and it reads `owner/model`, a model of
-        the Hugging Face hub, which is downloaded unless the hub's cache has it.
+      name: a folder; or, where no such path exists, `owner/model` or `owner/model@revision`: a
+        model of the Hugging Face hub, which is downloaded unless the hub's cache has it. The
+        revision is a branch, a tag or a commit; without one it is the default branch.
       needs_weights: bool; False: the config and the vocabulary are enough.
       flag: str, the flag that a message should name.
 
@@ -40,30 +44,46 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     """
     if os.path.isdir(name):
         return name
-    if os.path.exists(name) or not _HUB_ID.match(name):
+    hub_name = _HUB_NAME.match(name)
+    if os.path.exists(name) or not hub_name:
         raise UserError("--%s: %s is not a folder" % (flag, name))
-    folder = _download(name, _SMALL_FILES, flag)
+    hub_id, revision = hub_name.groups()
+    folder = _download(hub_id, revision, _SMALL_FILES, flag)
+    commit = hub_commit(folder)
+    if commit:
+        logging.info("--%s: of %s the commit %s is used", flag, name, commit)
     read_config(folder)  # Another architecture is refused before its weights come,
     if flag == "bert_pretrained_model":  # and another tokenizer.
         TokenizerFiles(folder).check_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
-        folder = _download(name, patterns, flag)
+        folder = _download(hub_id, commit or revision, patterns, flag)
         if hugging_face.find_weights(folder):
             break
     return folder
 
 
-def _download(hub_id, patterns, flag):
+def hub_commit(folder):
+    """Returns the commit, str, of a model in the hub's cache; None for any other folder."""
+    parent, name = os.path.split(os.path.abspath(folder))
+    return name if os.path.basename(parent) == "snapshots" else None
+
+
+def _download(hub_id, revision, patterns, flag):
     """Fetches the files of a hub's model that match, and returns their folder."""
-    absent = "--%s: there is no folder %s, and the hub" % (flag, hub_id)
+    name = "%s@%s" % (hub_id, revision) if revision else hub_id
+    absent = "--%s: there is no folder %s, and the hub" % (flag, name)
     hub = hugging_face.import_optional("huggingface_hub", absent)
     try:
-        return hub.snapshot_download(hub_id, allow_patterns=patterns)
+        return hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
     except Exception as error:  # What it raises differs between versions, and httpx's come through.
         raise UserError(
             "%s gave none: %s; by hand: put config.json, vocab.txt, and model.safetensors or "
             "pytorch_model.bin, of https://huggingface.co/%s into a folder, and give that folder"
-            % (absent, first_line(error) or type(error).__name__, hub_id)
+            % (
+                absent,
+                first_line(error) or type(error).__name__,
+                "%s/tree/%s" % (hub_id, revision) if revision else hub_id,
+            )
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
 import unicodedata
 from typing import Any, Iterable, Sequence
 
@@ -86,20 +85,19 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
         handle_chinese_chars=basic.tokenize_chinese_chars,
     )
     if files.holds_whole_tokenizer:
-        changed = files.with_settings(settings)
         try:
-            if changed is None:
-                there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
-            else:
-                there = tokenizers.Tokenizer.from_str(json.dumps(changed))
+            there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
         except Exception:  # It has no class of its own.
             return None
+        if files.bert_normalizer:  # As transformers does by tokenizer_config.json.
+            cleans = files.bert_normalizer.get("clean_text", True)
+            there.normalizer = tokenizers.normalizers.BertNormalizer(cleans, **settings)
     else:
         wordpieces = dict(tokenizer.wordpiece_tokenizer.vocab)
         there = tokenizers.Tokenizer(tokenizers.models.WordPiece(wordpieces, unk_token="[UNK]"))
         there.normalizer = tokenizers.normalizers.BertNormalizer(**settings)
         there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        there.add_tokens([_added(token) for token in tokenizer.added_tokens])
+        there.add_tokens(as_added_tokens(tokenizer))
     # There a word of more than 100 characters is [UNK]; here, as in google-research/bert, of 200.
     there.model.max_input_chars_per_word = tokenizer.wordpiece_tokenizer.max_input_chars_per_word
     there.no_truncation()
@@ -107,11 +105,14 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
     return there
 
 
-def _added(token: tokenization.AddedToken) -> Any:
+def as_added_tokens(tokenizer: tokenization.FullTokenizer) -> list[Any]:
+    """Returns the added tokens as the package's own, a list of tokenizers.AddedToken."""
     import tokenizers
 
-    single_word, normalized = token.single_word, token.normalized
-    return tokenizers.AddedToken(token.content, single_word=single_word, normalized=normalized)
+    return [
+        tokenizers.AddedToken(t.content, single_word=t.single_word, normalized=t.normalized)
+        for t in tokenizer.added_tokens
+    ]
 
 
 def _without_known_differences(text: str) -> str:

@@ -84,16 +84,10 @@ class TokenizerFiles(object):
         held = self._files[_TOKENIZER]
         return bool(held.get("normalizer") and held.get("pre_tokenizer"))
 
-    def with_settings(self, settings: _Json) -> _Json | None:
-        """Returns what tokenizer.json holds with other settings of its BertNormalizer, a dict.
-
-        None where it has these settings, or no BertNormalizer. Transformers changes it likewise
-        where tokenizer_config.json says something else.
-        """
-        held = self._files[_TOKENIZER]
-        normalizer = _only(held.get("normalizer"), "BertNormalizer")
-        changed = dict(normalizer, **settings)
-        return dict(held, normalizer=changed) if normalizer and changed != normalizer else None
+    @property
+    def bert_normalizer(self) -> _Json:
+        """What tokenizer.json says of its BertNormalizer; {} where it has another, or none."""
+        return _only(self._files[_TOKENIZER].get("normalizer"), "BertNormalizer")
 
     @property
     def are_there(self) -> bool:
@@ -202,6 +196,11 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "wordpieces_prefix": (None, "##"),
     "auto_map": (None, {}),
 }
+_NORMALIZER = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
+}
 _NAMES = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
@@ -283,28 +282,17 @@ def _only(part: Any, kind: str) -> _Json:
 
 def _part_settings(held: _Json) -> _Json:
     """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
-    normalizer = held.get("normalizer")
-    found: _Json = {"do_lower_case": _lowers(normalizer)}
-    names = {"strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
-    for there, value in _only(normalizer, "BertNormalizer").items():
-        if there in names:
-            found[names[there]] = value
-    if _is_ours(_types(normalizer)):
-        found["strip_accents"] = "NFD" in _types(normalizer)
+    members, types = _members(held.get("normalizer")), _types(held.get("normalizer"))
+    found = {}
+    for member in members:
+        for there, name in _NORMALIZER.items():
+            if isinstance(member, dict) and there in member:
+                found[name] = member[there]
+    if "Lowercase" in types:
+        found["do_lower_case"] = True
+    if _is_ours(types):
+        found["strip_accents"] = "NFD" in types
     return found
-
-
-def _lowers(normalizer: Any) -> bool | None:
-    """Returns whether a tokenizer.json's normalizer lowers the case; None: it does not say."""
-    if not isinstance(normalizer, dict):
-        return None
-    if isinstance(normalizer.get("lowercase"), bool):
-        return bool(normalizer["lowercase"])
-    parts = normalizer.get("normalizers")
-    if isinstance(parts, list):
-        found = [_lowers(part) for part in parts]
-        return True if True in found else False if False in found else None
-    return True if normalizer.get("type") == "Lowercase" else None
 
 
 def _content(token: Any) -> Any:

@@ -64,14 +64,9 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
     )
     there.decoder = decoders.WordPiece(cleanup=False)
     # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
-    there.add_tokens([tokenizers.AddedToken(t.content, **_flags(t)) for t in tokenizer.added_tokens])
+    there.add_tokens(token_check.as_added_tokens(tokenizer))
     held: _Json = json.loads(there.to_str())
     return held
-
-
-def _flags(token: tokenization.AddedToken) -> dict[str, bool]:
-    flags = dict(single_word=token.single_word, normalized=token.normalized)
-    return dict(flags, lstrip=False, rstrip=False)
 
 
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
@@ -101,7 +96,14 @@ def bert_config(settings: TokenizerSettings) -> _Json:
         strip_accents=settings.strip_accents,
         tokenize_chinese_chars=settings.tokenize_chinese_chars,
         added_tokens_decoder={
-            str(token.id): dict(_flags(token), content=token.content, special=False)
+            str(token.id): dict(
+                content=token.content,
+                single_word=token.single_word,
+                normalized=token.normalized,
+                special=False,
+                lstrip=False,
+                rstrip=False,
+            )
             for token in settings.added_tokens
         },
         split_special_tokens=True,
@@ -225,7 +227,7 @@ def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[Any]:
     from tokenizers import Regex, normalizers
 
     basic = tokenizer.basic_tokenizer
-    parts = [normalizers.Replace(Regex(_character_class(_fates()["dropped"])), "")]
+    parts: list[Any] = [normalizers.Replace(Regex(_character_class(_fates()["dropped"])), "")]
     if basic.tokenize_chinese_chars and any(token.single_word for token in tokenizer.added_tokens):
         # Spaces around Chinese characters: one beside an added token is no part of its word.
         nothing_else = dict(clean_text=False, strip_accents=False, lowercase=False)

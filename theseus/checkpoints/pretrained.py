@@ -110,14 +110,12 @@ def find_vocab(folder):
     """
     path = _first_existing(folder, ["vocab.txt", "tokenizer.json"])
     if path is None:
-        others = [
-            name for name in _OTHER_VOCABULARIES if os.path.exists(os.path.join(folder, name))
-        ]
-        is_another = "; its %s is another tokenizer's than BERT's WordPiece" % "".join(others[:1])
-        raise UserError(
-            "%s: holds no vocab.txt, nor a tokenizer.json in its place%s"
-            % (folder, is_another if others else "")
-        )
+        message = "%s: holds no vocab.txt, nor a tokenizer.json in its place" % folder
+        other = _first_existing(folder, _OTHER_VOCABULARIES)
+        if other:
+            name = os.path.basename(other)
+            message += "; its %s is another tokenizer's than BERT's WordPiece" % name
+        raise UserError(message)
     return path
 
 
@@ -179,17 +177,17 @@ def find_case(folder, given=None, files=None):
     words, capitals = _capital_shares(tokenization.load_vocab(vocab_file))
     said = "%s says do_lower_case = %s" % (path, str(says).lower())
     has = "%.1f%% of the words of %s have capitals" % (100 * words, vocab_file)
-    lacks_capitals = capitals is not None and capitals < _UNCASED_SHARE
     if says is None:
-        found = Case(words < _CASED_SHARE, has, None)
-    elif not says and lacks_capitals:
-        found = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+        case = Case(words < _CASED_SHARE, has, None)
+    elif not says and capitals is not None and capitals < _UNCASED_SHARE:
+        case = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+    elif says and words >= _CASED_SHARE:
+        case = Case(True, said, "%s, but %s, which no text gets" % (said, has))
     else:
-        unused = says and words >= _CASED_SHARE
-        found = Case(says, said, "%s, but %s, which no text gets" % (said, has) if unused else None)
-    if given is None or given == found.is_lowered:
-        return found
-    warning = "%s, this run has --do_lower_case=%s" % (found.reason, str(given).lower())
+        case = Case(says, said, None)
+    if given in (None, case.is_lowered):
+        return case
+    warning = "%s, this run has --do_lower_case=%s" % (case.reason, str(given).lower())
     return Case(given, "--do_lower_case", warning)
 
 
@@ -211,11 +209,11 @@ def _capital_shares(vocab):
 
 
 def _first_existing(folder, names):
-    paths = [os.path.join(folder, name) for name in names]
-    found = next(filter(os.path.exists, paths), None)
-    if found:
-        weight_checks.check_link(found)
-    return found
+    paths = (os.path.join(folder, name) for name in names)
+    path = next(filter(os.path.exists, paths), None)
+    if path:
+        weight_checks.check_link(path)
+    return path
 
 
 def read_model(folder, max_seq_length):
@@ -242,24 +240,23 @@ def vocab_warnings(model, added_tokens=()):
     tokens = tokens[: tokenization.count_tokens(tokens)]
     counts = collections.Counter(tokens)
     blank = counts.pop("", 0)
-    twice = [token for token, count in counts.items() if count > 1]
-    rows, found = model.config.vocab_size, []
+    twice = [ascii(token)[1:-1] for token, count in counts.items() if count > 1]
+    rows, warnings = model.config.vocab_size, []
     if twice:
-        example = ascii(twice[0])[1:-1]
-        first = "%d tokens are there twice, such as %s" % (len(twice), example)
-        if len(twice) == 1:
-            first = "the token %s is there twice" % example
-        found.append(first + "; the last of a token's ids is taken, as by BERT")
+        some = "the token %s is there twice" % twice[0]
+        if len(twice) > 1:
+            some = "%d tokens are there twice, such as %s" % (len(twice), twice[0])
+        warnings.append(some + "; the last of a token's ids is taken, as by BERT")
     if blank:
         lines = "one of its lines is" if blank == 1 else "%d of its lines are" % blank
-        found.append("%s blank; no text gets their ids" % lines)
+        warnings.append("%s blank; no text gets their ids" % lines)
     if tokens[:1] != ["[PAD]"]:
-        found.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
+        warnings.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
     count = len(tokens) + sum(token.id >= len(tokens) for token in added_tokens)
     if count < rows:
         message = "holds %d tokens, the BERT's table %d; the rest of it is unused"
-        found.append(message % (count, rows))
-    return ["%s: %s" % (model.vocab_file, warning) for warning in found]
+        warnings.append(message % (count, rows))
+    return ["%s: %s" % (model.vocab_file, warning) for warning in warnings]
 
 
 def read_tokenizer(vocab_file, settings):
@@ -286,14 +283,10 @@ def make_tokenizer(model, settings):
         )
     for token in tokenizer.added_tokens:
         if token.id >= rows:
+            folder, content = os.path.dirname(model.vocab_file), ascii(token.content)[1:-1]
             raise UserError(
                 "%s: the added token %s has the id %d, and the BERT's table %d rows; save the "
                 "model with the rows of its added tokens (resize_token_embeddings)"
-                % (
-                    os.path.dirname(model.vocab_file),
-                    ascii(token.content)[1:-1],
-                    token.id,
-                    rows,
-                )
+                % (folder, content, token.id, rows)
             )
     return tokenizer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import unicodedata
 from typing import Any, Iterable, Sequence
 
@@ -141,12 +142,7 @@ def describe(
     ids_there: Sequence[int],
 ) -> str:
     """Returns what a message says of a text with other tokens there: all of it shortened."""
-    same = 0
-    for here, there in zip(ids, ids_there):
-        if here != there:
-            break
-        same += 1
-    first = max(0, same - 2)
+    first = max(0, len(os.path.commonprefix([list(ids), list(ids_there)])) - 2)
     if list(tokens) == list(tokens_there):
         tokens = ["%s=%d" % pair for pair in zip(tokens, ids)]
         tokens_there = ["%s=%d" % pair for pair in zip(tokens_there, ids_there)]

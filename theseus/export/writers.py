@@ -36,7 +36,7 @@ from theseus import stage as stages
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
-from theseus.export import formats, hugging_face_tokenizer, quantization, read_back
+from theseus.export import formats, hugging_face_tokenizer, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model.layers import LAYER_NORM_EPSILON
@@ -309,6 +309,8 @@ def write_onnx(plain, path, change=lambda model: None):
 
 
 def write_onnx_int8(plain, path):
+    from theseus.export import quantization
+
     write_onnx(plain, path, quantization.quantize)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
 from theseus import records
 from theseus.errors import UserError
@@ -31,9 +31,12 @@ _BERTS = re.compile(
 )
 _BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
-# The parts of a tokenizer.json that this program exports, by their types.
-_OUR_NORMALIZER = re.compile(r"Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?\Z")
-_OUR_SPLITS = ["Split", "Split"]
+# Of a tokenizer.json the parts of BERT's, and those that this program exports, by their types.
+_EXPORTED = "Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?"
+_PARTS = {
+    "normalizer": ("BertNormalizer", _EXPORTED),
+    "pre_tokenizer": ("BertPreTokenizer", "Split Split"),
+}
 
 _TOKEN = records.table(
     {"content": records.text()},
@@ -104,13 +107,13 @@ class TokenizerFiles(object):
 
     def check_other(self) -> None:
         """Raises UserError where the tokenizer is another than BERT's."""
-        found = list(self._differences())
-        if found:
-            first = found[0][0]
+        differences = list(self._differences())
+        if differences:
+            first = differences[0][0]
+            named = ", ".join(what for name, what in differences if name == first)
             raise UserError(
                 "%s: %s; this program has BERT's WordPiece alone, as BertTokenizer has it; give a "
-                "BERT with that"
-                % (self.path(first), ", ".join(what for name, what in found if name == first))
+                "BERT with that" % (self.path(first), named)
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:
@@ -124,9 +127,9 @@ class TokenizerFiles(object):
                 yield _CONFIG, "its %s is %s" % (key, _plain(config[key]))
         for name in (_CONFIG, _MAP):
             for key, token in _NAMES.items():
-                found = _content(self._files[name].get(key, token))
-                if found not in (None, token):
-                    yield name, "its %s is %s, not %s" % (key, _plain(found), token)
+                content = _content(self._files[name].get(key, token))
+                if content not in (None, token):
+                    yield name, "its %s is %s, not %s" % (key, _plain(content), token)
         held = self._files[_TOKENIZER]
         for what in _other_parts(held, is_by_file) if held else ():
             yield _TOKENIZER, what
@@ -144,9 +147,9 @@ class TokenizerFiles(object):
         """
         held = self._files[_TOKENIZER]
         order = [(_CONFIG, self._files[_CONFIG]), (_TOKENIZER, _part_settings(held))]
-        for name, found in reversed(order) if self._class in _BY_FILE else order:
-            value = found.get(key)
-            is_null = value is None and key in found and key == "strip_accents"
+        for name, settings in reversed(order) if self._class in _BY_FILE else order:
+            value = settings.get(key)
+            is_null = value is None and key in settings and key == "strip_accents"
             if isinstance(value, bool) or is_null:
                 return self.path(name), value
         return self.path(_TOKENIZER), None
@@ -175,15 +178,15 @@ class TokenizerFiles(object):
         ids = {key: vocab.get(key, entry.get("id")) for key, entry in entries.items()}
         known = [index for index in ids.values() if index is not None]
         largest = max([-1, *vocab.values(), *known])
-        found = []
+        tokens = []
         for content, entry in entries.items():
             index = ids[content]
             if index is None:
                 index = largest = largest + 1
             single_word = entry.get("single_word", False)
             normalized = entry.get("normalized", not entry["special"])
-            found.append(AddedToken(content, index, single_word, normalized))
-        return tuple(sorted(found, key=lambda token: token.id))
+            tokens.append(AddedToken(content, index, single_word, normalized))
+        return tuple(sorted(tokens, key=lambda token: token.id))
 
 
 # Settings of other tokenizers, or of BERT's own in pieces, with the values that change nothing.
@@ -243,20 +246,11 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
         prefix = model.get("continuing_subword_prefix", "##")
         if prefix != "##":
             yield "its continuing_subword_prefix is %s" % _plain(prefix)
-    ours: list[tuple[str, str, Callable[[list[Any]], bool]]] = [
-        ("normalizer", "BertNormalizer", _is_ours),
-        ("pre_tokenizer", "BertPreTokenizer", lambda types: types == _OUR_SPLITS),
-    ]
-    for key, expected, is_ours in ours:
-        part = held.get(key)
-        is_berts = bool(_only(part, expected)) or is_ours(_types(part))
-        if not is_berts and (part is not None or is_by_file):
-            yield "its %s is %s, not %s" % (key, " + ".join(_types(part)) or "none", expected)
-
-
-def _is_ours(types: list[str]) -> bool:
-    """Returns whether the parts of a normalizer, by their types, may be those of an export here."""
-    return _OUR_NORMALIZER.match(" ".join(types)) is not None
+    for key, (berts, exported) in _PARTS.items():
+        types = _types(held.get(key))
+        is_known = re.match("(%s|%s)\\Z" % (berts, exported), " ".join(types))
+        if not is_known and (held.get(key) is not None or is_by_file):
+            yield "its %s is %s, not %s" % (key, " + ".join(types) or "none", berts)
 
 
 def _members(part: Any) -> list[Any]:
@@ -276,23 +270,23 @@ def _types(part: Any) -> list[str]:
 
 def _only(part: Any, kind: str) -> _Json:
     """Returns the one part of a Sequence, or the part alone, if it is of a type; else {}."""
-    found: _Json = _members(part)[0] if _types(part) == [kind] else {}
-    return found
+    member: _Json = _members(part)[0] if _types(part) == [kind] else {}
+    return member
 
 
 def _part_settings(held: _Json) -> _Json:
     """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
     members, types = _members(held.get("normalizer")), _types(held.get("normalizer"))
-    found = {}
+    settings: _Json = {}
     for member in members:
         for there, name in _NORMALIZER.items():
             if isinstance(member, dict) and there in member:
-                found[name] = member[there]
+                settings[name] = member[there]
     if "Lowercase" in types:
-        found["do_lower_case"] = True
-    if _is_ours(types):
-        found["strip_accents"] = "NFD" in types
-    return found
+        settings["do_lower_case"] = True
+    if "Replace" in types:
+        settings["strip_accents"] = "NFD" in types
+    return settings
 
 
 def _content(token: Any) -> Any:

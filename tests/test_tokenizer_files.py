@@ -340,9 +340,13 @@ def test_a_tokenizer_json_alone_gives_the_ids_of_the_packages_tokenizer(tmp_path
         expected = there.encode(text, add_special_tokens=False).ids
         assert ours.convert_tokens_to_ids(ours.tokenize(text)) == expected, ascii(text)
     exported = hugging_face_tokenizer.tokenizer_json(ours)
+    again = tokenizers.Tokenizer.from_str(json.dumps(exported))
+    for text in GERMAN + odd_texts:
+        expected = ours.convert_tokens_to_ids(ours.tokenize(text))
+        assert again.encode(text, add_special_tokens=False).ids == expected, ascii(text)
     (tmp_path / "tokenizer.json").write_text(json.dumps(exported), encoding="utf-8")
-    again = tokenization.load_vocab(str(tmp_path / "tokenizer.json"))
-    assert {token: again[token] for token in VOCAB} == shifted
+    held = tokenization.load_vocab(str(tmp_path / "tokenizer.json"))
+    assert {token: held[token] for token in VOCAB} == shifted
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,12 @@ def _download(hub_id, revision, patterns, flag):
     try:
         return hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
     except Exception as error:  # What it raises differs between versions, and httpx's come through.
+        reason = first_line(error) or type(error).__name__
+        page = "%s/tree/%s" % (hub_id, revision) if revision else hub_id
         raise UserError(
             "%s gave none: %s; by hand: put config.json, vocab.txt, and model.safetensors or "
             "pytorch_model.bin, of https://huggingface.co/%s into a folder, and give that folder"
-            % (
-                absent,
-                first_line(error) or type(error).__name__,
-                "%s/tree/%s" % (hub_id, revision) if revision else hub_id,
-            )
+            % (absent, reason, page)
         )
 
 

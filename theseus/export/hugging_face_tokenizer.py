@@ -71,18 +71,13 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
 
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
     """Returns what tokenizer_config.json holds, a dict; see `tokenizer_json`."""
-    basic = tokenizer.basic_tokenizer
     config: _Json = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
     config.update(
+        _settings(tokenizer.basic_tokenizer),
         # By a class of BERT's name transformers would make a tokenizer of its own parts.
         tokenizer_class="PreTrainedTokenizerFast",
-        do_lower_case=basic.do_lower_case,
-        strip_accents=basic.strip_accents,
-        tokenize_chinese_chars=basic.tokenize_chinese_chars,
         model_max_length=max_seq_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        # transformers makes added tokens of the ones above; this keeps them out of texts.
-        split_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
     return config
@@ -90,22 +85,19 @@ def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int)
 
 def bert_config(settings: TokenizerSettings) -> _Json:
     """Returns what tokenizer_config.json holds beside a vocab.txt, for BertTokenizer, a dict."""
+    config = dict(_settings(settings), tokenizer_class="BertTokenizer", added_tokens_decoder={})
+    for token in settings.added_tokens:
+        flags: _Json = dict(token._asdict(), special=False, lstrip=False, rstrip=False)
+        config["added_tokens_decoder"][str(flags.pop("id"))] = flags
+    return config
+
+
+def _settings(settings: TokenizerSettings | tokenization.BasicTokenizer) -> _Json:
     return dict(
-        tokenizer_class="BertTokenizer",
         do_lower_case=settings.do_lower_case,
         strip_accents=settings.strip_accents,
         tokenize_chinese_chars=settings.tokenize_chinese_chars,
-        added_tokens_decoder={
-            str(token.id): dict(
-                content=token.content,
-                single_word=token.single_word,
-                normalized=token.normalized,
-                special=False,
-                lstrip=False,
-                rstrip=False,
-            )
-            for token in settings.added_tokens
-        },
+        # transformers makes added tokens of BERT's own ones; this keeps them out of texts.
         split_special_tokens=True,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import unicodedata
 from typing import Any, Iterable, Sequence
@@ -86,13 +87,13 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
         handle_chinese_chars=basic.tokenize_chinese_chars,
     )
     if files.holds_whole_tokenizer:
+        held = files.held("tokenizer.json")
+        if files.bert_normalizer:  # As transformers does by tokenizer_config.json.
+            held = dict(held, normalizer=dict(files.bert_normalizer, **settings))
         try:
-            there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
+            there = tokenizers.Tokenizer.from_str(json.dumps(held))
         except Exception:  # It has no class of its own.
             return None
-        if files.bert_normalizer:  # As transformers does by tokenizer_config.json.
-            cleans = files.bert_normalizer.get("clean_text", True)
-            there.normalizer = tokenizers.normalizers.BertNormalizer(cleans, **settings)
     else:
         wordpieces = dict(tokenizer.wordpiece_tokenizer.vocab)
         there = tokenizers.Tokenizer(tokenizers.models.WordPiece(wordpieces, unk_token="[UNK]"))

@@ -111,9 +111,9 @@ class Exporter(object):
         """Returns the Row of an export in `temporary`; UserError where it is too far off."""
         with new_session(grappler=True) as session:
             form = formats.FORMATS[name]
-            run = formats.function(form.check or form.read)(temporary, session)
-            logits = _finite(_all_logits(run, self._checked), path)
-            difference = float(np.abs(logits - self._logits).max())
+            read = formats.function(form.check or form.read)
+            run = _check_not_finite(read(temporary, session), path)
+            difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
                 raise UserError(
@@ -122,7 +122,7 @@ class Exporter(object):
                 )
             if os.path.exists(os.path.join(temporary, writers.TOKENIZER)):
                 writers.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
-            logits = _finite(self._all_of_dev(run), path)
+            logits = self._all_of_dev(run)
             agreement, score = self._agreement(logits), self._score(logits)
             size, seconds = _megabytes(temporary), self._seconds(run)
             return Row(path, difference, agreement, score, size, seconds)
@@ -165,11 +165,16 @@ def _num_characters(example):
     return len(example.text_a) + len(example.text_b or "")
 
 
-def _finite(logits, path):
-    """Returns the logits of an export to `path`; UserError where they are not finite."""
-    if not np.isfinite(logits).all():
-        raise UserError("%s: its logits are not finite numbers; it is left out" % path)
-    return logits
+def _check_not_finite(run, path):
+    """Returns the model of an export to `path`, which raises UserError for such logits."""
+
+    def checked(arrays):
+        logits = run(arrays)
+        if not np.isfinite(logits).all():
+            raise UserError("%s: its logits are not finite numbers; it is left out" % path)
+        return logits
+
+    return checked
 
 
 def _all_logits(run, batches):

@@ -21,7 +21,8 @@ from theseus.errors import UserError
 _TOKENIZER = records.table(
     {"model": records.table({}, {"type": records.text()}, others=True)}, others=True
 )
-_VOCABULARY = records.mapping(records.whole(), records.text(r"[^\r\n]+", "a token on one line"))
+_LARGEST_ID = (1 << 22) - 1  # Each id up to the largest is a line.
+_VOCABULARY = records.mapping(records.whole(0, _LARGEST_ID), records.text(".*", "a token"))
 _WORDPIECE = records.table(
     {"model": records.table({"vocab": _VOCABULARY}, others=True)}, others=True
 )
@@ -125,11 +126,24 @@ def _vocab_of_json(text: str) -> str:
     if kind != "WordPiece":
         raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
     records.check(value, _WORDPIECE)
-    ids = model["vocab"]
-    tokens = sorted(ids, key=ids.__getitem__)
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise ValueError("its ids are not 0, 1, 2 ...")
-    return "".join(token + "\n" for token in tokens)
+    lines = [""] * (max(model["vocab"].values(), default=-1) + 1)
+    for token, index in model["vocab"].items():
+        line = _line(token)
+        if line and lines[index]:
+            both = ascii(lines[index]), ascii(line), index
+            raise ValueError("its tokens %s and %s have the same id, %d" % both)
+        lines[index] = line or lines[index]
+    return "".join(line + "\n" for line in lines)
+
+
+def _line(token: str) -> str:
+    """Returns a token's line in vocab.txt; a blank one for a token that vocab.txt cannot hold.
+
+    No text has such a token: words are without white space. Its line would be two, or it would be
+    taken for another token, as lines are stripped.
+    """
+    is_kept = token.strip() in (token, "", "##") and not re.search("[\r\n]", token)
+    return token if is_kept else ""
 
 
 def load_vocab(vocab_file: str) -> collections.OrderedDict[str, int]:

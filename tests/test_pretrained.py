@@ -170,11 +170,13 @@ def test_what_is_given_is_obeyed_and_a_contradiction_warned_of(tmp_path, content
 def hub(tmp_path, monkeypatch):
     """A hub that fills tmp_path/snapshot; `files` is what it has, `asked` what was asked for."""
     fake = types.SimpleNamespace(files={"config.json": json.dumps(SHAPE)}, asked=[])
+    fake.revisions, fake.folder = [], "snapshot"
 
-    def snapshot_download(hub_id, allow_patterns):
+    def snapshot_download(hub_id, revision, allow_patterns):
         fake.asked.append((hub_id, allow_patterns[0]))
-        folder = tmp_path / "snapshot"
-        folder.mkdir(exist_ok=True)
+        fake.revisions.append(revision)
+        folder = tmp_path / fake.folder
+        folder.mkdir(exist_ok=True, parents=True)
         for name in set(allow_patterns).intersection(fake.files):
             (folder / name).write_text(fake.files[name])
         return str(folder)
@@ -223,7 +225,9 @@ def test_a_folder_comes_before_a_hub_id(hub, tmp_path):
     assert not hub.asked
 
 
-@pytest.mark.parametrize("name", ["bert", "/no/folder", "./owner/bert", "a/b/c", "file/bert"])
+@pytest.mark.parametrize(
+    "name", ["bert", "/no/folder", "./owner/bert", "a/b/c", "file/bert", "a/b@", "a@b/c"]
+)
 def test_what_is_neither_folder_nor_hub_id_is_refused(hub, tmp_path, name):
     (tmp_path / "file").mkdir()
     (tmp_path / "file" / "bert").write_text("")
@@ -233,7 +237,7 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(hub, tmp_path, name):
 
 
 def test_a_failed_download_says_how_to_get_the_files_by_hand(hub):
-    def fail(hub_id, allow_patterns):
+    def fail(hub_id, revision, allow_patterns):
         raise RuntimeError("no network\nand more lines")
 
     hub.snapshot_download = fail
@@ -244,6 +248,40 @@ def test_a_failed_download_says_how_to_get_the_files_by_hand(hub):
     with pytest.raises(UserError, match=message) as caught:
         pretrained.local_folder("owner/bert")
     assert "\n" not in str(caught.value)
+
+
+def test_a_revision_is_asked_for_and_its_commit_is_logged_and_kept(hub, caplog):
+    hub.files["model.safetensors"] = "weights"
+    hub.folder = "models--owner--bert/snapshots/0a1b2c"
+    with caplog.at_level("INFO"):
+        folder = pretrained.local_folder("owner/bert@refs/pr/1")
+    assert hub.asked == [("owner/bert", "config.json"), ("owner/bert", "model.safetensors")]
+    assert hub.revisions == ["refs/pr/1", "0a1b2c"]
+    assert pretrained.hub_commit(folder) == "0a1b2c"
+    assert "--bert_pretrained_model: of owner/bert@refs/pr/1 the commit 0a1b2c is" in caplog.text
+
+
+def test_the_default_branch_is_asked_for_once(hub):
+    """What it gets between two downloads does not mix with what it had."""
+    hub.folder = "models--owner--bert/snapshots/0a1b2c"
+    pretrained.local_folder("owner/bert")
+    assert hub.revisions == [None, "0a1b2c", "0a1b2c"]
+
+
+def test_a_folder_of_the_users_is_no_commit(hub, tmp_path):
+    assert pretrained.hub_commit(str(tmp_path)) is None
+    assert pretrained.hub_commit(pretrained.local_folder("owner/bert@v1.0")) is None
+    assert hub.revisions[0] == "v1.0"
+
+
+def test_a_revision_that_the_hub_lacks_is_named(hub):
+    def fail(hub_id, revision, allow_patterns):
+        raise RuntimeError("Revision Not Found")
+
+    hub.snapshot_download = fail
+    message = "no folder owner/bert@v2, and the hub gave none: Revision.*owner/bert/tree/v2 into a"
+    with pytest.raises(UserError, match=message):
+        pretrained.local_folder("owner/bert@v2")
 
 
 def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):

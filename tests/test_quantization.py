@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from theseus.export import quantization
-
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from theseus.export import quantization  # noqa: E402
 
 
 def model_of(nodes, constants, inputs, output="y"):

@@ -75,11 +75,11 @@ def test_tokenizer_json_holds_the_vocabulary_of_vocab_txt(golden, vocab_file, tm
         ('{"model": {"vocab": [["a", 0]]}}', "model.vocab: expected an object, found"),
         ('{"model": {"vocab": {"a": "0"}}}', "model.vocab.a: expected a whole number"),
         ('{"model": {"vocab": {"a": null}}}', "model.vocab.a: expected a whole number"),
-        ('{"model": {"vocab": {"a\\nb": 0}}}', r"model.vocab.a\\nb: expected a token on one line"),
         ('{"model": {"vocab": {"a": 0, "a": 1}}}', "it holds 'a' twice"),
         ('{"model": {"type": 3, "vocab": {}}}', "model.type: expected text, found 3"),
         ('{"model": {"type": "BPE", "vocab": {}}}', "its model is BPE; BERT's is WordPiece"),
-        ('{"model": {"type": "WordPiece", "vocab": {"a": 1}}}', "its ids are not 0, 1"),
+        ('{"model": {"vocab": {"a": 0, "b": 0}}}', "its tokens 'a' and 'b' have the same id, 0"),
+        ('{"model": {"vocab": {"a": 4194304}}}', "model.vocab.a: expected a whole number from 0"),
         ("damaged", "tokenizer.json: cannot read the vocabulary: Expecting value"),
     ],
 )
@@ -88,6 +88,31 @@ def test_a_tokenizer_json_without_wordpiece_is_refused(tmp_path, content, messag
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         tokenization.load_vocab(str(path))
+
+
+@pytest.mark.parametrize(
+    "vocab, lines",
+    [
+        ({"a": 0, "": 1, "b": 2}, ["a", "", "b"]),
+        ({"a": 0, "\u2028": 1, "##\u2028": 2, "b": 3}, ["a", "\u2028", "##\u2028", "b"]),
+        # As lines they would be two, or be taken for a and b.
+        ({"a": 0, "a\nb": 1, "b\r": 2, "a ": 3, "b": 4}, ["a", "", "", "", "b"]),
+        ({"b": 3, "new york": 1}, ["", "new york", "", "b"]),
+        ({"a": 0, "": 0}, ["a"]),
+        ({}, []),
+    ],
+)
+def test_what_no_text_has_of_a_tokenizer_json_leaves_a_line_to_its_id(tmp_path, vocab, lines):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"vocab": vocab}}))
+    text = tokenization.read_vocab(str(path))
+    assert text.split("\n")[:-1] == lines
+    for token in filter(str.strip, lines):
+        if token == token.strip():
+            assert tokenization.load_vocab(str(path))[token] == vocab[token]
+    copy = tmp_path / "vocab.txt"
+    copy.write_bytes(text.encode("utf-8"))
+    assert tokenization.load_vocab(str(copy)) == tokenization.load_vocab(str(path))
 
 
 def test_items_outside_the_vocabulary_are_refused():

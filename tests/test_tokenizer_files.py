@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+import tokenization
 from modeling_theseus import BertConfig
 from theseus.checkpoints import pretrained, token_check
 from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.errors import UserError
+from theseus.export import hugging_face_tokenizer
 from theseus.inputs import tokenizer_settings
 from theseus.inputs.tokenizer_settings import TokenizerSettings
 from tokenization import AddedToken
@@ -308,6 +310,43 @@ TEXTS = GERMAN + ["Σας ΣΑΣ", "\ue000", "aus\u0378", "aus\U0002b820", "der"
 def test_the_folders_own_tokenizer_gives_the_same_up_to_what_is_known(tmp_path, files):
     pytest.importorskip("tokenizers")
     assert refusal(write(tmp_path, **files), TEXTS) is None
+
+
+# As transformers 4 and `tokenizers`, with transformers 5, save U+2028 of the Chinese vocabulary;
+# what no vocab.txt holds; and an id without a token.
+ODD_TOKENS = [
+    ("\u2028", "##\u2028"),
+    ("", "##"),
+    ("aus\n", "##n\u2028"),
+    (" aus ", "new\ryork"),
+    (),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_TOKENS)
+def test_a_tokenizer_json_alone_gives_the_ids_of_the_packages_tokenizer(tmp_path, odd):
+    tokenizers = pytest.importorskip("tokenizers")
+    shifted = {token: index + (len(odd) or 1) * (index > 4) for token, index in VOCAB.items()}
+    vocab = dict(shifted, **{token: index for index, token in enumerate(odd, 5)})
+    held = tokenizer_json([added("Plan der", len(vocab))] if odd else (), vocab=vocab)
+    folder = write(tmp_path, tokenizer=held)
+    (tmp_path / "vocab.txt").unlink()
+    odd_texts = ["aus\n", "a\u2028aus \u2028 köln", "##", " aus new\ryork new york", "aus##n"]
+    assert refusal(folder, TEXTS + odd_texts) is None
+    settings = pretrained.find_tokenizer(folder)[0]
+    ours = settings.make(pretrained.find_vocab(folder))
+    there = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in GERMAN[:2] + odd_texts:
+        expected = there.encode(text, add_special_tokens=False).ids
+        assert ours.convert_tokens_to_ids(ours.tokenize(text)) == expected, ascii(text)
+    exported = hugging_face_tokenizer.tokenizer_json(ours)
+    again = tokenizers.Tokenizer.from_str(json.dumps(exported))
+    for text in GERMAN + odd_texts:
+        expected = ours.convert_tokens_to_ids(ours.tokenize(text))
+        assert again.encode(text, add_special_tokens=False).ids == expected, ascii(text)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(exported), encoding="utf-8")
+    held = tokenization.load_vocab(str(tmp_path / "tokenizer.json"))
+    assert {token: held[token] for token in VOCAB} == shifted
 
 
 @pytest.mark.parametrize(

@@ -140,31 +140,26 @@ class HuggingFaceWeights(weight_checks.Weights):
 
     def __init__(self, path):
         """Opens `path`, as from `find_weights`; raises UserError where that fails."""
-        super(HuggingFaceWeights, self).__init__(path)
-        self._places = {}
         shards = [(_open(file_path), promised) for file_path, promised in _shards(path)]
-        all_names = [theirs for file, _ in shards for theirs in file.shapes]
-        self.stripped = weight_checks.shared_prefix(all_names, _OF_BERT)
+        names = [theirs for file, _ in shards for theirs in file.shapes]
+        super(HuggingFaceWeights, self).__init__(path, names, _OF_BERT)
+        self._places = {}
         for file, promised in shards:
             for theirs in sorted(file.shapes):
                 if not theirs.endswith(_BUFFERS):
-                    self._add(file, theirs)
+                    self._take(file, theirs)
             for theirs in promised:
                 if theirs not in file.shapes:
                     lacks = "%s: holds no %s, which %s says it does"
                     raise UserError(lacks % (file.path, theirs, path))
 
-    def _add(self, file, theirs):
+    def _take(self, file, theirs):
         """Takes an array of a file; UserError where another array has the same name here."""
-        ours, is_transposed = from_hugging_face(weight_checks.without_prefix(theirs, self.stripped))
-        if ours in self._places:
-            first, name, _ = self._places[ours]
-            both = "%s and %s are both %s" % (name, theirs, ours)
-            raise UserError("%s, %s: %s; remove one" % (first.path, file.path, both))
-        shape = list(file.shapes[theirs])
-        self.shapes[ours] = shape[::-1] if is_transposed else shape
-        self.dtypes[ours] = file.dtypes[theirs]
-        self.originals[ours] = theirs
+        ours, is_transposed = from_hugging_face(self.without_prefix(theirs))
+        shape = list(file.shapes[theirs])[:: -1 if is_transposed else 1]
+        first = self._places.get(ours, [file])[0]
+        place = "%s, %s" % (first.path, file.path)
+        self.add(ours, theirs, shape, file.dtypes[theirs], place)
         self._places[ours] = file, theirs, is_transposed
 
     def _read(self, name):
@@ -203,10 +198,8 @@ class _SafetensorsFile(object):
         self.path = path
         slices = {name: self._file.get_slice(name) for name in self._file.keys()}
         self.shapes = {name: piece.get_shape() for name, piece in slices.items()}
-        self.dtypes = {}
-        for name, piece in slices.items():
-            dtype = str(piece.get_dtype())
-            self.dtypes[name] = _SAFETENSORS_DTYPES.get(dtype, dtype)
+        dtypes = {name: str(piece.get_dtype()) for name, piece in slices.items()}
+        self.dtypes = {name: _SAFETENSORS_DTYPES.get(d, d) for name, d in dtypes.items()}
 
     def read(self, name):
         """Returns an array; of bfloat16 as float32."""
@@ -246,8 +239,8 @@ class _TorchFile(object):
     def _check_other_content(self, torch):
         """Raises UserError where the file does not hold a mapping from names to tensors."""
         if not isinstance(self._tensors, collections.abc.Mapping):
-            found = type(self._tensors).__name__
-            raise UserError("%s: holds a %s, not weights by their names" % (self.path, found))
+            content = type(self._tensors).__name__
+            raise UserError("%s: holds a %s, not weights by their names" % (self.path, content))
         for name, tensor in self._tensors.items():
             if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
                 raise UserError(

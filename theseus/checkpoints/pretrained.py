@@ -9,6 +9,8 @@ import glob
 import os
 import re
 
+from absl import logging
+
 import tokenization
 from theseus.checkpoints import hugging_face, weight_checks
 from theseus.checkpoints.tokenizer_files import TokenizerFiles
@@ -19,7 +21,8 @@ Model = collections.namedtuple("Model", "config vocab_file")
 """A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
 or of a tokenizer.json in its place."""
 
-_HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
+# owner/name, and perhaps @ and a branch, a tag or a commit.
+_HUB_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?\Z")
 _CONFIGS = ("bert_config.json", "config.json")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 _SMALL_FILES += ["added_tokens.json", "special_tokens_map.json"]
@@ -31,8 +34,9 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
-      name: a folder; or, where no such path exists and it reads `owner/model`, a model of
-        the Hugging Face hub, which is downloaded unless the hub's cache has it.
+      name: a folder; or, where no such path exists, `owner/model` or `owner/model@revision`: a
+        model of the Hugging Face hub, which is downloaded unless the hub's cache has it. The
+        revision is a branch, a tag or a commit; without one it is the default branch.
       needs_weights: bool; False: the config and the vocabulary are enough.
       flag: str, the flag that a message should name.
 
@@ -41,22 +45,27 @@ def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
     """
     if os.path.isdir(name):
         return name
-    if os.path.exists(name) or not _HUB_ID.match(name):
+    hub_name = _HUB_NAME.match(name)
+    if os.path.exists(name) or not hub_name:
         raise UserError("--%s: %s is not a folder" % (flag, name))
-    folder = _download(name, _SMALL_FILES, flag)
+    hub_id, revision = hub_name.groups()
+    folder = _download(hub_id, revision, _SMALL_FILES, flag)
+    commit = hub_commit(folder)
+    if commit:
+        logging.info("--%s: of %s the commit %s is used", flag, name, commit)
     read_config(folder)  # Another architecture is refused before its weights come,
     if flag != "suc_init":  # and another tokenizer.
         TokenizerFiles(folder).check_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
-        folder = _download(name, patterns, flag)
+        folder = _download(hub_id, commit or revision, patterns, flag)
         if hugging_face.find_weights(folder):
             break
     return folder
 
 
 def is_hub_id(name: str) -> bool:
-    """Returns whether a name reads owner/name, as models of the hub do."""
-    return _HUB_ID.match(name) is not None
+    """Returns whether a name reads owner/name or owner/name@revision, as models of the hub do."""
+    return _HUB_NAME.match(name) is not None
 
 
 def local_checkpoint(path, flag):
@@ -79,17 +88,26 @@ def folder_of_files(path, bert=None):
     return local_folder(bert, needs_weights=False)
 
 
-def _download(hub_id, patterns, flag):
+def hub_commit(folder):
+    """Returns the commit, str, of a model in the hub's cache; None for any other folder."""
+    parent, name = os.path.split(os.path.abspath(folder))
+    return name if os.path.basename(parent) == "snapshots" else None
+
+
+def _download(hub_id, revision, patterns, flag):
     """Fetches the files of a hub's model that match, and returns their folder."""
-    absent = "--%s: there is no folder %s, and the hub" % (flag, hub_id)
+    name = "%s@%s" % (hub_id, revision) if revision else hub_id
+    absent = "--%s: there is no folder %s, and the hub" % (flag, name)
     hub = hugging_face.import_optional("huggingface_hub", absent)
     try:
-        return hub.snapshot_download(hub_id, allow_patterns=patterns)
+        return hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
     except Exception as error:  # What it raises differs between versions, and httpx's come through.
+        reason = first_line(error) or type(error).__name__
+        page = "%s/tree/%s" % (hub_id, revision) if revision else hub_id
         raise UserError(
             "%s gave none: %s; by hand: put config.json, vocab.txt, and model.safetensors or "
             "pytorch_model.bin, of https://huggingface.co/%s into a folder, and give that folder"
-            % (absent, first_line(error) or type(error).__name__, hub_id)
+            % (absent, reason, page)
         )
 
 
@@ -116,14 +134,12 @@ def find_vocab(folder):
     """
     path = _first_existing(folder, ["vocab.txt", "tokenizer.json"])
     if path is None:
-        others = [
-            name for name in _OTHER_VOCABULARIES if os.path.exists(os.path.join(folder, name))
-        ]
-        is_another = "; its %s is another tokenizer's than BERT's WordPiece" % "".join(others[:1])
-        raise UserError(
-            "%s: holds no vocab.txt, nor a tokenizer.json in its place%s"
-            % (folder, is_another if others else "")
-        )
+        message = "%s: holds no vocab.txt, nor a tokenizer.json in its place" % folder
+        other = _first_existing(folder, _OTHER_VOCABULARIES)
+        if other:
+            name = os.path.basename(other)
+            message += "; its %s is another tokenizer's than BERT's WordPiece" % name
+        raise UserError(message)
     return path
 
 
@@ -185,17 +201,17 @@ def find_case(folder, given=None, files=None):
     words, capitals = _capital_shares(tokenization.load_vocab(vocab_file))
     said = "%s says do_lower_case = %s" % (path, str(says).lower())
     has = "%.1f%% of the words of %s have capitals" % (100 * words, vocab_file)
-    lacks_capitals = capitals is not None and capitals < _UNCASED_SHARE
     if says is None:
-        found = Case(words < _CASED_SHARE, has, None)
-    elif not says and lacks_capitals:
-        found = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+        case = Case(words < _CASED_SHARE, has, None)
+    elif not says and capitals is not None and capitals < _UNCASED_SHARE:
+        case = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+    elif says and words >= _CASED_SHARE:
+        case = Case(True, said, "%s, but %s, which no text gets" % (said, has))
     else:
-        unused = says and words >= _CASED_SHARE
-        found = Case(says, said, "%s, but %s, which no text gets" % (said, has) if unused else None)
-    if given is None or given == found.is_lowered:
-        return found
-    warning = "%s, this run has --do_lower_case=%s" % (found.reason, str(given).lower())
+        case = Case(says, said, None)
+    if given in (None, case.is_lowered):
+        return case
+    warning = "%s, this run has --do_lower_case=%s" % (case.reason, str(given).lower())
     return Case(given, "--do_lower_case", warning)
 
 
@@ -217,11 +233,11 @@ def _capital_shares(vocab):
 
 
 def _first_existing(folder, names):
-    paths = [os.path.join(folder, name) for name in names]
-    found = next(filter(os.path.exists, paths), None)
-    if found:
-        weight_checks.check_link(found)
-    return found
+    paths = (os.path.join(folder, name) for name in names)
+    path = next(filter(os.path.exists, paths), None)
+    if path:
+        weight_checks.check_link(path)
+    return path
 
 
 def read_model(folder, max_seq_length):
@@ -248,24 +264,23 @@ def vocab_warnings(model, added_tokens=()):
     tokens = tokens[: tokenization.count_tokens(tokens)]
     counts = collections.Counter(tokens)
     blank = counts.pop("", 0)
-    twice = [token for token, count in counts.items() if count > 1]
-    rows, found = model.config.vocab_size, []
+    twice = [ascii(token)[1:-1] for token, count in counts.items() if count > 1]
+    rows, warnings = model.config.vocab_size, []
     if twice:
-        example = ascii(twice[0])[1:-1]
-        first = "%d tokens are there twice, such as %s" % (len(twice), example)
-        if len(twice) == 1:
-            first = "the token %s is there twice" % example
-        found.append(first + "; the last of a token's ids is taken, as by BERT")
+        some = "the token %s is there twice" % twice[0]
+        if len(twice) > 1:
+            some = "%d tokens are there twice, such as %s" % (len(twice), twice[0])
+        warnings.append(some + "; the last of a token's ids is taken, as by BERT")
     if blank:
         lines = "one of its lines is" if blank == 1 else "%d of its lines are" % blank
-        found.append("%s blank; no text gets their ids" % lines)
+        warnings.append("%s blank; no text gets their ids" % lines)
     if tokens[:1] != ["[PAD]"]:
-        found.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
+        warnings.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
     count = len(tokens) + sum(token.id >= len(tokens) for token in added_tokens)
     if count < rows:
         message = "holds %d tokens, the BERT's table %d; the rest of it is unused"
-        found.append(message % (count, rows))
-    return ["%s: %s" % (model.vocab_file, warning) for warning in found]
+        warnings.append(message % (count, rows))
+    return ["%s: %s" % (model.vocab_file, warning) for warning in warnings]
 
 
 def read_tokenizer(vocab_file, settings):
@@ -292,14 +307,10 @@ def make_tokenizer(model, settings):
         )
     for token in tokenizer.added_tokens:
         if token.id >= rows:
+            folder, content = os.path.dirname(model.vocab_file), ascii(token.content)[1:-1]
             raise UserError(
                 "%s: the added token %s has the id %d, and the BERT's table %d rows; save the "
                 "model with the rows of its added tokens (resize_token_embeddings)"
-                % (
-                    os.path.dirname(model.vocab_file),
-                    ascii(token.content)[1:-1],
-                    token.id,
-                    rows,
-                )
+                % (folder, content, token.id, rows)
             )
     return tokenizer

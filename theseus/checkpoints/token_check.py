@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
 import unicodedata
 from typing import Any, Iterable, Sequence
 
@@ -86,12 +87,11 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
         handle_chinese_chars=basic.tokenize_chinese_chars,
     )
     if files.holds_whole_tokenizer:
-        changed = files.with_settings(settings)
+        held = files.held("tokenizer.json")
+        if files.bert_normalizer:  # As transformers does by tokenizer_config.json.
+            held = dict(held, normalizer=dict(files.bert_normalizer, **settings))
         try:
-            if changed is None:
-                there = tokenizers.Tokenizer.from_file(files.path("tokenizer.json"))
-            else:
-                there = tokenizers.Tokenizer.from_str(json.dumps(changed))
+            there = tokenizers.Tokenizer.from_str(json.dumps(held))
         except Exception:  # It has no class of its own.
             return None
     else:
@@ -99,7 +99,7 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
         there = tokenizers.Tokenizer(tokenizers.models.WordPiece(wordpieces, unk_token="[UNK]"))
         there.normalizer = tokenizers.normalizers.BertNormalizer(**settings)
         there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        there.add_tokens([_added(token) for token in tokenizer.added_tokens])
+        there.add_tokens(as_added_tokens(tokenizer))
     # There a word of more than 100 characters is [UNK]; here, as in google-research/bert, of 200.
     there.model.max_input_chars_per_word = tokenizer.wordpiece_tokenizer.max_input_chars_per_word
     there.no_truncation()
@@ -107,11 +107,14 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
     return there
 
 
-def _added(token: tokenization.AddedToken) -> Any:
+def as_added_tokens(tokenizer: tokenization.FullTokenizer) -> list[Any]:
+    """Returns the added tokens as the package's own, a list of tokenizers.AddedToken."""
     import tokenizers
 
-    single_word, normalized = token.single_word, token.normalized
-    return tokenizers.AddedToken(token.content, single_word=single_word, normalized=normalized)
+    return [
+        tokenizers.AddedToken(t.content, single_word=t.single_word, normalized=t.normalized)
+        for t in tokenizer.added_tokens
+    ]
 
 
 def _without_known_differences(text: str) -> str:
@@ -140,12 +143,7 @@ def describe(
     ids_there: Sequence[int],
 ) -> str:
     """Returns what a message says of a text with other tokens there: all of it shortened."""
-    same = 0
-    for here, there in zip(ids, ids_there):
-        if here != there:
-            break
-        same += 1
-    first = max(0, same - 2)
+    first = max(0, len(os.path.commonprefix([list(ids), list(ids_there)])) - 2)
     if list(tokens) == list(tokens_there):
         tokens = ["%s=%d" % pair for pair in zip(tokens, ids)]
         tokens_there = ["%s=%d" % pair for pair in zip(tokens_there, ids_there)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
 from theseus import records
 from theseus.errors import UserError
@@ -31,9 +31,12 @@ _BERTS = re.compile(
 )
 _BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
-# The parts of a tokenizer.json that this program exports, by their types.
-_OUR_NORMALIZER = re.compile(r"Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?\Z")
-_OUR_SPLITS = ["Split", "Split"]
+# Of a tokenizer.json the parts of BERT's, and those that this program exports, by their types.
+_EXPORTED = "Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?"
+_PARTS = {
+    "normalizer": ("BertNormalizer", _EXPORTED),
+    "pre_tokenizer": ("BertPreTokenizer", "Split Split"),
+}
 
 _TOKEN = records.table(
     {"content": records.text()},
@@ -84,16 +87,10 @@ class TokenizerFiles(object):
         held = self._files[_TOKENIZER]
         return bool(held.get("normalizer") and held.get("pre_tokenizer"))
 
-    def with_settings(self, settings: _Json) -> _Json | None:
-        """Returns what tokenizer.json holds with other settings of its BertNormalizer, a dict.
-
-        None where it has these settings, or no BertNormalizer. Transformers changes it likewise
-        where tokenizer_config.json says something else.
-        """
-        held = self._files[_TOKENIZER]
-        normalizer = _only(held.get("normalizer"), "BertNormalizer")
-        changed = dict(normalizer, **settings)
-        return dict(held, normalizer=changed) if normalizer and changed != normalizer else None
+    @property
+    def bert_normalizer(self) -> _Json:
+        """What tokenizer.json says of its BertNormalizer; {} where it has another, or none."""
+        return _only(self._files[_TOKENIZER].get("normalizer"), "BertNormalizer")
 
     @property
     def are_there(self) -> bool:
@@ -110,13 +107,13 @@ class TokenizerFiles(object):
 
     def check_other(self) -> None:
         """Raises UserError where the tokenizer is another than BERT's."""
-        found = list(self._differences())
-        if found:
-            first = found[0][0]
+        differences = list(self._differences())
+        if differences:
+            first = differences[0][0]
+            named = ", ".join(what for name, what in differences if name == first)
             raise UserError(
                 "%s: %s; this program has BERT's WordPiece alone, as BertTokenizer has it; give a "
-                "BERT with that"
-                % (self.path(first), ", ".join(what for name, what in found if name == first))
+                "BERT with that" % (self.path(first), named)
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:
@@ -130,9 +127,9 @@ class TokenizerFiles(object):
                 yield _CONFIG, "its %s is %s" % (key, _plain(config[key]))
         for name in (_CONFIG, _MAP):
             for key, token in _NAMES.items():
-                found = _content(self._files[name].get(key, token))
-                if found not in (None, token):
-                    yield name, "its %s is %s, not %s" % (key, _plain(found), token)
+                content = _content(self._files[name].get(key, token))
+                if content not in (None, token):
+                    yield name, "its %s is %s, not %s" % (key, _plain(content), token)
         held = self._files[_TOKENIZER]
         for what in _other_parts(held, is_by_file) if held else ():
             yield _TOKENIZER, what
@@ -150,9 +147,9 @@ class TokenizerFiles(object):
         """
         held = self._files[_TOKENIZER]
         order = [(_CONFIG, self._files[_CONFIG]), (_TOKENIZER, _part_settings(held))]
-        for name, found in reversed(order) if self._class in _BY_FILE else order:
-            value = found.get(key)
-            is_null = value is None and key in found and key == "strip_accents"
+        for name, settings in reversed(order) if self._class in _BY_FILE else order:
+            value = settings.get(key)
+            is_null = value is None and key in settings and key == "strip_accents"
             if isinstance(value, bool) or is_null:
                 return self.path(name), value
         return self.path(_TOKENIZER), None
@@ -187,15 +184,15 @@ class TokenizerFiles(object):
         ids = {key: vocab.get(key, entry.get("id")) for key, entry in entries.items()}
         known = [index for index in ids.values() if index is not None]
         largest = max([-1, *vocab.values(), *known])
-        found = []
+        tokens = []
         for content, entry in entries.items():
             index = ids[content]
             if index is None:
                 index = largest = largest + 1
             single_word = entry.get("single_word", False)
             normalized = entry.get("normalized", not entry["special"])
-            found.append(AddedToken(content, index, single_word, normalized))
-        return tuple(sorted(found, key=lambda token: token.id))
+            tokens.append(AddedToken(content, index, single_word, normalized))
+        return tuple(sorted(tokens, key=lambda token: token.id))
 
 
 # Settings of other tokenizers, or of BERT's own in pieces, with the values that change nothing.
@@ -207,6 +204,11 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "do_subword_tokenize": (None, True),
     "wordpieces_prefix": (None, "##"),
     "auto_map": (None, {}),
+}
+_NORMALIZER = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
 }
 _NAMES = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
@@ -250,20 +252,11 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
         prefix = model.get("continuing_subword_prefix", "##")
         if prefix != "##":
             yield "its continuing_subword_prefix is %s" % _plain(prefix)
-    ours: list[tuple[str, str, Callable[[list[Any]], bool]]] = [
-        ("normalizer", "BertNormalizer", _is_ours),
-        ("pre_tokenizer", "BertPreTokenizer", lambda types: types == _OUR_SPLITS),
-    ]
-    for key, expected, is_ours in ours:
-        part = held.get(key)
-        is_berts = bool(_only(part, expected)) or is_ours(_types(part))
-        if not is_berts and (part is not None or is_by_file):
-            yield "its %s is %s, not %s" % (key, " + ".join(_types(part)) or "none", expected)
-
-
-def _is_ours(types: list[str]) -> bool:
-    """Returns whether the parts of a normalizer, by their types, may be those of an export here."""
-    return _OUR_NORMALIZER.match(" ".join(types)) is not None
+    for key, (berts, exported) in _PARTS.items():
+        types = _types(held.get(key))
+        is_known = re.match("(%s|%s)\\Z" % (berts, exported), " ".join(types))
+        if not is_known and (held.get(key) is not None or is_by_file):
+            yield "its %s is %s, not %s" % (key, " + ".join(types) or "none", berts)
 
 
 def _members(part: Any) -> list[Any]:
@@ -283,34 +276,23 @@ def _types(part: Any) -> list[str]:
 
 def _only(part: Any, kind: str) -> _Json:
     """Returns the one part of a Sequence, or the part alone, if it is of a type; else {}."""
-    found: _Json = _members(part)[0] if _types(part) == [kind] else {}
-    return found
+    member: _Json = _members(part)[0] if _types(part) == [kind] else {}
+    return member
 
 
 def _part_settings(held: _Json) -> _Json:
     """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
-    normalizer = held.get("normalizer")
-    found: _Json = {"do_lower_case": _lowers(normalizer)}
-    names = {"strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
-    for there, value in _only(normalizer, "BertNormalizer").items():
-        if there in names:
-            found[names[there]] = value
-    if _is_ours(_types(normalizer)):
-        found["strip_accents"] = "NFD" in _types(normalizer)
-    return found
-
-
-def _lowers(normalizer: Any) -> bool | None:
-    """Returns whether a tokenizer.json's normalizer lowers the case; None: it does not say."""
-    if not isinstance(normalizer, dict):
-        return None
-    if isinstance(normalizer.get("lowercase"), bool):
-        return bool(normalizer["lowercase"])
-    parts = normalizer.get("normalizers")
-    if isinstance(parts, list):
-        found = [_lowers(part) for part in parts]
-        return True if True in found else False if False in found else None
-    return True if normalizer.get("type") == "Lowercase" else None
+    members, types = _members(held.get("normalizer")), _types(held.get("normalizer"))
+    settings: _Json = {}
+    for member in members:
+        for there, name in _NORMALIZER.items():
+            if isinstance(member, dict) and there in member:
+                settings[name] = member[there]
+    if "Lowercase" in types:
+        settings["do_lower_case"] = True
+    if "Replace" in types:
+        settings["strip_accents"] = "NFD" in types
+    return settings
 
 
 def _content(token: Any) -> Any:

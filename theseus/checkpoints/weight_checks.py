@@ -29,14 +29,36 @@ class Weights(collections.abc.Mapping):
       stripped: str, what stands there before the names, and is no part of them here.
     """
 
-    def __init__(self, prefix):
-        """Takes where they lie; shapes and dtypes are for the subclass to fill."""
+    def __init__(self, prefix, names, of_bert):
+        """Takes where they lie; `add` takes each of them.
+
+        Args:
+          prefix: str.
+          names: iterable of str, what all of them are called there.
+          of_bert: compiled regular expression of a name that each BERT has once, whose first group
+            is what stands before it.
+        """
         self.prefix = prefix
-        self.shapes = {}
-        self.dtypes = {}
-        self.originals = {}
-        self.stripped = ""
+        self.shapes, self.dtypes, self.originals = {}, {}, {}
         self._order = {}
+        before = {known.group(1) for known in map(of_bert.match, names) if known}
+        self.stripped = before.pop() if len(before) == 1 else ""
+
+    def without_prefix(self, original):
+        """Returns a name there without what stands before all of the BERT's names."""
+        is_prefixed = original.startswith(self.stripped)
+        return original[len(self.stripped) :] if is_prefixed else original
+
+    def add(self, name, original, shape, dtype, place):
+        """Takes a weight: its name, and its `originals`, `shapes` and `dtypes`.
+
+        Raises:
+          UserError: there is one of that name; `place`, str, says where.
+        """
+        if name in self.originals:
+            both = "%s and %s are both %s" % (self.originals[name], original, name)
+            raise UserError("%s: %s; remove one" % (place, both))
+        self.originals[name], self.shapes[name], self.dtypes[name] = original, shape, dtype
 
     def with_rows(self, names, order):
         """Returns these weights with the rows of some of them in another order.
@@ -74,23 +96,6 @@ class Weights(collections.abc.Mapping):
 
     def __len__(self):
         return len(self.shapes)
-
-
-def shared_prefix(names, of_bert):
-    """Returns what stands before a BERT's names, str; "" for nothing, or where there are several.
-
-    Args:
-      names: iterable of str.
-      of_bert: compiled regular expression of a name that each BERT has once, whose first group is
-        what stands before it.
-    """
-    found = {known.group(1) for known in map(of_bert.match, names) if known}
-    return found.pop() if len(found) == 1 else ""
-
-
-def without_prefix(name, prefix):
-    """Returns a name without a prefix, if it begins with that."""
-    return name[len(prefix) :] if name.startswith(prefix) else name
 
 
 def as_weight(array, place, is_never_whole):

@@ -58,7 +58,6 @@ class CheckpointWeights(weight_checks.Weights):
 
     def __init__(self, prefix):
         """Opens `prefix`; raises UserError where it is no readable checkpoint."""
-        super(CheckpointWeights, self).__init__(prefix)
         self._open = contextlib.ExitStack()  # For as long as it is read from.
         try:
             path = self._open.enter_context(plain_path(prefix))
@@ -67,14 +66,10 @@ class CheckpointWeights(weight_checks.Weights):
             dtypes = self._reader.get_variable_to_dtype_map()
         except _read_errors() as error:
             raise UserError("%s: cannot be read as a checkpoint: %s" % (prefix, first_line(error)))
-        self.stripped = weight_checks.shared_prefix(shapes, _OF_BERT)
+        super(CheckpointWeights, self).__init__(prefix, shapes, _OF_BERT)
         for there in sorted(shapes):
-            name = weight_checks.without_prefix(there, self.stripped)
-            if name in self.originals:
-                both = "%s and %s are both %s" % (self.originals[name], there, name)
-                raise UserError("%s: %s; remove one" % (prefix, both))
-            self.originals[name] = there
-            self.shapes[name], self.dtypes[name] = shapes[there], dtypes[there].name
+            name, dtype = self.without_prefix(there), dtypes[there].name
+            self.add(name, there, shapes[there], dtype, prefix)
 
     def _read(self, name):
         try:
@@ -118,10 +113,10 @@ def find_checkpoint(path):
     if not indexes and others:
         return others
     if len(indexes) != 1:
-        found = "%d checkpoints" % len(indexes) if indexes else "none"
         raise UserError(
             "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index, "
-            "model.safetensors or pytorch_model.bin; found %s" % (path, found)
+            "model.safetensors or pytorch_model.bin; found %s"
+            % (path, "%d checkpoints" % len(indexes) if indexes else "none")
         )
     return indexes[0][: -len(".index")]
 
@@ -204,12 +199,12 @@ def _lack(weights, name):
 
 
 def _check_misfit(variable, weights, name):
-    expected, found = variable.shape.as_list(), list(weights.shapes[name])
-    if expected != found:
+    needed, shape = variable.shape.as_list(), list(weights.shapes[name])
+    if needed != shape:
         message = "%s: %s has the shape %s, the model needs %s"
-        if name in _ROWS and expected[1:] == found[1:]:
+        if name in _ROWS and needed[1:] == shape[1:]:
             message += "; %s in its config, or its default, is another" % _ROWS[name]
-        raise UserError(message % (weights.prefix, name, found, expected))
+        raise UserError(message % (weights.prefix, name, shape, needed))
     weight_checks.check_dtype(weights, name)
 
 
@@ -221,7 +216,8 @@ def check_unfit_values(matched, weights):
 
 def report(matched, weights):
     """Returns a short table, str, of what was filled, what was not and what is left over."""
-    parts = collections.Counter(_part(name) for name in matched.unused)
+    # Of a name three parts: enough to tell a layer or a head.
+    parts = collections.Counter("/".join(name.split("/")[:3]) for name in matched.unused)
     unused = ", ".join("%s (%d)" % item for item in sorted(parts.items()))
     lines = [
         "weights from %s" % weights.prefix,
@@ -261,8 +257,3 @@ def load_all(session, variables, weights):
     sources = {v.op.name: v.op.name for v in variables if v.op.name in weights}
     match(variables, weights, sources, required=("",))
     load(session, variables, weights, sources)
-
-
-def _part(name):
-    """The first three parts of a name: enough to tell a layer or a head."""
-    return "/".join(name.split("/")[:3])

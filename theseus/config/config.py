@@ -181,7 +181,7 @@ class Model:
     bert_pretrained_model: str = flag(
         "data/tiny_bert",
         "Pretrained BERT: Google's folder (bert_config.json, vocab.txt, bert_model.ckpt*), Hugging "
-        "Face's folder, or a model of its hub, owner/name.",
+        "Face's folder, or a model of its hub, owner/name or owner/name@revision.",
         is_common=True,
     )
     init_checkpoint: str | None = flag(

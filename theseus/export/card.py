@@ -67,8 +67,8 @@ def read_results(folder, mask, task, best):
     of_files = {"eval_files": records.mapping(records.table(scores, more, others=True))}
     named = dict(scores, split=records.text(), checkpoint=records.text())
     kind = records.table(named, dict(more, **of_files), others=True)
-    found = records.read_if_there(folder.file(stages.result("eval_results.json", mask)), kind)
-    return found if found and found["checkpoint"] == best.checkpoint else None
+    results = records.read_if_there(folder.file(stages.result("eval_results.json", mask)), kind)
+    return results if results and results["checkpoint"] == best.checkpoint else None
 
 
 def text(facts):
@@ -90,42 +90,44 @@ def text(facts):
 
 
 def _head(facts):
-    task, row = facts.plain.task, facts.row
-    values = collections.OrderedDict(pipeline_tag="text-classification")
-    if FORMATS[facts.format].library:
-        values["library_name"] = FORMATS[facts.format].library
-    values["tags"] = ["bert", "bert-of-theseus", "model-compression"]
-    values["metrics"] = [_HUB_METRICS.get(name, name) for name in task.metrics]
-    score, name = metrics.or_none(row.score), "dev " + task.score_name
-    measured = [{"type": task.score_name, "value": score, "name": name}]
-    if len(task.metrics) == 1:
-        measured[0]["type"] = values["metrics"][0]
+    task, library = facts.plain.task, FORMATS[facts.format].library
+    names = [_HUB_METRICS.get(name, name) for name in task.metrics]
+    measured = {
+        "type": names[0] if len(names) == 1 else task.score_name,
+        "value": metrics.or_none(facts.row.score),
+        "name": "dev " + task.score_name,
+    }
     result = {
         "task": {"type": "text-classification"},
         "dataset": {"name": task.name, "type": task.name, "split": "validation"},
-        "metrics": measured,
+        "metrics": [measured],
     }
-    values["model-index"] = [{"name": _title(facts.plain), "results": [result]}]
-    lines = ["%s: %s" % (key, json.dumps(value)) for key, value in values.items()]
+    values = [
+        ("pipeline_tag", "text-classification"),
+        ("library_name", library),
+        ("tags", ["bert", "bert-of-theseus", "model-compression"]),
+        ("metrics", names),
+        ("model-index", [{"name": _title(facts.plain), "results": [result]}]),
+    ]
+    lines = ["%s: %s" % (key, json.dumps(value)) for key, value in values if value != ""]
     return "\n".join(["---"] + lines + ["---"])
 
 
 def _title(plain):
-    config = plain.config
-    form = "BERT of %d layers, %d wide, for %s"
-    return form % (config.num_hidden_layers, config.hidden_size, plain.task.name)
+    shape = plain.config.num_hidden_layers, plain.config.hidden_size
+    return "BERT of %d layers, %d wide, for %s" % (*shape, plain.task.name)
 
 
 def _what(plain):
     task = plain.task
     texts = "pairs of texts" if task.num_texts == 2 else "texts"
-    gives = "a number" if task.is_regression else "one of %s" % ", ".join(map(_code, task.labels))
+    labels = ", ".join("`%s`" % label for label in task.labels)
+    gives = "a number" if task.is_regression else "one of " + labels
     count = sum(array.size for array in plain.weights.values())
-    deep = plain.run_config.get("bert_config", {}).get("num_hidden_layers")
-    found = "Gives %s %s. %s parameters" % (texts, gives, format(count, ","))
-    if deep and deep != plain.config.num_hidden_layers:
-        found += ", compressed from a BERT of %d layers" % deep
-    return found + "."
+    depth = plain.run_config.get("bert_config", {}).get("num_hidden_layers")
+    is_smaller = depth and depth != plain.config.num_hidden_layers
+    origin = ", compressed from a BERT of %d layers" % depth if is_smaller else ""
+    return "Gives %s %s. %s parameters%s." % (texts, gives, format(count, ","), origin)
 
 
 _PAPER = "[arXiv 2002.02925](https://arxiv.org/abs/2002.02925)"
@@ -142,15 +144,13 @@ def _how(plain):
     recorded = plain.run_config
     method = _METHODS[recorded["stage"]]
     if recorded.get("replaced_modules"):
-        method += (
-            " Of the modules, those marked 1 in `%s` are replaced." % recorded["replaced_modules"]
-        )
+        modules = recorded["replaced_modules"]
+        method += " Of the modules, those marked 1 in `%s` are replaced." % modules
     if recorded.get("distill_from"):
         method += "\nA teacher's logits were in the loss."
     rows = [(name, recorded[name]) for name in _SETTINGS if _is_used(name, recorded)]
-    for name in ("train_data", "dev_data", "weights", "distill_from"):
-        if recorded.get(name):
-            rows.append(("SHA-256 of " + name, recorded[name]))
+    hashed = ("train_data", "dev_data", "weights", "distill_from")
+    rows += [("SHA-256 of " + name, recorded[name]) for name in hashed if recorded.get(name)]
     steps = "steps" if _is_last(recorded) else "steps up to the best on dev"
     rows.append((steps, plain.best.global_step))
     return method + "\n\n" + metrics.markdown_table(("setting", "value"), rows)
@@ -168,29 +168,26 @@ def _is_last(recorded):
 
 
 def _scores(facts):
-    task, results = facts.plain.task, facts.results
+    task, results = facts.plain.task, facts.results or {}
     rows = [
         ("dev, this export", "%.4f" % facts.row.score, "", ""),
         ("dev, before exporting", "%.4f" % facts.graph_row.score, "", ""),
     ]
-    if results:
-        evaluated = [(results["split"], results)] + list(results.get("eval_files", {}).items())
-        chosen = results.get("threshold")
-        by = "" if chosen is None else ", --threshold=%s" % chosen
-        for name, values in evaluated:
-            rows += _evaluated_rows(task, files.short_name(name) + by, values)
+    evaluated = [(results["split"], results)] if results else []
+    threshold = results.get("threshold")
+    by = "" if threshold is None else ", --threshold=%s" % threshold
+    for name, values in evaluated + list(results.get("eval_files", {}).items()):
+        rows += _evaluated_rows(task, files.short_name(name) + by, values)
     head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
-    said = metrics.markdown_table(head, rows)
+    chosen = "The checkpoint is the best one on dev, so that dev's score is a little high."
     if _is_last(facts.plain.run_config):
-        said += "\n\nThe checkpoint is the last one; nothing was selected on dev."
-    else:
-        said += "\n\nThe checkpoint is the best one on dev, so that dev's score is a little high."
-    if not results or not results.get("compared"):
-        said += (
+        chosen = "The checkpoint is the last one; nothing was selected on dev."
+    if not results.get("compared"):
+        chosen += (
             " Nothing was\nevaluated beside it: `--do_eval --compare_with=out_0` before "
             "`--do_export` puts a predecessor\nor a control here."
         )
-    return said
+    return metrics.markdown_table(head, rows) + "\n\n" + chosen
 
 
 def _evaluated_rows(task, name, values):
@@ -205,18 +202,18 @@ def _evaluated_rows(task, name, values):
 
 def _speed(facts):
     on = machine.describe()
+    seconds = zip(facts.row.seconds, facts.graph_row.seconds)
     rows = [
-        (size, "%.2f" % (1e3 * here), "%.2f" % (1e3 * graph))
-        for size, here, graph in zip(facts.batch_sizes, facts.row.seconds, facts.graph_row.seconds)
+        (size, *("%.2f" % (1e3 * each) for each in pair))
+        for size, pair in zip(facts.batch_sizes, seconds)
     ]
-    said = (
-        "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s.\n\n"
+    head = ("batch", "this export", "the graph that it was made from")
+    measured = (
+        "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s."
     )
     processors = "%s processors" % (on["num_processors"] or "the")
-    table = metrics.markdown_table(
-        ("batch", "this export", "the graph that it was made from"), rows
-    )
-    return said % (facts.row.megabytes, processors, on["processor"]) + table
+    measured %= facts.row.megabytes, processors, on["processor"]
+    return measured + "\n\n" + metrics.markdown_table(head, rows)
 
 
 def _use(facts):
@@ -233,25 +230,21 @@ def _use(facts):
 
 def _limits(plain):
     recorded = plain.run_config
-    said = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
-    basic = tokenizer_settings.recorded(recorded)
-    if basic.do_lower_case:
-        kept = basic.strip_accents is False
-        said.append(
-            "Case is dropped, accents are kept." if kept else "Case and accents are dropped."
+    limits = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
+    settings = tokenizer_settings.recorded(recorded)
+    if settings.do_lower_case:
+        keeps = settings.strip_accents is False
+        limits.append(
+            "Case is dropped, accents are kept." if keeps else "Case and accents are dropped."
         )
-    if basic.added_tokens:
-        said.append("Its tokenizer has %d added tokens, each kept whole." % len(basic.added_tokens))
-    said.append("It knows what its training data showed; elsewhere it must be evaluated first.")
-    if not plain.task.is_regression:
-        if plain.temperature == 1:
-            said.append("Its probabilities were not calibrated (`--calibrate`).")
-        else:
-            form = "Its logits are divided by %.4g, found on dev, so that probabilities fit."
-            said.append(form % plain.temperature)
-    said.append("Licence, language and the base model are not recorded: add them above.")
-    return "\n".join("- " + line for line in said)
-
-
-def _code(value):
-    return "`%s`" % value
+    if settings.added_tokens:
+        count = len(settings.added_tokens)
+        limits.append("Its tokenizer has %d added tokens, each kept whole." % count)
+    limits.append("It knows what its training data showed; elsewhere it must be evaluated first.")
+    if not plain.task.is_regression and plain.temperature == 1:
+        limits.append("Its probabilities were not calibrated (`--calibrate`).")
+    elif not plain.task.is_regression:
+        form = "Its logits are divided by %.4g, found on dev, so that probabilities fit."
+        limits.append(form % plain.temperature)
+    limits.append("Licence, language and the base model are not recorded: add them above.")
+    return "\n".join("- " + line for line in limits)

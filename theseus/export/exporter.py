@@ -95,8 +95,8 @@ class Exporter(object):
                 formats.function(formats.FORMATS[name].write)(self._plain, temporary)
                 shutil.copyfile(self._plain.vocab_file, os.path.join(temporary, "vocab.txt"))
             except (OSError, tf.errors.OpError) as error:
-                reason = first_line(error)
-                raise UserError("--export_dir: %s: cannot be written: %s" % (place.path, reason))
+                failed = "--export_dir: %s: cannot be written: %s"
+                raise UserError(failed % (place.path, first_line(error)))
             row = self._check(name, place.given, temporary)
             facts = card.Facts(
                 name, self._plain, row, self.graph_row, TIMED_BATCH_SIZES, self._results
@@ -148,21 +148,18 @@ class Exporter(object):
 
     def _describe(self, row):
         """Returns what export.json says of the model and of its check, a dict."""
-        recorded = self._plain.run_config
-        task = self._plain.task
-        description = {"labels": list(task.labels), "num_texts": task.num_texts}
-        for key in ("task_name", "max_seq_length", "do_lower_case"):
-            description[key] = recorded[key]
-        if recorded.get("tokenizer"):
-            description["tokenizer"] = recorded["tokenizer"]
-        if "replaced_modules" in recorded:
-            description["replaced_modules"] = recorded["replaced_modules"]
-        description["temperature"] = self._plain.temperature
-        description["global_step"] = self._plain.best.global_step
-        description["largest_difference"] = row.difference
-        description["agreement"] = row.agreement
-        description["dev_score"] = metrics.or_none(row.score)
-        return description
+        plain, recorded = self._plain, self._plain.run_config
+        known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "replaced_modules")
+        return dict(
+            {key: recorded[key] for key in known if recorded.get(key) is not None},
+            labels=list(plain.task.labels),
+            num_texts=plain.task.num_texts,
+            temperature=plain.temperature,
+            global_step=plain.best.global_step,
+            largest_difference=row.difference,
+            agreement=row.agreement,
+            dev_score=metrics.or_none(row.score),
+        )
 
 
 def _num_characters(example):

@@ -92,7 +92,7 @@ _ONNX = Format(
     _HERE + "writers:write_onnx",
     _HERE + "read_back:read_onnx",
     _ONNX_USE,
-    packages=("tf2onnx", "onnx", "onnxruntime"),
+    packages=("tf2onnx", "onnx", "onnxruntime", "tokenizers"),
     files=("model.*", "tokenizer.json", "special_tokens_map.json"),
     library="onnx",
 )
@@ -108,7 +108,7 @@ FORMATS = {
         _HERE + "read_back:read_plain",
         _HUGGING_FACE_USE,
         check=_HERE + "writers:read_hugging_face",
-        packages=("safetensors",),
+        packages=("safetensors", "tokenizers"),
         files=("model.*", "tokenizer.json", "special_tokens_map.json"),
         library="transformers",
     ),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import json
 import os
 import sys
 import unicodedata
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import tokenization
 from theseus.checkpoints import token_check
@@ -24,15 +25,14 @@ from theseus.inputs.tokenizer_settings import TokenizerSettings
 _Json = Dict[str, Any]
 _Pair = Tuple[str, Optional[str]]
 _Ids = Tuple[List[int], List[int]]  # A pair's tokens, and their segments.
-_Reader = Callable[[Sequence[_Pair]], List[_Ids]]
+_Encode = Callable[[Sequence[_Pair]], List[_Ids]]
 
-_UNKNOWN, _FIRST, _SEPARATOR = "[UNK]", "[CLS]", "[SEP]"
 _SIGMA = "\u03a3"
 _SPECIAL = {
-    "unk_token": _UNKNOWN,
-    "sep_token": _SEPARATOR,
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
     "pad_token": "[PAD]",
-    "cls_token": _FIRST,
+    "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
 
@@ -43,59 +43,41 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
     BERT's own tokens are none of its added tokens: what reads [SEP] in a text is text, as it is in
     this program.
     """
-    wordpiece, basic = tokenizer.wordpiece_tokenizer, tokenizer.basic_tokenizer
-    vocab = dict(wordpiece.vocab)
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+    wordpiece, vocab = tokenizer.wordpiece_tokenizer, dict(tokenizer.wordpiece_tokenizer.vocab)
     new = [token.id for token in tokenizer.added_tokens if token.content not in vocab]
     if new != list(range(len(vocab), len(vocab) + len(new))):
         # There a new token takes the next id. Any other it has from WordPiece's vocabulary alone.
         vocab = dict(tokenizer.vocab)
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            dict(_added_token(token), id=token.id) for token in tokenizer.added_tokens
-        ],
-        "normalizer": _sequence("normalizers", _normalizers(tokenizer)),
-        "pre_tokenizer": _sequence("pretokenizers", _splits(basic.tokenize_chinese_chars)),
-        "post_processor": _template(tokenizer.vocab),
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": wordpiece.unk_token,
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": wordpiece.max_input_chars_per_word,
-            "vocab": vocab,
-        },
-    }
-
-
-def _added_token(token: tokenization.AddedToken) -> _Json:
-    # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
-    return dict(
-        content=token.content,
-        single_word=token.single_word,
-        normalized=token.normalized,
-        special=False,
-        lstrip=False,
-        rstrip=False,
+    longest = wordpiece.max_input_chars_per_word
+    there = tokenizers.Tokenizer(
+        models.WordPiece(vocab, unk_token=wordpiece.unk_token, max_input_chars_per_word=longest)
     )
+    there.normalizer = normalizers.Sequence(_normalizers(tokenizer))
+    there.pre_tokenizer = pre_tokenizers.Sequence(_splits(tokenizer.basic_tokenizer))
+    there.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.vocab[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    there.decoder = decoders.WordPiece(cleanup=False)
+    # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
+    there.add_tokens(token_check.as_added_tokens(tokenizer))
+    held: _Json = json.loads(there.to_str())
+    return held
 
 
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
     """Returns what tokenizer_config.json holds, a dict; see `tokenizer_json`."""
-    basic = tokenizer.basic_tokenizer
     config: _Json = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
     config.update(
+        _settings(tokenizer.basic_tokenizer),
         # By a class of BERT's name transformers would make a tokenizer of its own parts.
         tokenizer_class="PreTrainedTokenizerFast",
-        do_lower_case=basic.do_lower_case,
-        strip_accents=basic.strip_accents,
-        tokenize_chinese_chars=basic.tokenize_chinese_chars,
         model_max_length=max_seq_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        # transformers makes added tokens of the ones above; this keeps them out of texts.
-        split_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
     return config
@@ -103,14 +85,19 @@ def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int)
 
 def bert_config(settings: TokenizerSettings) -> _Json:
     """Returns what tokenizer_config.json holds beside a vocab.txt, for BertTokenizer, a dict."""
+    config = dict(_settings(settings), tokenizer_class="BertTokenizer", added_tokens_decoder={})
+    for token in settings.added_tokens:
+        flags: _Json = dict(token._asdict(), special=False, lstrip=False, rstrip=False)
+        config["added_tokens_decoder"][str(flags.pop("id"))] = flags
+    return config
+
+
+def _settings(settings: TokenizerSettings | tokenization.BasicTokenizer) -> _Json:
     return dict(
-        tokenizer_class="BertTokenizer",
         do_lower_case=settings.do_lower_case,
         strip_accents=settings.strip_accents,
         tokenize_chinese_chars=settings.tokenize_chinese_chars,
-        added_tokens_decoder={
-            str(token.id): _added_token(token) for token in settings.added_tokens
-        },
+        # transformers makes added tokens of BERT's own ones; this keeps them out of texts.
         split_special_tokens=True,
     )
 
@@ -137,7 +124,7 @@ HARD_TEXTS = (
 
 def check_tokens(
     path: str, tokenizer: tokenization.FullTokenizer, pairs: Sequence[_Pair], max_seq_length: int
-) -> tuple[int, list[_Pair]] | None:
+) -> tuple[int, list[_Pair]]:
     """Compares the tokens of an export with the program's, on `pairs` and on `HARD_TEXTS`.
 
     Args:
@@ -148,171 +135,112 @@ def check_tokens(
 
     Returns:
       (number of pairs, those of `pairs` that are cut at another place): an int, and a list.
-      None where neither transformers nor tokenizers is installed.
 
     Raises:
       UserError: a text has other tokens, or is cut otherwise than transformers cuts.
     """
-    readers = _readers(path, max_seq_length)
-    if not readers:
-        return None
     hard = [text for short in HARD_TEXTS for text in (short, "a " + short + short, short + " b")]
     is_single = bool(pairs) and pairs[0][1] is None
     others = itertools.repeat(None) if is_single else reversed(hard)
     every = [*pairs, *zip(hard, others)]  # The user's first: an error shows the first.
-    for encode in readers:
-        cut_otherwise = _cut_otherwise(tokenizer, every, encode(every), max_seq_length)
-    return len(every), [every[number] for number in cut_otherwise if number < len(pairs)]
+    cut_otherwise: list[bool] = []
+    for encode in _encoders(path, max_seq_length):
+        cut_otherwise = [
+            _is_cut_otherwise(tokenizer, pair, ids, max_seq_length)
+            for pair, ids in zip(every, encode(every))
+        ]
+    return len(every), list(itertools.compress(pairs, cut_otherwise))
 
 
-def _cut_otherwise(
-    tokenizer: tokenization.FullTokenizer,
-    pairs: Sequence[_Pair],
-    encoded: Sequence[_Ids],
-    max_seq_length: int,
-) -> list[int]:
-    """Returns the numbers of the pairs that are cut at another place; see `check_tokens`."""
-    cut_otherwise: list[int] = []
-    for number, ((text_a, text_b), found) in enumerate(zip(pairs, encoded)):
-        tokens_a = tokenizer.tokenize(text_a)
-        tokens_b = None if text_b is None else tokenizer.tokenize(text_b)
-        expected = encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
-        if found == _ids(tokenizer, expected):
-            continue
-        if found != _ids(tokenizer, _cut_there(tokens_a, tokens_b, max_seq_length)):
-            there = [tokenizer.inv_vocab.get(index, "%d?" % index) for index in found[0]]
-            ids = tokenizer.convert_tokens_to_ids(expected[0])
-            text = text_a if text_b is None else text_a + " / " + text_b
-            raise UserError(
-                "huggingface: its tokenizer gives other tokens than this program: %s; it is left "
-                "out" % token_check.describe(text, expected[0], ids, there, found[0])
-            )
-        cut_otherwise.append(number)
-    return cut_otherwise
+def _is_cut_otherwise(
+    tokenizer: tokenization.FullTokenizer, pair: _Pair, there: _Ids, max_seq_length: int
+) -> bool:
+    """Returns whether a pair is cut at another place, a bool; see `check_tokens`.
 
-
-def _ids(tokenizer: tokenization.FullTokenizer, encoded: tuple[list[str], int]) -> _Ids:
-    """Returns (ids, segment ids) of what encoding.encode_texts returns."""
-    tokens, length_a = encoded
-    ids = tokenizer.convert_tokens_to_ids(tokens)
-    return ids, [0] * length_a + [1] * (len(ids) - length_a)
-
-
-def _cut_there(
-    tokens_a: list[str], tokens_b: list[str] | None, max_seq_length: int
-) -> tuple[list[str], int]:
-    """Returns a pair as transformers cuts it, as encoding.encode_texts returns it.
-
-    Where both texts lose tokens and the room is odd, its longer text has one token more than the
-    other; in BERT that is always the first one.
+    Where both texts lose tokens and the room is odd, the longer text has there one token more than
+    the other; in BERT that is always the first one.
 
     Source: huggingface/tokenizers, tokenizers/src/utils/truncation.rs, LongestFirst.
     """
+    tokens_a = tokenizer.tokenize(pair[0])
+    tokens_b = None if pair[1] is None else tokenizer.tokenize(pair[1])
+    tokens, length_a = encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
+    ids = tokenizer.convert_tokens_to_ids(tokens)
+    if there == _with_segments(ids, length_a):
+        return False
     room = max_seq_length - 3
     if tokens_b is not None and room // 2 < len(tokens_a) <= len(tokens_b):
-        tokens_a, tokens_b = tokens_a[: room // 2], tokens_b[: room - room // 2]
-    return encoding.encode_texts(tokens_a, tokens_b, max_seq_length)
+        cut = tokens_a[: room // 2], tokens_b[: room - room // 2]
+        other, length_a = encoding.encode_texts(*cut, max_seq_length)
+        if there == _with_segments(tokenizer.convert_tokens_to_ids(other), length_a):
+            return True
+    tokens_there = [tokenizer.inv_vocab.get(index, "%d?" % index) for index in there[0]]
+    text = " / ".join(text for text in pair if text is not None)
+    raise UserError(
+        "huggingface: its tokenizer gives other tokens than this program: %s; it is left out"
+        % token_check.describe(text, tokens, ids, tokens_there, there[0])
+    )
 
 
-def _readers(path: str, max_seq_length: int) -> list[_Reader]:
-    """Returns functions from pairs to a list of (ids, segment ids), one for each package."""
-    makers = [("transformers", _reader_of_transformers), ("tokenizers", _reader_of_tokenizers)]
-    return [make(path, max_seq_length) for name, make in makers if importlib.util.find_spec(name)]
+def _with_segments(ids: list[int], length_a: int) -> _Ids:
+    return ids, [0] * length_a + [1] * (len(ids) - length_a)
 
 
-def _reader_of_transformers(path: str, max_seq_length: int) -> _Reader:
-    import transformers
+def _encoders(path: str, max_seq_length: int) -> Iterator[_Encode]:
+    """Yields functions from pairs to a list of (ids, segment ids), one for each package."""
+    if importlib.util.find_spec("transformers"):
+        import transformers
 
-    there = transformers.AutoTokenizer.from_pretrained(path)
+        of_transformers = transformers.AutoTokenizer.from_pretrained(path)
 
-    def encode(pairs: Sequence[_Pair]) -> list[_Ids]:
-        texts_a, texts_b = map(list, zip(*pairs))
-        given = (texts_a,) if texts_b[0] is None else (texts_a, texts_b)
-        found = there(*given, truncation=True, max_length=max_seq_length)
-        return list(zip(found["input_ids"], found["token_type_ids"]))
+        def encode(pairs: Sequence[_Pair]) -> list[_Ids]:
+            texts = [list(side) for side in zip(*pairs) if side[0] is not None]
+            encoded = of_transformers(*texts, truncation=True, max_length=max_seq_length)
+            return list(zip(encoded["input_ids"], encoded["token_type_ids"]))
 
-    return encode
-
-
-def _reader_of_tokenizers(path: str, max_seq_length: int) -> _Reader:
+        yield encode
     import tokenizers
 
     there = tokenizers.Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
     there.enable_truncation(max_seq_length)
 
-    def encode(pairs: Sequence[_Pair]) -> list[_Ids]:
-        given = [text_a if text_b is None else (text_a, text_b) for text_a, text_b in pairs]
-        return [(found.ids, found.type_ids) for found in there.encode_batch(given)]
+    def encode_alone(pairs: Sequence[_Pair]) -> list[_Ids]:
+        inputs = [a if b is None else (a, b) for a, b in pairs]
+        return [(encoded.ids, encoded.type_ids) for encoded in there.encode_batch(inputs)]
 
-    return encode
-
-
-# --- Its parts ---
-
-
-def _sequence(kind: str, parts: list[_Json]) -> _Json:
-    return {"type": "Sequence", kind: parts}
-
-
-def _template(vocab: Mapping[str, int]) -> _Json:
-    """Returns the post-processor: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
-
-    def special(token: str, segment: int) -> _Json:
-        return {"SpecialToken": {"id": token, "type_id": segment}}
-
-    def text(name: str, segment: int) -> _Json:
-        return {"Sequence": {"id": name, "type_id": segment}}
-
-    single = [special(_FIRST, 0), text("A", 0), special(_SEPARATOR, 0)]
-    return {
-        "type": "TemplateProcessing",
-        "single": single,
-        "pair": single + [text("B", 1), special(_SEPARATOR, 1)],
-        "special_tokens": {
-            token: {"id": token, "ids": [vocab[token]], "tokens": [token]}
-            for token in (_FIRST, _SEPARATOR)
-        },
-    }
+    yield encode_alone
 
 
 # --- Characters ---
 
 
-def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[_Json]:
+def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[Any]:
     """Returns what changes characters, in BERT's order."""
+    from tokenizers import Regex, normalizers
+
     basic = tokenizer.basic_tokenizer
-    parts = [_replace(_character_class(_fates()["dropped"]), "")]
+    parts: list[Any] = [normalizers.Replace(Regex(_character_class(_fates()["dropped"])), "")]
     if basic.tokenize_chinese_chars and any(token.single_word for token in tokenizer.added_tokens):
         # Spaces around Chinese characters: one beside an added token is no part of its word.
         nothing_else = dict(clean_text=False, strip_accents=False, lowercase=False)
-        parts.append(dict(nothing_else, type="BertNormalizer", handle_chinese_chars=True))
+        parts.append(normalizers.BertNormalizer(handle_chinese_chars=True, **nothing_else))
     if basic.do_lower_case:
-        parts += [_replace(_final_sigma(), "\u03c2"), {"type": "Lowercase"}]
+        parts += [normalizers.Replace(Regex(_final_sigma()), "\u03c2"), normalizers.Lowercase()]
     if basic.strips:
-        parts += [{"type": "NFD"}, _replace(_character_class(_fates()["accent"]), "")]
+        accents = Regex(_character_class(_fates()["accent"]))
+        parts += [normalizers.NFD(), normalizers.Replace(accents, "")]
     return parts
 
 
-def _splits(tokenize_chinese_chars: bool) -> list[_Json]:
+def _splits(basic: tokenization.BasicTokenizer) -> list[Any]:
     """Returns what cuts a text into words: at white space, which goes, punctuation and CJK."""
-    fates = _fates()
-    alone = (
-        fates["punctuation"] + fates["chinese"] if tokenize_chinese_chars else fates["punctuation"]
-    )
-    parts = [(fates["space"], "+", "Removed"), (sorted(alone), "", "Isolated")]
+    from tokenizers import Regex, pre_tokenizers
+
+    alone = _fates()["punctuation"] + _fates()["chinese"] * basic.tokenize_chinese_chars
     return [
-        {
-            "type": "Split",
-            "pattern": {"Regex": _character_class(characters) + repeat},
-            "behavior": behavior,
-            "invert": False,
-        }
-        for characters, repeat, behavior in parts
+        pre_tokenizers.Split(Regex(_character_class(_fates()["space"]) + "+"), "removed"),
+        pre_tokenizers.Split(Regex(_character_class(sorted(alone))), "isolated"),
     ]
-
-
-def _replace(pattern: str, content: str) -> _Json:
-    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
 @functools.lru_cache(maxsize=None)

@@ -22,10 +22,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 ZERO = 128
 """What 0 of an activation is as an unsigned 8-bit number."""
@@ -38,8 +39,6 @@ WEIGHT_LEVELS = 64
 
 # Below it a row is all zeros; its reciprocal is still a float32.
 _TINY = np.float32(1e-30)
-# onnx.TensorProto's numbers of these types.
-_FLOAT, _UINT8 = 1, 2
 # A product over fewer inputs is a look-up by one-hot (BERT's segments), one to fewer outputs is
 # the classifier: left in float32, as they take neither time nor space.
 _FEWEST_INPUTS, _FEWEST_OUTPUTS = 8, 8
@@ -85,15 +84,10 @@ def quantize(model: ModelProto) -> None:
       ValueError: a constant is not finite, which no whole number would show later.
     """
     for tensor in model.graph.initializer:
-        if tensor.data_type == _FLOAT and not np.isfinite(_to_array(tensor)).all():
+        is_float = tensor.data_type == TensorProto.FLOAT
+        if is_float and not np.isfinite(numpy_helper.to_array(tensor)).all():
             raise ValueError("%s is not finite" % tensor.name)
     _Quantization(model.graph).run()
-
-
-def _to_array(tensor: TensorProto) -> NDArray[Any]:
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor)
 
 
 class _Quantization(object):
@@ -143,7 +137,9 @@ class _Quantization(object):
     def _constant_shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a float32 constant; () where it is none."""
         tensor = self._constants.get(name)
-        return tuple(tensor.dims) if tensor is not None and tensor.data_type == _FLOAT else ()
+        if tensor is None or tensor.data_type != TensorProto.FLOAT:
+            return ()
+        return tuple(tensor.dims)
 
     def _write_product(self, node: NodeProto) -> None:
         inputs, output = node.input[0], node.output[0]
@@ -153,7 +149,7 @@ class _Quantization(object):
         self._add_constant(output + "/int8_columns", columns)
         factors = [rows, output + "/int8_weights", "int8/zero"]
         sums = self._add("MatMulInteger", factors, output + "/int8_sums")
-        sums = self._add("Cast", [sums], output + "/int8_float", to=_FLOAT)
+        sums = self._add("Cast", [sums], output + "/int8_float", to=TensorProto.FLOAT)
         sums = self._add("Mul", [sums, output + "/int8_columns"], output + "/int8_scaled")
         self._add("Mul", [sums, row_scales], output)
 
@@ -168,7 +164,7 @@ class _Quantization(object):
             rounded = self._add("Mul", [name, steps], new + "divided")
             rounded = self._add("Round", [rounded], new + "rounded")
             rounded = self._add("Add", [rounded, "int8/zero_as_float"], new + "shifted")
-            integers = self._add("Cast", [rounded], new + "integers", to=_UINT8)
+            integers = self._add("Cast", [rounded], new + "integers", to=TensorProto.UINT8)
             scales = self._add("Div", [largest, "int8/levels"], new + "scales")
             self._rows[name] = integers, scales
         return self._rows[name]
@@ -179,20 +175,16 @@ class _Quantization(object):
         self._add_constant(output + "/int8_table", integers)
         self._add_constant(output + "/int8_table_scales", scales)
         found = self._add("Gather", [output + "/int8_table", rows], output + "/int8_found")
-        found = self._add("Cast", [found], output + "/int8_float", to=_FLOAT)
+        found = self._add("Cast", [found], output + "/int8_float", to=TensorProto.FLOAT)
         scale = self._add("Gather", [output + "/int8_table_scales", rows], output + "/int8_scale")
         self._add("Mul", [found, scale], output)
 
     def _array(self, name: str) -> NDArray[Any]:
-        return _to_array(self._constants[name])
+        return numpy_helper.to_array(self._constants[name])
 
     def _add_constant(self, name: str, array: ArrayLike) -> None:
-        from onnx import numpy_helper
-
         self._constants[name] = numpy_helper.from_array(np.asarray(array), name)
 
     def _add(self, operation: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        from onnx import helper
-
         self._nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
         return output

@@ -36,7 +36,7 @@ from theseus import stage as stages
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
-from theseus.export import formats, hugging_face_tokenizer, quantization, read_back
+from theseus.export import formats, hugging_face_tokenizer, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model.bert_config import LAYER_NORM_EPSILON
@@ -206,14 +206,9 @@ def check_hugging_face_tokens(plain, path, pairs):
       UserError: they are others.
     """
     length = plain.run_config["max_seq_length"]
-    checked = hugging_face_tokenizer.check_tokens(path, _tokenizer(plain), pairs, length)
-    if checked is None:
-        logging.info(
-            "%s: neither transformers nor tokenizers is installed: its tokens are not checked",
-            TOKENIZER,
-        )
-        return
-    count, cut_otherwise = checked
+    count, cut_otherwise = hugging_face_tokenizer.check_tokens(
+        path, _tokenizer(plain), pairs, length
+    )
     logging.info("%s: the tokens of %d texts or pairs were compared", TOKENIZER, count)
     if cut_otherwise:
         logging.warning(
@@ -242,8 +237,8 @@ def read_hugging_face(path, open_session):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
 
     def run(arrays):
-        given = read_back.as_hugging_face(arrays)
-        tensors = {name: torch.tensor(array) for name, array in given.items()}
+        named = read_back.as_hugging_face(arrays)
+        tensors = {name: torch.tensor(array) for name, array in named.items()}
         with torch.no_grad():
             return model(**tensors).logits.numpy()
 
@@ -255,14 +250,13 @@ def read_hugging_face(path, open_session):
 
 def _outputs(graph, task):
     """Adds what an EvaluationGraph gives to another program; returns the tensors by name."""
+    logits = tf.identity(graph.logits, "logits")
     if task.is_regression:
-        return collections.OrderedDict(
-            logits=tf.identity(graph.logits, "logits"), score=tf.squeeze(graph.logits, 1, "score")
-        )
-    return collections.OrderedDict(
-        logits=tf.identity(graph.logits, "logits"),
-        probabilities=tf.nn.softmax(graph.logits, name="probabilities"),
-        label=tf.argmax(graph.logits, axis=-1, output_type=tf.int32, name="label"),
+        return dict(logits=logits, score=tf.squeeze(logits, 1, "score"))
+    return dict(
+        logits=logits,
+        probabilities=tf.nn.softmax(logits, name="probabilities"),
+        label=tf.argmax(logits, axis=-1, output_type=tf.int32, name="label"),
     )
 
 
@@ -285,7 +279,8 @@ def write_saved_model(plain, path):
 # --- onnx ---
 
 
-def write_onnx(plain, path):
+def write_onnx(plain, path, change=lambda model: None):
+    """Writes the model and what is read beside it; `change` alters the ModelProto in place."""
     import onnx
     import tf2onnx
 
@@ -301,9 +296,16 @@ def write_onnx(plain, path):
     )
     _fill_in(model, plain.weights)
     _name_axes(model)
-    onnx.checker.check_model(model)
+    change(model)
+    onnx.checker.check_model(model, full_check=True)
     onnx.save(model, os.path.join(path, "model.onnx"))
     _write_config_and_tokenizer(plain, path)
+
+
+def write_onnx_int8(plain, path):
+    from theseus.export import quantization
+
+    write_onnx(plain, path, quantization.quantize)
 
 
 def _graph_without_weights(plain):
@@ -351,7 +353,7 @@ def _refusing_features(tokens, config):
 
 
 def _names_by_tensor(tensors):
-    return collections.OrderedDict((tensor.name, name) for name, tensor in tensors.items())
+    return {tensor.name: name for name, tensor in tensors.items()}
 
 
 def _fill_in(model, weights):
@@ -361,8 +363,8 @@ def _fill_in(model, weights):
     kept = [tensor for tensor in model.graph.input if tensor.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    for name, array in weights.items():
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    model.graph.initializer.extend(constants)
 
 
 def _name_axes(model):
@@ -371,17 +373,6 @@ def _name_axes(model):
         for axis, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "length")):
             if not axis.dim_value:
                 axis.dim_param = name
-
-
-def write_onnx_int8(plain, path):
-    import onnx
-
-    write_onnx(plain, path)
-    file = os.path.join(path, "model.onnx")
-    model = onnx.load(file)
-    quantization.quantize(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, file)
 
 
 def check_missing_packages(names):

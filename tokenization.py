@@ -124,7 +124,7 @@ def _vocab_of_json(text: str) -> str:
     kind = model.get("type", "WordPiece")  # The oldest do not say it.
     if kind != "WordPiece":
         raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
-    records.check(value, _WORDPIECE)
+    _WORDPIECE(value, "")
     ids = model["vocab"]
     tokens = sorted(ids, key=ids.__getitem__)
     if [ids[token] for token in tokens] != list(range(len(tokens))):

@@ -48,9 +48,9 @@ def _first_names(path: str, form: ReadOptions) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
-    found = rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None, form.delimiter)
-    for row in found:
-        return layout.names(row)
+    for row in rows.iterate_rows(all_lines, format, form.delimiter):
+        if isinstance(row, layout.Row):
+            return layout.names(row)
     return []
 
 

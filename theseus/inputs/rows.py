@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import collections
 import csv
-import functools
 import io
 import json
 import os
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from theseus import records
 from theseus.inputs import other_formats, tasks
@@ -27,11 +26,10 @@ _JSON = ".json"  # Of JSON Lines too, but beside files of `ENDINGS` of something
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 _SEPARATED = {"\t": ", separated by tabs", ",": ", separated by commas"}
+_OBJECT = records.mapping(records.anything)
 csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
 # A record of CSV of several lines that is longer has a quotation mark that is not closed.
 _LONGEST_RECORD = 1 << 20
-
-OnLine = Callable[[Line], None]
 
 
 class Nested(str):
@@ -95,42 +93,33 @@ def separated_by(format: str, delimiter: str) -> str:
     return _SEPARATED.get(by, ", separated by %s" % by)
 
 
-def iterate_rows(
-    all_lines: Iterable[Line],
-    format: str,
-    on_blank: OnLine,
-    on_bad: OnLine,
-    delimiter: str = ",",
-) -> Iterator[Row]:
-    """Yields the Rows of a file; of JSON Lines first the names, as row 0.
+def iterate_rows(all_lines: Iterable[Line], format: str, delimiter: str) -> Iterator[Row | Line]:
+    """Yields the Rows of a file, and the Lines that are none, which are blank or have a problem.
 
     Args:
       all_lines: Lines.
-      format: str, one of `FORMATS`.
-      on_blank, on_bad: functions that are given the Lines that are none: what is blank; and
-        what has a problem.
+      format: str, one of `FORMATS`; of JSON Lines first come the names, as row 0.
       delimiter: str, one character, what separates the columns of CSV.
     """
-    cut: Callable[[Line], list[Row]] = _cut_at_tabs
-    if format == "csv":
-        all_lines = _join_quoted(all_lines, delimiter)
-        cut = functools.partial(_read_csv, delimiter=delimiter)
-    elif format == "jsonl":
-        cut = _Objects().read
-    for line in all_lines:
-        if line.problem:
-            on_bad(line)
-        elif tasks.is_blank(line.text):
-            on_blank(line)
-        else:
-            try:
-                yield from cut(line)
-            except ValueError as error:
-                on_bad(line._replace(problem=str(error)))
-
-
-def _cut_at_tabs(line: Line) -> list[Row]:
-    return [Row(line.number, line.text.split("\t"))]
+    names: list[str] | None = None
+    for line in _join_quoted(all_lines, delimiter) if format == "csv" else all_lines:
+        if line.problem or tasks.is_blank(line.text):
+            yield line
+            continue
+        try:
+            if format == "jsonl":
+                value = _read_object(line, names is None)
+                if names is None:
+                    names = list(value)
+                    yield Row(0, names)
+                cells = [_cell(value[name]) if name in value else Missing() for name in names]
+                yield Row(line.number, cells, line.text)
+            elif format == "csv":
+                yield _read_csv(line, delimiter)
+            else:
+                yield Row(line.number, line.text.split("\t"))
+        except ValueError as error:
+            yield line._replace(problem=str(error))
 
 
 # --- CSV ---
@@ -180,40 +169,26 @@ def _is_open(text: str, delimiter: str) -> bool:
             return False
 
 
-def _read_csv(line: Line, delimiter: str) -> list[Row]:
+def _read_csv(line: Line, delimiter: str) -> Row:
     try:
         (cells,) = csv.reader([line.text], strict=True, delimiter=delimiter)
     except csv.Error as error:
-        hint = other_formats.hint(line.text, "csv", delimiter)
+        hint = other_formats.hint([line.text], "csv", delimiter)
         raise ValueError("is no CSV: %s%s" % (error, hint))
-    return [Row(line.number, cells)]
+    return Row(line.number, cells)
 
 
 # --- JSON Lines ---
 
 
-class _Objects(object):
-    """Reads the objects of a file, whose columns are the keys of the first one."""
-
-    def __init__(self) -> None:
-        self._names: list[str] | None = None
-
-    def read(self, line: Line) -> list[Row]:
-        """Returns the Row of an object; before the first one that of the names."""
-        try:
-            found = records.parse(
-                line.text, records.mapping(records.anything), parse_float=records.as_written
-            )
-        except ValueError as error:
-            is_begun = self._names is None and line.text.strip() == "{"
-            how = "; jq -c . old.json > new.jsonl writes an object on each line" if is_begun else ""
-            raise ValueError("is no object of JSON: %s%s" % (error, how))
-        rows = []
-        if self._names is None:
-            self._names = list(found)
-            rows.append(Row(0, self._names))
-        cells = [_cell(found[name]) if name in found else Missing() for name in self._names]
-        return rows + [Row(line.number, cells, line.text)]
+def _read_object(line: Line, is_first: bool) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = records.parse(line.text, _OBJECT, records.as_written)
+        return value
+    except ValueError as error:
+        is_begun = is_first and line.text.strip() == "{"
+        how = "; jq -c . old.json > new.jsonl writes an object on each line" if is_begun else ""
+        raise ValueError("is no object of JSON: %s%s" % (error, how))
 
 
 def _cell(value: object) -> str:
@@ -241,10 +216,10 @@ def write_row(names: list[str], cells: list[Any], format: str, delimiter: str = 
       delimiter: str, one character, what separates the columns of CSV.
     """
     if format == "jsonl":
-        found = dict(zip(names, cells))
-        text = json.dumps(found, ensure_ascii=False)
+        row = dict(zip(names, cells))
+        text = json.dumps(row, ensure_ascii=False)
         # Half a character can be written as an escape alone.
-        return (json.dumps(found) if NO_TEXT.search(text) else text) + "\n"
+        return (json.dumps(row) if NO_TEXT.search(text) else text) + "\n"
     return _csv_line(cells, delimiter if format == "csv" else "\t")
 
 

@@ -6,12 +6,13 @@ already, is its ReadOptions.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import stat
 import tempfile
-from typing import IO, Any, BinaryIO, Mapping
+from typing import IO, Any, BinaryIO, Iterator, Mapping
 
 from absl import logging
 
@@ -27,6 +28,15 @@ STANDARD_INPUT = "-"
 def name_of(path: str) -> str:
     """Returns what a message calls a file, str."""
     return "standard input" if path == STANDARD_INPUT else path
+
+
+@contextlib.contextmanager
+def reading_file(path: str) -> Iterator[None]:
+    """The context in which a file is read; an OSError becomes a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
 # --- Which files ---
@@ -140,8 +150,8 @@ class ReadOptions(object):
           UserError: it cannot be read.
         """
         if path not in self._contents:
-            with self.open(path) as stream:
-                self._contents[path] = _read_all(path, stream)
+            with reading_file(path), self.open(path) as stream:
+                self._contents[path] = stream.read()
         return self._contents[path]
 
     def open(self, path: str) -> BinaryIO:
@@ -152,19 +162,21 @@ class ReadOptions(object):
         Raises:
           UserError: it cannot be read.
         """
-        try:
-            if path in self._contents:
-                return io.BytesIO(self._contents[path])
+        if path in self._contents:
+            return io.BytesIO(self._contents[path])
+        with reading_file(path):
             if path not in self._copies:
                 stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
                 if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     return stream
-                self._copies[path] = _copy(stream)
-            copy = io.open(os.dup(self._copies[path].fileno()), "rb")
-            copy.seek(0)
-            return copy
-        except OSError as error:
-            raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
+                copy = tempfile.TemporaryFile()
+                with stream:
+                    shutil.copyfileobj(stream, copy)
+                copy.flush()
+                self._copies[path] = copy
+            again = io.open(os.dup(self._copies[path].fileno()), "rb")
+            again.seek(0)
+            return again
 
 
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
@@ -177,19 +189,3 @@ def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
         "auto" if is_named else run_config.get("format") or "auto",
         run_config.get("delimiter"),
     )
-
-
-def _read_all(path: str, stream: BinaryIO) -> bytes:
-    try:
-        return stream.read()
-    except OSError as error:
-        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
-
-
-def _copy(stream: BinaryIO) -> IO[bytes]:
-    """Returns a temporary file with what a binary stream holds, which is closed."""
-    copy = tempfile.TemporaryFile()
-    with stream:
-        shutil.copyfileobj(stream, copy)
-    copy.flush()
-    return copy

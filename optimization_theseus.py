@@ -319,7 +319,8 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         rates = {f: rate * f for f in self.rate_multipliers.values()}
         rates[1.0] = rate
         decay_rates = {f: r * self.weight_decay_rate for f, r in rates.items()}
-        moments = [self._moments(variable) for variable in variables]
+        ends = ("/adam_m", "/adam_v")
+        moments = [[self._moment(_name(v) + end, v) for end in ends] for v in variables]
 
         def apply(_, gradients, constants, rates, decay_rates):
             updates = []
@@ -341,10 +342,6 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     def _decays(self, variable):
         excluded = self.exclude_from_weight_decay
         return not any(re.search(pattern, variable.op.name) for pattern in excluded)
-
-    def _moments(self, variable):
-        """Returns the variables of m and of v."""
-        return [self._moment(_name(variable) + end, variable) for end in ("/adam_m", "/adam_v")]
 
     def _moment(self, name, variable):
         def zeros(shape, dtype, partition_info=None):

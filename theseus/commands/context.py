@@ -36,7 +36,6 @@ class Context(object):
         with naming(self.stage.output_flag):
             self.config = self._with_recorded_case(config)
             self.task = self._find_task(form)
-        self.task = self._with_metric(self.task)
         self.data = Data(self.config, self.task, form)
         self._models, self._open = {}, contextlib.ExitStack()
 
@@ -54,34 +53,26 @@ class Context(object):
         return dataclasses.replace(config, do_lower_case=recorded.get("do_lower_case"))
 
     def _find_task(self, form):
-        config = self.config
-        task = tasks.TASKS[config.task_name]
-        if not task.takes_columns:
-            return task
-        task = tasks.with_labels(tasks.with_columns(task, self.columns()), list(config.labels))
-        recorded = self.folder.run_config()
-        if recorded and recorded.get("task_name") == task.name:
-            return tasks.recorded(recorded, task)
-        if "train" not in self.config.actions:
-            self.folder.best_checkpoint()  # There is none: a line says so.
-        train_file = sources.find_files(config.data_dir, task, "train")[0]
-        return inferred_task.infer_task(task, train_file, form)
-
-    def _with_metric(self, task):
-        """Returns the Task with the score of --metric, or else of the folder's run.
+        """Returns the Task of the flags; what they leave open is the folder's, or train's.
 
         Raises:
-          UserError: it is none of such a task.
+          UserError: --metric is none of such a task.
         """
-        recorded = self.folder.run_config() or {}
-        of_same_task = recorded.get("task_name") == task.name
-        metric = self.config.metric or (of_same_task and recorded.get("metric"))
-        if not metric:
+        config, recorded = self.config, self.folder.run_config() or {}
+        task = tasks.of_flags(config.task_name, self.columns(), config.labels)
+        if recorded.get("task_name") == task.name:
+            task = tasks.recorded(recorded, task)
+        elif task.takes_columns:
+            if "train" not in config.actions:
+                self.folder.best_checkpoint()  # There is none: a line says so.
+            train_file = sources.find_files(config.data_dir, task, "train")[0]
+            task = inferred_task.infer_task(task, train_file, form)
+        if not config.metric:
             return task
-        if task.is_regression != (metric in metrics.OF_NUMBERS):
+        if task.is_regression != (config.metric in metrics.OF_NUMBERS):
             kind = "numbers" if task.is_regression else "labels"
-            raise UserError("--metric: %s is not for a task of %s" % (metric, kind))
-        return dataclasses.replace(task, metrics=(metric,))
+            raise UserError("--metric: %s is not for a task of %s" % (config.metric, kind))
+        return dataclasses.replace(task, metrics=(config.metric,))
 
     @property
     def pipes_predictions(self):

@@ -59,12 +59,10 @@ def through_cache(
         arrays = _read(path, names)
         if arrays is None and _write(path, make):
             arrays = _read(path, names)
-    return _join(make()) if arrays is None else arrays
-
-
-def _join(parts: Iterable[Arrays]) -> Arrays:
-    listed = list(parts)
-    return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
+    if arrays is None:
+        parts = list(make())
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return arrays
 
 
 def _read(path: str, names: Iterable[str]) -> Arrays | None:

@@ -29,9 +29,8 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
       UserError: see `iterate_examples`.
     """
     form = form or ReadOptions()
-    second = task.header.text_b
-    if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
-        if not set(second).intersection(_first_names(path, form)):
+    if task.header.text_b == tasks.SECOND_OF_TWO:
+        if not set(tasks.SECOND_OF_TWO).intersection(_first_names(path, form)):
             task = tasks.of_one_text(task)
     if task.labels is not None:
         return task

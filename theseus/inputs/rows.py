@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import collections
 import csv
+import glob
 import io
 import json
 import os
+import re
 from typing import Any, Iterable, Iterator
 
 from theseus import records
@@ -55,11 +57,7 @@ def existing_files(path: str) -> list[str]:
 
 def files_beside(path: str) -> list[str]:
     """Returns the files, list of str in their order, that a path and any ending name."""
-    try:
-        names = sorted(os.listdir(os.path.dirname(path) or "."))
-    except OSError:
-        return []
-    beside = [os.path.join(os.path.dirname(path), name) for name in names]
+    beside = sorted(glob.glob(glob.escape(path) + "*"))
     return [name for name in beside if os.path.splitext(name)[0] == path and os.path.isfile(name)]
 
 
@@ -67,21 +65,21 @@ def _ending(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def format_of(path: str, given: str = "auto") -> str:
+def format_of(path: str, format: str = "auto") -> str:
     """Returns the format of a file: what --format says, or else by its name's ending."""
-    if given != "auto":
-        return given
+    if format != "auto":
+        return format
     return {".csv": "csv", ".jsonl": "jsonl", _JSON: "jsonl"}.get(_ending(path), "tsv")
 
 
-def delimiter_of(given: str | None) -> str:
+def delimiter_of(name: str | None) -> str:
     """Returns what separates the columns of CSV, one character: a --delimiter, or a comma."""
-    return "," if given is None else _DELIMITERS.get(given, given)
+    return "," if name is None else _DELIMITERS.get(name, name)
 
 
-def is_delimiter(given: str) -> bool:
+def is_delimiter(name: str) -> bool:
     """Returns whether a --delimiter is a character that can separate columns, a bool."""
-    delimiter = delimiter_of(given)
+    delimiter = delimiter_of(name)
     return len(delimiter) == 1 and delimiter not in '"\r\n ' and not NO_TEXT.match(delimiter)
 
 
@@ -130,7 +128,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
 
     Of a quotation mark that is not closed the first line has the problem, and no other.
     """
-    waiting = iter(all_lines)
+    waiting, is_whole = iter(all_lines), _record_of(delimiter).match
     again: collections.deque[Line] = collections.deque()
     begun: list[Line] = []
     text, is_open = "", False
@@ -140,7 +138,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
             text = text + "\n" + line.text if begun else line.text
             begun.append(line)
             if '"' in line.text:  # No other line opens or closes anything.
-                is_open = _is_open(text, delimiter)
+                is_open = not is_whole(text)
         if not begun:
             return
         if not is_open:
@@ -154,19 +152,14 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
         begun, text, is_open = [], "", False
 
 
-def _is_open(text: str, delimiter: str) -> bool:
-    """Returns whether the last cell of a record began with a quotation mark that is not closed."""
-    place = 0
-    while True:
-        if text.startswith('"', place):
-            place = text.find('"', place + 1)
-            while place >= 0 and text.startswith('""', place):
-                place = text.find('"', place + 2)
-            if place < 0:
-                return True
-        place = text.find(delimiter, place) + 1
-        if not place:
-            return False
+def _record_of(delimiter: str) -> re.Pattern[str]:
+    """Returns what matches a record of CSV whose quotation marks are closed.
+
+    Only one at the beginning of a cell opens anything; two within what it opens are one of a text.
+    """
+    rest = "[^%s]*" % re.escape(delimiter)
+    cell = r'(?:"[^"]*(?:""[^"]*)*"(?!")|(?!"))' + rest
+    return re.compile("%s(?:%s%s)*\\Z" % (cell, re.escape(delimiter), cell))
 
 
 def _read_csv(line: Line, delimiter: str) -> Row:
@@ -220,11 +213,7 @@ def write_row(names: list[str], cells: list[Any], format: str, delimiter: str = 
         text = json.dumps(row, ensure_ascii=False)
         # Half a character can be written as an escape alone.
         return (json.dumps(row) if NO_TEXT.search(text) else text) + "\n"
-    return _csv_line(cells, delimiter if format == "csv" else "\t")
-
-
-def _csv_line(cells: list[Any], delimiter: str) -> str:
-    line = io.StringIO(newline="")
+    line, by = io.StringIO(newline=""), delimiter if format == "csv" else "\t"
     # With this end csv quotes a cell with a carriage return too, which others take for an end.
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    csv.writer(line, delimiter=by, lineterminator="\r\n").writerow(cells)
     return line.getvalue()[: -len("\r\n")] + "\n"

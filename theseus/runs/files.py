@@ -59,15 +59,6 @@ def hash_text(text: str) -> str:
     return hash_bytes(text.encode("utf-8"))
 
 
-def read_text(path: str) -> str:
-    """Returns what a UTF-8 file holds, a str; UserError where it cannot be read."""
-    try:
-        with io.open(path, encoding="utf-8", newline="\n") as reader:
-            return reader.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("%s: cannot be read: %s" % (path, first_reason(error)))
-
-
 def first_reason(error: Exception) -> str:
     """Returns what is said of an OSError without its number and path, else the whole message."""
     return getattr(error, "strerror", None) or str(error)

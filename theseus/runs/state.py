@@ -17,7 +17,7 @@ class Checkpoint:
       checkpoint: str, its prefix, relative to the folder.
       global_step: int, the steps done.
       files: dict from the name of each of its files to its size and SHA-256; None where these
-        are not known, as of a version before 0.8.
+        are not known yet.
       unreplaced_losses: list of float, see replaced_losses.ReplacedLosses; None: none were kept.
     """
 

@@ -121,7 +121,7 @@ class Trainer(object):
         """Logs a step that was done: its number, its StepValues, the examples of its batch."""
         replaces = self.config.stage.replaces
         speed = progress.update(step, values, num_examples)
-        self._curves.add_step(step, values, replaces, speed)
+        self._curves.add(step, curves.step_scalars(values, replaces, speed))
         if replaces:
             self._replaced_losses.add(int(values.mask.sum()), float(values.loss))
 

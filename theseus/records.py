@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Callable, Iterable, Mapping
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 
 Kind = Callable[[Any, str], None]
 """A check of a value at a place of its record; raises _Wrong where it is something else."""
@@ -41,12 +41,8 @@ def read(path: str, kind: Kind) -> Any:
       UserError: in one line, with the file: it cannot be read, or is damaged, and how.
     """
     try:
-        with io.open(path, encoding="utf-8", newline="\n") as reader:
+        with failing(path, "read"), io.open(path, encoding="utf-8", newline="\n") as reader:
             return parse(reader.read(), kind)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            "%s: cannot be read: %s" % (path, getattr(error, "strerror", None) or error)
-        )
     except ValueError as error:
         raise UserError("%s: is damaged: %s" % (path, error))
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 import numpy as np
 from absl import logging
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 from theseus.inputs import layout, lines, other_formats, rows, second_text, tasks
 from theseus.inputs.layout import Layout, Row
-from theseus.inputs.sources import ReadOptions, name_of, reading_file
+from theseus.inputs.sources import ReadOptions, name_of
 from theseus.inputs.tasks import Task
 
 if TYPE_CHECKING:
@@ -212,8 +212,9 @@ class _Pass(object):
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
         is_empty = True
-        with reading_file(self.path):
-            stream, name = self.form.open(self.path), self._rows.name
+        name = self._rows.name
+        with failing(name, "read"):
+            stream = self.form.open(self.path)
             other_formats.refuse(stream, name, self._rows.format, self.form.encoding)
             for row, found in self._found_rows():
                 try:

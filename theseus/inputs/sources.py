@@ -6,17 +6,16 @@ already, is its ReadOptions.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import shutil
 import stat
 import tempfile
-from typing import IO, Any, BinaryIO, Iterator, Mapping
+from typing import IO, Any, BinaryIO, Mapping
 
 from absl import logging
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 from theseus.inputs import layout, rows
 from theseus.inputs.layout import Layout
 from theseus.inputs.tasks import Task
@@ -28,15 +27,6 @@ STANDARD_INPUT = "-"
 def name_of(path: str) -> str:
     """Returns what a message calls a file, str."""
     return "standard input" if path == STANDARD_INPUT else path
-
-
-@contextlib.contextmanager
-def reading_file(path: str) -> Iterator[None]:
-    """The context in which a file is read; an OSError becomes a UserError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
 
 
 # --- Which files ---
@@ -150,7 +140,7 @@ class ReadOptions(object):
           UserError: it cannot be read.
         """
         if path not in self._contents:
-            with reading_file(path), self.open(path) as stream:
+            with failing(name_of(path), "read"), self.open(path) as stream:
                 self._contents[path] = stream.read()
         return self._contents[path]
 
@@ -164,7 +154,7 @@ class ReadOptions(object):
         """
         if path in self._contents:
             return io.BytesIO(self._contents[path])
-        with reading_file(path):
+        with failing(name_of(path), "read"):
             if path not in self._copies:
                 stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
                 if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

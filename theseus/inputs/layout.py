@@ -210,11 +210,11 @@ def _wrong_first_row(
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
             return UserError(
                 "expected a column %d, --%s_column; found %s%s"
-                % (column + 1, name, count(first.cells), separated)
+                % (column + 1, name, count(len(first.cells)), separated)
             )
     expected = ", ".join(task.column_names(with_label))
     if task.indices:
-        expected, found = expected + separated, count(first.cells)
+        expected, found = expected + separated, count(len(first.cells))
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
         if header == "no":
@@ -225,9 +225,9 @@ def _wrong_first_row(
     return UserError("expected %s; found %s%s" % (expected, found, hint))
 
 
-def count(cells: Sequence[object]) -> str:
+def count(width: int) -> str:
     """Returns in words how many columns there are, str."""
-    return "%d column%s" % (len(cells), "s" if len(cells) != 1 else "")
+    return "%d column%s" % (width, "s" if width != 1 else "")
 
 
 # --- Whether the first row is a header ---

@@ -245,13 +245,14 @@ class _Pass(object):
           (the rows of `head` from the first one on that is not left out, the Layout).
         """
         if self.form.skip_bad_lines:
-            widths = collections.Counter(len(row.cells) for row in head)
-            width = widths.most_common(1)[0][0]
-            while len(head[0].cells) != width:
-                found_width = len(head[0].cells)
-                why = "expected %d columns, as in most lines; found %d" % (width, found_width)
-                self._rows.leave_out(head[0].number, why)
-                head = head[1:]
+            widths = [len(row.cells) for row in head]
+            ((width, _),) = collections.Counter(widths).most_common(1)
+            first = widths.index(width)
+            for row in head[:first]:
+                what = (width, len(row.cells))
+                why = "expected %d columns, as in most lines; found %d" % what
+                self._rows.leave_out(row.number, why)
+            head = head[first:]
         try:
             header = self.form.header_of(self.path, layout.names(head[0]))
             separated = self._rows.separated
@@ -278,14 +279,9 @@ class _Pass(object):
         """Returns a layout.Row as an Example; raises UserError where it is none."""
         columns = found.columns
         if len(row.cells) != found.width:
-            raise UserError(
-                "expected %s%s, as in the first line; found %s"
-                % (
-                    layout.count([None] * found.width),
-                    self._rows.separated,
-                    layout.count(row.cells),
-                )
-            )
+            expected = layout.count(found.width) + self._rows.separated
+            what = (expected, layout.count(len(row.cells)))
+            raise UserError("expected %s, as in the first line; found %s" % what)
         for index in columns:
             if index is not None and isinstance(row.cells[index], rows.Missing):
                 name = found.header.cells[index] if found.header else ""
@@ -294,7 +290,7 @@ class _Pass(object):
             raise UserError("holds the header again, as where two files were put together")
         text_a = row.cells[columns.text_a]
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
-        if isinstance(text_a, rows.Nested) or isinstance(text_b, rows.Nested):
+        if rows.Nested in (type(text_a), type(text_b)):
             raise UserError(self._expected + "a list or an object")
         if holds_nothing(text_a, text_b):
             raise UserError(self._expected + "nothing")

@@ -123,7 +123,7 @@ def build_update(
         sums, accumulate_op = _accumulate(shares, variables)
         shares = [total + share for total, share in zip(sums, shares)]
     shares = sum_over_replicas(shares)
-    gradients, norm = reduce_gradients(shares[1:], variables, clip_norm)
+    gradients, norm = tf.clip_by_global_norm(shares[1:], clip_norm)
     train_op = optimizer.apply_gradients(zip(gradients, variables), global_step=global_step)
     if accumulates:
         with tf.control_dependencies([train_op]):
@@ -199,26 +199,12 @@ def compute_gradients(loss, variables):
     return tf.gradients(loss, variables, aggregation_method=pairwise)
 
 
-def reduce_gradients(gradients, variables, clip_norm):
-    """Makes gradients dense and clips them by their global norm.
-
-    Args:
-      gradients: list of float32 tensors or tf.IndexedSlices, as from tf.gradients.
-      variables: list of tf.Variable, in the same order.
-      clip_norm: float, the largest norm of all gradients together.
-
-    Returns:
-      (gradients, norm): list of float32 tensors in the same order, and their global norm
-        before clipping, a float32 scalar.
+def make_dense(gradients, variables):
+    """Returns gradients, tensors or tf.IndexedSlices, as a list of float32 tensors.
 
     Raises:
-      ValueError: a gradient is None.
+      ValueError: the gradient of one of the variables, in the same order, is None.
     """
-    return tf.clip_by_global_norm(make_dense(gradients, variables), clip_norm)
-
-
-def make_dense(gradients, variables):
-    """Returns gradients as tensors; see `reduce_gradients`."""
     missing = [v.op.name for g, v in zip(gradients, variables) if g is None]
     if missing:
         raise ValueError("the loss does not depend on %s" % ", ".join(missing))
@@ -333,7 +319,8 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         rates = {f: rate * f for f in self.rate_multipliers.values()}
         rates[1.0] = rate
         decay_rates = {f: r * self.weight_decay_rate for f, r in rates.items()}
-        moments = [self._moments(variable) for variable in variables]
+        ends = ("/adam_m", "/adam_v")
+        moments = [[self._moment(_name(v) + end, v) for end in ends] for v in variables]
 
         def apply(_, gradients, constants, rates, decay_rates):
             updates = []
@@ -355,10 +342,6 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     def _decays(self, variable):
         excluded = self.exclude_from_weight_decay
         return not any(re.search(pattern, variable.op.name) for pattern in excluded)
-
-    def _moments(self, variable):
-        """Returns the variables of m and of v."""
-        return [self._moment(_name(variable) + end, variable) for end in ("/adam_m", "/adam_v")]
 
     def _moment(self, name, variable):
         def zeros(shape, dtype, partition_info=None):

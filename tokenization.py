@@ -125,7 +125,7 @@ def _vocab_of_json(text: str) -> str:
     kind = model.get("type", "WordPiece")  # The oldest do not say it.
     if kind != "WordPiece":
         raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
-    records.check(value, _WORDPIECE)
+    _WORDPIECE(value, "")
     lines = [""] * (max(model["vocab"].values(), default=-1) + 1)
     for token, index in model["vocab"].items():
         line = _line(token)

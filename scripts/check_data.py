@@ -102,11 +102,10 @@ class Split(object):
 
 def find_task(form):
     """Returns the Task of the flags; what it leaves open is found in train."""
-    task = tasks.TASKS[FLAGS.task_name]
+    columns = tasks.NamedColumns(FLAGS.text_a_column, FLAGS.text_b_column, FLAGS.label_column)
+    task = tasks.of_flags(FLAGS.task_name, columns, FLAGS.labels)
     if not task.takes_columns:
         return task
-    given = tasks.NamedColumns(FLAGS.text_a_column, FLAGS.text_b_column, FLAGS.label_column)
-    task = tasks.with_labels(tasks.with_columns(task, given), FLAGS.labels)
     train = sources.find_files(FLAGS.data_dir, task, "train")[0]
     return inferred_task.infer_task(task, train, form)
 

@@ -129,7 +129,7 @@ def read_run(path, root):
     folder = StageFolder(path)
     run, state = folder.trained_run_config(), folder.state()
     try:
-        records.check(run, _RUN_CONFIG)
+        _RUN_CONFIG(run, "")
     except ValueError as error:
         raise UserError("%s: is damaged: %s" % (folder.file("run.json"), error))
     task = tasks.recorded(run)

@@ -43,6 +43,21 @@ def naming(flag: str) -> Iterator[None]:
         raise UserError("%s with --%s" % (error, flag))
 
 
+@contextlib.contextmanager
+def failing(path: str, done: str) -> Iterator[None]:
+    """Makes an OSError within, or that of a decoder, a UserError: the path cannot be read.
+
+    Args:
+      path: what the message calls the file.
+      done: what it cannot be: "read", "written" or "removed".
+    """
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError("%s: cannot be %s: %s" % (path, done, reason))
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an exception's message, for use within a UserError's.
 

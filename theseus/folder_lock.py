@@ -14,8 +14,8 @@ import io
 import os
 import re
 import shutil
-import tempfile
-from typing import Callable, Iterator
+import uuid
+from typing import Callable, Iterator, NamedTuple
 
 from theseus.errors import FolderError
 
@@ -23,25 +23,29 @@ NAME = ".lock"
 """A file that is locked in the folder's place if its file system locks files alone."""
 
 
-class FolderLock(object):
-    """A folder that is held against every other writer; see `locked`."""
+class FolderLock(NamedTuple):
+    """A folder that is held against every other writer; see `locked`.
 
-    def __init__(self, folder: str, descriptor: int) -> None:
-        """Takes the path, and the descriptor of the folder that was there when it was locked."""
-        self._folder, self._descriptor = folder, descriptor
+    Fields:
+      folder: its path.
+      descriptor: of the folder that was there when it was locked.
+    """
+
+    folder: str
+    descriptor: int
 
     def check(self) -> None:
         """Raises FolderError where the folder's name is no longer that of what is held."""
         if not self.is_there():
             raise FolderError(
                 "%s: was moved or removed while this run was writing to it; bring it back, or"
-                % self._folder
+                % self.folder
             )
 
     def is_there(self) -> bool:
         """Returns whether the folder at the path is still the one that is held."""
         try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._folder))
+            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.folder))
         except OSError:
             return False
 
@@ -124,13 +128,12 @@ def new(path: str, ending: str) -> Iterator[str]:
     Raises:
       OSError: it cannot be made.
     """
-    parent, name = os.path.split(path)
     while True:
-        folder = tempfile.mkdtemp(ending, name + ".", parent)
+        folder = "%s.%s%s" % (path, uuid.uuid4().hex[:8], ending)
+        os.mkdir(folder)
         with _held(folder, waits=True):
             if os.path.isdir(folder):  # Else it was swept away in the instant before.
                 try:
-                    os.chmod(folder, 0o777 & ~_umask())
                     yield folder
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -175,9 +178,3 @@ def remove_files(folder: str, is_ours: Callable[[str], bool]) -> None:
                     os.remove(file)
         with contextlib.suppress(OSError):  # Somebody's file is there.
             os.rmdir(place)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

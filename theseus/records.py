@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Callable, Iterable, Mapping
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 
 Kind = Callable[[Any, str], None]
 """A check of a value at a place of its record; raises _Wrong where it is something else."""
@@ -21,9 +21,10 @@ Kind = Callable[[Any, str], None]
 _SEAL = "sha256_of_the_rest"
 _LONGEST_NUMBER = 40  # In digits. Of more, Python itself takes long, or refuses.
 _SHOWN = 40
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-class _Wrong(Exception):
+class _Wrong(ValueError):
     """A value that is not what was expected."""
 
     def __init__(self, place: str, expected: str, value: Any) -> None:
@@ -40,12 +41,8 @@ def read(path: str, kind: Kind) -> Any:
       UserError: in one line, with the file: it cannot be read, or is damaged, and how.
     """
     try:
-        with io.open(path, encoding="utf-8", newline="\n") as reader:
+        with failing(path, "read"), io.open(path, encoding="utf-8", newline="\n") as reader:
             return parse(reader.read(), kind)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            "%s: cannot be read: %s" % (path, getattr(error, "strerror", None) or error)
-        )
     except ValueError as error:
         raise UserError("%s: is damaged: %s" % (path, error))
 
@@ -58,6 +55,8 @@ def read_if_there(path: str, kind: Kind) -> Any:
 def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None) -> Any:
     """Returns the value of JSON text, once it is of a Kind; ValueError, in one line, if not.
 
+    An object that was `sealed` comes without its sum, and must be as it was written.
+
     Args:
       text, kind: as said.
       parse_float: what makes a value of a number that is not whole, such as `as_written`; None:
@@ -68,15 +67,18 @@ def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_object,
-            parse_constant=_check_constant,
+            object_pairs_hook=_without_doubles,
+            parse_constant=_refuse_constant,
             parse_int=_whole,
             parse_float=parse_float or _finite,
         )
     except RecursionError:
         raise ValueError("it is nested too deeply")
-    value = _unsealed(value)
-    check(value, kind)
+    if isinstance(value, dict) and _SEAL in value:
+        found = value.pop(_SEAL)
+        if found != _sum(value):
+            raise ValueError("it is not what was written")
+    kind(value, "")
     return value
 
 
@@ -85,38 +87,19 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return dict(value, **{_SEAL: _sum(value)})
 
 
-def _unsealed(value: Any) -> Any:
-    """Returns what was `sealed`; ValueError where it was altered. All else is as it was."""
-    if not isinstance(value, dict) or _SEAL not in value:
-        return value
-    rest = {key: member for key, member in value.items() if key != _SEAL}
-    if value[_SEAL] != _sum(rest):
-        raise ValueError("it is not what was written")
-    return rest
-
-
 def _sum(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def check(value: Any, kind: Kind) -> None:
-    """Raises ValueError, in one line, where a value is not of a Kind."""
-    try:
-        kind(value, "")
-    except _Wrong as wrong:
-        raise ValueError(str(wrong))
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError("it holds %s twice" % ascii(next(n for n in names if names.count(n) > 1)))
+    return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise ValueError("it holds %s twice" % ascii(twice))
-    return found
-
-
-def _check_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError("it holds %s, which is no number of JSON" % name)
 
 
@@ -142,80 +125,74 @@ def as_written(digits: str) -> str:
 # --- Kinds ---
 
 
-def anything(value: Any, place: str) -> None:
-    """The Kind of all values."""
+def _kind(expected: str, fits: Callable[[Any], Any]) -> Kind:
+    """Returns the Kind of the values that a function says true of."""
+
+    def check(value: Any, place: str) -> None:
+        if not fits(value):
+            raise _Wrong(place, expected, value)
+
+    return check
+
+
+anything = _kind("anything", lambda value: True)
+boolean = _kind("true or false", lambda value: isinstance(value, bool))
+_an_object = _kind("an object", lambda value: isinstance(value, dict))
 
 
 def whole(low: int = 0, high: int = 2**31 - 1) -> Kind:
     """Whole numbers from `low` to `high`, neither true nor 1.0."""
-
-    def check(value: Any, place: str) -> None:
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (is_whole and low <= value <= high):
-            raise _Wrong(place, "a whole number from %d to %d" % (low, high), value)
-
-    return check
+    return _kind(
+        "a whole number from %d to %d" % (low, high),
+        lambda value: type(value) is int and low <= value <= high,
+    )
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Kind:
     """Numbers from `low` to `high`."""
-
-    def check(value: Any, place: str) -> None:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and low <= value <= high):
-            limits = "" if math.isinf(low) and math.isinf(high) else " from %g to %g" % (low, high)
-            raise _Wrong(place, "a number" + limits, value)
-
-    return check
+    limits = "" if math.isinf(low) and math.isinf(high) else " from %g to %g" % (low, high)
+    return _kind(
+        "a number" + limits, lambda value: type(value) in (int, float) and low <= value <= high
+    )
 
 
-def boolean(value: Any, place: str) -> None:
-    """The Kind of true and false."""
-    if not isinstance(value, bool):
-        raise _Wrong(place, "true or false", value)
-
-
-def text(pattern: str = "", expected: str = "text") -> Kind:
+def text(pattern: str = ".+", expected: str = "text") -> Kind:
     """Text that a regular expression matches from end to end; without one any, but not empty."""
-
-    def check(value: Any, place: str) -> None:
-        if not isinstance(value, str) or not re.match("(?s:%s)\\Z" % (pattern or ".+"), value):
-            raise _Wrong(place, expected, value)
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _Wrong(place, "text of whole characters", value)
-
-    return check
+    matches = re.compile("(?s:%s)\\Z" % pattern).match
+    return both(
+        _kind(expected, lambda value: isinstance(value, str) and matches(value)),
+        _kind("text of whole characters", lambda value: not _HALF_A_CHARACTER.search(value)),
+    )
 
 
 def choice(values: Iterable[Any]) -> Kind:
     """One of some texts."""
     known = list(values)
-
-    def check(value: Any, place: str) -> None:
-        if not isinstance(value, str) or value not in known:
-            raise _Wrong(place, "one of " + ", ".join(known), value)
-
-    return check
+    return _kind("one of " + ", ".join(known), lambda value: value in known)
 
 
 def nullable(kind: Kind) -> Kind:
     """null, or what is of a Kind."""
+    return lambda value, place: None if value is None else kind(value, place)
+
+
+def both(first: Kind, second: Kind) -> Kind:
+    """What is of two Kinds."""
 
     def check(value: Any, place: str) -> None:
-        if value is not None:
-            kind(value, place)
+        first(value, place)
+        second(value, place)
 
     return check
 
 
 def listed(kind: Kind, least: int = 0) -> Kind:
     """A list, each member of which is of a Kind."""
+    expected = "a list of %d or more" % least if least else "a list"
+    a_list = _kind(expected, lambda value: isinstance(value, list) and len(value) >= least)
 
     def check(value: Any, place: str) -> None:
-        if not isinstance(value, list) or len(value) < least:
-            raise _Wrong(place, "a list of %d or more" % least if least else "a list", value)
+        a_list(value, place)
         for position, member in enumerate(value):
             kind(member, "%s[%d]" % (place, position))
 
@@ -226,10 +203,10 @@ def mapping(kind: Kind, names: Kind = anything) -> Kind:
     """An object, each value of which is of a Kind, and each name of another."""
 
     def check(value: Any, place: str) -> None:
-        _check_no_object(value, place)
+        _an_object(value, place)
         for name, member in value.items():
-            names(name, _at(place, ascii(name)[1:-1]))
-            kind(member, _at(place, ascii(name)[1:-1]))
+            names(name, _at(place, name))
+            kind(member, _at(place, name))
 
     return check
 
@@ -247,36 +224,20 @@ def table(
       others: whether there may be more; if not, such a record may be of a later version.
     """
     known = dict(fields, **(optional or {}))
+    another = _kind("nothing else; it may be of a later version of this program", lambda _: others)
 
     def check(value: Any, place: str) -> None:
-        _check_no_object(value, place)
+        _an_object(value, place)
         for name in fields:
             if name not in value:
                 raise _Wrong(place, "an object with %s" % name, value)
         for name, member in value.items():
-            if name in known:
-                known[name](member, _at(place, name))
-            elif not others:
-                message = "nothing else; it may be of a later version of this program"
-                raise _Wrong(_at(place, ascii(name)[1:-1]), message, member)
+            known.get(name, another)(member, _at(place, name))
 
     return check
-
-
-def both(first: Kind, second: Kind) -> Kind:
-    """What is of two Kinds."""
-
-    def check(value: Any, place: str) -> None:
-        first(value, place)
-        second(value, place)
-
-    return check
-
-
-def _check_no_object(value: Any, place: str) -> None:
-    if not isinstance(value, dict):
-        raise _Wrong(place, "an object", value)
 
 
 def _at(place: str, name: str) -> str:
+    """Returns the place of an object's member; a name that is not of a program's is escaped."""
+    name = ascii(name)[1:-1]
     return "%s.%s" % (place, name) if place else name

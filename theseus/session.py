@@ -51,18 +51,16 @@ def check_precision(precision):
 
 
 @contextlib.contextmanager
-def new_session(grappler=False, target="", adapt=None):
+def new_session(grappler=False, target="", config=None):
     """A session over a new graph, which is the default one inside.
 
     Args:
       grappler: bool, whether grappler, TensorFlow's optimizer, may join operations before the
         graph runs. A training's large graph waits seconds for that.
       target: str, the tf.train.Server that runs it; empty: this process does.
-      adapt: function that changes the session's tf.ConfigProto; None: it stays as it is.
+      config: the session's tf.ConfigProto; None: that of `session_config`.
     """
-    config = session_config(grappler)
-    if adapt:
-        adapt(config)
+    config = config or session_config(grappler)
     with tf.Graph().as_default(), tf.Session(target, config=config) as session:
         yield session
 

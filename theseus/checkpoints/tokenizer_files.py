@@ -74,7 +74,7 @@ class TokenizerFiles(object):
         value = self._files[name] if key is None else self._files[name].get(key)
         try:
             if value:
-                records.check(value, kind)
+                kind(value, "")
         except ValueError as error:
             raise UserError(
                 "%s: is damaged: %s%s" % (self.path(name), key + "." if key else "", error)

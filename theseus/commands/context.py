@@ -38,7 +38,6 @@ class Context(object):
         self.folder = StageFolder(config.output_dir)
         with naming(self.stage.output_flag):
             self.task = self._find_task(form)
-        self.task = self._with_metric(self.task)
         self.data = Data(self.config, self.task, form)
         self._external = None
         self._models, self._open = {}, contextlib.ExitStack()
@@ -50,20 +49,28 @@ class Context(object):
         return self._open.__exit__(*exception)
 
     def _find_task(self, form):
-        config = self.config
-        task = tasks.TASKS[config.task_name]
-        if not task.takes_columns:
-            return task
-        task = tasks.with_labels(tasks.with_columns(task, self.columns()), list(config.labels))
-        recorded = self.folder.run_config()
-        if recorded and recorded.get("task_name") == task.name:
-            return tasks.recorded(recorded, task)
-        if "train" in config.actions:
-            names = initial_checkpoint.label_names(config)
+        """Returns the Task of the flags; what they leave open, the folder, train or a model says.
+
+        Raises:
+          UserError: --metric is none of such a task.
+        """
+        config, recorded = self.config, self.folder.run_config() or {}
+        task = tasks.of_flags(config.task_name, self.columns(), config.labels)
+        if recorded.get("task_name") == task.name:
+            task = tasks.recorded(recorded, task)
+        elif task.takes_columns and "train" in config.actions:
             train_file = sources.find_files(config.data_dir, task, "train")[0]
-            inferred = inferred_task.infer_task(task, train_file, form)
-            return inferred if config.labels else head.in_order_of(names, inferred)
-        return self._task_of_external(task, form)
+            task = inferred_task.infer_task(task, train_file, form)
+            if not config.labels:
+                task = head.in_order_of(initial_checkpoint.label_names(config), task)
+        elif task.takes_columns:
+            task = self._task_of_external(task, form)
+        if not config.metric:
+            return task
+        if task.is_regression != (config.metric in metrics.OF_NUMBERS):
+            kind = "numbers" if task.is_regression else "labels"
+            raise UserError("--metric: %s is not for a task of %s" % (config.metric, kind))
+        return dataclasses.replace(task, metrics=(config.metric,))
 
     def _task_of_external(self, task, form):
         """Returns a Task with what the classifier, and the files that it is to read, tell of it."""
@@ -71,29 +78,16 @@ class Context(object):
         if config.actions == ("predict",):
             if task.labels is None:
                 task = dataclasses.replace(task, labels=self._open_external(None).task.labels)
-            paths = [config.predict_file] if config.predict_file not in (None, "-") else []
-            paths = paths or sources.find_files(config.data_dir, task, "test")
-            return inferred_task.infer_task(task, paths[0], form)
+            path = config.predict_file
+            if path in (None, sources.STANDARD_INPUT):
+                path = sources.find_files(config.data_dir, task, "test")[0]
+            return inferred_task.infer_task(task, path, form)
         names = initial_checkpoint.label_names(config)
+        if not names:
+            self._open_external(None)  # There may be none: a line says so.
         path = sources.find_files(config.data_dir, task, config.eval_split)[0]
-        inferred = inferred_task.infer_task(task, path, form)
-        return inferred if config.labels else head.in_order_of(names, inferred, may_lack=True)
-
-    def _with_metric(self, task):
-        """Returns the Task with the score of --metric, or else of the folder's run.
-
-        Raises:
-          UserError: it is none of such a task.
-        """
-        recorded = self.folder.run_config() or {}
-        of_same_task = recorded.get("task_name") == task.name
-        metric = self.config.metric or (of_same_task and recorded.get("metric"))
-        if not metric:
-            return task
-        if task.is_regression != (metric in metrics.OF_NUMBERS):
-            kind = "numbers" if task.is_regression else "labels"
-            raise UserError("--metric: %s is not for a task of %s" % (metric, kind))
-        return dataclasses.replace(task, metrics=(metric,))
+        task = inferred_task.infer_task(task, path, form)
+        return task if config.labels else head.in_order_of(names, task, may_lack=True)
 
     @property
     def pipes_predictions(self):

@@ -21,9 +21,8 @@ from theseus.runs.files import hash_text
 from theseus.session import check_precision
 from theseus.training import graph as graph_lib
 from theseus.training import initial_weights, losses
-from theseus.training.follower import follow
 from theseus.training.steps import StepRunner, Steps
-from theseus.training.trainer import Trainer
+from theseus.training.trainer import Trainer, follow
 
 MEMORY_REMEDY = (
     "a larger --gradient_accumulation_steps, or a smaller --train_batch_size, --max_seq_length or "

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any, Iterator, Mapping
 
-from theseus.config.flag import Declaration, declarations, flag
+from theseus.config.flag import Declaration, declarations, flag, run_flag
 from theseus.config.flag import texts as listed
 from theseus.errors import UserError
 from theseus.export.formats import EXPORT_FORMATS
@@ -115,25 +115,20 @@ class Files:
         "of the predicted file.",
         choices=("auto",) + tuple(rows.FORMATS),
     )
-    delimiter: str | None = flag(
-        None,
-        "With --format=csv: what separates the columns, a character, or tab.",
-        "a comma",
-        defines_run=True,
+    delimiter: str | None = run_flag(
+        None, "With --format=csv: what separates the columns, a character, or tab.", "a comma"
     )
-    header: str = flag(
+    header: str = run_flag(
         "auto",
         "Whether the first row of a file is a header; auto judges it by the rows below.",
         choices=("auto", "yes", "no"),
-        defines_run=True,
     )
-    encoding: str | None = flag(
-        None, "Encoding of the files, such as gb18030, big5 or utf-16.", "UTF-8", defines_run=True
+    encoding: str | None = run_flag(
+        None, "Encoding of the files, such as gb18030, big5 or utf-16.", "UTF-8"
     )
-    skip_bad_lines: bool = flag(
+    skip_bad_lines: bool = run_flag(
         False,
         "Leave out, count and list the lines that hold no example; otherwise they are an error.",
-        defines_run=True,
     )
     cache_dir: str = flag(
         ".cache", "Folder that keeps encoded training examples for the next start; empty: none."
@@ -151,9 +146,7 @@ class Files:
 class TaskFlags:
     """The task: its columns, its labels and its metric."""
 
-    task_name: str = flag(
-        "lcqmc_pair", "The task.", choices=tuple(tasks.TASKS), defines_run=True, is_common=True
-    )
+    task_name: str = run_flag("lcqmc_pair", "The task.", choices=tuple(tasks.TASKS), is_common=True)
     text_a_column: str | None = flag(
         None,
         "Column of the text: its name in the header, or its number from 1; for tsv and tsv_number.",
@@ -165,12 +158,8 @@ class TaskFlags:
     labels: tuple[str, ...] = flag(
         (), "Labels in the order of their ids; for tsv.", "those of train, sorted"
     )
-    metric: str | None = flag(
-        None,
-        "Dev metric that selects the best epoch.",
-        "the task's",
-        choices=tuple(tasks.METRICS),
-        defines_run=True,
+    metric: str | None = run_flag(
+        None, "Dev metric that selects the best epoch.", "the task's", choices=tuple(tasks.METRICS)
     )
 
 
@@ -191,25 +180,20 @@ class Model:
         "the pretrained BERT in stages 0 and 1, stage 1's model in stage 2",
         is_common=True,
     )
-    max_seq_length: int = flag(
+    max_seq_length: int = run_flag(
         128,
         "Longest example in tokens, [CLS] and [SEP] included; longer ones are cut.",
         lower=5,
-        defines_run=True,
         is_common=True,
     )
-    do_lower_case: bool | None = flag(
-        None,
-        "Lower the case of texts and strip accents.",
-        "detected from the model",
-        defines_run=True,
+    do_lower_case: bool | None = run_flag(
+        None, "Lower the case of texts and strip accents.", "detected from the model"
     )
-    precision: str | None = flag(
+    precision: str | None = run_flag(
         None,
         "Precision of matrix products and activations.",
         "float32 in training, else that of the training",
         choices=("float32", "bfloat16"),
-        defines_run=True,
     )
 
 
@@ -217,65 +201,52 @@ class Model:
 class Method:
     """Module replacing: modules, replacing rate, what trains, how the successor starts."""
 
-    suc_layers: int = flag(
-        6, "Layers of the successor.", lower=1, defines_run=True, stages=(1, 2), is_common=True
+    suc_layers: int = run_flag(
+        6, "Layers of the successor.", lower=1, stages=(1, 2), is_common=True
     )
-    modules: tuple[int, ...] | None = flag(
+    modules: tuple[int, ...] | None = run_flag(
         None,
         "Layers of the predecessor in each module, such as 1,1,2,2,3,3; their number is that of "
         "--suc_layers.",
         "equal modules",
         parse=_sizes,
-        defines_run=True,
         stages=(1,),
     )
-    replace_rate_prob: float = flag(
+    replace_rate_prob: float = run_flag(
         0.5,
         "Probability that a module is replaced in a step; with a linear rate, that of the first "
         "step.",
         lower=0.0,
         upper=1.0,
-        defines_run=True,
         stages=(1,),
         is_common=True,
     )
-    replace_scheduler: str = flag(
-        "constant",
-        "Schedule of the replacing rate.",
-        choices=("constant", "linear"),
-        defines_run=True,
-        stages=(1,),
+    replace_scheduler: str = run_flag(
+        "constant", "Schedule of the replacing rate.", choices=("constant", "linear"), stages=(1,)
     )
-    replace_linear_k: float | None = flag(
-        None,
-        "Rise of a linear replacing rate in each step.",
-        above=0.0,
-        defines_run=True,
-        stages=(1,),
+    replace_linear_k: float | None = run_flag(
+        None, "Rise of a linear replacing rate in each step.", above=0.0, stages=(1,)
     )
-    replace_until: float | None = flag(
+    replace_until: float | None = run_flag(
         None,
         "Fraction of the training at which a linear replacing rate reaches 1.",
         above=0.0,
         upper=1.0,
-        defines_run=True,
         stages=(1,),
     )
-    steps_for_replacing: int | None = flag(
+    steps_for_replacing: int | None = run_flag(
         None,
         "Number of steps after which a constant replacing rate becomes 1.",
         "never",
         lower=0,
-        defines_run=True,
         stages=(1,),
     )
-    train_scope: str | None = flag(
+    train_scope: str | None = run_flag(
         None,
         "What trains: all; successor: all but the predecessor's layers; successor_layers: the "
         "successor's layers alone, as in the paper.",
         "all in stages 0 and 1, successor in stage 2",
         choices=("all", "successor", "successor_layers"),
-        defines_run=True,
     )
     suc_init: str | None = flag(
         None,
@@ -288,15 +259,14 @@ class Method:
     distill_from: str | None = flag(
         None, "Trained stage to use as the distillation teacher, such as out_0.", stages=(1, 2)
     )
-    distill_temperature: float = flag(
-        1.0, "Temperature of distillation.", above=0.0, defines_run=True, stages=(1, 2)
+    distill_temperature: float = run_flag(
+        1.0, "Temperature of distillation.", above=0.0, stages=(1, 2)
     )
-    distill_weight: float = flag(
+    distill_weight: float = run_flag(
         0.5,
         "Weight of the distillation loss; the labels' loss has the rest.",
         lower=0.0,
         upper=1.0,
-        defines_run=True,
         stages=(1, 2),
     )
 
@@ -305,86 +275,73 @@ class Method:
 class Training:
     """Training: batches, learning rate, loss and stopping."""
 
-    train_batch_size: int = flag(64, "Examples in a step.", lower=1, defines_run=True)
-    gradient_accumulation_steps: int = flag(
+    train_batch_size: int = run_flag(64, "Examples in a step.", lower=1)
+    gradient_accumulation_steps: int = run_flag(
         1,
         "Parts that a step's batch is computed in, one after another, to save memory; "
         "--train_batch_size stays the examples of the whole step.",
         lower=1,
         upper=256,
-        defines_run=True,
     )
-    learning_rate: float = flag(
-        2e-5, "Learning rate after the warm-up.", lower=0.0, defines_run=True, is_common=True
+    learning_rate: float = run_flag(
+        2e-5, "Learning rate after the warm-up.", lower=0.0, is_common=True
     )
-    suc_learning_rate: float | None = flag(
+    suc_learning_rate: float | None = run_flag(
         None,
         "Learning rate of the successor's layers (same schedule).",
         "--learning_rate",
         lower=0.0,
-        defines_run=True,
     )
-    warmup_proportion: float = flag(
-        0.1,
-        "Fraction of the training in which the learning rate rises.",
-        lower=0.0,
-        upper=1.0,
-        defines_run=True,
+    warmup_proportion: float = run_flag(
+        0.1, "Fraction of the training in which the learning rate rises.", lower=0.0, upper=1.0
     )
-    num_train_epochs: float = flag(
+    num_train_epochs: float = run_flag(
         10.0,
         "Passes over the training data; fractions are possible.",
         above=0.0,
         upper=1e6,
-        defines_run=True,
         is_common=True,
     )
-    early_stopping_patience: int | None = flag(
+    early_stopping_patience: int | None = run_flag(
         None,
         "Stop after this many evaluations in a row (one an epoch) without a better score on dev; "
         "the learning rate schedule stays that of all epochs.",
         "never",
         lower=1,
-        defines_run=True,
     )
-    select_checkpoint: str = flag(
+    select_checkpoint: str = run_flag(
         "best",
         "Checkpoint that a training leaves as its model: the best on dev, or the last, so that "
         "nothing is selected on dev.",
         choices=("best", "last"),
-        defines_run=True,
     )
-    ema_decay: float | None = flag(
+    ema_decay: float | None = run_flag(
         None,
         "Decay per step of a moving average of the weights, which is then evaluated and kept, such "
         "as 0.999.",
         "no average",
         lower=0.0,
         below=1.0,
-        defines_run=True,
     )
-    class_weights: tuple[float, ...] | str = flag(
+    class_weights: tuple[float, ...] | str = run_flag(
         (),
         "Loss weight of each label, in the order of their ids, or balanced.",
         "all 1",
         parse=_class_weights,
-        defines_run=True,
     )
-    label_smoothing: float = flag(
+    label_smoothing: float = run_flag(
         0.0,
         "Share of the target probability that is spread over all labels, such as 0.1.",
         lower=0.0,
         below=1.0,
-        defines_run=True,
     )
-    max_train_examples: int | None = flag(
+    max_train_examples: int | None = run_flag(
         None,
         "Number of training examples, sampled at random (the same for every seed).",
         "all",
         lower=1,
-        defines_run=True,
     )
-    seed: int = flag(42, "Seed of everything random.", lower=0, defines_run=True)
+    seed: int = run_flag(42, "Seed of everything random.", lower=0)
     pad_to_max_length: bool = flag(
         False, "Pad to --max_seq_length instead of the longest example of a batch."
     )
@@ -418,10 +375,9 @@ class Saving:
         "before.",
         lower=1,
     )
-    keep_predecessor: bool = flag(
+    keep_predecessor: bool = run_flag(
         False,
         "Keep the predecessor's layers in the model too, for --replaced_modules.",
-        defines_run=True,
         stages=(1,),
     )
 

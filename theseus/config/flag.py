@@ -7,6 +7,7 @@ flag's, its annotation the type, its default the flag's default. Without TensorF
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from typing import Any, Callable, Iterable, Iterator
@@ -51,6 +52,10 @@ def flag(default: Any, help: str, default_help: str = "", **declared: Any) -> An
     """Returns the dataclass field of a flag; all but `default` are the Declaration's."""
     declaration = Declaration(help, default_help, **declared)
     return dataclasses.field(default=default, metadata={"flag": declaration})
+
+
+run_flag = functools.partial(flag, defines_run=True)
+"""Returns the field of a flag that a result depends on; see `flag`."""
 
 
 def declarations(group: type) -> Iterator[tuple[dataclasses.Field[Any], Declaration]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Iterable, NamedTuple, Sequence
+from typing import Iterator
 
 from theseus.checkpoints import pretrained
 from theseus.config.config import Config
@@ -13,188 +13,118 @@ from theseus.inputs import lines, rows, tasks
 from theseus.limits import check_little_memory
 from theseus.stage import SUCCESSOR_STARTS
 
-
-class Rule(NamedTuple):
-    """What several flags must fulfil together.
-
-    Attributes:
-      is_met: function from a Config to bool.
-      message: str, for a command that does not meet it.
-    """
-
-    is_met: Callable[[Config], bool]
-    message: str
-
-
-def _given(*names: str) -> Callable[[Config], bool]:
-    """Returns a function that says whether a Config has any of some flags."""
-    return lambda config: any(config.has(name) for name in names)
+_NEEDED = {
+    "eval_files": ("do_eval",),
+    "compare_with": ("do_eval",),
+    "predict_file": ("do_predict",),
+    "threshold": ("do_eval", "do_predict"),
+    "abstain_below": ("do_eval", "do_predict"),
+    "replaced_modules": ("do_eval", "do_predict", "do_export"),
+    "do_export": ("export_format",),
+    "export_format": ("do_export",),
+}
+"""Flags, and those of which each needs one."""
 
 
-def _are_different(values: Sequence[str]) -> bool:
-    return all(values) and len(set(values)) == len(values)
+def _broken(config: Config) -> Iterator[str]:
+    """Yields a message for each rule about several flags that a command does not meet."""
+    yield from _broken_by_actions(config)
+    yield from _broken_by_files(config)
+    yield from _broken_by_training(config)
 
 
-def _needs(names: Iterable[str], *needed: str) -> Rule:
-    """Returns the Rule that any of some flags needs one of others."""
-    names = list(names)
-    message = "--%s needs %s" % (" and --".join(names), " or ".join("--" + n for n in needed))
-    return Rule(lambda config: not _given(*names)(config) or _given(*needed)(config), message)
+def _broken_by_actions(config: Config) -> Iterator[str]:
+    if not (config.actions or config.version):
+        yield "give at least one of --do_train, --do_eval, --do_predict and --do_export"
+    if config.finetune_pre and config.finetune_suc:
+        yield "--finetune_pre is stage 0 and --finetune_suc stage 2; give only one of them"
+    for name, kind in (("eval_files", "file"), ("compare_with", "folder")):
+        values = getattr(config, name)
+        if len(set(filter(None, values))) < len(values):
+            yield "--%s: names a %s twice, or an empty name" % (name, kind)
+    for name, needed in _NEEDED.items():
+        if config.has(name) and not any(map(config.has, needed)):
+            yield "--%s needs %s" % (name, " or ".join("--" + other for other in needed))
+    if config.eval_split != "dev" and not config.do_eval:
+        yield "--eval_split=test is for --do_eval"
+    if config.calibrate and not (config.do_eval and config.eval_split == "dev"):
+        yield "--calibrate needs --do_eval with --eval_split=dev"
+    if config.export_dir is not None and len(config.export_format) != 1:
+        yield "--export_dir takes one --export_format"
+    if config.quantize is not None and "onnx" not in config.export_format:
+        yield "--quantize is for --export_format=onnx"
+    if config.replaced_modules is not None and not config.stage.replaces:
+        yield "--replaced_modules is for stage 1"
 
 
-def _stage_is(config: Config, *numbers: int) -> bool:
-    return config.stage.number in numbers
+def _broken_by_files(config: Config) -> Iterator[str]:
+    columns = (config.text_a_column, config.text_b_column, config.label_column)
+    if columns != (None, None, None) and not tasks.TASKS[config.task_name].takes_columns:
+        yield "columns are for --task_name=tsv and tsv_number"
+    if config.labels and config.task_name != "tsv":
+        yield "--labels is for --task_name=tsv"
+    if config.delimiter is not None:
+        if config.format != "csv" or not rows.is_delimiter(config.delimiter):
+            yield "--delimiter takes one character, or tab, and needs --format=csv"
+    if config.encoding is not None and not lines.is_encoding(config.encoding):
+        yield "--encoding: unknown to Python; give one such as gb18030, big5 or utf-16"
 
 
-def _has_one_slope(config: Config) -> bool:
-    slopes = [config.replace_linear_k, config.replace_until]
-    count = sum(slope is not None for slope in slopes)
-    return count == (1 if config.replace_scheduler == "linear" else 0)
-
-
-RULES = (
-    Rule(
-        lambda config: bool(config.actions or config.version),
-        "give at least one of --do_train, --do_eval, --do_predict and --do_export",
-    ),
-    Rule(
-        lambda config: not (config.finetune_pre and config.finetune_suc),
-        "--finetune_pre is stage 0 and --finetune_suc stage 2; give only one of them",
-    ),
-    Rule(
-        _has_one_slope,
-        "--replace_scheduler: linear takes exactly one of --replace_linear_k and --replace_until; "
-        "constant takes neither",
-    ),
-    Rule(
-        lambda config: config.steps_for_replacing is None or config.replace_scheduler == "constant",
-        "--steps_for_replacing is for a constant rate; leave it out",
-    ),
-    Rule(
-        lambda config: not config.eval_files or _are_different(config.eval_files),
-        "--eval_files: names a file twice, or an empty name",
-    ),
-    Rule(
-        lambda config: not config.compare_with or _are_different(config.compare_with),
-        "--compare_with: names a folder twice, or an empty name",
-    ),
-    _needs(["eval_files"], "do_eval"),
-    _needs(["compare_with"], "do_eval"),
-    _needs(["predict_file"], "do_predict"),
-    _needs(["threshold"], "do_eval", "do_predict"),
-    _needs(["abstain_below"], "do_eval", "do_predict"),
-    _needs(["replaced_modules"], "do_eval", "do_predict", "do_export"),
-    _needs(["do_export"], "export_format"),
-    _needs(["export_format"], "do_export"),
-    Rule(
-        lambda config: config.eval_split == "dev" or config.do_eval,
-        "--eval_split=test is for --do_eval",
-    ),
-    Rule(
-        lambda config: not config.calibrate or (config.do_eval and config.eval_split == "dev"),
-        "--calibrate needs --do_eval with --eval_split=dev",
-    ),
-    Rule(
-        lambda config: config.export_dir is None or len(config.export_format) == 1,
-        "--export_dir takes one --export_format",
-    ),
-    Rule(
-        lambda config: config.quantize is None or "onnx" in config.export_format,
-        "--quantize is for --export_format=onnx",
-    ),
-    Rule(
-        lambda config: (
-            tasks.TASKS[config.task_name].takes_columns
-            or not _given("text_a_column", "text_b_column", "label_column")(config)
-        ),
-        "columns are for --task_name=tsv and tsv_number",
-    ),
-    Rule(
-        lambda config: config.task_name == "tsv" or not config.labels,
-        "--labels is for --task_name=tsv",
-    ),
-    Rule(
-        lambda config: (
-            config.delimiter is None
-            or (config.format == "csv" and rows.is_delimiter(config.delimiter))
-        ),
-        "--delimiter takes one character, or tab, and needs --format=csv",
-    ),
-    Rule(
-        lambda config: config.encoding is None or lines.is_encoding(config.encoding),
-        "--encoding: unknown to Python; give one such as gb18030, big5 or utf-16",
-    ),
-    Rule(
-        lambda config: config.gradient_accumulation_steps <= config.train_batch_size,
-        "--gradient_accumulation_steps: a step's batch cannot be cut into more parts than its "
-        "--train_batch_size examples",
-    ),
-    Rule(
-        lambda config: (
-            config.distill_from is not None
-            or not config.given & {"distill_temperature", "distill_weight"}
-        ),
-        "--distill_temperature and --distill_weight are for --distill_from",
-    ),
-    Rule(
-        lambda config: config.distill_from is None or _stage_is(config, 1, 2),
-        "--distill_from is for stages 1 and 2",
-    ),
-    Rule(
-        lambda config: config.select_checkpoint == "best" or config.early_stopping_patience is None,
-        "--early_stopping_patience goes back to the best checkpoint; leave out "
-        "--select_checkpoint=last, or the patience",
-    ),
-    Rule(
-        lambda config: (
-            config.suc_learning_rate is None
-            or (_stage_is(config, 1, 2) and config.learning_rate > 0)
-        ),
-        "--suc_learning_rate: stage 0 has no successor; --learning_rate, of which it is a "
-        "multiple, must be above 0",
-    ),
-    Rule(
-        lambda config: config.distribution == "none" or config.do_train,
-        "--distribution is for --do_train",
-    ),
-    Rule(
-        lambda config: config.replaced_modules is None or _stage_is(config, 1),
-        "--replaced_modules is for stage 1",
-    ),
-    Rule(
-        lambda config: not config.keep_predecessor or _stage_is(config, 1),
-        "--keep_predecessor is for stage 1",
-    ),
-    Rule(
-        lambda config: config.train_scope in (None, "all") or _stage_is(config, 1, 2),
-        "--train_scope: stage 0 trains all; it has no successor",
-    ),
-)
+def _broken_by_training(config: Config) -> Iterator[str]:
+    num_slopes = sum(map(config.has, ["replace_linear_k", "replace_until"]))
+    if num_slopes != (config.replace_scheduler == "linear"):
+        yield (
+            "--replace_scheduler: linear takes exactly one of --replace_linear_k and "
+            "--replace_until; constant takes neither"
+        )
+    if config.steps_for_replacing is not None and config.replace_scheduler != "constant":
+        yield "--steps_for_replacing is for a constant rate; leave it out"
+    if config.gradient_accumulation_steps > config.train_batch_size:
+        yield (
+            "--gradient_accumulation_steps: a step's batch cannot be cut into more parts than its "
+            "--train_batch_size examples"
+        )
+    if config.distill_from is None and config.given & {"distill_temperature", "distill_weight"}:
+        yield "--distill_temperature and --distill_weight are for --distill_from"
+    if config.distill_from is not None and not config.stage.has_successor:
+        yield "--distill_from is for stages 1 and 2"
+    if config.select_checkpoint != "best" and config.early_stopping_patience is not None:
+        yield (
+            "--early_stopping_patience goes back to the best checkpoint; leave out "
+            "--select_checkpoint=last, or the patience"
+        )
+    if config.suc_learning_rate is not None:
+        if not config.stage.has_successor or config.learning_rate <= 0:
+            yield (
+                "--suc_learning_rate: stage 0 has no successor; --learning_rate, of which it is a "
+                "multiple, must be above 0"
+            )
+    if config.distribution != "none" and not config.do_train:
+        yield "--distribution is for --do_train"
+    if config.keep_predecessor and not config.stage.replaces:
+        yield "--keep_predecessor is for stage 1"
+    if config.train_scope not in (None, "all") and not config.stage.has_successor:
+        yield "--train_scope: stage 0 trains all; it has no successor"
 
 
 def check(config: Config) -> None:
     """Checks everything about a command that needs no TensorFlow.
 
     Raises:
-      UserError: flags contradict each other, or a file, memory or TF_CONFIG is missing.
+      UserError: flags contradict each other, no file can have the columns or labels, or a file,
+        memory or TF_CONFIG is missing.
     """
-    for rule in RULES:
-        if not rule.is_met(config):
-            raise UserError(rule.message)
+    for message in _broken(config):
+        raise UserError(message)
     if config.version:
         return
-    check_columns_and_labels(config)
+    columns = tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
+    tasks.of_flags("tsv", columns, config.labels)
     _check_paths(config)
     _check_suc_init(config)
     check_little_memory()
     if config.distribution == "multi_worker":
         read_cluster(os.environ)
-
-
-def check_columns_and_labels(config: Config) -> None:
-    """Raises UserError for columns or labels that no file can have."""
-    columns = tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
-    tasks.with_labels(tasks.with_columns(tasks.TASKS["tsv"], columns), list(config.labels))
 
 
 def _check_paths(config: Config) -> None:

@@ -71,8 +71,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
             "TF_CONFIG: task: the cluster has %d of type %s, numbered from 0; there is no index %d"
             % (len(addresses[role]), role, index)
         )
-    rank = index if role == "chief" else len(addresses["chief"]) + index
-    return Cluster(everyone, rank, role, index)
+    return Cluster(everyone, everyone.index(addresses[role][index]), role, index)
 
 
 def _object(config: Any, name: str) -> dict[str, Any]:
@@ -82,14 +81,14 @@ def _object(config: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _addresses(given: Any, role: str) -> list[str]:
-    if not isinstance(given, list):
+def _addresses(addresses: Any, role: str) -> list[str]:
+    if not isinstance(addresses, list):
         raise UserError("TF_CONFIG: cluster: %s is no list of addresses" % role)
-    for address in given:
+    for address in addresses:
         match = re.match(r"(\S+):([0-9]{1,5})$", address) if isinstance(address, str) else None
         if not match or not 0 < int(match.group(2)) < 1 << 16:
             raise UserError("TF_CONFIG: cluster: %r is no address, host:port" % (address,))
-    return given
+    return addresses
 
 
 def check_used_port(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from absl import logging
 from theseus.distribution.cluster import check_used_port, read_cluster
 from theseus.distribution.peers import Peers
 from theseus.errors import UserError, first_line
-from theseus.session import count_gpus, new_session
+from theseus.session import count_gpus, new_session, session_config
 
 
 class Replicas(object):
@@ -45,15 +45,13 @@ class Replicas(object):
         Args:
           grappler: bool, see session.new_session.
         """
-
-        def adapt(config):
-            if self._server:
-                config.MergeFrom(self.strategy.update_config_proto(config))
-            if self._num_cpus:
-                config.device_count["CPU"] = self._num_cpus
-
-        target = self._server.target if self._server else ""
-        with new_session(grappler, target, adapt) as session, self.strategy.scope():
+        config, target = session_config(grappler), ""
+        if self._server:
+            config.MergeFrom(self.strategy.update_config_proto(config))
+            target = self._server.target
+        if self._num_cpus:
+            config.device_count["CPU"] = self._num_cpus
+        with new_session(target=target, config=config) as session, self.strategy.scope():
             yield session
 
     def build(self, function):

@@ -30,7 +30,7 @@ one token in ten is padding; in one batch it is two in five.
 
 
 def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
-    """Yields lists of `BATCHES_PER_POOL` batches of Examples, in their order.
+    """Returns an iterator of lists of `BATCHES_PER_POOL` batches of Examples, in their order.
 
     So a file of any length is encoded, and grouped by length, in bounded memory.
 
@@ -38,12 +38,8 @@ def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[lis
       examples: iterable of Example.
       batch_size: int.
     """
-    examples = iter(examples)
-    while True:
-        pool = list(itertools.islice(examples, BATCHES_PER_POOL * batch_size))
-        if not pool:
-            return
-        yield pool
+    waiting, size = iter(examples), BATCHES_PER_POOL * batch_size
+    return iter(lambda: list(itertools.islice(waiting, size)), [])
 
 
 def plan_epoch(

@@ -1,7 +1,7 @@
 """Arrays that are kept on disk under a name made of what they were made from, and mapped to memory.
 
-A folder holds a file of plain numbers for each array, and arrays.json with their types, shapes and
-checksums. It takes its name once it is whole.
+A folder holds a file of plain numbers for each array, and arrays.json, sealed, with their types,
+shapes and checksums. It takes its name once it is whole.
 """
 
 from __future__ import annotations
@@ -59,12 +59,10 @@ def through_cache(
         arrays = _read(path, names)
         if arrays is None and _write(path, make):
             arrays = _read(path, names)
-    return _join(make()) if arrays is None else arrays
-
-
-def _join(parts: Iterable[Arrays]) -> Arrays:
-    listed = list(parts)
-    return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
+    if arrays is None:
+        parts = list(make())
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return arrays
 
 
 def _read(path: str, names: Iterable[str]) -> Arrays | None:
@@ -78,30 +76,16 @@ def _read(path: str, names: Iterable[str]) -> Arrays | None:
 
 def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
     """Returns the array of a file; ValueError where that is not what it was."""
-    size = np.dtype(entry["dtype"]).itemsize
-    for length in entry["shape"]:
-        size *= length  # Of Python's numbers, which do not overflow.
     with io.open(path, "rb") as reader:
-        if os.fstat(reader.fileno()).st_size != size:
-            raise ValueError("not the shape that was written")
-        if _with_form(_checksum(reader), entry) != entry["crc32"]:
+        checksum = 0
+        for block in iter(lambda: reader.read(_BLOCK), b""):
+            checksum = zlib.crc32(block, checksum)
+        if checksum != entry["crc32"]:
             raise ValueError("not what was written")
         if not entry["shape"][0]:
             return np.zeros(entry["shape"], entry["dtype"])
         # A plain array: what is taken from one of np.memmap is one too, and slower.
         return np.asarray(np.memmap(reader, entry["dtype"], "r", shape=tuple(entry["shape"])))
-
-
-def _with_form(checksum: int, entry: dict[str, Any]) -> int:
-    """Returns the checksum of an array's bytes and of its form: other forms have as many bytes."""
-    return zlib.crc32(repr((entry["dtype"], entry["shape"])).encode("ascii"), checksum)
-
-
-def _checksum(reader: BinaryIO) -> int:
-    checksum = 0
-    for block in iter(lambda: reader.read(_BLOCK), b""):
-        checksum = zlib.crc32(block, checksum)
-    return checksum
 
 
 def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
@@ -154,7 +138,5 @@ class _Writer(object):
     def __exit__(self, failed: type | None, *_: object) -> None:
         self._files.close()
         if not failed:
-            for entry in self._record.values():
-                entry["crc32"] = _with_form(entry["crc32"], entry)
             with io.open(os.path.join(self._folder, _RECORD), "w", encoding="utf-8") as writer:
-                json.dump(self._record, writer)
+                json.dump(records.sealed(self._record), writer)

@@ -29,9 +29,8 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
       UserError: see `iterate_examples`.
     """
     form = form or ReadOptions()
-    second = task.header.text_b
-    if isinstance(second, tuple) and second == tasks.USUAL_NAMES.text_b:
-        if not set(second).intersection(_first_names(path, form)):
+    if task.header.text_b == tasks.SECOND_OF_TWO:
+        if not set(tasks.SECOND_OF_TWO).intersection(_first_names(path, form)):
             task = tasks.of_one_text(task)
     if task.labels is not None:
         return task
@@ -48,9 +47,9 @@ def _first_names(path: str, form: ReadOptions) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
-    found = rows.iterate_rows(all_lines, format, lambda _: None, lambda _: None, form.delimiter)
-    for row in found:
-        return layout.names(row)
+    for row in rows.iterate_rows(all_lines, format, form.delimiter):
+        if isinstance(row, layout.Row):
+            return layout.names(row)
     return []
 
 

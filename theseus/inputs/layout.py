@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import re
-from typing import Iterable, List, Mapping, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence
 
 from theseus.errors import UserError
 from theseus.inputs import tasks
@@ -210,11 +210,11 @@ def _wrong_first_row(
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
             return UserError(
                 "expected a column %d, --%s_column; found %s%s"
-                % (column + 1, name, count(first.cells), separated)
+                % (column + 1, name, count(len(first.cells)), separated)
             )
     expected = ", ".join(task.column_names(with_label))
     if task.indices:
-        expected, found = expected + separated, count(first.cells)
+        expected, found = expected + separated, count(len(first.cells))
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
         if header == "no":
@@ -225,9 +225,9 @@ def _wrong_first_row(
     return UserError("expected %s; found %s%s" % (expected, found, hint))
 
 
-def count(cells: Sequence[object]) -> str:
+def count(width: int) -> str:
     """Returns in words how many columns there are, str."""
-    return "%d column%s" % (len(cells), "s" if len(cells) != 1 else "")
+    return "%d column%s" % (width, "s" if width != 1 else "")
 
 
 # --- Whether the first row is a header ---
@@ -240,32 +240,22 @@ def _judge(
     first = rows[0].cells
     if by_place is None:
         return by_name is not None, None
+    label = None if by_place.label is None else tasks.clean_label(first[by_place.label])
+    is_labelled = label is not None and label in (task.labels or ())
     if by_name is not None:
         # Its texts may be words that columns go by; a label tells.
-        return not _has_label(first, by_place, task), None
+        return not is_labelled, None
+    if label is not None and not is_labelled:
+        if tasks.clean_name(label) in tasks.USUAL_LABEL_NAMES:
+            return True, None
     rest = [row.cells for row in rows[1:] if len(row.cells) == len(first)]
-    if _bears_usual_label(first, by_place, task):
-        return True, None
     is_header, is_sure = _compare(first, rest, by_place, task)
-    return is_header, None if is_sure else _describe_doubt(first, is_header)
-
-
-def _has_label(cells: _Cells, columns: Columns, task: Task) -> bool:
-    label = columns.label
-    return label is not None and tasks.clean_label(cells[label]) in (task.labels or ())
-
-
-def _bears_usual_label(cells: _Cells, columns: Columns, task: Task) -> bool:
-    label = columns.label
-    if label is None or _has_label(cells, columns, task):
-        return False
-    return tasks.clean_name(cells[label]) in tasks.USUAL_LABEL_NAMES
-
-
-def _describe_doubt(cells: _Cells, is_header: bool) -> str:
-    shown = ", ".join(repr(cell if len(cell) < 30 else cell[:27] + "...") for cell in cells[:4])
+    if is_sure:
+        return is_header, None
+    shown = ", ".join(repr(cell if len(cell) < 30 else cell[:27] + "...") for cell in first[:4])
     taken, other, value = ("a header", "a row", "no") if is_header else ("a row", "a header", "yes")
-    return "%s is taken for %s; --header=%s takes it for %s" % (shown, taken, value, other)
+    doubt = "%s is taken for %s; --header=%s takes it for %s" % (shown, taken, value, other)
+    return is_header, doubt
 
 
 def _compare(first: _Cells, rest: list[_Cells], columns: Columns, task: Task) -> tuple[bool, bool]:
@@ -277,75 +267,44 @@ def _compare(first: _Cells, rest: list[_Cells], columns: Columns, task: Task) ->
     if any(first[index] == cells[index] for cells in rest for index in indices):
         likeness = 0  # A name is not among the texts.
     if columns.label is None:
-        return _compare_texts(likeness, first, rest, indices)
+        if likeness == 0 or _are_like_names(first, rest, indices, likeness):
+            return False, True
+        # One word for each of two texts is what names are; longer ones are as often a row.
+        are_words = len(indices) == 2 and all(_WORD.match(first[index]) for index in indices)
+        return bool(rest) and (likeness == 2 or are_words), False
     label = tasks.clean_label(first[columns.label])
     others = collections.Counter(tasks.clean_label(cells[columns.label]) for cells in rest)
-    if _is_label_here(label, others, task):
+    is_known = label in others if task.labels is None else is_label(label, task)
+    if is_known or label.lower() in UNKNOWN_LABELS:
         return False, likeness < 2
-    is_usual = _are_like_names(first, rest, indices, likeness)
-    return _compare_labels(likeness, label, others, task, is_usual)
-
-
-def _compare_texts(
-    likeness: int, first: _Cells, rest: list[_Cells], indices: Sequence[int]
-) -> tuple[bool, bool]:
-    """Returns what `_compare` does, of a file without labels."""
-    if likeness == 0 or _are_like_names(first, rest, indices, likeness):
-        return False, True
-    # One word for each of two texts is what names are; longer ones are as often a row.
-    are_words = len(indices) == 2 and all(_WORD.match(first[index]) for index in indices)
-    return bool(rest) and (likeness == 2 or are_words), False
-
-
-def _compare_labels(
-    likeness: int, label: str, others: Mapping[str, int], task: Task, is_usual: bool
-) -> tuple[bool, bool]:
-    """Returns what `_compare` does, where the first row's label is that of no other row.
-
-    Args:
-      likeness: int, of the texts, see `_likeness`.
-      label: str.
-      others: Counter of the other rows' labels.
-      task: a tasks.Task.
-      is_usual: bool, whether the other rows' texts read like names too.
-    """
-    of_label = _likeness(label)
     if tasks.is_number(label) or len(label) > _LONGEST_NAME or not others:
         return False, likeness == 0
-    is_header = 2 in (likeness, of_label)
+    is_header = 2 in (likeness, _likeness(label))
     if task.labels is None and all(map(tasks.is_number, others)):
         is_header = True
     elif task.labels is not None or min(others.values()) > 1:
-        is_header |= min(likeness, of_label) == 1 and not is_usual
+        may_be = min(likeness, _likeness(label)) == 1
+        is_header |= may_be and not _are_like_names(first, rest, indices, likeness)
     return is_header, not is_header and likeness == 0
-
-
-def _is_label_here(label: str, others: Iterable[str], task: Task) -> bool:
-    """Returns whether the first row's label is one, by the task or by the other rows."""
-    if label.lower() in UNKNOWN_LABELS:
-        return True
-    return label in others if task.labels is None else is_label(label, task)
 
 
 def _are_like_names(
     first: _Cells, rest: list[_Cells], indices: Sequence[int], likeness: int
 ) -> bool:
-    """Returns whether more than a few of the rows read as much like names, a bool.
+    """Returns whether more than a few of the other rows read as much like names as the first.
 
     Args:
-      first: list of str, the first row's cells.
-      rest: list of such, of the other rows.
+      first, rest: the cells of the first row, and those of each other.
       indices: the texts' indices.
-      likeness: int, of the first row.
+      likeness: of the first row, see `_likeness`.
     """
 
     def has_spaces(cells: _Cells) -> bool:
         return not any(_WITHOUT_SPACES.search(cells[index]) for index in indices)
 
     alike = sum(
-        1
+        has_spaces(cells) == has_spaces(first) and _row_likeness(cells, indices) >= likeness
         for cells in rest
-        if has_spaces(cells) == has_spaces(first) and _row_likeness(cells, indices) >= likeness
     )
     return alike > _MOST_LIKE_NAMES * len(rest)
 

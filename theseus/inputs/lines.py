@@ -10,9 +10,8 @@ from __future__ import annotations
 import codecs
 import io
 import itertools
-import math
 import re
-from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, TextIO
+from typing import BinaryIO, Callable, Iterator, NamedTuple, Sequence, TextIO
 
 
 class Line(NamedTuple):
@@ -42,31 +41,9 @@ _GZIP = "\x1f\udc8b"  # Its first bytes, read as UTF-8.
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
 
 _UTF8 = "utf-8-sig"  # Whose first byte-order mark is none of the text's characters.
-_WIDE = (("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4))
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_LEGACY = (
-    ("gb18030", "gb2312", 0xB0, 0xD7, 3755),
-    ("big5", "big5", 0xA4, 0xC6, 5401),
-    ("gb18030", "big5", 0xA4, 0xC6, 5401),  # Traditional characters in it.
-    ("shift_jis", "shift_jis", 0x82, 0x97, 3134),
-    ("euc_kr", "euc_kr", 0xB0, 0xC8, 2350),
-    ("cp1252", "cp1252", 0xC0, 0xFF, 64),
-)
-"""Encodings, the likeliest first: its name; the character set in which its everyday characters
-begin with a byte from one bound to the other; and how many of these there are. Source: GB 2312's
-level 1, Big5's level 1, JIS X 0208's kana and level 1, KS X 1001's hangul, Latin-1's letters."""
-_CHARACTERS = 20000  # Of each set about so many, the rare ones included.
-# So much likelier is each encoding than the next, before anything was read, as a logarithm.
-_PRIOR = 1.0
-# What ordinary texts consist of.
-_ORDINARY = re.compile(
-    "[\t\r\n -~\u00a0-\u04ff\u2010-\u2026\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
-)
+_WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+_OTHERS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "utf-16", "utf-32")
+"""Encodings that a file may be in, the likelier first: what holds a NUL, and what holds none."""
 
 
 def is_encoding(name: str) -> bool:
@@ -172,46 +149,29 @@ def _likely_encoding(head: list[str], lines: list[str], encoding: str) -> str:
       lines: list of str, the first that is none, and what comes after it.
       encoding: str, that in which they were read.
     """
-    content = _undecoded(head + lines, encoding)
-    for mark, name in _BYTE_ORDER_MARKS:
-        if content.startswith(mark):
-            return name
-    if b"\0" in content:
-        return _likely_wide_encoding(content)
+    content = "".join(head + lines).encode(encoding, "surrogateescape")
+    if encoding == _UTF8:
+        content = content[len(codecs.BOM_UTF8) :]
+    if b"\0" in content:  # A line's end is one byte of its character.
+        return _detect(content[: len(content) // 4 * 4], _WIDE)
     if encoding != _UTF8:
-        is_utf8 = "\ufffd" not in content.decode("utf-8", "replace")
-        return "utf-8" if is_utf8 else ""
+        return "utf-8" if "\ufffd" not in content.decode("utf-8", "replace") else ""
     if any(map(_NOT_ASCII.search, head)):
         return ""  # The file is what it was read as; the line is damaged.
-    wrong = _undecoded(filter(_UNDECODED.search, lines), encoding)
-    scores = [_score(wrong, index) for index in range(len(_LEGACY))]
-    best = max(scores)
-    return _LEGACY[scores.index(best)][0] if best > -math.inf else ""
+    first = lines[0].encode("utf-8", "surrogateescape")  # Another one may be damaged.
+    return _detect(content, _OTHERS) or _detect(first, _OTHERS)
 
 
-def _undecoded(texts: Iterable[str], encoding: str) -> bytes:
-    """Returns the bytes that texts were read from."""
-    content = "".join(texts).encode(encoding, "surrogateescape")
-    return content[len(codecs.BOM_UTF8) :] if encoding == _UTF8 else content
+def _detect(content: bytes, names: Sequence[str]) -> str:
+    """Returns which of some encodings bytes are likely in, str; "" where in none."""
+    import charset_normalizer  # Takes a tenth of a second, and few files need it.
 
-
-def _likely_wide_encoding(content: bytes) -> str:
-    """Returns the form of UTF-16 or UTF-32 in which bytes are ordinary text, str, or ""."""
-    for name, size in _WIDE:
-        text = content.decode(name, "replace")
-        is_ordinary = len(_ORDINARY.findall(text)) * size > 0.9 * len(content)
-        # Some characters of a text hold the byte of a line feed too, but few.
-        if is_ordinary and 2 * text.count("\n") >= content.count(b"\n"):
-            return name
-    return ""
-
-
-def _score(content: bytes, index: int) -> float:
-    """Returns how likely bytes are in an encoding of `_LEGACY`, a logarithm; -inf where not."""
-    codec, charset, first, last, count = _LEGACY[index]
-    characters = "".join(_NOT_ASCII.findall(content.decode(codec, "replace")))
-    usual = sum(1 for c in characters if first <= c.encode(charset, "replace")[0] <= last)
-    if usual < len(characters) / 2 or characters.count("\ufffd") > len(characters) / 100:
-        return -math.inf
-    rare = len(characters) - usual
-    return -usual * math.log(count) - rare * math.log(_CHARACTERS) - index * _PRIOR
+    known = {name.replace("-", "_"): name for name in names}
+    # Some characters of a text hold the byte of a line feed too, but few.
+    least = content.count(b"\n") / 2
+    likely = [
+        (found.chaos, list(known).index(found.encoding))
+        for found in charset_normalizer.from_bytes(content, cp_isolation=list(known))
+        if found.encoding in known and str(found).count("\n") >= least
+    ]
+    return names[min(likely)[1]] if likely else ""

@@ -43,16 +43,10 @@ class LongTexts(object):
         """
         if not self._long or self._long < LEAST_SHARE * self._count:
             return None
+        numbers = self._long, self._count, self._max_seq_length
         return (
-            "%s: %d of %d examples are longer than --max_seq_length=%d tokens and lose %s; %s"
-            % (
-                name,
-                self._long,
-                self._count,
-                self._max_seq_length,
-                self._what_is_lost(),
-                "the longest has %d" % self._longest,
-            )
+            "%s: %d of %d examples are longer than --max_seq_length=%d tokens and lose %s; the "
+            "longest has %d" % (name, *numbers, self._what_is_lost(), self._longest)
         )
 
     def _what_is_lost(self) -> str:

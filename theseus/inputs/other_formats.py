@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from typing import BinaryIO
+from typing import BinaryIO, Sequence
 
 from theseus.errors import UserError
 
@@ -32,11 +32,12 @@ _READ_BY = {
 _HEAD = 1 << 12
 
 
-def refuse(stream: BinaryIO, format: str, encoding: str | None) -> None:
+def refuse(stream: BinaryIO, name: str, format: str, encoding: str | None) -> None:
     """Raises UserError where a file, by its beginning, cannot be read as a format.
 
     Args:
       stream: the file, at its start, which is closed then.
+      name: str, what a message calls it.
       format: str, one of rows.FORMATS.
       encoding: str; None: UTF-8.
     """
@@ -46,16 +47,17 @@ def refuse(stream: BinaryIO, format: str, encoding: str | None) -> None:
         if head.startswith(b"PK\3\4"):
             found = _of_archive(stream)
     if found:
-        raise UserError("is %s" % found)
+        raise UserError("%s: is %s" % (name, found))
     text = head.decode(encoding or "utf-8", "replace").lstrip("\ufeff")
     if format == "jsonl" and text.lstrip().startswith("["):
-        raise UserError("is %s" % _JSON_ARRAY)
+        raise UserError("%s: is %s" % (name, _JSON_ARRAY))
     separator_line = _SEPARATOR_LINE.match(text)
     if format != "jsonl" and separator_line:
         separator = separator_line.group(1) or ","
         how = "" if (format, separator) == ("csv", ",") else "; " + _READ_BY.get(separator, "")
         raise UserError(
-            'line 1: "sep=%s" is a note of Excel, no row; delete the line%s' % (separator, how)
+            '%s: line 1: "sep=%s" is a note of Excel, no row; delete the line%s'
+            % (name, separator, how)
         )
 
 
@@ -72,21 +74,22 @@ def _of_archive(stream: BinaryIO) -> str:
     )
 
 
-def hint(line: str, format: str, delimiter: str) -> str:
+def hint(cells: Sequence[str], format: str, delimiter: str) -> str:
     """Returns the end of a message about a first line that does not fit: how it may be read.
 
     Args:
-      line: str.
+      cells: list of str, what was made of the line.
       format: str, one of rows.FORMATS, as which it was read.
       delimiter: str, what separates the columns of CSV.
     """
     if format == "jsonl":
         return ""
+    current = "\t" if format == "tsv" else delimiter
+    line = current.join(cells)
     if line.lstrip().startswith("{"):
         return "; --format=jsonl reads JSON Lines"
     if line.lstrip().startswith("[{"):
         return "; it may be " + _JSON_ARRAY
-    current = "\t" if format == "tsv" else delimiter
     others = [separator for separator in _READ_BY if separator != current]
     likeliest = max(others, key=line.count)
     if line.count(likeliest) <= line.count(current):

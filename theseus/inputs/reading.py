@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 import numpy as np
 from absl import logging
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 from theseus.inputs import layout, lines, other_formats, rows, second_text, tasks
 from theseus.inputs.layout import Layout, Row
 from theseus.inputs.sources import ReadOptions, name_of
@@ -118,14 +118,11 @@ def iterate_examples(
     return _Pass(path, task, labels_required, form or ReadOptions(), keeps_others).examples()
 
 
-class _BadLine(Exception):
-    """A line that is not an example; the message says why."""
-
-
 class _Rows(object):
     """The rows of a file; and the lines that are none, which are left out, said, or an error.
 
     Attributes:
+      name: str, what a message calls the file.
       format: str, one of rows.FORMATS.
       separated: str, see rows.separated_by.
     """
@@ -138,28 +135,29 @@ class _Rows(object):
           form: ReadOptions.
           blank_is: str, what is wrong with a blank line before another; None: it is left out.
         """
-        self._path, self._form, self._blank_is = path, form, blank_is
-        self.format = rows.format_of(path, form.format)
+        self.name, self.format = name_of(path), rows.format_of(path, form.format)
         self.separated = rows.separated_by(self.format, form.delimiter)
+        self._path, self._form, self._blank_is = path, form, blank_is
         self._blank: list[int] = []
         self._bad: list[tuple[int, str]] = []
         self._num_lines = 0
 
     def iterate(self) -> Iterator[Row]:
-        """Yields the layout.Rows; at the end says what was left out."""
+        """Yields the layout.Rows; at the end says which blank lines were taken for it."""
         blank: list[int] = []
-
-        def leave_out(line: lines.Line) -> None:
-            self.leave_out(line.number, line.problem or "")
-
-        def note_blank(line: lines.Line) -> None:
-            blank.append(line.number)
-
-        delimiter = self._form.delimiter
-        for row in rows.iterate_rows(self._lines(), self.format, note_blank, leave_out, delimiter):
-            self._judge_blank(blank)
-            blank.clear()
-            yield row
+        for row in rows.iterate_rows(self._lines(), self.format, self._form.delimiter):
+            if isinstance(row, Row):
+                for number in blank:
+                    if self._blank_is is None:
+                        self._blank.append(number)
+                    else:
+                        self.leave_out(number, self._blank_is)
+                blank = []
+                yield row
+            elif row.problem is None:
+                blank.append(row.number)
+            else:
+                self.leave_out(row.number, row.problem)
         if blank:
             what = "%s from line %d on" % (_blank_lines(blank), blank[0])
             self.say("%s, at the end, counted as the end of the file" % what)
@@ -171,16 +169,7 @@ class _Rows(object):
                 self._num_lines = line.number
                 yield line
         except lines.Unreadable as error:  # What comes after it cannot be left out unseen.
-            number = self._num_lines + 1
-            raise UserError("%s, about line %d: %s" % (name_of(self._path), number, error))
-
-    def _judge_blank(self, numbers: list[int]) -> None:
-        """Notes, or refuses, blank lines after which another line comes."""
-        if self._blank_is is None:
-            self._blank += numbers
-            return
-        for number in numbers:
-            self.leave_out(number, self._blank_is)
+            raise UserError("%s, about line %d: %s" % (self.name, self._num_lines + 1, error))
 
     def say(self, message: str, level: int = logging.WARNING) -> None:
         """Logs a line about the file, once."""
@@ -189,12 +178,13 @@ class _Rows(object):
     def leave_out(self, number: int, why: str) -> None:
         """Notes a line that is not an example; raises UserError where none may be left out."""
         if not self._form.skip_bad_lines:
-            raise UserError("%s, line %d: %s" % (name_of(self._path), number, why))
+            raise UserError("%s, line %d: %s" % (self.name, number, why))
         self._bad.append((number, why))
 
-    def first_left_out(self) -> str:
-        """Returns the end of a message that tells of the first bad line; "" where none is."""
-        return "; left out: line %d: %s" % self._bad[0] if self._bad else ""
+    def no_example(self) -> UserError:
+        """Returns what is wrong with a file without an example; it tells of the first bad line."""
+        first = "; left out: line %d: %s" % self._bad[0] if self._bad else ""
+        return UserError("%s: holds no example%s" % (self.name, first))
 
     def say_left_out(self) -> None:
         """Says which lines were left out."""
@@ -221,45 +211,32 @@ class _Pass(object):
 
     def examples(self) -> Iterator[Example]:
         """Yields Examples, see `iterate_examples`."""
-        try:
-            self._check_other_formats()
-            for example in self._examples():
-                yield example
-        except OSError as error:
-            raise UserError("%s: cannot be read: %s" % (name_of(self.path), error.strerror))
-
-    def _check_other_formats(self) -> None:
-        try:
-            stream = self.form.open(self.path)
-            other_formats.refuse(stream, self._rows.format, self.form.encoding)
-        except UserError as error:
-            raise UserError("%s: %s" % (name_of(self.path), error))
-
-    def _examples(self) -> Iterator[Example]:
         is_empty = True
-        for example in self._examples_of(self._rows.iterate()):
-            yield example
-            is_empty = False
+        name = self._rows.name
+        with failing(name, "read"):
+            stream = self.form.open(self.path)
+            other_formats.refuse(stream, name, self._rows.format, self.form.encoding)
+            for row, found in self._found_rows():
+                try:
+                    example = self._example(row, found)
+                except UserError as error:
+                    self._rows.leave_out(row.number, str(error))
+                    continue
+                yield example
+                is_empty = False
         if is_empty:
-            first = self._rows.first_left_out()
-            raise UserError("%s: holds no example%s" % (name_of(self.path), first))
+            raise self._rows.no_example()
         self._rows.say_left_out()
 
-    def _examples_of(self, found_rows: Iterator[Row]) -> Iterator[Example]:
-        """Yields the Example of each layout.Row that is one."""
-        head = list(itertools.islice(found_rows, _SAMPLE_ROWS))
-        if not head:
-            return
-        head, found = self._find_layout(head)
-        for row in itertools.chain(head, found_rows):
-            if row is found.header:
-                continue
-            try:
-                example = self._example(row, found)
-            except _BadLine as error:
-                self._rows.leave_out(row.number, str(error))
-                continue
-            yield example
+    def _found_rows(self) -> Iterator[tuple[Row, Layout]]:
+        """Yields the layout.Rows but for the header's, with the file's layout.Layout."""
+        all_rows = self._rows.iterate()
+        head = list(itertools.islice(all_rows, _SAMPLE_ROWS))
+        if head:
+            head, found = self._find_layout(head)
+            for row in itertools.chain(head, all_rows):
+                if row is not found.header:
+                    yield row, found
 
     def _find_layout(self, head: list[Row]) -> tuple[list[Row], Layout]:
         """Finds the file's layout.Layout, and says what of it may be another.
@@ -268,25 +245,24 @@ class _Pass(object):
           (the rows of `head` from the first one on that is not left out, the Layout).
         """
         if self.form.skip_bad_lines:
-            widths = collections.Counter(len(row.cells) for row in head)
-            width = widths.most_common(1)[0][0]
-            while len(head[0].cells) != width:
-                found_width = len(head[0].cells)
-                why = "expected %d columns, as in most lines; found %d" % (width, found_width)
-                self._rows.leave_out(head[0].number, why)
-                head = head[1:]
+            widths = [len(row.cells) for row in head]
+            ((width, _),) = collections.Counter(widths).most_common(1)
+            first = widths.index(width)
+            for row in head[:first]:
+                what = (width, len(row.cells))
+                why = "expected %d columns, as in most lines; found %d" % what
+                self._rows.leave_out(row.number, why)
+            head = head[first:]
         try:
             header = self.form.header_of(self.path, layout.names(head[0]))
             separated = self._rows.separated
             found = layout.find_layout(head, self.task, self.labels_required, header, separated)
         except UserError as error:
             number = max(1, head[0].number)  # The names of JSON Lines are those of line 1.
-            hint = self._hint(head[0].cells)
-            raise UserError("%s, line %d: %s%s" % (name_of(self.path), number, error, hint))
-        try:
-            second_text.refuse(head, found, self.task)
-        except UserError as error:
-            raise UserError("%s: %s" % (name_of(self.path), error))
+            delimiter = self.form.delimiter
+            hint = other_formats.hint(head[0].cells, self._rows.format, delimiter)
+            raise UserError("%s, line %d: %s%s" % (self._rows.name, number, error, hint))
+        second_text.refuse(head, found, self.task, self._rows.name)
         if found.doubt:
             self._rows.say("line %d: %s" % (head[0].number, found.doubt))
         if found.header and self.task.takes_columns:
@@ -299,38 +275,25 @@ class _Pass(object):
         self.form.remember(self.path, found)
         return head, found
 
-    def _hint(self, cells: list[str]) -> str:
-        """Returns the end of a message about a first row: which format it may be of."""
-        delimiter = self.form.delimiter
-        line = ("\t" if self._rows.format == "tsv" else delimiter).join(cells)
-        return other_formats.hint(line, self._rows.format, delimiter)
-
-    # --- Examples ---
-
     def _example(self, row: Row, found: Layout) -> Example:
-        """Returns a layout.Row as an Example; raises _BadLine where it is none."""
+        """Returns a layout.Row as an Example; raises UserError where it is none."""
         columns = found.columns
         if len(row.cells) != found.width:
-            raise _BadLine(
-                "expected %s%s, as in the first line; found %s"
-                % (
-                    layout.count([None] * found.width),
-                    self._rows.separated,
-                    layout.count(row.cells),
-                )
-            )
+            expected = layout.count(found.width) + self._rows.separated
+            what = (expected, layout.count(len(row.cells)))
+            raise UserError("expected %s, as in the first line; found %s" % what)
         for index in columns:
             if index is not None and isinstance(row.cells[index], rows.Missing):
                 name = found.header.cells[index] if found.header else ""
-                raise _BadLine("lacks %s, which the first object has" % ascii(name))
+                raise UserError("lacks %s, which the first object has" % ascii(name))
         if found.header and layout.names(row) == layout.names(found.header):
-            raise _BadLine("holds the header again, as where two files were put together")
+            raise UserError("holds the header again, as where two files were put together")
         text_a = row.cells[columns.text_a]
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
-        if isinstance(text_a, rows.Nested) or isinstance(text_b, rows.Nested):
-            raise _BadLine(self._expected + "a list or an object")
+        if rows.Nested in (type(text_a), type(text_b)):
+            raise UserError(self._expected + "a list or an object")
         if holds_nothing(text_a, text_b):
-            raise _BadLine(self._expected + "nothing")
+            raise UserError(self._expected + "nothing")
         label = None if columns.label is None else self._label(row, columns.label, found)
         number = row.number - 1 - (found.header.number if found.header else 0)
         others = _others(row, found) if self.keeps_others else None
@@ -338,7 +301,7 @@ class _Pass(object):
 
     def _label(self, row: Row, column: int, found: Layout) -> str:
         if isinstance(row.cells[column], rows.Nested):
-            raise _BadLine("expected a label; found a list or an object")
+            raise UserError("expected a label; found a list or an object")
         label = tasks.clean_label(row.cells[column])
         if layout.is_label(label, self.task):
             return label
@@ -350,7 +313,7 @@ class _Pass(object):
         hint = ""
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
-        raise _BadLine("expected %s; found %s%s" % (expected, _shown(label), hint))
+        raise UserError("expected %s; found %s%s" % (expected, _shown(label), hint))
 
 
 def _others(row: Row, found: Layout) -> dict[str, Any]:

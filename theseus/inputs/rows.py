@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import collections
 import csv
-import functools
+import glob
 import io
 import json
 import os
-from typing import Any, Callable, Iterable, Iterator
+import re
+from typing import Any, Iterable, Iterator
 
 from theseus import records
 from theseus.inputs import other_formats, tasks
@@ -27,11 +28,10 @@ _JSON = ".json"  # Of JSON Lines too, but beside files of `ENDINGS` of something
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 _SEPARATED = {"\t": ", separated by tabs", ",": ", separated by commas"}
+_OBJECT = records.mapping(records.anything)
 csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
 # A record of CSV of several lines that is longer has a quotation mark that is not closed.
 _LONGEST_RECORD = 1 << 20
-
-OnLine = Callable[[Line], None]
 
 
 class Nested(str):
@@ -57,11 +57,7 @@ def existing_files(path: str) -> list[str]:
 
 def files_beside(path: str) -> list[str]:
     """Returns the files, list of str in their order, that a path and any ending name."""
-    try:
-        names = sorted(os.listdir(os.path.dirname(path) or "."))
-    except OSError:
-        return []
-    beside = [os.path.join(os.path.dirname(path), name) for name in names]
+    beside = sorted(glob.glob(glob.escape(path) + "*"))
     return [name for name in beside if os.path.splitext(name)[0] == path and os.path.isfile(name)]
 
 
@@ -69,21 +65,21 @@ def _ending(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def format_of(path: str, given: str = "auto") -> str:
+def format_of(path: str, format: str = "auto") -> str:
     """Returns the format of a file: what --format says, or else by its name's ending."""
-    if given != "auto":
-        return given
+    if format != "auto":
+        return format
     return {".csv": "csv", ".jsonl": "jsonl", _JSON: "jsonl"}.get(_ending(path), "tsv")
 
 
-def delimiter_of(given: str | None) -> str:
+def delimiter_of(name: str | None) -> str:
     """Returns what separates the columns of CSV, one character: a --delimiter, or a comma."""
-    return "," if given is None else _DELIMITERS.get(given, given)
+    return "," if name is None else _DELIMITERS.get(name, name)
 
 
-def is_delimiter(given: str) -> bool:
+def is_delimiter(name: str) -> bool:
     """Returns whether a --delimiter is a character that can separate columns, a bool."""
-    delimiter = delimiter_of(given)
+    delimiter = delimiter_of(name)
     return len(delimiter) == 1 and delimiter not in '"\r\n ' and not NO_TEXT.match(delimiter)
 
 
@@ -95,42 +91,33 @@ def separated_by(format: str, delimiter: str) -> str:
     return _SEPARATED.get(by, ", separated by %s" % by)
 
 
-def iterate_rows(
-    all_lines: Iterable[Line],
-    format: str,
-    on_blank: OnLine,
-    on_bad: OnLine,
-    delimiter: str = ",",
-) -> Iterator[Row]:
-    """Yields the Rows of a file; of JSON Lines first the names, as row 0.
+def iterate_rows(all_lines: Iterable[Line], format: str, delimiter: str) -> Iterator[Row | Line]:
+    """Yields the Rows of a file, and the Lines that are none, which are blank or have a problem.
 
     Args:
       all_lines: Lines.
-      format: str, one of `FORMATS`.
-      on_blank, on_bad: functions that are given the Lines that are none: what is blank; and
-        what has a problem.
+      format: str, one of `FORMATS`; of JSON Lines first come the names, as row 0.
       delimiter: str, one character, what separates the columns of CSV.
     """
-    cut: Callable[[Line], list[Row]] = _cut_at_tabs
-    if format == "csv":
-        all_lines = _join_quoted(all_lines, delimiter)
-        cut = functools.partial(_read_csv, delimiter=delimiter)
-    elif format == "jsonl":
-        cut = _Objects().read
-    for line in all_lines:
-        if line.problem:
-            on_bad(line)
-        elif tasks.is_blank(line.text):
-            on_blank(line)
-        else:
-            try:
-                yield from cut(line)
-            except ValueError as error:
-                on_bad(line._replace(problem=str(error)))
-
-
-def _cut_at_tabs(line: Line) -> list[Row]:
-    return [Row(line.number, line.text.split("\t"))]
+    names: list[str] | None = None
+    for line in _join_quoted(all_lines, delimiter) if format == "csv" else all_lines:
+        if line.problem or tasks.is_blank(line.text):
+            yield line
+            continue
+        try:
+            if format == "jsonl":
+                value = _read_object(line, names is None)
+                if names is None:
+                    names = list(value)
+                    yield Row(0, names)
+                cells = [_cell(value[name]) if name in value else Missing() for name in names]
+                yield Row(line.number, cells, line.text)
+            elif format == "csv":
+                yield _read_csv(line, delimiter)
+            else:
+                yield Row(line.number, line.text.split("\t"))
+        except ValueError as error:
+            yield line._replace(problem=str(error))
 
 
 # --- CSV ---
@@ -141,7 +128,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
 
     Of a quotation mark that is not closed the first line has the problem, and no other.
     """
-    waiting = iter(all_lines)
+    waiting, is_whole = iter(all_lines), _record_of(delimiter).match
     again: collections.deque[Line] = collections.deque()
     begun: list[Line] = []
     text, is_open = "", False
@@ -151,7 +138,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
             text = text + "\n" + line.text if begun else line.text
             begun.append(line)
             if '"' in line.text:  # No other line opens or closes anything.
-                is_open = _is_open(text, delimiter)
+                is_open = not is_whole(text)
         if not begun:
             return
         if not is_open:
@@ -165,55 +152,36 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
         begun, text, is_open = [], "", False
 
 
-def _is_open(text: str, delimiter: str) -> bool:
-    """Returns whether the last cell of a record began with a quotation mark that is not closed."""
-    place = 0
-    while True:
-        if text.startswith('"', place):
-            place = text.find('"', place + 1)
-            while place >= 0 and text.startswith('""', place):
-                place = text.find('"', place + 2)
-            if place < 0:
-                return True
-        place = text.find(delimiter, place) + 1
-        if not place:
-            return False
+def _record_of(delimiter: str) -> re.Pattern[str]:
+    """Returns what matches a record of CSV whose quotation marks are closed.
+
+    Only one at the beginning of a cell opens anything; two within what it opens are one of a text.
+    """
+    rest = "[^%s]*" % re.escape(delimiter)
+    cell = r'(?:"[^"]*(?:""[^"]*)*"(?!")|(?!"))' + rest
+    return re.compile("%s(?:%s%s)*\\Z" % (cell, re.escape(delimiter), cell))
 
 
-def _read_csv(line: Line, delimiter: str) -> list[Row]:
+def _read_csv(line: Line, delimiter: str) -> Row:
     try:
         (cells,) = csv.reader([line.text], strict=True, delimiter=delimiter)
     except csv.Error as error:
-        hint = other_formats.hint(line.text, "csv", delimiter)
+        hint = other_formats.hint([line.text], "csv", delimiter)
         raise ValueError("is no CSV: %s%s" % (error, hint))
-    return [Row(line.number, cells)]
+    return Row(line.number, cells)
 
 
 # --- JSON Lines ---
 
 
-class _Objects(object):
-    """Reads the objects of a file, whose columns are the keys of the first one."""
-
-    def __init__(self) -> None:
-        self._names: list[str] | None = None
-
-    def read(self, line: Line) -> list[Row]:
-        """Returns the Row of an object; before the first one that of the names."""
-        try:
-            found = records.parse(
-                line.text, records.mapping(records.anything), parse_float=records.as_written
-            )
-        except ValueError as error:
-            is_begun = self._names is None and line.text.strip() == "{"
-            how = "; jq -c . old.json > new.jsonl writes an object on each line" if is_begun else ""
-            raise ValueError("is no object of JSON: %s%s" % (error, how))
-        rows = []
-        if self._names is None:
-            self._names = list(found)
-            rows.append(Row(0, self._names))
-        cells = [_cell(found[name]) if name in found else Missing() for name in self._names]
-        return rows + [Row(line.number, cells, line.text)]
+def _read_object(line: Line, is_first: bool) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = records.parse(line.text, _OBJECT, records.as_written)
+        return value
+    except ValueError as error:
+        is_begun = is_first and line.text.strip() == "{"
+        how = "; jq -c . old.json > new.jsonl writes an object on each line" if is_begun else ""
+        raise ValueError("is no object of JSON: %s%s" % (error, how))
 
 
 def _cell(value: object) -> str:
@@ -241,15 +209,11 @@ def write_row(names: list[str], cells: list[Any], format: str, delimiter: str = 
       delimiter: str, one character, what separates the columns of CSV.
     """
     if format == "jsonl":
-        found = dict(zip(names, cells))
-        text = json.dumps(found, ensure_ascii=False)
+        row = dict(zip(names, cells))
+        text = json.dumps(row, ensure_ascii=False)
         # Half a character can be written as an escape alone.
-        return (json.dumps(found) if NO_TEXT.search(text) else text) + "\n"
-    return _csv_line(cells, delimiter if format == "csv" else "\t")
-
-
-def _csv_line(cells: list[Any], delimiter: str) -> str:
-    line = io.StringIO(newline="")
+        return (json.dumps(row) if NO_TEXT.search(text) else text) + "\n"
+    line, by = io.StringIO(newline=""), delimiter if format == "csv" else "\t"
     # With this end csv quotes a cell with a carriage return too, which others take for an end.
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    csv.writer(line, delimiter=by, lineterminator="\r\n").writerow(cells)
     return line.getvalue()[: -len("\r\n")] + "\n"

@@ -32,7 +32,7 @@ _NAMES_OF_TEXTS = {
 }
 
 
-def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
+def refuse(head: Sequence[Row], found: Layout, task: Task, name: str) -> None:
     """Raises UserError where a file's rows have a second text that the task does not read.
 
     A task of one text whose column a user named reads that column and no other.
@@ -41,6 +41,7 @@ def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
       head: list of Row, from the first one on.
       found: the file's Layout.
       task: a tasks.Task.
+      name: str, what a message calls the file.
     """
     is_left_open = task.takes_columns and task.header.text_a == tasks.USUAL_NAMES.text_a
     if not (is_left_open and task.num_texts == 1 and found.header):
@@ -58,9 +59,9 @@ def refuse(head: Sequence[Row], found: Layout, task: Task) -> None:
     if second is not None:
         shown_a, shown_b = (found.header.cells[n].strip() for n in (found.columns.text_a, second))
         raise UserError(
-            "only %s would be read, and column %d, %s, holds a second text; for pairs give "
+            "%s: only %s would be read, and column %d, %s, holds a second text; for pairs give "
             "--text_b_column=%s, in training too; for single texts --text_a_column=%s"
-            % (shown_a, second + 1, shown_b, shown_b, shown_a)
+            % (name, shown_a, second + 1, shown_b, shown_b, shown_a)
         )
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, Mapping
 
 from absl import logging
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 from theseus.inputs import layout, rows
 from theseus.inputs.layout import Layout
 from theseus.inputs.tasks import Task
@@ -140,8 +140,8 @@ class ReadOptions(object):
           UserError: it cannot be read.
         """
         if path not in self._contents:
-            with self.open(path) as stream:
-                self._contents[path] = _read_all(path, stream)
+            with failing(name_of(path), "read"), self.open(path) as stream:
+                self._contents[path] = stream.read()
         return self._contents[path]
 
     def open(self, path: str) -> BinaryIO:
@@ -152,19 +152,21 @@ class ReadOptions(object):
         Raises:
           UserError: it cannot be read.
         """
-        try:
-            if path in self._contents:
-                return io.BytesIO(self._contents[path])
+        if path in self._contents:
+            return io.BytesIO(self._contents[path])
+        with failing(name_of(path), "read"):
             if path not in self._copies:
                 stream = io.open(0 if path == STANDARD_INPUT else path, "rb", closefd=path != "-")
                 if path != STANDARD_INPUT and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                     return stream
-                self._copies[path] = _copy(stream)
-            copy = io.open(os.dup(self._copies[path].fileno()), "rb")
-            copy.seek(0)
-            return copy
-        except OSError as error:
-            raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
+                copy = tempfile.TemporaryFile()
+                with stream:
+                    shutil.copyfileobj(stream, copy)
+                copy.flush()
+                self._copies[path] = copy
+            again = io.open(os.dup(self._copies[path].fileno()), "rb")
+            again.seek(0)
+            return again
 
 
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
@@ -177,19 +179,3 @@ def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
         "auto" if is_named else run_config.get("format") or "auto",
         run_config.get("delimiter"),
     )
-
-
-def _read_all(path: str, stream: BinaryIO) -> bytes:
-    try:
-        return stream.read()
-    except OSError as error:
-        raise UserError("%s: cannot be read: %s" % (name_of(path), error.strerror))
-
-
-def _copy(stream: BinaryIO) -> IO[bytes]:
-    """Returns a temporary file with what a binary stream holds, which is closed."""
-    copy = tempfile.TemporaryFile()
-    with stream:
-        shutil.copyfileobj(stream, copy)
-    copy.flush()
-    return copy

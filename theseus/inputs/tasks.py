@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import functools
+import itertools
 import re
 import unicodedata
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence, Tuple, Union
@@ -204,25 +205,32 @@ _TASKS = [
 TASKS = {task.name: task for task in _TASKS}
 
 
-def with_columns(task: Task, given: NamedColumns) -> Task:
+def of_flags(name: str, columns: NamedColumns, labels: Sequence[str]) -> Task:
+    """Returns the Task of a name with the columns and the labels that a user names.
+
+    Raises:
+      UserError: no file can have them.
+    """
+    return with_labels(with_columns(TASKS[name], columns), labels)
+
+
+def with_columns(task: Task, columns: NamedColumns) -> Task:
     """Returns `task` with the columns that a user names.
 
     Args:
       task: a Task.
-      given: NamedColumns; None: as in `task`, but with a text_a and no text_b there is one text.
+      columns: NamedColumns; None: as in `task`, but with a text_a and no text_b there is one text.
         Where each text has a number, files need no header.
     """
-    for column, text in given._asdict().items():
+    chosen: dict[str, Column] = {}
+    for column, text in columns._asdict().items():
         if text is not None and re.match("0*$", text):
             raise UserError("--%s_column: columns are numbered from 1" % column)
-    if given.text_a and not given.text_b:
+        if text:  # isdigit() knows digits of other scripts, which int() does not all take.
+            is_number = re.match("[0-9]{1,9}$", text)
+            chosen[column] = int(text) - 1 if is_number else (clean_name(text),)
+    if columns.text_a and not columns.text_b:
         task = of_one_text(task)
-    chosen: dict[str, Column] = {
-        # isdigit() knows digits of other scripts, which int() does not all take.
-        column: int(text) - 1 if re.match("[0-9]{1,9}$", text) else (clean_name(text),)
-        for column, text in given._asdict().items()
-        if text
-    }
     header = task.header._replace(**chosen)
     text_a, text_b, label = header
     if isinstance(text_a, tuple) or isinstance(text_b, tuple):
@@ -232,12 +240,12 @@ def with_columns(task: Task, given: NamedColumns) -> Task:
     return dataclasses.replace(task, header=header, indices=indices)
 
 
-def with_labels(task: Task, given: Sequence[str]) -> Task:
+def with_labels(task: Task, labels: Sequence[str]) -> Task:
     """Returns `task` with the labels that a user gives; none: as they are in `task`."""
-    labels = tuple(map(clean_label, given))
-    if labels and (len(set(labels)) < max(2, len(labels)) or "" in labels):
-        raise UserError("--labels: takes different ones, two at least; found %s" % ",".join(given))
-    return dataclasses.replace(task, labels=labels) if labels else task
+    cleaned = tuple(map(clean_label, labels))
+    if cleaned and (len(set(cleaned)) < max(2, len(cleaned)) or "" in cleaned):
+        raise UserError("--labels: takes different ones, two at least; found %s" % ",".join(labels))
+    return dataclasses.replace(task, labels=cleaned) if cleaned else task
 
 
 METRICS = ("accuracy", "f1", "auc", "matthews", "pearson", "spearman")
@@ -299,12 +307,9 @@ def clean_label(text: str) -> str:
     characters, such as a byte-order mark, but for those that join letters.
     """
     shown = [c for c in text if unicodedata.category(c) != "Cf" or c in _JOINERS]
-    first, last = 0, len(shown)
-    while first < last and _is_invisible(shown[first]):
-        first += 1
-    while first < last and _is_invisible(shown[last - 1]):
-        last -= 1
-    return "".join(shown[first:last])
+    for _ in range(2):  # From either end.
+        shown = list(itertools.dropwhile(_is_invisible, shown))[::-1]
+    return "".join(shown)
 
 
 def clean_name(text: str) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
 
-from theseus.errors import UserError
+from theseus.errors import UserError, failing
 from theseus.records import table, text, whole
 
 
@@ -24,12 +24,9 @@ def hash_files(paths: Sequence[str]) -> str:
         raise UserError("a checkpoint has vanished while it was to be read; try again")
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            with io.open(path, "rb") as reader:
-                for block in iter(lambda: reader.read(1 << 20), b""):
-                    digest.update(block)
-        except OSError as error:
-            raise UserError("%s: cannot be read: %s" % (path, error.strerror))
+        with failing(path, "read"), io.open(path, "rb") as reader:
+            for block in iter(lambda: reader.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -59,15 +56,6 @@ def hash_text(text: str) -> str:
     return hash_bytes(text.encode("utf-8"))
 
 
-def read_text(path: str) -> str:
-    """Returns what a UTF-8 file holds, a str; UserError where it cannot be read."""
-    try:
-        with io.open(path, encoding="utf-8", newline="\n") as reader:
-            return reader.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("%s: cannot be read: %s" % (path, first_reason(error)))
-
-
 def first_reason(error: Exception) -> str:
     """Returns what is said of an OSError without its number and path, else the whole message."""
     return getattr(error, "strerror", None) or str(error)
@@ -78,14 +66,13 @@ def writing(path: str) -> Iterator[TextIO]:
     """Opens a UTF-8 file that takes its name when the block ends without an error."""
     temporary = path + ".tmp"
     try:
-        with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
-            yield writer
-            writer.flush()
-            os.fsync(writer.fileno())
-        os.replace(temporary, path)
-        sync([os.path.dirname(path) or "."])
-    except OSError as error:
-        raise UserError("%s: cannot be written: %s" % (path, error.strerror))
+        with failing(path, "written"):
+            with io.open(temporary, "w", encoding="utf-8", newline="\n") as writer:
+                yield writer
+                writer.flush()
+                os.fsync(writer.fileno())
+            os.replace(temporary, path)
+            sync([os.path.dirname(path) or "."])
     finally:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -109,23 +96,19 @@ def short_name(path: str) -> str:
 
 def remove(path: str) -> None:
     """Removes a file, or a folder with what it holds; UserError where that fails."""
-    try:
+    with failing(path, "removed"):
         if os.path.isdir(path):
             shutil.rmtree(path)
         else:
             os.remove(path)
-    except OSError as error:
-        raise UserError("%s: cannot be removed: %s" % (path, error.strerror))
 
 
 def sync(paths: Iterable[str]) -> None:
     """Waits until files, or a folder's entries, are on disk; UserError where that fails."""
     for path in paths:
-        try:
+        with failing(path, "written"):
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise UserError("%s: cannot be written: %s" % (path, error.strerror))

@@ -168,7 +168,7 @@ def _check_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
         foreign += glob.glob(os.path.join(glob.escape(path), name))
     for name, text in model_files.items():
         file = os.path.join(path, name)
-        if os.path.exists(file) and files.read_text(file) != text:
+        if os.path.exists(file) and files.hash_files([file]) != files.hash_text(text):
             foreign.append(file)
     if foreign:
         raise FolderError("%s: is there, but no run of this program;" % foreign[0])

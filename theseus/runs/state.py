@@ -17,7 +17,7 @@ class Checkpoint:
       checkpoint: str, its prefix, relative to the folder.
       global_step: int, the steps done.
       files: dict from the name of each of its files to its size and SHA-256; None where these
-        are not known, as of a version before 0.8.
+        are not known yet, see StageFolder.seal.
       unreplaced_losses: list of float, see replaced_losses.ReplacedLosses; None: none were kept.
     """
 
@@ -54,7 +54,7 @@ class State:
         for which in ("last", "best"):
             if values[which] is not None:
                 values[which] = Checkpoint(**values[which])
-        values["previous"] = [Checkpoint(**entry) for entry in values.get("previous", [])]
+        values["previous"] = [Checkpoint(**entry) for entry in values["previous"]]
         return cls(**values)
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -105,10 +105,10 @@ def _checkpoint(which: str) -> Any:
     """Returns the Kind of a Checkpoint, which is in the folder of its own name."""
     place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
     name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
-    files = nullable(mapping(SUMS, name))
-    losses = nullable(listed(number()))
-    fields = {"checkpoint": place, "global_step": whole()}
-    return table(fields, {"files": files, "unreplaced_losses": losses})
+    files, losses = nullable(mapping(SUMS, name)), nullable(listed(number()))
+    return table(
+        {"checkpoint": place, "global_step": whole(), "files": files, "unreplaced_losses": losses}
+    )
 
 
 STATE = table(
@@ -120,7 +120,7 @@ STATE = table(
         ),
         "train_seconds": number(0),
         "is_finished": boolean,
-    },
-    {"previous": listed(_checkpoint("last"))},
+        "previous": listed(_checkpoint("last")),
+    }
 )
 """The Kind of state.json."""

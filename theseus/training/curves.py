@@ -132,10 +132,6 @@ class EventWriter(object):
                 self._writer.close()
                 self._lines.close()
 
-    def add_step(self, step, values, is_replacing, examples_per_second=None):
-        """Writes the `step_scalars` of a step."""
-        self.add(step, step_scalars(values, is_replacing, examples_per_second))
-
     def add(self, step, scalars):
         """Writes scalars, a dict from name to number, at a step."""
         values = [tf.Summary.Value(tag=name, simple_value=v) for name, v in scalars.items()]

@@ -39,11 +39,14 @@ def match_start(train_scope, start, graph_variables):
       InitialWeights.
 
     Raises:
-      UserError: they do not match; see `match_weights`.
+      UserError: they do not match, see `match_weights`; or a weight of the small BERT whose
+        layers the successor's start as is missing, or of another shape.
     """
     small, of_small = start.successor_weights, None
     if small is not None:
-        of_small = match_successor(small, graph_variables)
+        layers = modeling_theseus.trained_variables("successor_layers", graph_variables)
+        sources = modeling_theseus.assign_sources([v.op.name for v in layers], small)
+        of_small = weights_lib.match(layers, small, sources)
         graph_variables = [v for v in graph_variables if v.op.name not in of_small.sources]
     match = match_weights(
         train_scope,
@@ -131,21 +134,3 @@ def match_weights(
             "leaves" % source.prefix
         )
     return match
-
-
-def match_successor(source, graph_variables):
-    """Matches a small BERT's layers with the successor's.
-
-    Args:
-      source: the small BERT's weights, as weights.open_weights returns them.
-      graph_variables: list of tf.Variable.
-
-    Returns:
-      A weights.Match of the successor's layers alone.
-
-    Raises:
-      UserError: a weight is missing, or its shape differs.
-    """
-    variables = modeling_theseus.trained_variables("successor_layers", graph_variables)
-    sources = modeling_theseus.assign_sources([v.op.name for v in variables], source)
-    return weights_lib.match(variables, source, sources)

@@ -31,7 +31,7 @@ def is_best(task, values, state):
 class Trainer(object):
     """Trains one stage in a locked StageFolder, from wherever it stands.
 
-    Of several workers, the chief has one; the others follow it, see follower.follow.
+    Of several workers, the chief has one; the others `follow` it.
     """
 
     def __init__(self, config, graph, steps, dev_data, folder, session, workers):
@@ -121,7 +121,7 @@ class Trainer(object):
         """Logs a step that was done: its number, its StepValues, the examples of its batch."""
         replaces = self.config.stage.replaces
         speed = progress.update(step, values, num_examples)
-        self._curves.add_step(step, values, replaces, speed)
+        self._curves.add(step, curves.step_scalars(values, replaces, speed))
         if replaces:
             self._replaced_losses.add(int(values.mask.sum()), float(values.loss))
 
@@ -178,3 +178,31 @@ class Trainer(object):
         if stops_early:
             message = "stopping early, by --early_stopping_patience=%d: step %d is still the best"
             logging.info(message, stale, state.best.global_step)
+
+
+def follow(initial, steps, session, workers):
+    """Trains on a worker that is not the chief, in step with it, and writes nothing.
+
+    Args:
+      initial: InitialWeights.
+      steps: Steps.
+      session: a tf.Session over the TrainingGraph.
+      workers: Workers of the session.
+
+    Returns:
+      bool: whether it came to the end without a signal to stop.
+
+    Raises:
+      UserError: the loss is no longer a finite number.
+    """
+    initial_weights.start(initial, session, workers)
+    workers.take_over_weights()
+    step = steps_done(session)
+    with stop_on_signal(workers) as stop:
+        while not stop.ends_training():
+            for rows in steps.rest_of_epoch(step):
+                steps.train_step(rows, step)
+                step += 1
+                if stop.is_requested():
+                    break
+        return not stop.requested

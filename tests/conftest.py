@@ -137,8 +137,12 @@ class CharacterTokenizer(object):
         return [special.get(token) or ord(token) for token in tokens]
 
 
+# The folders of a test's stages, whatever the depth; what a command line gives later wins.
+FOLDERS = ["--stage_1_outputdir=out_1", "--stage_2_outputdir=out_2"]
+
+
 def command(arguments, folder, monkeypatch):
-    """Runs a command in this process, in `folder`."""
+    """Runs a command in this process, in `folder`; its stages lie in `FOLDERS`."""
     import run_classifier
 
     monkeypatch.chdir(str(folder))
@@ -146,7 +150,7 @@ def command(arguments, folder, monkeypatch):
         flags.FLAGS(["run_classifier.py", "--do_eval"])
     with flagsaver.flagsaver():
         flags.FLAGS.unparse_flags()
-        argv = ["run_classifier.py"] + arguments.split()
+        argv = ["run_classifier.py"] + FOLDERS + arguments.split()
         run_classifier.main(run_classifier.parse_flags(argv))
 
 

@@ -475,11 +475,11 @@ def logits_of(prefix, root):
     folder = StageFolder(str(root / "out_2"))
     task = tasks.TASKS["lcqmc_pair"]
     examples = reading.read_examples(str(root / "data" / "dev.tsv"), task)
-    with trained_model.load(folder) as (session, graph, tokenizer, *_):
+    with trained_model.load(folder) as trained:
         variables = tf.trainable_variables()
-        weights.load(session, variables, weights.CheckpointWeights(prefix))
-        encoded = encoding.encode_examples(examples, task, tokenizer, 32)
-        run = evaluation.runner(session, graph)
+        weights.load(trained.session, variables, weights.CheckpointWeights(prefix))
+        encoded = encoding.encode_examples(examples, task, trained.tokenizer, 32)
+        run = evaluation.runner(trained.session, trained.graph)
         return predictions.compute_logits(run, encoded, 64), encoded.labels
 
 

@@ -601,7 +601,7 @@ BROKEN = "手\tx\n断了\n买\ty\n".encode("utf-8")
 )
 def test_a_file_is_read_as_the_flags_say(tmp_path, monkeypatch, content, line, expected, labels):
     (tmp_path / "train.txt").write_bytes(content)
-    line = "--do_train --data_dir=. --suc_layers=2 " + line
+    line = "--do_train --data_dir=. --suc_layers=2 --bert_pretrained_model=. " + line
     if labels is None:
         with pytest.raises(UserError, match=expected):
             context_of(line, tmp_path, monkeypatch)

@@ -226,7 +226,7 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
         ("--do_train --replaced_modules=10 --keep_predecessor", "needs --do_eval or --do_predict"),
         ("--do_eval --replaced_modules=10 --finetune_suc", "--replaced_modules is for stage 1"),
         (
-            "--do_train --do_eval --replaced_modules=10",
+            "--do_train --do_eval --replaced_modules=10 --stage_1_outputdir=plain",
             ": add --keep_predecessor to the training",
         ),
         ("--do_train --finetune_suc --keep_predecessor", "--keep_predecessor is for stage 1"),

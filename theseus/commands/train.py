@@ -188,8 +188,9 @@ def _train(training, train_data, replicas):
         else:
             if context.folder.state().last is None:
                 initial_weights.check_unfit(initial)  # Before anything is written.
+            environment = dict(machine.describe(), **_hub_commit(start))
             model_files = _model_files(start.model)
-            context.folder.claim(run_config, model_files, machine.describe(), config.paths())
+            context.folder.claim(run_config, model_files, environment, config.paths())
             dev_data = context.data.encode_file(context.data.dev(), tokenizer)
             trainer = Trainer(config, graph, steps, dev_data, context.folder, session, workers)
             trainer.initialize(initial)
@@ -203,6 +204,13 @@ def _class_weights(config, task, label_ids):
     if config.class_weights == "balanced":
         return losses.balanced_weights(label_ids, len(task.labels))
     return config.class_weights or None
+
+
+def _hub_commit(start):
+    """Returns which commit of a hub's model an InitialCheckpoint is, as a part of a record."""
+    files = start.tokenizer_files
+    commit = files and pretrained.hub_commit(files.folder)
+    return {"hub_commit": commit} if commit else {}
 
 
 def _model_files(model):

@@ -142,6 +142,8 @@ _METHODS = {
 
 def _how(plain):
     recorded = plain.run_config
+    if recorded.get("is_external"):
+        return "It is a classifier that was fine-tuned elsewhere, and was exported as it is."
     method = _METHODS[recorded["stage"]]
     if recorded.get("replaced_modules"):
         modules = recorded["replaced_modules"]
@@ -182,6 +184,8 @@ def _scores(facts):
     chosen = "The checkpoint is the best one on dev, so that dev's score is a little high."
     if _is_last(facts.plain.run_config):
         chosen = "The checkpoint is the last one; nothing was selected on dev."
+    if facts.plain.run_config.get("is_external"):
+        chosen = "Nothing is known of the data that it was trained on."
     if not results.get("compared"):
         chosen += (
             " Nothing was\nevaluated beside it: `--do_eval --compare_with=out_0` before "

@@ -71,6 +71,7 @@ class ExternalClassifier(object):
         task = self.task
         return {
             "stage": PREDECESSOR.name,
+            "is_external": True,
             "task_name": task.name,
             "suc_layers": None,
             "modules": None,

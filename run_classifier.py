@@ -18,11 +18,11 @@ from typing import Any, NoReturn, Sequence
 from absl import app, flags, logging
 
 import theseus
+from theseus.commands import command
 from theseus.config import flag, recorded, rules
 from theseus.config import help as help_lib
 from theseus.config.config import GROUPS, Config, all_declarations, resolve
 from theseus.errors import UserError
-from theseus.quiet import importing_tensorflow
 
 FLAGS = flags.FLAGS
 flag.define(GROUPS, __name__)
@@ -91,21 +91,14 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
     try:
-        # TensorFlow takes seconds to import; a mistake in the flags does not wait for it.
         config = read_config()
     except UserError as error:
         fail(error)
     if config.version:
         print("bert-theseus %s" % theseus.__version__)
         return
-    with importing_tensorflow():
-        from theseus.commands import command
-        from theseus.session import set_up_tensorflow
-
-    set_up_tensorflow()
-    on_signals(signal.default_int_handler, was=leave)
     try:
-        command.run(config)
+        command.run(config, lambda: on_signals(signal.default_int_handler, was=leave))
     except UserError as error:
         fail(error)
     except BrokenPipeError:  # Who reads the predictions, such as head, has had enough.

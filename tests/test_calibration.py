@@ -24,7 +24,7 @@ from conftest import (
 )
 from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
-from theseus.commands import distillation
+from theseus.commands import distillation, other_model
 from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, predictions, trained_model
 from theseus.inference.predictions import Predictions
@@ -216,7 +216,7 @@ def test_a_teacher_teaches_as_it_was_trained(root, monkeypatch):
         data = type("Data", (), {"cache_file": staticmethod(lambda *_: None)})
 
     with pytest.raises(ZeroDivisionError):
-        distillation.teacher_logits(Context, distillation.Teacher(None, ""), None, None)
+        distillation.teacher_logits(Context, other_model.Teacher(None, ""), None, None)
     assert seen == [{"is_calibrated": False}]
 
 

@@ -28,7 +28,7 @@ from conftest import (
 )
 from theseus.checkpoints import pretrained, weights
 from theseus.commands import command as command_lib
-from theseus.commands import distillation, evaluate, initial_checkpoint, predict, train
+from theseus.commands import evaluate, initial_checkpoint, other_model, preparation, train
 from theseus.commands.context import Context
 from theseus.commands.run_config import make_run_config
 from theseus.config import config as config_lib
@@ -87,7 +87,7 @@ def make_command(root, monkeypatch):
     def make(line):
         made = []
         with monkeypatch.context() as patch:
-            patch.setattr(command_lib, "run", made.append)
+            patch.setattr(command_lib, "run", lambda config, _: made.append(config))
             command(line, root, patch)
         monkeypatch.chdir(str(root))
         return Context(made[0])
@@ -98,7 +98,7 @@ def make_command(root, monkeypatch):
 def define(made):
     """Returns what defines the run of a Context."""
     start = initial_checkpoint.find_initial_checkpoint(made.config, made.task)
-    teacher = distillation.find_teacher(made, start)
+    teacher = other_model.find_teacher(made, start)
     return make_run_config(made, start, teacher)
 
 
@@ -325,11 +325,11 @@ def test_a_dev_that_leaves_the_score_undefined_is_refused_before_training(
     (tmp_path / "data" / "dev.tsv").write_text(HEADER + "".join(rows), encoding="utf-8")
     line = BASE + "--do_train --data_dir=%s " % (tmp_path / "data") + line
     if not missing:
-        train.prepare(make_command(line))
+        preparation.train(make_command(line))
         return
     refusal = refused(line, root, monkeypatch)
     assert "dev.tsv: %s, and this score selects the best epoch; give" % missing in refusal
-    train.prepare(make_command(line + " --select_checkpoint=last"))
+    preparation.train(make_command(line + " --select_checkpoint=last"))
     assert "dev.tsv: " + missing in caplog.text
 
 
@@ -544,7 +544,7 @@ def test_predictions_are_in_the_format_of_what_is_predicted(root, monkeypatch, c
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_threshold_is_offered_where_dev_found_it_and_not_for_test(make_command, split):
     made = make_command("--do_eval --eval_split=%s " % split + USED)
-    (found,), _ = evaluate.prepare(made)
+    (found,), _ = preparation.evaluate(made)
     assert (found.name, found.path) == (split, "data/%s.tsv" % split)
     assert len(found.examples) == {"dev": 6, "test": 5}[split]
     predicted = Predictions.of(made.task, np.eye(2))
@@ -570,7 +570,7 @@ def test_the_first_of_several_test_files_is_predicted(root, make_command):
     for name in ("test_matched", "test_mismatched"):
         text = "sentence1\tsentence2\n手机\t电脑\n"
         (root / "two" / (name + ".tsv")).write_text(text, encoding="utf-8")
-    assert predict.prepare(make_command(line)) == ("two/test_matched.tsv", 1)
+    assert preparation.predict(make_command(line)) == ("two/test_matched.tsv", 1)
 
 
 def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):

@@ -542,7 +542,7 @@ def context_of(line, folder, monkeypatch):
     """Returns the Context of a command line in a folder."""
     made = []
     with monkeypatch.context() as patch:
-        patch.setattr(command_lib, "run", made.append)
+        patch.setattr(command_lib, "run", lambda config, _: made.append(config))
         command(line, folder, patch)
     monkeypatch.chdir(str(folder))
     return Context(made[0])
@@ -627,7 +627,7 @@ def test_so_many_processes_encode(root, monkeypatch):
 
 
 def test_the_version_is_all_that_is_printed(root, monkeypatch, capsys):
-    monkeypatch.setattr(command_lib, "run", lambda _: print("run"))
+    monkeypatch.setattr(command_lib, "run", lambda *_: print("run"))
     line = "--do_eval --suc_layers=2 --data_dir=data "
     command(line + "--version", root, monkeypatch)
     assert capsys.readouterr().out == "bert-theseus %s\n" % theseus.__version__

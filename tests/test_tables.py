@@ -197,7 +197,7 @@ def test_the_published_times(project):
 def test_the_program_takes_each_command(project, monkeypatch):
     """The flags are its own, and keep its rules."""
     made = []
-    monkeypatch.setattr(command_lib, "run", made.append)
+    monkeypatch.setattr(command_lib, "run", lambda config, _: made.append(config))
     count = 0
     for name in SCRIPTS:
         _, lines, _ = run_bash(project, name)
@@ -547,7 +547,7 @@ def test_two_layers_are_also_made_by_way_of_six(project):
 def test_the_program_takes_each_command_of_the_recipes(project, monkeypatch):
     """Those that export too, which need what defines the run."""
     made = []
-    monkeypatch.setattr(command_lib, "run", made.append)
+    monkeypatch.setattr(command_lib, "run", lambda config, _: made.append(config))
     flags = "--max_seq_length=64 --log_steps=7"
     _, lines, _ = run_bash(project, "best_recipe.sh", LAYERS="2", FLAGS=flags)
     for line in lines:

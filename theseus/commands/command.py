@@ -1,23 +1,24 @@
 """A command: what may be missing is looked for first, then its actions are carried out."""
 
 import contextlib
+import importlib.util
 import os
-from typing import Any
+from typing import Any, Callable, Iterable
 
-import tensorflow.compat.v1 as tf
-
-from theseus.commands import evaluate, export, predict, train
+from theseus.commands import preparation
 from theseus.commands.context import Context
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError, first_line, naming
 from theseus.inputs import sources
-
-_ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
-"""Each has prepare(context), run(context, what prepare returned) and a MEMORY_REMEDY."""
+from theseus.quiet import import_tensorflow, importing_tensorflow
 
 
-def run(config: Any) -> None:
+def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
     """Carries out the actions of a config.Config, in their order.
+
+    Args:
+      config: the config.Config.
+      begin: called when TensorFlow is imported and nothing has been written yet.
 
     Raises:
       UserError: a mistake of the user's, in one line.
@@ -28,14 +29,29 @@ def run(config: Any) -> None:
         config = config.with_only("train")
     with Context(config) as context, naming(context.stage.output_flag):
         # Before a training that may take hours.
-        prepared = [(_ACTIONS[name], _ACTIONS[name].prepare(context)) for name in config.actions]
+        prepared = [preparation.ACTIONS[name](context) for name in config.actions]
         if "train" not in config.actions:
-            context.trained_folder().best_checkpoint()
+            context.check_trained_folder()
+        actions = _import_actions(config.actions)
+        begin()
         is_written = writes(config) and not follows
         with context.folder.locked() if is_written else contextlib.nullcontext():
-            for action, found in prepared:
+            for action, found in zip(actions, prepared):
                 with _in_memory(action.MEMORY_REMEDY):
                     action.run(context, found)
+
+
+def _import_actions(names: Iterable[str]) -> list[Any]:
+    """Imports the modules of actions, and TensorFlow, which takes seconds.
+
+    Each has run(context, what its preparation returned) and a MEMORY_REMEDY.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError('needs TensorFlow: pip install "bert-theseus[train]"')
+    with importing_tensorflow():
+        actions = [importlib.import_module("theseus.commands." + name) for name in names]
+        importlib.import_module("theseus.session").set_up_tensorflow()
+    return actions
 
 
 def writes(config: Any) -> bool:
@@ -49,5 +65,5 @@ def _in_memory(remedy):
     """Makes a UserError, which says what to give, of an error for want of memory."""
     try:
         yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+    except (MemoryError, import_tensorflow().errors.ResourceExhaustedError) as error:
         raise UserError("out of memory; give %s (%s)" % (remedy, first_line(error)))

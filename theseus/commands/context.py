@@ -12,7 +12,7 @@ from theseus.commands import initial_checkpoint
 from theseus.commands.data import Data
 from theseus.commands.run_config import check_contradiction, model_run_config
 from theseus.errors import UserError, naming
-from theseus.inference import metrics, model_folder, trained_model
+from theseus.inference import model_folder
 from theseus.inference.model_folder import is_external
 from theseus.inputs import inferred_task, sources, tasks
 from theseus.runs.stage_folder import StageFolder
@@ -67,7 +67,7 @@ class Context(object):
             task = self._task_of_external(task, form)
         if not config.metric:
             return task
-        if task.is_regression != (config.metric in metrics.OF_NUMBERS):
+        if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
             kind = "numbers" if task.is_regression else "labels"
             raise UserError("--metric: %s is not for a task of %s" % (config.metric, kind))
         return dataclasses.replace(task, metrics=(config.metric,))
@@ -127,6 +127,13 @@ class Context(object):
         with naming(flag):
             return model_folder.trained_folder(path, task, config.bert_pretrained_model, flag)
 
+    def check_trained_folder(self):
+        """Raises UserError where there is no trained model, or the command contradicts it."""
+        self.trained_folder().best_checkpoint()
+        check_contradiction(self.folder, model_run_config(self))
+        if self.folder.run_config():
+            initial_checkpoint.read_trained_model(self.folder, self.config)
+
     def trained_model(self, precision=None, is_calibrated=True):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once.
 
@@ -137,14 +144,14 @@ class Context(object):
         Raises:
           UserError: the command contradicts it, or it is damaged.
         """
+        from theseus.inference import trained_model  # Imports TensorFlow.
+
         folder = self.trained_folder()
         recorded = folder.trained_run_config()
         precision = precision or self.config.precision or recorded["precision"]
         mask = self.config.replaced_modules
         if (precision, is_calibrated) not in self._models:
-            check_contradiction(self.folder, model_run_config(self))
-            if folder is self.folder:
-                initial_checkpoint.read_trained_model(folder, self.config)
+            self.check_trained_folder()
             loading = trained_model.load(folder, precision, mask, is_calibrated)
             trained = self._open.enter_context(loading)
             if mask:

@@ -6,9 +6,7 @@ import time
 import numpy as np
 from absl import logging
 
-from theseus.commands import other_model
 from theseus.commands.output import say
-from theseus.errors import UserError
 from theseus.inference import calibration, evaluation, metrics, predictions, trained_model
 from theseus.inference.predictions import Predictions
 from theseus.inputs import encoding
@@ -19,28 +17,6 @@ MEMORY_REMEDY = "a smaller --eval_batch_size"
 _Evaluated = collections.namedtuple("_Evaluated", "file predicted labels others seconds")
 """An ExampleFile with its Predictions and labels; `others`: a dict from the folder of each model of
 --compare_with to that model's Predictions; seconds: what computing the logits took."""
-
-
-def prepare(context):
-    """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
-    check_other_tasks(context)
-    config = context.config
-    split = config.eval_split
-    named = list(zip(context.task.files(split), context.data.paths(split)))
-    named += [(path, path) for path in config.eval_files]
-    logging.info("evaluating on %s", ", ".join(path for _, path in named))
-    others = [other_model.find("compare_with", path, context) for path in config.compare_with]
-    return [context.data.labelled(path, name) for name, path in named], others
-
-
-def check_other_tasks(context):
-    """Raises UserError for a flag that the task's kind of labels has no use for."""
-    config, task = context.config, context.task
-    if config.threshold is not None and len(task.labels) != 2:
-        raise UserError("--threshold: is for two labels; this task has others")
-    for name in ("calibrate", "abstain_below", "compare_with"):
-        if task.is_regression and config.has(name):
-            raise UserError("--%s: is for labels; this task has numbers" % name)
 
 
 def run(context, prepared):

@@ -1,23 +1,10 @@
 """--do_export: the best checkpoint's model in the formats of other programs."""
 
-import collections
-import os
-
 from theseus.commands.output import say
 from theseus.export import exporter as exporter_lib
 from theseus.export import writers
-from theseus.export.export_folder import ExportFolder
 
 MEMORY_REMEDY = "a smaller --eval_batch_size"
-
-
-def prepare(context):
-    """Returns (the ExportFolders by format, the ExampleFile of dev to compare exports on)."""
-    places = export_folders(context)
-    writers.check_missing_packages(places)
-    for place in places.values():
-        place.check()
-    return places, context.data.dev()
 
 
 def run(context, prepared):
@@ -39,15 +26,3 @@ def run(context, prepared):
             rows.append(exporter.export(name, place))
     finally:  # What is complete is said, even where a later one fails.
         say(exporter_lib.format_rows(rows, context.task), context.pipes_predictions)
-
-
-def export_folders(context):
-    """Returns the export_folder.ExportFolder of each export by the name of its format."""
-    config, places = context.config, collections.OrderedDict()
-    for name in config.export_format:
-        if name == "onnx" and config.quantize:
-            name = "onnx_" + config.quantize
-        place = context.result(os.path.join("export", name))
-        path = config.export_dir or context.folder.file(place)
-        places[name] = ExportFolder(path)
-    return places

@@ -6,7 +6,6 @@ import os
 
 from absl import logging
 
-import modeling_theseus
 from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
@@ -221,6 +220,8 @@ def _describe_others(settings):
 
 def _start_successor(start, config):
     """Returns the InitialCheckpoint with what --suc_init says of the successor's layers."""
+    import modeling_theseus  # Imports TensorFlow.
+
     how, num_layers = config.suc_init, config.suc_layers
     if modeling_theseus.holds_successor(start.weights):
         if how:

@@ -1,8 +1,12 @@
-"""A trained stage that a command names beside its own: a teacher, or one to compare with."""
+"""A trained model that a command names beside its own: a teacher, or one to compare with."""
 
+import collections
+
+from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, naming
 from theseus.inference import model_folder
-from theseus.inputs import tasks
+from theseus.inputs import tasks, tokenizer_settings
+from theseus.runs.files import hash_files
 
 
 def find(flag, path, context):
@@ -41,3 +45,30 @@ def find(flag, path, context):
             % (was, other.num_texts, "s"[: other.num_texts - 1], task.num_texts)
         )
     return folder
+
+
+Teacher = collections.namedtuple("Teacher", "folder weights_hash")
+"""A StageFolder, and the SHA-256 of its best checkpoint."""
+
+
+def find_teacher(context, start):
+    """Returns the Teacher of a command; None where it names none.
+
+    Raises:
+      UserError: it is not a trained stage's folder, or of another task, other labels or another
+        vocabulary than the training that starts from `start`.
+    """
+    path = context.config.distill_from
+    if path is None:
+        return None
+    folder = find("distill_from", path, context)
+    recorded, checkpoint = folder.trained_run_config(), folder.best_checkpoint()
+    model = model_folder.model_of(folder)
+    same_tokenizer = tokenizer_settings.recorded(recorded) == start.tokenizer
+    same_vocab = model_folder.hash_vocab(model) == model_folder.hash_vocab(start.model)
+    if not (same_vocab and same_tokenizer):
+        raise UserError(
+            "--distill_from: %s was trained with another vocabulary, case or tokenizer; give a "
+            "teacher of the same" % path
+        )
+    return Teacher(folder, hash_files(weights_lib.checkpoint_files(checkpoint)))

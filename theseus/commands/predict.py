@@ -2,27 +2,13 @@
 
 import time
 
-from theseus.commands.evaluate import check_other_tasks
 from theseus.commands.output import say, standard_output
+from theseus.commands.preparation import examples_of
 from theseus.inference import evaluation, predictions
 from theseus.inference.predictions import Predictions
-from theseus.inputs import batches, reading
+from theseus.inputs import batches
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
-
-
-def prepare(context):
-    """Returns (path, number of examples); the file was read to its end, and may exceed memory."""
-    check_other_tasks(context)
-    path = context.config.predict_file or context.data.paths("test")[0]
-    return path, sum(1 for _ in _examples(context, path))
-
-
-def _examples(context, path):
-    data = context.data
-    return reading.iterate_examples(
-        path, data.task, labels_required=False, form=data.form, keeps_others=True
-    )
 
 
 def run(context, prepared):
@@ -57,7 +43,7 @@ def _predict(context, trained, path, num_examples):
     run_model = evaluation.runner(trained.session, trained.graph)
     unseen = context.data.unseen(trained.tokenizer)
     with predictions.progress_bar("predict", num_examples) as bar:
-        pools = batches.cut_into_pools(_examples(context, path), config.predict_batch_size)
+        pools = batches.cut_into_pools(examples_of(context, path), config.predict_batch_size)
         for pool in pools:
             encoded = context.data.encode(pool, trained.tokenizer)
             unseen.add(encoded, lambda examples=pool: examples)

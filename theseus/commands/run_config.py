@@ -46,8 +46,8 @@ def model_run_config(context):
     return values
 
 
-def make_run_config(context, start, teacher=None, num_replicas=1):
-    """Returns all that defines a run of training, as a dict of JSON values.
+def make_run_config(context, start, teacher=None):
+    """Returns what defines a run of training, but num_replicas, as a dict of JSON values.
 
     The first one that differs is named: so the depth comes first, then data and weights, then
     the flags in the order of their declarations.
@@ -55,8 +55,7 @@ def make_run_config(context, start, teacher=None, num_replicas=1):
     Args:
       context: a Context.
       start: an InitialCheckpoint.
-      teacher: a distillation.Teacher, or None.
-      num_replicas: int, the devices that train together.
+      teacher: an other_model.Teacher, or None.
     """
     config, data = context.config, context.data
     flags = config.run_values()
@@ -74,7 +73,6 @@ def make_run_config(context, start, teacher=None, num_replicas=1):
         classifier_rows=start.classifier.order,
         suc_init=start.suc_init,
         distill_from=teacher.weights_hash if teacher else None,
-        num_replicas=num_replicas,
         padded_length=config.max_seq_length if config.pad_to_max_length else None,
     )
     run_config.update((name, flags[name]) for name in flags if name not in run_config)

@@ -9,14 +9,13 @@ import modeling_theseus
 import tokenization
 from theseus import machine
 from theseus.checkpoints import pretrained, token_check
-from theseus.commands import distillation, initial_checkpoint
+from theseus.commands import distillation
 from theseus.commands.output import say
-from theseus.commands.run_config import check_contradiction, make_run_config
+from theseus.commands.run_config import check_contradiction
 from theseus.distribution.replicas import opened
 from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import metrics
-from theseus.inputs import encoding
 from theseus.runs.files import hash_text
 from theseus.session import check_precision
 from theseus.training import graph as graph_lib
@@ -30,50 +29,13 @@ MEMORY_REMEDY = (
 )
 
 
-def prepare(context):
-    """Returns (InitialCheckpoint, Teacher or None); UserError where training cannot begin."""
-    check_precision(context.config.training_precision)
-    _check_other_labels(context.config, context.task)
-    _check_undefined_score(context)  # A slip in dev is found before anything is written.
-    start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-    if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
-        initial_checkpoint.check_frozen_classifier(start, context.config)
-    return start, distillation.find_teacher(context, start)
-
-
-def _check_other_labels(config, task):
-    """Raises UserError for a flag that does not fit the task's labels."""
-    if task.is_regression and (config.class_weights or config.label_smoothing):
-        name = "class_weights" if config.class_weights else "label_smoothing"
-        raise UserError("--%s: is for labels; this task has numbers" % name)
-    if config.class_weights not in ((), "balanced"):
-        if len(config.class_weights) != len(task.labels):
-            raise UserError(
-                "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
-                % (len(config.class_weights), ",".join(task.labels))
-            )
-
-
-def _check_undefined_score(context):
-    """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
-    dev, task = context.data.dev(), context.task
-    labels = encoding.encode_labels([example.label for example in dev.examples], task)
-    reason = metrics.why_undefined(task, labels)
-    if reason and context.config.select_checkpoint == "best":
-        raise UserError(
-            "%s: %s, and this score selects the best epoch; give a dev that defines it, another "
-            "--metric, or --select_checkpoint=last" % (dev.path, reason)
-        )
-    if reason:
-        logging.warning("%s: %s", dev.path, reason)
-
-
 def run(context, prepared):
     """Trains to the end, and prints the dev metrics of each epoch; a follower trains alone."""
-    start, teacher = prepared
+    start, teacher, run_config = prepared
     config = context.config
+    check_precision(config.training_precision)
     with opened(config.distribution, config.peer_timeout_s) as replicas:
-        run_config = make_run_config(context, start, teacher, replicas.count)
+        run_config = dict(run_config, num_replicas=replicas.count)
         tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
         if replicas.is_chief:
             check_contradiction(context.folder, run_config)

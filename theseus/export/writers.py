@@ -35,8 +35,8 @@ import modeling_theseus
 from theseus import stage as stages
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.errors import UserError, first_line
-from theseus.export import formats, hugging_face_tokenizer, read_back
+from theseus.errors import first_line
+from theseus.export import hugging_face_tokenizer, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model.bert_config import LAYER_NORM_EPSILON
@@ -373,22 +373,6 @@ def _name_axes(model):
         for axis, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "length")):
             if not axis.dim_value:
                 axis.dim_param = name
-
-
-def check_missing_packages(names):
-    """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
-    if tf.__version__.startswith("1."):
-        raise UserError(
-            "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
-            "folder there" % tf.__version__
-        )
-    needed = [(name, package) for name in names for package in formats.FORMATS[name].packages]
-    for name, package in needed:
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                "--export_format: %s needs the package %s; pip install -r requirements-export.txt"
-                % (name, package)
-            )
 
 
 # --- Files ---

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     _Integers = NDArray[np.integer[Any]]
     _Values = collections.OrderedDict[str, Optional[float]]
 
-OF_NUMBERS = ("pearson", "spearman")
-"""What of `compute` a regression has and a classification has not, and that can be a score."""
-
 # What a table shows of the metrics, in this order.
 _COLUMNS = ["accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews"]
 _COLUMNS += ["pearson", "spearman", "loss", "ece"]

@@ -248,7 +248,8 @@ def with_labels(task: Task, labels: Sequence[str]) -> Task:
     return dataclasses.replace(task, labels=cleaned) if cleaned else task
 
 
-METRICS = ("accuracy", "f1", "auc", "matthews", "pearson", "spearman")
+METRICS_OF_NUMBERS = ("pearson", "spearman")
+METRICS = ("accuracy", "f1", "auc", "matthews", *METRICS_OF_NUMBERS)
 """What a --metric can be: see inference.metrics.compute."""
 
 

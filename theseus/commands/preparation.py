@@ -1,0 +1,141 @@
+"""What each action of a command needs is looked for before the first begins; without TensorFlow.
+
+Each function returns what its action's `run` takes, and raises UserError where something is
+missing, or does not fit: before a training that may take hours, and before TensorFlow is imported.
+"""
+
+import collections
+import importlib.util
+import os
+import sys
+
+from absl import logging
+
+from theseus.commands import initial_checkpoint, other_model
+from theseus.commands.run_config import check_contradiction, make_run_config
+from theseus.errors import UserError
+from theseus.export import formats
+from theseus.export.export_folder import ExportFolder
+from theseus.inputs import encoding, reading
+from theseus.quiet import import_tensorflow
+
+
+def train(context):
+    """Returns (InitialCheckpoint, Teacher or None, what defines the run but the devices)."""
+    _check_other_labels(context.config, context.task)
+    _check_undefined_score(context)  # A slip in dev is found before anything is written.
+    start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
+    if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
+        initial_checkpoint.check_frozen_classifier(start, context.config)
+    teacher = other_model.find_teacher(context, start)
+    run_config = make_run_config(context, start, teacher)
+    if context.config.distribution != "multi_worker":  # Of which the first alone has the folder.
+        check_contradiction(context.folder, run_config)
+    return start, teacher, run_config
+
+
+def _check_other_labels(config, task):
+    """Raises UserError for a flag that does not fit the task's labels."""
+    if task.is_regression and (config.class_weights or config.label_smoothing):
+        name = "class_weights" if config.class_weights else "label_smoothing"
+        raise UserError("--%s: is for labels; this task has numbers" % name)
+    if config.class_weights not in ((), "balanced"):
+        if len(config.class_weights) != len(task.labels):
+            raise UserError(
+                "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
+                % (len(config.class_weights), ",".join(task.labels))
+            )
+
+
+def _check_undefined_score(context):
+    """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
+    from theseus.inference import metrics  # Imports scikit-learn, which takes a second.
+
+    dev, task = context.data.dev(), context.task
+    labels = encoding.encode_labels([example.label for example in dev.examples], task)
+    reason = metrics.why_undefined(task, labels)
+    if reason and context.config.select_checkpoint == "best":
+        raise UserError(
+            "%s: %s, and this score selects the best epoch; give a dev that defines it, another "
+            "--metric, or --select_checkpoint=last" % (dev.path, reason)
+        )
+    if reason:
+        logging.warning("%s: %s", dev.path, reason)
+
+
+def evaluate(context):
+    """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
+    _check_other_tasks(context)
+    config = context.config
+    split = config.eval_split
+    named = list(zip(context.task.files(split), context.data.paths(split)))
+    named += [(path, path) for path in config.eval_files]
+    logging.info("evaluating on %s", ", ".join(path for _, path in named))
+    others = [other_model.find("compare_with", path, context) for path in config.compare_with]
+    return [context.data.labelled(path, name) for name, path in named], others
+
+
+def _check_other_tasks(context):
+    """Raises UserError for a flag that the task's kind of labels has no use for."""
+    config, task = context.config, context.task
+    if config.threshold is not None and len(task.labels) != 2:
+        raise UserError("--threshold: is for two labels; this task has others")
+    for name in ("calibrate", "abstain_below", "compare_with"):
+        if task.is_regression and config.has(name):
+            raise UserError("--%s: is for labels; this task has numbers" % name)
+
+
+def predict(context):
+    """Returns (path, number of examples); the file was read to its end, and may exceed memory."""
+    _check_other_tasks(context)
+    path = context.config.predict_file or context.data.paths("test")[0]
+    return path, sum(1 for _ in examples_of(context, path))
+
+
+def examples_of(context, path):
+    """Yields the Examples of a file, labelled or not, with all of its columns."""
+    data = context.data
+    return reading.iterate_examples(
+        path, data.task, labels_required=False, form=data.form, keeps_others=True
+    )
+
+
+def export(context):
+    """Returns (the ExportFolders by format, the ExampleFile of dev to compare exports on)."""
+    places = _export_folders(context)
+    _check_missing_packages(places)
+    for place in places.values():
+        place.check()
+    return places, context.data.dev()
+
+
+def _export_folders(context):
+    """Returns the export_folder.ExportFolder of each export by the name of its format."""
+    config, places = context.config, collections.OrderedDict()
+    for name in config.export_format:
+        if name == "onnx" and config.quantize:
+            name = "onnx_" + config.quantize
+        place = context.result(os.path.join("export", name))
+        path = config.export_dir or context.folder.file(place)
+        places[name] = ExportFolder(path)
+    return places
+
+
+def _check_missing_packages(names):
+    """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
+    if sys.version_info < (3, 8):
+        raise UserError(
+            "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
+            "folder there" % import_tensorflow().__version__
+        )
+    needed = [(name, package) for name in names for package in formats.FORMATS[name].packages]
+    for name, package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                "--export_format: %s needs the package %s; pip install -r requirements-export.txt"
+                % (name, package)
+            )
+
+
+ACTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
+"""The function of each action, by its name."""

@@ -195,7 +195,7 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", "data/sample", "Folder with train, and dev and test.")
-    flags.DEFINE_enum("task_name", "lcqmc_pair", list(tasks.TASKS), "The task.")
+    flags.DEFINE_enum("task_name", "lcqmc_pair", [*tasks.TASKS, *tasks.ALIASES], "The task.")
     flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a vocabulary.")
     flags.DEFINE_integer("max_seq_length", 128, "As for training.", lower_bound=5)
     flags.DEFINE_bool("do_lower_case", None, "As for training.")

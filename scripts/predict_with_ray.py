@@ -6,8 +6,8 @@ Takes a trained stage's folder or an export, then files or patterns of files: te
 takes it, or Parquet with columns of texts. Each becomes one file of --output_dir, its rows in
 their order: of text the predictions that --do_predict writes, in the file's format, of Parquet all
 its columns with the predictions beside them. A file appears when it is whole, and is not predicted
-again, so the same command goes on where it was interrupted. Needs `pip install -e .[ray]` on every
-machine.
+again, so the same command goes on where it was interrupted. Needs `pip install ray pyarrow` on
+every machine; of an ONNX export no TensorFlow.
 """
 
 import argparse
@@ -94,11 +94,8 @@ class Scorer(object):
 
     def __init__(self, model, output_dir, batch_size, columns):
         """Loads the model; `columns` are those of the texts in Parquet."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from theseus import Classifier
-        from theseus.session import set_up_tensorflow
 
-        set_up_tensorflow()
         self._output_dir, self._batch_size = output_dir, batch_size
         self._model, self._problem = None, ""
         try:

@@ -6,7 +6,8 @@
 Takes a stage's output folder or an export's. /classify takes one example or a list, /healthz says
 what is served, /metrics is for Prometheus, and / is a page to try it. Examples of requests that
 come at the same time are computed together, those of like length first. On SIGTERM it takes no
-more, answers what it has, and ends. Needs the packages of requirements-serve.txt.
+more, answers what it has, and ends. Needs fastapi, uvicorn and prometheus_client; of an ONNX
+export no TensorFlow.
 """
 
 import os
@@ -17,12 +18,8 @@ from absl import app, flags
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from theseus.classifier import Classifier
 from theseus.errors import UserError
-from theseus.quiet import importing_tensorflow
-
-with importing_tensorflow():
-    from theseus.classifier import Classifier
-    from theseus.session import set_up_tensorflow
 
 FLAGS = flags.FLAGS
 
@@ -63,7 +60,7 @@ def serve(path, load=Classifier):
 
         from serving.app import Limits, create_app
     except ImportError as error:
-        raise UserError("needs %s; pip install -r requirements-serve.txt" % error.name)
+        raise UserError("needs %s; pip install fastapi uvicorn prometheus_client" % error.name)
     listener = listen()
     limits = Limits(
         FLAGS.max_batch,
@@ -92,7 +89,6 @@ def main(argv):
     try:
         if len(argv) != 2:
             raise UserError("give one folder, a stage's or an export's, such as out_2")
-        set_up_tensorflow()
         serve(argv[1])
     except UserError as error:
         sys.exit("serve.py: %s" % error)

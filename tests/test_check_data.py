@@ -107,7 +107,7 @@ def test_columns_and_labels_are_found_as_for_training(options, capsys, tmp_path)
     (tmp_path / "test.tsv").write_text(test, encoding="utf-8")
     for name in ("train", "dev"):
         (tmp_path / (name + ".txt")).unlink()
-    options.task_name, options.text_a_column, options.label_column = "tsv", "text", "label"
+    options.task_name, options.text_a_column, options.label_column = "custom", "text", "label"
     found, lines = table(capsys)
     assert found["label gut"] == ["66.7%", "0.0%"] and found["no label"] == ["0.0%", "100.0%"]
     assert found["occur in train"] == ["-", "2"]
@@ -118,7 +118,7 @@ def test_given_labels_leave_the_number_of_texts_to_the_data(options, capsys, tmp
     for name in ("train", "dev"):
         (tmp_path / (name + ".txt")).unlink()
         (tmp_path / (name + ".tsv")).write_text("text\tlabel\n好\tgut\n差\tschlecht\n")
-    options.task_name, options.labels = "tsv", ["schlecht", "gut"]
+    options.task_name, options.labels = "custom", ["schlecht", "gut"]
     found, _ = table(capsys)
     assert found["label gut"] == ["50.0%", "50.0%"]
     options.labels = ["gut", "gut"]

@@ -46,7 +46,7 @@ HEADER = "sentence1\tsentence2\tscore\n"
 
 
 def write_data(folder, counts=(12, 6, 5), header=HEADER):
-    """Writes train, dev and test, which lcqmc_pair, tsv and sts-b can read."""
+    """Writes train, dev and test, which lcqmc_pair, custom and sts-b can read."""
     folder.mkdir()
     for seed, (split, count) in enumerate(zip(("train", "dev", "test"), counts)):
         path = folder / (split + ".tsv")
@@ -105,7 +105,7 @@ def define(made):
 BASE = "--do_train --data_dir=data --bert_pretrained_model=bert --suc_layers=2 --max_seq_length=32 "
 BASE += "--stage_1_outputdir=new_1 --stage_0_outputdir=new_0 --stage_2_outputdir=new_2 "
 LINEAR = "--replace_scheduler=linear --replace_rate_prob=0.3 "
-TSV = "--task_name=tsv --label_column=score "
+TSV = "--task_name=custom --label_column=score "
 
 # For each flag that a result may hang on: what it is added to, and another value of it.
 DEFINING = {
@@ -115,7 +115,7 @@ DEFINING = {
     "init_checkpoint": ("", "other.ckpt"),
     "text_a_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "1"),
     "text_b_column": (TSV + "--text_a_column=sentence1 --text_b_column=sentence2 ", "2"),
-    "label_column": ("--task_name=tsv --label_column=3 ", "score"),
+    "label_column": ("--task_name=custom --label_column=3 ", "score"),
     "labels": (TSV + "--labels=0,1 ", "1,0"),
     "finetune_pre": ("", "true"),
     "finetune_suc": ("--init_checkpoint=bert ", "true"),

@@ -251,7 +251,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(root, monkeypatch):
     assert "--distill_from: teacher was trained with another vocabulary, case or tokenizer" in found
 
 
-TSV = "--task_name=tsv --text_a_column=1 --text_b_column=2 --label_column=3 --header=no "
+TSV = "--task_name=custom --text_a_column=1 --text_b_column=2 --label_column=3 --header=no "
 
 
 @pytest.mark.parametrize(
@@ -265,13 +265,13 @@ TSV = "--task_name=tsv --text_a_column=1 --text_b_column=2 --label_column=3 --he
 def test_a_teacher_of_other_labels_or_texts_is_refused(
     root, monkeypatch, labels, num_texts, message
 ):
-    redefine(root, task_name="tsv", labels=labels, num_texts=num_texts)
+    redefine(root, task_name="custom", labels=labels, num_texts=num_texts)
     line = LINE % "out_1" + TSV + "--labels=0,1 --distill_from=teacher"
     assert_matches("--distill_from: " + message, refused(line, root, monkeypatch))
 
 
 def test_a_teacher_of_the_same_labels_and_texts_teaches(root, monkeypatch, fed):
-    redefine(root, task_name="tsv", labels=["0", "1"], num_texts=2)
+    redefine(root, task_name="custom", labels=["0", "1"], num_texts=2)
     teach(root, monkeypatch, more=TSV + "--labels=0,1 --distill_from=teacher")
     assert fed
 

@@ -784,8 +784,8 @@ def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, me
 
 def described_as(labels, **run_config):
     """A PlainClassifier over those labels, without weights."""
-    task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["tsv"]), labels=labels)
-    held = dict(dict(task_name="tsv", max_seq_length=48, do_lower_case=False), **run_config)
+    task = dataclasses.replace(tasks.of_one_text(tasks.TASKS["custom"]), labels=labels)
+    held = dict(dict(task_name="custom", max_seq_length=48, do_lower_case=False), **run_config)
     config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
     best = Checkpoint("best/model.ckpt-7", 7)
     return writers.PlainClassifier(config, {}, task, None, held, best, 1.0)
@@ -800,7 +800,7 @@ def test_labels_keep_the_order_of_their_ids():
     holder = types.SimpleNamespace(_plain=plain)
     described = exporter.Exporter._describe(holder, row)
     assert described["labels"] == ["neutral", "bad", "good"]
-    assert (described["task_name"], described["num_texts"]) == ("tsv", 1)
+    assert (described["task_name"], described["num_texts"]) == ("custom", 1)
     assert (described["max_seq_length"], described["do_lower_case"]) == (48, False)
     assert described["global_step"] == 7
     assert (described["largest_difference"], described["dev_score"]) == (0.5, 0.25)

@@ -184,7 +184,7 @@ def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypa
     rows = "text_a\ttext_b\tlabel\n手机\t电脑\tOther\n我\t我\tsame\n"
     (copy / "data" / "dev.tsv").write_text(rows, encoding="utf-8")
     os.remove(str(copy / "data" / "dev.txt"))
-    line = PRE + "--do_eval --task_name=tsv --init_checkpoint=named --stage_0_outputdir=res"
+    line = PRE + "--do_eval --task_name=custom --init_checkpoint=named --stage_0_outputdir=res"
     command(line, copy, monkeypatch)
     by_label = read_json(copy, "res", "eval_results.json")["by_label"]
     assert [row["label"] for row in by_label] == ["same", "Other"]

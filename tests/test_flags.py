@@ -530,6 +530,7 @@ def test_devices_are_asked_for_as_the_flags_say(root, monkeypatch):
     cluster = {"worker": ["localhost:2222", "localhost:2223"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     line = PREPARED + "--data_dir=data --bert_pretrained_model=bert --suc_layers=2 "
+    line += "--stage_1_outputdir=new_1 "
     for more in ("mirrored", "multi_worker", "multi_worker --peer_timeout_s=9"):
         assert "enough" in refused(line + "--distribution=" + more, root, monkeypatch)
     assert asked == ["mirrored", 120, 9]
@@ -548,7 +549,7 @@ def context_of(line, folder, monkeypatch):
     return Context(made[0])
 
 
-TSV = "--task_name=tsv "
+TSV = "--task_name=custom "
 NUMBERS = TSV + "--text_a_column=1 --label_column=2 "
 BOTH = "手,1\t2,0\n买,2\t1,1\n".encode("utf-8")
 THREE = "q\tr\tkind\n手\t机\t0\n买\t卖\t1\n".encode("utf-8")

@@ -333,7 +333,7 @@ def test_pytorch_model_is_read_through_torch(torch_file, held, arrays):
 @pytest.mark.parametrize(
     "name, package, hint",
     [
-        ("model.safetensors", "safetensors", "requirements-hub.txt"),
+        ("model.safetensors", "safetensors", "pip install safetensors"),
         ("pytorch_model.bin", "torch", "pip install torch, or save"),
     ],
 )

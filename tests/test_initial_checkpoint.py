@@ -128,15 +128,15 @@ def write_classifier(prefix):
 
 
 def open_stage(root, name, labels):
-    """A stage's folder as a training of --task_name=tsv leaves it, on those labels."""
+    """A stage's folder as a training of --task_name=custom leaves it, on those labels."""
     path = root / name
     shutil.copytree(str(root / "out_0"), str(path))
     write_classifier(path / "best" / "model.ckpt-7")
-    StageFolder(str(path)).update_json("run.json", task_name="tsv", labels=labels, num_texts=2)
+    StageFolder(str(path)).update_json("run.json", task_name="custom", labels=labels, num_texts=2)
 
 
 def of_labels(*labels):
-    return dataclasses.replace(tasks.TASKS["tsv"], labels=labels)
+    return dataclasses.replace(tasks.TASKS["custom"], labels=labels)
 
 
 def assert_rows(start, order):

@@ -7,7 +7,7 @@ from theseus.inputs import layout, tasks
 from theseus.inputs.layout import Row
 
 PAIR = tasks.TASKS["lcqmc_pair"]
-TSV = tasks.TASKS["tsv"]
+TSV = tasks.TASKS["custom"]
 REVIEW = tasks.with_columns(TSV, tasks.NamedColumns("1", None, "2"))
 CHINESE = [
     "手机坏了怎么办呢\t手机坏了应该怎么修",

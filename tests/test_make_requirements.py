@@ -19,14 +19,18 @@ def test_the_files_are_those_of_pyproject():
 
 
 def test_an_extra_has_its_packages_and_the_extras_that_it_takes_in():
-    project = {
-        "dependencies": ["numpy"],
-        "optional-dependencies": {"plot": ["matplotlib"], "test": ["bert-theseus[plot]", "pytest"]},
+    extras = {
+        "onnx": ["onnxruntime"],
+        "train": ["tensorflow"],
+        "export": ["bert-theseus[train,onnx]", "onnx"],
+        "plot": ["matplotlib"],
+        "test": ["bert-theseus[export,plot]", "pytest"],
     }
+    project = {"dependencies": ["numpy"], "optional-dependencies": extras}
     found = make_requirements.requirements_files(project)
     lines = {name: text.splitlines()[1:] for name, text in found.items()}
     assert lines == {
-        "requirements.txt": ["numpy"],
+        "requirements.txt": ["numpy", "tensorflow", "onnxruntime", "onnx"],
         "requirements-plot.txt": ["-r requirements.txt", "matplotlib"],
-        "requirements-test.txt": ["-r requirements.txt", "-r requirements-plot.txt", "pytest"],
+        "requirements-test.txt": ["-r requirements.txt", "matplotlib", "pytest"],
     }

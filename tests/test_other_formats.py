@@ -10,7 +10,7 @@ from theseus.inputs import reading, rows, sources, tasks
 from theseus.inputs.reading import Example
 
 TASK = tasks.TASKS["lcqmc_pair"]
-TSV = tasks.of_one_text(tasks.TASKS["tsv"])
+TSV = tasks.of_one_text(tasks.TASKS["custom"])
 
 
 def archive(*names):

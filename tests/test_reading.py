@@ -138,7 +138,7 @@ def test_json_lines_under_the_ending_json(tmp_path):
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
     expected = [Example("借呗", "花呗", "0"), Example("a", "b", "1")]
-    task = inferred_task.infer_task(tasks.TASKS["tsv"], str(path))
+    task = inferred_task.infer_task(tasks.TASKS["custom"], str(path))
     assert task.labels == ("0", "1") and task.num_texts == 2
     assert reading.read_examples(str(path), task) == expected
 
@@ -189,7 +189,7 @@ def read_text(path, text, task=TASK, labels_required=False, **form):
     return reading.read_examples(str(path), task, labels_required, form)
 
 
-ONE_TEXT = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, None))
+ONE_TEXT = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns("1", None, None))
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_score_is_a_number(tmp_path, label):
 def read_tsv(path, text, columns=(None, None, None), labels=None):
     """Returns (the completed task, the examples) of a file with that text."""
     path.write_text(text, encoding="utf-8")
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(*columns))
+    task = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns(*columns))
     if labels:
         task = dataclasses.replace(task, labels=labels)
     task = inferred_task.infer_task(task, str(path))
@@ -494,7 +494,7 @@ def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
             ["1", "2,5", "5"] * 2,
             "to predict a number, write them with a point, and give --task_n",
         ),
-        (["-.5", "0,25", "1"] * 2, "with a point, and give --task_name=tsv_number"),
+        (["-.5", "0,25", "1"] * 2, "with a point, and give --task_name=custom_number"),
         (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
         ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
         (["No", "no", "yes"] * 2, "labels that differ in case or width alone: 'No', 'no'"),
@@ -518,7 +518,7 @@ def test_labels_have_one_order_in_all_processes(tmp_path):
     labels = ["01", "1", "①", "²", "٣", "a", "b", "10", "9"]
     path.write_text("text\tlabel\n" + "".join("x\t%s\n" % x for x in labels), encoding="utf-8")
     program = "from theseus.inputs import inferred_task, tasks; "
-    program += "task = inferred_task.infer_task(tasks.TASKS['tsv'], %r); " % str(path)
+    program += "task = inferred_task.infer_task(tasks.TASKS['custom'], %r); " % str(path)
     program += "print(ascii(task.labels))"
     found = {
         subprocess.check_output(
@@ -535,7 +535,7 @@ def test_labels_have_one_order_in_all_processes(tmp_path):
 def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplog):
     """Also where the labels that tell it are known from then on, and in another file."""
     rows = "".join("well said, no %d\t%d\n" % (n, n % 2) for n in range(8))
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, "2"))
+    task = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns("1", None, "2"))
     form = sources.ReadOptions()
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / name).write_text("what they said\tangry\n" + rows)
@@ -581,7 +581,7 @@ def test_a_tsv_that_does_not_fit_is_refused(tmp_path, text, columns, message):
 
 def test_a_trained_tsv_is_known_again_from_its_record(tmp_path):
     task, _ = read_tsv(tmp_path / "train.tsv", "text\tlabel\na\tno\nb\tyes\n")
-    record = {"task_name": "tsv", "labels": ["no", "yes"], "num_texts": 1}
+    record = {"task_name": "custom", "labels": ["no", "yes"], "num_texts": 1}
     assert tasks.recorded(record) == task
     path = tmp_path / "new.tsv"
     path.write_text("id\ttext\n1\tx\n")
@@ -590,8 +590,8 @@ def test_a_trained_tsv_is_known_again_from_its_record(tmp_path):
 
 
 def test_texts_alone_are_found_by_number_without_a_header(tmp_path):
-    record = {"task_name": "tsv", "labels": ["no", "yes"], "num_texts": 1}
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns("1", None, None))
+    record = {"task_name": "custom", "labels": ["no", "yes"], "num_texts": 1}
+    task = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns("1", None, None))
     path = tmp_path / "new.tsv"
     path.write_text("x\ny\n")
     task = tasks.recorded(record, task)
@@ -803,7 +803,7 @@ def test_labels_of_json_are_no_lists(tmp_path):
     with pytest.raises(UserError, match="line 2: expected a label; found a list or an object"):
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n')
-        inferred_task.infer_task(tasks.TASKS["tsv"], str(path))
+        inferred_task.infer_task(tasks.TASKS["custom"], str(path))
 
 
 def test_labels_that_often_stand_for_none_are_said(tmp_path, caplog):

@@ -691,7 +691,9 @@ def test_a_folder_without_a_model_is_that_also_where_only_train_tells_the_labels
     trained, monkeypatch
 ):
     (trained / "x.tsv").write_text("手机\t电脑\n", encoding="utf-8")
-    line = "--do_predict --predict_file=x.tsv --task_name=tsv --data_dir=bert --stage_1_outputdir="
+    line = (
+        "--do_predict --predict_file=x.tsv --task_name=custom --data_dir=bert --stage_1_outputdir="
+    )
     assert_matches("out_9: holds no trained model", refused(line + "out_9", trained, monkeypatch))
 
 
@@ -867,8 +869,8 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_train --eval_files=a", "--eval_files needs --do_eval"),
         ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
         ("--do_eval --encoding=no-such", "--encoding: unknown to Python; give one such as gb18030"),
-        ("--do_eval --task_name=tsv --text_a_column=00", "columns are numbered from 1"),
-        ("--do_eval --task_name=tsv --labels=a,a\u200b", "--labels: takes different ones"),
+        ("--do_eval --task_name=custom --text_a_column=00", "columns are numbered from 1"),
+        ("--do_eval --task_name=custom --labels=a,a\u200b", "--labels: takes different ones"),
         ("--do_eval --header=perhaps", "--header=perhaps"),
         (
             "--do_eval --delimiter=;",
@@ -876,10 +878,10 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         ("--do_eval --format=csv --delimiter=ab", "--delimiter takes one character"),
         ("--do_eval --format=csv --delimiter=", "--delimiter takes one character"),
-        ("--do_eval --task_name=tsv_number --labels=1,2", "--labels is for --task_name=tsv"),
+        ("--do_eval --task_name=custom_number --labels=1,2", "--labels is for --task_name=custom"),
         (
             "--do_eval --task_name=sts-b --label_column=x",
-            "columns are for --task_name=tsv and tsv_number",
+            "columns are for --task_name=custom and custom_number",
         ),
         (
             "--do_train --finetune_pre --finetune_suc",

@@ -8,7 +8,7 @@ import pytest
 from theseus.errors import UserError
 from theseus.inputs import inferred_task, reading, tasks
 
-TSV = tasks.TASKS["tsv"]
+TSV = tasks.TASKS["custom"]
 WORDS = "the cat sat on a red mat while rain fell over old town and nobody saw it".split()
 
 
@@ -122,7 +122,7 @@ def test_a_text_under_a_name_of_single_ones_may_have_another_beside(tmp_path):
     assert inferred_task.infer_task(TSV, path).num_texts == 1
 
 
-@pytest.mark.parametrize("name", ["tsv", "tsv_number"])
+@pytest.mark.parametrize("name", ["custom", "custom_number"])
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize(
     "header", [["text", "text_b", "label"], ["query", "hypo", "label"], ["text", "title", "label"]]

@@ -131,14 +131,14 @@ def reviews(folder, monkeypatch):
     for name, count in [("train", 48), ("dev", 20)]:
         rows = [[str(n), sentence(random), "好差差差"[n % 4]] for n in range(count)]
         write_file(folder / "data" / (name + ".tsv"), ["id", "review", "label"], rows)
-    command("--task_name=tsv --do_train " + FLAGS, folder, monkeypatch)
+    command("--task_name=custom --do_train " + FLAGS, folder, monkeypatch)
     return folder
 
 
 @needs_tensorflow_2
 def test_an_export_of_ones_own_labels(reviews, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    line = "--task_name=tsv --do_export --export_format=onnx,huggingface --suc_layers=2 "
+    line = "--task_name=custom --do_export --export_format=onnx,huggingface --suc_layers=2 "
     command(line + "--data_dir=data", reviews, monkeypatch)
     config = read_json(reviews, "out_1", "export", "huggingface", "config.json")
     assert config["label2id"] == {"好": 0, "差": 1}
@@ -160,11 +160,11 @@ def test_an_export_of_ones_own_labels(reviews, monkeypatch):
 def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
     held = read_json(reviews, "out_1", "run.json")
     assert (held["labels"], held["num_texts"]) == (sorted("好差"), 1)
-    command("--task_name=tsv --do_eval --finetune_suc --do_train " + FLAGS, reviews, monkeypatch)
+    command("--task_name=custom --do_eval --finetune_suc --do_train " + FLAGS, reviews, monkeypatch)
     results = read_json(reviews, "out_2", "eval_results.json")
     found = results["best_threshold"]
     assert "--threshold=%s" % found["threshold"] in capsys.readouterr().out
-    line = "--task_name=tsv --do_eval --finetune_suc --threshold=%r " % found["threshold"]
+    line = "--task_name=custom --do_eval --finetune_suc --threshold=%r " % found["threshold"]
     command(line + FLAGS, reviews, monkeypatch)
     again = read_json(reviews, "out_2", "eval_results.json")
     assert again["f1"] == pytest.approx(found["f1"]) and again["threshold"] == found["threshold"]
@@ -176,11 +176,17 @@ def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("--task_name=tsv --labels=差,好 --do_eval", r"--labels: out_1 .*\['好', '差'\].*; give"),
+        (
+            "--task_name=custom --labels=差,好 --do_eval",
+            r"--labels: out_1 .*\['好', '差'\].*; give",
+        ),
         ("--task_name=lcqmc_pair --do_eval", "dev.tsv, line 1: .* the header calls column 1 id"),
-        ("--task_name=tsv --do_predict --predict_file=new.tsv", "line 1: expected a header with"),
-        ("--labels=差,好 --do_eval", "--labels is for --task_name=tsv"),
-        ("--task_name=tsv --label_column=0 --do_eval", "columns are numbered from 1"),
+        (
+            "--task_name=custom --do_predict --predict_file=new.tsv",
+            "line 1: expected a header with",
+        ),
+        ("--labels=差,好 --do_eval", "--labels is for --task_name=custom"),
+        ("--task_name=custom --label_column=0 --do_eval", "columns are numbered from 1"),
     ],
 )
 def test_another_use_of_ones_own_labels_is_refused(reviews, monkeypatch, line, message):
@@ -205,7 +211,7 @@ def pipe(folder, line, text, **environment):
 def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
     text = "review\tid\n手机好\t1\n电脑怎么办\t2\n"
     (reviews / "new.tsv").write_text(text, encoding="utf-8")
-    line = "--task_name=tsv --suc_layers=2 "
+    line = "--task_name=custom --suc_layers=2 "
     command(line + "--do_predict --predict_file=new.tsv", reviews, monkeypatch)
     held = {path: path.read_bytes() for path in (reviews / "out_1").iterdir() if path.is_file()}
     status, output, errors = pipe(reviews, line, text)
@@ -220,7 +226,7 @@ def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
 
 
 def test_a_table_of_labels_goes_to_an_output_that_is_ascii_only(reviews):
-    line = "--task_name=tsv --suc_layers=2 --data_dir=data --do_eval"
+    line = "--task_name=custom --suc_layers=2 --data_dir=data --do_eval"
     output = subprocess.check_output(
         [sys.executable, SCRIPT] + line.split(),
         cwd=str(reviews),
@@ -242,7 +248,7 @@ def test_stage_0_of_other_labels_lends_all_but_its_classifier(folder, monkeypatc
     for name, count in [("train", 32), ("dev", 12)]:
         rows = [[sentence(random), "好差中"[n % 3]] for n in range(count)]
         write_file(folder / "data" / (name + ".tsv"), ["text", "label"], rows)
-    line = "--task_name=tsv --do_train --do_eval --init_checkpoint=out_0 " + FLAGS
+    line = "--task_name=custom --do_train --do_eval --init_checkpoint=out_0 " + FLAGS
     command(line, folder, monkeypatch)
     assert "it has 2 outputs: 0, 1, the task has 3: 中, 好, 差; a new one" in caplog.text
     assert "start at random  output_weights, output_bias" in caplog.text
@@ -257,7 +263,7 @@ def test_stage_0_of_other_labels_lends_all_but_its_classifier(folder, monkeypatc
 def test_a_file_as_a_spreadsheet_leaves_it_is_trained_on_and_predicted(folder, monkeypatch):
     """Column numbers under unusual names, broken lines, GB 18030, labels that are not known."""
     random = np.random.RandomState(1)
-    flags = "--task_name=tsv --text_a_column=1 --label_column=2 --encoding=gb18030 "
+    flags = "--task_name=custom --text_a_column=1 --label_column=2 --encoding=gb18030 "
     for name, count in [("train", 32), ("dev", 12)]:
         rows = ["%s\t%s" % (sentence(random), "好差"[n % 2]) for n in range(count)]
         rows.insert(3, "断了")
@@ -304,7 +310,7 @@ def test_weights_that_are_none_are_refused_before_anything_is_written(
     assert not (tmp_path / "out_0").exists()
 
 
-RATED = "--task_name=tsv_number --text_a_column=says --label_column=stars --format=csv "
+RATED = "--task_name=custom_number --text_a_column=says --label_column=stars --format=csv "
 RATED += "--delimiter=; --learning_rate=1e-2 " + FLAGS
 
 
@@ -348,7 +354,7 @@ def test_what_is_predicted_keeps_its_id(reviews, monkeypatch):
     """As CLUE's test files are given out, and with a key that some lines lack."""
     lines = ['{"id": 3, "review": "手机好"}', '{"review": "电脑", "id": "x", "note": [1]}']
     (reviews / "test.json").write_text("\n".join(lines), encoding="utf-8")
-    line = "--task_name=tsv --do_predict --suc_layers=2 --predict_file=test.json"
+    line = "--task_name=custom --do_predict --suc_layers=2 --predict_file=test.json"
     command(line, reviews, monkeypatch)
     found = (reviews / "out_1" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     first, second = map(json.loads, found)

@@ -45,17 +45,17 @@ def test_a_task_is_as_it_was_published(name, labels, measures, num_texts, dev_fi
 
 
 def test_no_task_but_ones_own_is_left_out():
-    assert set(tasks.TASKS) == {row[0] for row in PUBLISHED} | {"tsv", "tsv_number"}
-    assert tasks.TASKS["tsv"].labels is None and tasks.TASKS["tsv"].takes_columns
+    assert set(tasks.TASKS) == {row[0] for row in PUBLISHED} | {"custom", "custom_number"}
+    assert tasks.TASKS["custom"].labels is None and tasks.TASKS["custom"].takes_columns
 
 
 def test_a_number_of_ones_own_is_measured_as_sts_b_and_read_as_tsv():
-    task, tsv = tasks.TASKS["tsv_number"], tasks.TASKS["tsv"]
+    task, tsv = tasks.TASKS["custom_number"], tasks.TASKS["custom"]
     assert task.is_regression and task.takes_columns and task.metrics == ("pearson", "spearman")
     assert task.header == tsv.header and task.indices is None
 
 
-TSV = tasks.TASKS["tsv"]
+TSV = tasks.TASKS["custom"]
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_one_text_is_named_alone_and_two_by_their_second():
 
 def test_a_model_of_one_text_reads_no_second_one_by_its_number_either():
     given = tasks.with_columns(TSV, NamedColumns("1", "2", "3"))
-    run_config = {"task_name": "tsv", "labels": ["x", "y"], "num_texts": 1}
+    run_config = {"task_name": "custom", "labels": ["x", "y"], "num_texts": 1}
     task = tasks.recorded(run_config, given)
     assert task.num_texts == 1 and task.indices == Columns(0, None, 2)
 
 
 def test_labels_that_only_the_training_data_tell_are_not_known_before():
-    with pytest.raises(ValueError, match="tsv are not known"):
+    with pytest.raises(ValueError, match="custom are not known"):
         TSV.num_outputs  # noqa: B018
 
 
 def test_a_recorded_task_keeps_the_order_of_its_labels_and_its_texts():
-    held = {"task_name": "tsv", "labels": ["b", "a", "c"], "num_texts": 1}
+    held = {"task_name": "custom", "labels": ["b", "a", "c"], "num_texts": 1}
     task = tasks.recorded(held)
     assert (task.labels, task.num_texts, task.num_outputs) == (("b", "a", "c"), 1, 3)
     assert tasks.recorded(dict(held, num_texts=2)).num_texts == 2
@@ -158,7 +158,7 @@ def test_labels_have_one_order_however_they_come(labels):
 
 @pytest.mark.parametrize("given", ["²", "٣", "①", "-1", "1.0"])
 def test_what_is_no_number_from_1_is_a_columns_name(given):
-    task = tasks.with_columns(tasks.TASKS["tsv"], tasks.NamedColumns(given, None, None))
+    task = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns(given, None, None))
     assert task.header.text_a == (given,) and task.indices is None
 
 
@@ -169,7 +169,7 @@ def test_a_columns_name_is_without_quotation_marks_and_case():
 
 
 def test_a_recorded_task_reads_the_columns_that_its_run_was_told(tmp_path):
-    held = {"task_name": "tsv", "labels": ["a", "b"], "num_texts": 1}
+    held = {"task_name": "custom", "labels": ["a", "b"], "num_texts": 1}
     task = tasks.recorded(dict(held, columns=["title", None, "kind"]))
     assert (task.header.text_a, task.header.label) == (("title",), ("kind",))
     task = tasks.recorded(dict(held, columns=["3", None, "1"]))

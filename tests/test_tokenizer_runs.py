@@ -168,6 +168,6 @@ def test_a_bert_of_one_segment_takes_single_texts_and_no_pairs(tmp_path, monkeyp
         text = "\n".join(rows) + "\n"
         (tmp_path / "single").mkdir(exist_ok=True)
         (tmp_path / "single" / (split + ".tsv")).write_text(text, encoding="utf-8")
-    command(line + "--task_name=tsv --data_dir=single", tmp_path, monkeypatch)
+    command(line + "--task_name=custom --data_dir=single", tmp_path, monkeypatch)
     with Classifier(str(tmp_path / "out_0")) as model:
         assert len(model.classify(["我们", "你"])) == 2

@@ -1,6 +1,6 @@
 """Compares a Hugging Face BERT's vectors here with those of transformers.
 
-    pip install -r requirements-hub.txt torch transformers
+    pip install torch transformers
     python scripts/dev/check_hugging_face.py FOLDER
 
 It ends with status 1 where they differ by more than rounding does.

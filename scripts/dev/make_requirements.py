@@ -2,7 +2,8 @@
 
     python scripts/dev/make_requirements.py
 
-requirements.txt has what the program needs, requirements-<extra>.txt an extra's packages.
+requirements.txt has what training and exporting need, the extra `export`; requirements-<extra>.txt
+the packages of another extra beside.
 Needs Python 3.11.
 """
 
@@ -10,6 +11,7 @@ import os
 import re
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_IN_REQUIREMENTS = ("export", "onnx", "train")
 _HEADER = "# Written by scripts/dev/make_requirements.py from pyproject.toml.\n"
 
 
@@ -19,20 +21,21 @@ def requirements_files(project):
     Args:
       project: dict, the table [project] of pyproject.toml.
     """
-    lines = {"requirements.txt": project["dependencies"]}
-    for extra, packages in project["optional-dependencies"].items():
-        lines["requirements-%s.txt" % extra] = ["-r requirements.txt"] + list(_expand(packages))
+    extras = project["optional-dependencies"]
+    lines = {"requirements.txt": project["dependencies"] + list(_expand("export", extras))}
+    for extra in set(extras) - set(_IN_REQUIREMENTS):
+        own = [line for line in _expand(extra, extras) if line not in lines["requirements.txt"]]
+        lines["requirements-%s.txt" % extra] = ["-r requirements.txt"] + own
     return {name: _HEADER + "\n".join(found) + "\n" for name, found in lines.items()}
 
 
-def _expand(packages):
-    """Yields the lines of an extra, which may take in other extras of this project."""
-    for package in packages:
+def _expand(extra, extras):
+    """Yields the packages of an extra, which may take in other extras of this project."""
+    for package in extras[extra]:
         others = re.match(r"bert-theseus\[(.*)\]$", package)
-        if others:
-            for extra in others.group(1).split(","):
-                yield "-r requirements-%s.txt" % extra
-        else:
+        for other in others.group(1).split(",") if others else ():
+            yield from _expand(other, extras)
+        if not others:
             yield package
 
 

@@ -261,13 +261,13 @@ def _torch_dtype(torch, tensor):
     return dtype if is_array else "%s %s on %s" % (tensor.layout, dtype, tensor.device.type)
 
 
-def import_optional(package, purpose, hint="pip install -r requirements-hub.txt"):
+def import_optional(package, purpose, hint=None):
     """Imports a package that only some uses need.
 
     Args:
       package: its name.
       purpose: str, what needs it, for the message.
-      hint: str, how it is installed, for the message.
+      hint: str, how it is installed, for the message; None: by its name.
 
     Raises:
       UserError: it is not installed.
@@ -275,4 +275,5 @@ def import_optional(package, purpose, hint="pip install -r requirements-hub.txt"
     try:
         return importlib.import_module(package)
     except ImportError:
+        hint = hint or "pip install %s" % package
         raise UserError("%s: needs the package %s; %s" % (purpose, package, hint))

@@ -47,7 +47,10 @@ def _import_actions(names: Iterable[str]) -> list[Any]:
     Each has run(context, what its preparation returned) and a MEMORY_REMEDY.
     """
     if importlib.util.find_spec("tensorflow") is None:
-        raise UserError('needs TensorFlow: pip install "bert-theseus[train]"')
+        raise UserError(
+            "needs TensorFlow, which only ONNX exports do without; pip install tensorflow "
+            "scikit-learn scipy safetensors huggingface_hub"
+        )
     with importing_tensorflow():
         actions = [importlib.import_module("theseus.commands." + name) for name in names]
         importlib.import_module("theseus.session").set_up_tensorflow()

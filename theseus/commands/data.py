@@ -63,6 +63,10 @@ class Data(object):
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
 
+    def has(self, split: str) -> bool:
+        """Returns whether a split's file is there."""
+        return sources.has_split(self._config.data_dir, self.task, split)
+
     def format_of(self, path: str) -> str:
         """Returns the format of a file, one of rows.FORMATS."""
         return rows.format_of(path, self.form.format)

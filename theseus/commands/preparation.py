@@ -128,12 +128,13 @@ def _check_missing_packages(names):
             "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
             "folder there" % import_tensorflow().__version__
         )
-    needed = [(name, package) for name in names for package in formats.FORMATS[name].packages]
-    for name, package in needed:
-        if importlib.util.find_spec(package) is None:
+    for name in names:
+        packages = formats.FORMATS[name].packages
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        if missing:
             raise UserError(
-                "--export_format: %s needs the package %s; pip install -r requirements-export.txt"
-                % (name, package)
+                "--export_format: %s needs the package %s; pip install %s"
+                % (name, " and ".join(missing), " ".join(missing))
             )
 
 

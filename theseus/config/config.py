@@ -146,17 +146,23 @@ class Files:
 class TaskFlags:
     """The task: its columns, its labels and its metric."""
 
-    task_name: str = run_flag("lcqmc_pair", "The task.", choices=tuple(tasks.TASKS), is_common=True)
+    task_name: str = run_flag(
+        "lcqmc_pair",
+        "The task. custom is for your own columns and labels, custom_number for numbers.",
+        choices=tuple(tasks.TASKS),
+        parse=lambda name: tasks.ALIASES.get(name, name),
+        is_common=True,
+    )
     text_a_column: str | None = flag(
         None,
-        "Column of the text: its name in the header, or its number from 1; for tsv and tsv_number.",
+        "Column of the text: its name in the header, or its number from 1; for custom tasks.",
     )
     text_b_column: str | None = flag(
         None, "Column of the second text, if there is one; as for --text_a_column."
     )
     label_column: str | None = flag(None, "Column of the label; as for --text_a_column.")
     labels: tuple[str, ...] = flag(
-        (), "Labels in the order of their ids; for tsv.", "those of train, sorted"
+        (), "Labels in the order of their ids; for custom.", "those of train, sorted"
     )
     metric: str | None = run_flag(
         None, "Dev metric that selects the best epoch.", "the task's", choices=tuple(tasks.METRICS)

@@ -60,9 +60,9 @@ def _broken_by_actions(config: Config) -> Iterator[str]:
 def _broken_by_files(config: Config) -> Iterator[str]:
     columns = (config.text_a_column, config.text_b_column, config.label_column)
     if columns != (None, None, None) and not tasks.TASKS[config.task_name].takes_columns:
-        yield "columns are for --task_name=tsv and tsv_number"
-    if config.labels and config.task_name != "tsv":
-        yield "--labels is for --task_name=tsv"
+        yield "columns are for --task_name=custom and custom_number"
+    if config.labels and config.task_name != "custom":
+        yield "--labels is for --task_name=custom"
     if config.delimiter is not None:
         if config.format != "csv" or not rows.is_delimiter(config.delimiter):
             yield "--delimiter takes one character, or tab, and needs --format=csv"
@@ -119,7 +119,7 @@ def check(config: Config) -> None:
     if config.version:
         return
     columns = tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
-    tasks.of_flags("tsv", columns, config.labels)
+    tasks.of_flags("custom", columns, config.labels)
     _check_paths(config)
     _check_suc_init(config)
     check_little_memory()

@@ -176,7 +176,7 @@ def read_saved_model(path, open_session):
 
 def read_onnx(path, _):
     path = os.path.join(path, "model.onnx")
-    onnxruntime = hugging_face.import_optional("onnxruntime", path, "pip install onnxruntime")
+    onnxruntime = hugging_face.import_optional("onnxruntime", path)
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.

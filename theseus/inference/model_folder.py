@@ -110,12 +110,12 @@ def read_head(weights):
 def _own_task(known, num_rows, path):
     """Returns the Task of a classifier that is given none: its own labels, over what is given."""
     if known.problem == "regression" or num_rows == 1:
-        return tasks.TASKS["tsv_number"]
+        return tasks.TASKS["custom_number"]
     names = known.names
     if not names or len(names) != num_rows:
         names = tuple(map(str, range(num_rows)))
         logging.info("%s: nothing names its labels; they are called %s", path, ", ".join(names))
-    return dataclasses.replace(tasks.TASKS["tsv"], labels=names)
+    return dataclasses.replace(tasks.TASKS["custom"], labels=names)
 
 
 def is_external(path):

@@ -30,7 +30,7 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
     """
     form = form or ReadOptions()
     if task.header.text_b == tasks.SECOND_OF_TWO:
-        if not set(tasks.SECOND_OF_TWO).intersection(_first_names(path, form)):
+        if not set(tasks.SECOND_OF_TWO).intersection(first_names(path, form)):
             task = tasks.of_one_text(task)
     if task.labels is not None:
         return task
@@ -43,7 +43,7 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
     return dataclasses.replace(task, labels=tasks.in_order(counts))
 
 
-def _first_names(path: str, form: ReadOptions) -> list[str]:
+def first_names(path: str, form: ReadOptions) -> list[str]:
     """Returns the names, list of str, that the first row which is not blank holds."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
@@ -56,7 +56,9 @@ def _first_names(path: str, form: ReadOptions) -> list[str]:
 def _fractions(labels: Sequence[str]) -> list[str]:
     """Returns the labels that are no whole numbers, where all are numbers; else none."""
     numbers = {label: label.replace(",", ".") for label in labels}
-    if not all(layout.is_label(number, tasks.TASKS["tsv_number"]) for number in numbers.values()):
+    if not all(
+        layout.is_label(number, tasks.TASKS["custom_number"]) for number in numbers.values()
+    ):
         return []
     return [label for label, number in numbers.items() if not float(number).is_integer()]
 
@@ -79,7 +81,7 @@ def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
         write = "write them with a point, and " if any("," in label for label in fractions) else ""
         yield (
             "its labels are numbers with fractions (%s), each of which is taken for a class of its "
-            "own; to predict a number, %sgive --task_name=tsv_number" % (shown, write)
+            "own; to predict a number, %sgive --task_name=custom_number" % (shown, write)
         )
     single = [label for label in tasks.in_order(counts) if counts[label] == 1]
     if single:

@@ -197,7 +197,7 @@ def _check_other_places(found: list[str], columns: Columns) -> None:
     if wrong:
         raise UserError(
             "expected the texts first, then the label; the header calls column %d %s; name the "
-            "columns text_a, text_b and label, or give --task_name=tsv, with --text_a_column, "
+            "columns text_a, text_b and label, or give --task_name=custom, with --text_a_column, "
             "--text_b_column and --label_column" % (wrong[0] + 1, found[wrong[0]])
         )
 

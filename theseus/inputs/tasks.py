@@ -110,7 +110,7 @@ class Task:
     @property
     def takes_columns(self) -> bool:
         """Whether flags may name its columns."""
-        return self.name in ("tsv", "tsv_number")
+        return self.name in ("custom", "custom_number")
 
     def column_names(self, with_label: bool) -> list[str]:
         """Returns what a message calls the columns, a list of str."""
@@ -163,8 +163,8 @@ _ENTAILMENT = ("entailment", "not_entailment")
 _TASKS = [
     Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, indices=Columns(0, 1, 2)),
     # Columns and labels from a file's header and content, or from flags.
-    Task("tsv", labels=None, header=USUAL_NAMES),
-    Task("tsv_number", labels=(), header=USUAL_NAMES, metrics=("pearson", "spearman")),
+    Task("custom", labels=None, header=USUAL_NAMES),
+    Task("custom_number", labels=(), header=USUAL_NAMES, metrics=("pearson", "spearman")),
     Task(
         "cola",
         labels=("0", "1"),
@@ -203,6 +203,8 @@ _TASKS = [
     Task("wnli", labels=("0", "1"), header=_SENTENCES),
 ]
 TASKS = {task.name: task for task in _TASKS}
+ALIASES = {"tsv": "custom", "tsv_number": "custom_number"}
+"""Earlier names of tasks, which commands may go on to use."""
 
 
 def of_flags(name: str, columns: NamedColumns, labels: Sequence[str]) -> Task:

@@ -1,0 +1,459 @@
+"""Makes small classifiers of a BERT that is too slow, says what each costs, and chooses one.
+
+    DATA=my_data BERT=my_bert OUT=out_compressed python -m theseus.tools.compress
+
+If BERT is no classifier for the labels of DATA, it is fine-tuned. From it successors of LAYERS
+layers are distilled, each is exported as ONNX, in float32 and int8, and what is exported is scored
+and timed. The smallest that retains KEEP percent of the predecessor's score on dev, and answers
+within MAX_MS, goes to OUT/model; nothing is chosen by test. Interrupted or given other LAYERS, it
+goes on from what is there; a second run does nothing.
+
+  DATA      folder with train, dev and perhaps test, as run_classifier.py reads them
+  BERT      a Hugging Face folder, owner/name of its hub, a checkpoint of TensorFlow's, or the
+            output folder of a trained stage 0
+  OUT       folder that takes all that is written (out_compressed)
+  LAYERS    the successors' layers (6 4 3 2)
+  KEEP      percent of the predecessor's score that is to be retained (98)
+  MAX_MS    milliseconds within which one example is to be answered (any)
+  SEED      42
+  FLAGS     more flags of run_classifier.py for every training, such as --task_name=custom
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+import run_classifier
+from theseus.checkpoints import weights as weights_lib
+from theseus.classifier import Classifier
+from theseus.commands import initial_checkpoint
+from theseus.commands.context import Context
+from theseus.errors import UserError
+from theseus.inference.predictions import Predictions
+from theseus.inputs import encoding, inferred_task, reading, rows, sources, tasks
+from theseus.runs import files
+
+# The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
+_RATE_BY_WIDTH = 0.04
+_PREDECESSOR_EPOCHS = 5
+_TIMED_BATCHES = 30
+_EVAL_BATCH_SIZE = 64
+# Of an int8 model at least so many of dev's labels are those of the float32 model.
+_LEAST_AGREEMENT = 0.99
+
+
+class Recipe(NamedTuple):
+    """How a successor is made: docs/results.md says what each part gains."""
+
+    rate: float  # As a multiple of the predecessor's.
+    epochs: int
+
+
+def recipe_of(num_layers):
+    """Returns the Recipe of a successor of so many layers."""
+    if num_layers >= 6:
+        return Recipe(rate=1.0, epochs=5)
+    return Recipe(rate=2.0 if num_layers >= 3 else 3.0, epochs=10)
+
+
+_DISTILLED = ["--suc_init=spread", "--distill_temperature=2", "--distill_weight=0.9"]
+
+
+class Settings(NamedTuple):
+    """The variables, read."""
+
+    data: str
+    bert: str
+    out: str
+    layers: list
+    keep: float
+    max_ms: float
+    seed: str
+    flags: list
+
+
+def read_settings(environment):
+    """Returns the Settings of the environment's variables; UserError where one is wrong."""
+    for name in ("DATA", "BERT"):
+        if not environment.get(name):
+            raise UserError("%s is not set; DATA=my_data BERT=my_bert OUT=out_compressed" % name)
+    try:
+        layers = sorted(map(int, environment.get("LAYERS", "6 4 3 2").split()), reverse=True)
+        keep = float(environment.get("KEEP", "98"))
+        max_ms = float(environment.get("MAX_MS") or "inf")
+    except ValueError as error:
+        raise UserError("LAYERS takes whole numbers, KEEP and MAX_MS numbers: %s" % error)
+    if not layers or layers[-1] < 1 or len(set(layers)) < len(layers):
+        raise UserError("LAYERS: takes different numbers of layers, such as 6 3")
+    return Settings(
+        environment["DATA"],
+        environment["BERT"],
+        environment.get("OUT") or "out_compressed",
+        layers,
+        keep,
+        max_ms,
+        environment.get("SEED") or "42",
+        shlex.split(environment.get("FLAGS", "")),
+    )
+
+
+# --- The commands ---
+
+
+class Commands(object):
+    """Commands of run_classifier.py that are carried out once: their record is in OUT."""
+
+    def __init__(self, out):
+        """Reads which are done."""
+        os.makedirs(out, exist_ok=True)
+        self._record, self._log = os.path.join(out, "compress.json"), os.path.join(out, "log.txt")
+        self._done = _read_json(self._record) or {}
+
+    def run(self, title, name, arguments):
+        """Carries a command out, unless it is done; UserError, with its last line, if it fails."""
+        if self._done.get(name) == arguments:
+            return
+        print("%-48s" % title, end=" ", flush=True)
+        begin = time.time()
+        with open(self._log, "a", encoding="utf-8") as log:
+            log.write("\n%s\n" % shlex.join(["run_classifier.py"] + arguments))
+            log.flush()
+            command = [sys.executable, "-m", "run_classifier"] + arguments
+            status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
+        if status:
+            print("failed")
+            raise UserError("%s; all of it is in %s" % (_last_line(self._log), self._log))
+        print("%d:%02d" % divmod(round(time.time() - begin), 60), flush=True)
+        self._done[name] = arguments
+        files.write_json(self._record, self._done)
+
+    def done(self, plan):
+        """Returns the flags of the commands of a Plan, by their names, that are done."""
+        return {name: self._done[name] for _, name, _ in plan.commands()}
+
+
+def _last_line(path):
+    with open(path, encoding="utf-8", errors="replace") as reader:
+        return ([""] + [line.strip() for line in reader if line.strip()])[-1]
+
+
+def _read_json(path):
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as reader:
+        return json.load(reader)
+
+
+def read_config(arguments):
+    """Returns the config.Config of flags of run_classifier.py."""
+    run_classifier.parse_flags(["compress"] + arguments)
+    return run_classifier.read_config()
+
+
+def guessed_task(settings):
+    """Returns the flag of the task where FLAGS have none: custom if files name their columns."""
+    if any(flag.startswith("--task_name") for flag in settings.flags):
+        return []
+    task = tasks.TASKS["custom"]
+    train = sources.find_files(settings.data, task, "train")[0]
+    names = inferred_task.first_names(train, sources.ReadOptions())
+    is_named = rows.format_of(train, "auto") != "tsv" or set(names) & set(tasks.USUAL_LABEL_NAMES)
+    return ["--task_name=custom"] if is_named else []
+
+
+def _labelled_test(data):
+    """Returns the Examples of a Data's test, or None where there is none, or it has no labels."""
+    if not data.has("test"):
+        return None
+    path = data.paths("test")[0]
+    examples = list(reading.iterate_examples(path, data.task, False, data.form))
+    return examples if all(example.label for example in examples) else None
+
+
+class Plan(object):
+    """What is to be made of a BERT, and by which commands.
+
+    Attributes:
+      task: the tasks.Task of the data.
+      predecessor: what distils: BERT itself if it is a classifier, else the folder where it is
+        fine-tuned.
+      is_classifier: bool, whether BERT is one for the task's labels.
+    """
+
+    def __init__(self, settings):
+        """Looks at DATA and at BERT; UserError where one of them cannot be used."""
+        self._settings = settings
+        self.common = ["--data_dir=%s" % settings.data, "--seed=%s" % settings.seed]
+        self.common += guessed_task(settings) + settings.flags
+        pre = ["--do_train", "--finetune_pre", "--init_checkpoint=%s" % settings.bert]
+        pre.append("--stage_0_outputdir=%s" % self.folder("looked_at"))
+        with Context(read_config(self.common + pre)) as context:
+            self.task, data = context.task, context.data
+            start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
+            self.dev = data.dev().examples
+            self.test = _labelled_test(data)
+        self.is_classifier = start.classifier.order is not None
+        self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
+        self.num_layers = start.model.config.num_hidden_layers
+        self._rate = _RATE_BY_WIDTH / start.model.config.hidden_size
+        for layers in settings.layers:
+            if layers >= self.num_layers:
+                raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
+
+    def folder(self, name):
+        """Returns the path of a folder of OUT."""
+        return os.path.join(self._settings.out, name)
+
+    def commands(self):
+        """Yields (title, name, flags of run_classifier.py) of each command."""
+        folder = self.folder("predecessor")
+        begin = ["--finetune_pre", "--stage_0_outputdir=%s" % folder]
+        if self.is_classifier:
+            begin.append("--init_checkpoint=%s" % self._settings.bert)
+            yield self._exports("predecessor", "%d layers" % self.num_layers, begin, [])
+        else:
+            train = ["--do_train", "--bert_pretrained_model=%s" % self._settings.bert]
+            train += ["--learning_rate=%g" % self._rate]
+            train += ["--num_train_epochs=%d" % _PREDECESSOR_EPOCHS]
+            title = "%d layers, fine-tuned" % self.num_layers
+            yield self._exports("predecessor", title, begin, train)
+        for layers in self._settings.layers:
+            yield from self._of_successor(layers)
+
+    def _of_successor(self, layers):
+        recipe, name = recipe_of(layers), "layers_%d" % layers
+        begin = ["--finetune_suc", "--stage_2_outputdir=%s" % self.folder(name)]
+        train = ["--do_train", "--suc_layers=%d" % layers]
+        train += ["--init_checkpoint=%s" % self.predecessor, "--distill_from=%s" % self.predecessor]
+        train += _DISTILLED + ["--learning_rate=%g" % (recipe.rate * self._rate)]
+        train += ["--num_train_epochs=%d" % recipe.epochs]
+        yield self._exports(name, "%d layers, distilled" % layers, begin, train)
+        quantize = ["--do_export", "--export_format=onnx", "--quantize=int8"]
+        title = "%d layers, int8" % layers
+        yield title, name + "_int8", begin + quantize + self.common
+
+    def _exports(self, name, title, begin, train):
+        exports = ["--do_export", "--export_format=onnx,huggingface"]
+        return title, name, begin + train + exports + self.common
+
+
+# --- What came out ---
+
+
+class Row(NamedTuple):
+    """An exported model in figures: scores are fractions, times milliseconds an answer."""
+
+    name: str
+    folder: str
+    layers: int
+    parameters: int
+    dev: float
+    test: float
+    agreement: float
+    ms: float
+    ms_of_10: float
+    megabytes: float
+
+
+def measure(plan, settings):
+    """Returns the Rows of all exports, the predecessor's first; they are timed in turns."""
+    names = [("predecessor", plan.num_layers)]
+    names += [("layers_%d" % layers, layers) for layers in settings.layers]
+    places = []
+    for name, layers in names:
+        folder = os.path.join(plan.folder(name), "export")
+        for format in ("onnx", "onnx_int8"):
+            if os.path.isdir(os.path.join(folder, format)):
+                places.append((os.path.join(folder, format), layers, format))
+    models = [Classifier(folder) for folder, _, _ in places]
+    times = _times(models, plan.dev)
+    measured, of_float = [], None
+    for (folder, layers, format), model, ms in zip(places, models, times):
+        on_dev, ids = _score(model, plan, plan.dev)
+        of_float = ids if format == "onnx" else of_float
+        on_test = _score(model, plan, plan.test)[0] if plan.test else None
+        agreement = float(np.mean(ids == of_float))
+        hugging_face = os.path.join(os.path.dirname(folder), "huggingface")
+        measured.append(
+            Row(
+                "float32" if format == "onnx" else "int8",
+                folder,
+                layers,
+                _count_parameters(hugging_face),
+                on_dev,
+                on_test,
+                agreement,
+                *ms,
+                sum(os.path.getsize(path) for path in _model_files(folder)) / 1e6,
+            )
+        )
+    return measured
+
+
+def measured_once(plan, settings, commands):
+    """Returns the Rows, from OUT where the same exports were measured before."""
+    path, done = os.path.join(settings.out, "table.json"), commands.done(plan)
+    record = _read_json(path)
+    if record and record["of"] == done:
+        return [Row(**row) for row in record["rows"]]
+    found = measure(plan, settings)
+    files.write_json(path, {"of": done, "rows": [row._asdict() for row in found]})
+    return found
+
+
+def _model_files(folder):
+    names = [name for name in os.listdir(folder) if name.startswith("model.onnx")]
+    return [os.path.join(folder, name) for name in names]
+
+
+def _count_parameters(folder):
+    shapes = weights_lib.open_weights(weights_lib.find_checkpoint(folder)).shapes
+    return int(sum(np.prod(shape) for shape in shapes.values()))
+
+
+def _score(model, plan, examples):
+    """Returns (score, predicted ids or numbers) of a Classifier on labelled Examples."""
+    from theseus.inference import metrics  # Imports scikit-learn.
+
+    logits = model.compute_logits(examples, _EVAL_BATCH_SIZE)
+    labels = encoding.encode_labels([example.label for example in examples], plan.task)
+    predicted = Predictions.of(plan.task, logits, None)
+    score = metrics.score(plan.task, metrics.compute(predicted, labels))
+    return score, logits[:, 0] if plan.task.is_regression else predicted.ids
+
+
+def _times(models, examples):
+    """Returns the median milliseconds of an answer to 1 and to 10 examples, for each model.
+
+    From text to label, on examples of dev; the models take turns, so that what else the machine
+    does meets all of them.
+    """
+    texts = [
+        example.text_a if example.text_b is None else (example.text_a, example.text_b)
+        for example in examples
+    ]
+    found = []
+    for size in (1, 10):
+        seconds = np.zeros((_TIMED_BATCHES, len(models)))
+        for number in range(-3, _TIMED_BATCHES):  # The first warm up.
+            first = (number % max(1, len(texts) // size)) * size
+            for column, model in enumerate(models):
+                begin = time.perf_counter()
+                model.classify(texts[first : first + size])
+                seconds[number, column] = time.perf_counter() - begin
+        found.append(1000 * np.median(seconds, axis=0))
+    return list(zip(*found))
+
+
+def retained(row, rows):
+    """Returns the percentage of the predecessor's score on dev that a Row retains."""
+    return 100 * row.dev / rows[0].dev
+
+
+def format_table(rows, task):
+    """Returns the table of Rows, str, in Markdown."""
+    header = "| layers | type | parameters | dev %s | test | retained | ms, 1 | ms, 10 | MB |"
+    lines = [header % task.score_name, "|---:|---|---:|---:|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        lines.append(
+            "| %d | %s | %s | %.4f | %s | %.1f %% | %.2f | %.2f | %.1f |"
+            % (
+                row.layers,
+                row.name,
+                "{:,}".format(row.parameters),
+                row.dev,
+                "-" if row.test is None else "%.4f" % row.test,
+                retained(row, rows),
+                row.ms,
+                row.ms_of_10,
+                row.megabytes,
+            )
+        )
+    return "\n".join(lines)
+
+
+def choose(rows, settings):
+    """Returns (Row, what to say of it): the smallest that fulfils KEEP and MAX_MS, or the nearest.
+
+    Of one depth int8 is taken where its labels agree with float32's and it is no slower.
+    """
+    successors, candidates = rows[1:], []
+    for layers in sorted({row.layers for row in successors}):
+        of_depth = {row.name: row for row in successors if row.layers == layers}
+        chosen = of_depth["float32"]
+        int8 = of_depth.get("int8")
+        if int8 and int8.agreement >= _LEAST_AGREEMENT and int8.ms <= chosen.ms:
+            chosen = int8
+        candidates.append(chosen)
+    fitting = [
+        row
+        for row in candidates
+        if retained(row, rows) >= settings.keep and row.ms <= settings.max_ms
+    ]
+    wanted = "%g %% retained" % settings.keep
+    if settings.max_ms < float("inf"):
+        wanted += " within %g ms" % settings.max_ms
+    if fitting:
+        return fitting[0], "the smallest with %s" % wanted
+    fast = [row for row in candidates if row.ms <= settings.max_ms]
+    if fast:
+        nearest = max(fast, key=lambda row: row.dev)
+    else:
+        nearest = min(candidates, key=lambda row: row.ms)
+    return nearest, "none has %s; this one comes nearest" % wanted
+
+
+def deliver(row, table, settings):
+    """Copies the chosen exports to OUT/model and OUT/model_huggingface; the card has the table."""
+    hugging_face = os.path.join(os.path.dirname(row.folder), "huggingface")
+    for source, name in ((row.folder, "model"), (hugging_face, "model_huggingface")):
+        place = os.path.join(settings.out, name)
+        unfinished = place + ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished)
+        with open(os.path.join(unfinished, "README.md"), "a", encoding="utf-8") as card:
+            card.write("\n\n## Beside other depths\n\n%s\n\n%s\n" % (table, _HOW_MEASURED))
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(unfinished, place)
+    return os.path.join(settings.out, "model")
+
+
+_HOW_MEASURED = (
+    "Each row is an ONNX export, by onnxruntime; the first is the predecessor, of whose score the "
+    "others retain so much. Times are medians from text to label, for 1 and for 10 examples."
+)
+
+
+def main():
+    """Makes, measures, chooses; prints a line for each step, then the table and the model."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        settings = read_settings(os.environ)
+        plan, commands = Plan(settings), Commands(settings.out)
+        kind = "is a classifier for" if plan.is_classifier else "is fine-tuned for"
+        print("%s %s %s" % (settings.bert, kind, ", ".join(plan.task.labels) or "numbers"))
+        for title, name, arguments in plan.commands():
+            commands.run(title, name, arguments)
+        measured = measured_once(plan, settings, commands)
+        row, said = choose(measured, settings)
+        table = format_table(measured, plan.task)
+        place = deliver(row, table, settings)
+    except UserError as error:
+        sys.exit("compress: %s" % error)
+    print("\n%s\n\n%d layers, %s: %s" % (table, row.layers, row.name, said))
+    example = '"text"' if plan.task.num_texts == 1 else '("text a", "text b")'
+    print("\nfrom theseus import Classifier")
+    print('model = Classifier("%s")' % place)
+    print("print(model.classify([%s]))" % example)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import ROOT, run_bash, stub_project
+from conftest import run_bash, stub_project
 
 
 @pytest.fixture
@@ -19,31 +19,14 @@ def run_script(project, name, *arguments, **variables):
     return run_bash(project, name, *arguments, **variables)[:2]
 
 
-def test_the_quickstart_takes_both_sizes_through_the_stages(project):
+def test_the_quickstart_compresses_the_sample(project):
     status, lines = run_script(project, "quickstart.sh")
     assert status == 0
-    stages = [set(line[1:]) for line in lines if line[0] == "run_classifier.py"]
-    flags = {"--do_train", "--flagfile=data/tiny_bert/recommended.flags"}
-    flags.add("--stage_0_outputdir=out_quickstart/predecessor")
-    expected = [flags | {"--finetune_pre"}]
-    for layers, more in [("6", set()), ("2", {"--suc_init=last"})]:
-        folders = {
-            "--stage_1_outputdir=out_quickstart/replacing_" + layers,
-            "--stage_2_outputdir=out_quickstart/successor_" + layers,
-            "--suc_layers=" + layers,
-        }
-        start = {"--init_checkpoint=out_quickstart/predecessor"}
-        expected += [flags | folders | start | more, flags | folders | {"--finetune_suc"}]
-    assert stages == expected
-    models = ["out_quickstart/" + name for name in ("predecessor", "successor_6", "successor_2")]
-    assert lines[-1] == ["scripts/compare_models.py"] + models
-    assert os.path.exists(os.path.join(ROOT, "data", "tiny_bert", "recommended.flags"))
+    assert lines[-1] == [str(project / "scripts" / "compress.py")]
 
 
-def test_the_quickstart_ends_at_the_first_failure(project):
-    status, lines = run_script(project, "quickstart.sh", STUB_FAILS="replacing_6")
-    assert status == 1
-    assert "--init_checkpoint=out_quickstart/predecessor" in lines[-1]
+def test_the_quickstart_ends_at_a_failure(project):
+    assert run_script(project, "quickstart.sh", STUB_FAILS="compress.py")[0] == 1
 
 
 def test_requirements_are_installed_once_and_again_after_they_change(project):

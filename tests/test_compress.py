@@ -1,0 +1,194 @@
+"""compress.py: which commands it runs, what it chooses, and that it resumes."""
+
+import os
+import shutil
+import types
+
+import numpy as np
+import pytest
+
+import compress
+from conftest import read_json, write_pairs, write_stage, write_start
+from theseus.errors import UserError
+from theseus.inputs import tasks
+
+
+def settings(tmp_path, **variables):
+    values = dict(
+        DATA=str(tmp_path / "data"), BERT=str(tmp_path / "bert"), OUT=str(tmp_path / "out")
+    )
+    return compress.read_settings(dict(values, **variables))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with data, a BERT without a classifier in bert/, and a stage 0 in trained/."""
+    (tmp_path / "data").mkdir()
+    for seed, split in enumerate(("train", "dev", "test")):
+        write_pairs(tmp_path / "data" / (split + ".txt"), 20, seed)
+    folder = write_stage(tmp_path / "trained", "predecessor")
+    shutil.copytree(os.path.dirname(folder.best_checkpoint()), str(tmp_path / "held"))
+    write_start(tmp_path / "bert")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"DATA": ""}, "DATA is not set; DATA=my_data BERT=my_bert"),
+        ({"LAYERS": "6 six"}, "LAYERS takes whole numbers"),
+        ({"LAYERS": "6 6"}, "LAYERS: takes different numbers"),
+        ({"LAYERS": ""}, "LAYERS: takes different numbers"),
+        ({"KEEP": "all"}, "KEEP and MAX_MS numbers"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(tmp_path, variables, message):
+    with pytest.raises(UserError, match=message):
+        settings(tmp_path, **variables)
+
+
+def flags_of(arguments):
+    return dict(argument[2:].partition("=")[::2] for argument in arguments)
+
+
+def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(place):
+    plan = compress.Plan(settings(place, LAYERS="3 2", FLAGS="--max_seq_length=32 --seed=7"))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    assert list(commands) == [
+        "predecessor",
+        "layers_3",
+        "layers_3_int8",
+        "layers_2",
+        "layers_2_int8",
+    ]
+    out = str(place / "out")
+    first = commands["predecessor"]
+    assert first["bert_pretrained_model"] == str(place / "bert") and "finetune_pre" in first
+    rate = float(first["learning_rate"])
+    assert rate == pytest.approx(0.04 / 16)  # SMALL_BERT's width.
+    for layers, factor in ((3, 2), (2, 3)):
+        made = commands["layers_%d" % layers]
+        assert float(made["learning_rate"]) == pytest.approx(factor * rate)
+        assert made["num_train_epochs"] == "10" and made["suc_init"] == "spread"
+        assert (made["distill_temperature"], made["distill_weight"]) == ("2", "0.9")
+        assert made["distill_from"] == made["init_checkpoint"] == out + "/predecessor"
+        assert made["max_seq_length"] == "32"
+        int8 = commands["layers_%d_int8" % layers]
+        assert int8["quantize"] == "int8" and "do_train" not in int8
+        assert int8["stage_2_outputdir"] == made["stage_2_outputdir"]
+    assert compress.recipe_of(6) == compress.Recipe(1.0, 5)
+
+
+def test_a_classifier_for_the_labels_is_the_predecessor(place):
+    plan = compress.Plan(settings(place, BERT=str(place / "trained"), LAYERS="2"))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    assert plan.is_classifier and "do_train" not in commands["predecessor"]
+    assert commands["layers_2"]["distill_from"] == str(place / "trained")
+
+
+def test_files_that_name_their_columns_are_a_custom_task(place):
+    assert compress.guessed_task(settings(place)) == []
+    assert compress.guessed_task(settings(place, FLAGS="--task_name=rte")) == []
+    text = (place / "data" / "train.txt").read_text(encoding="utf-8")
+    header = "text_a\ttext_b\tlabel\n"
+    (place / "data" / "train.txt").write_text(header + text, encoding="utf-8")
+    assert compress.guessed_task(settings(place)) == ["--task_name=custom"]
+
+
+def test_as_many_layers_as_the_bert_has_are_refused(place):
+    with pytest.raises(UserError, match="LAYERS: BERT has 4 layers; give fewer"):
+        compress.Plan(settings(place, LAYERS="4 2"))
+
+
+def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
+    tmp_path, monkeypatch
+):
+    ran = []
+
+    def call(command, stdout, stderr):
+        ran.append(command[3:])
+        stdout.write("run_classifier.py: no such thing\n")
+        return int("fails" in command)
+
+    monkeypatch.setattr(compress.subprocess, "call", call)
+    for arguments in (["--a"], ["--a"], ["--b"]):
+        compress.Commands(str(tmp_path)).run("it", "one", arguments)
+    assert ran == [["--a"], ["--b"]]
+    with pytest.raises(UserError, match="no such thing; all of it is in .*log.txt"):
+        compress.Commands(str(tmp_path)).run("it", "two", ["fails"])
+    assert read_json(tmp_path, "compress.json") == {"one": ["--b"]}
+
+
+def row(layers, dev, ms, name="float32", agreement=1.0):
+    return compress.Row(name, "", layers, 1, dev, None, agreement, ms, 10 * ms, 1.0)
+
+
+ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2.0)]
+
+
+@pytest.mark.parametrize(
+    "rows, variables, chosen, said",
+    [
+        (ROWS, {}, (3, "float32"), "the smallest with 98 % retained"),
+        (ROWS, {"KEEP": "95"}, (2, "float32"), "the smallest with 95 % retained"),
+        (ROWS, {"KEEP": "99"}, (6, "float32"), "the smallest with 99 % retained"),
+        (ROWS, {"KEEP": "99", "MAX_MS": "4"}, (3, "float32"), "none has 99 % retained within 4 ms"),
+        (ROWS, {"MAX_MS": "1"}, (2, "float32"), "none has"),
+        (ROWS + [row(3, 0.884, 1.0, "int8")], {}, (3, "int8"), "the smallest"),
+        (ROWS + [row(3, 0.884, 3.5, "int8")], {}, (3, "float32"), "the smallest"),
+        (ROWS + [row(3, 0.884, 1.0, "int8", 0.98)], {}, (3, "float32"), "the smallest"),
+    ],
+)
+def test_the_smallest_that_fulfils_it_is_chosen(tmp_path, rows, variables, chosen, said):
+    found, words = compress.choose(rows, settings(tmp_path, **variables))
+    assert (found.layers, found.name) == chosen and said in words
+
+
+def test_the_table_has_a_row_for_each(tmp_path):
+    lines = compress.format_table(ROWS, tasks.TASKS["lcqmc_pair"]).splitlines()
+    assert len(lines) == 6 and lines[2].startswith("| 12 | float32 | 1 | 0.9000 | - | 100.0 % |")
+    assert "| 95.6 % | 2.00 | 20.00 | 1.0 |" in lines[5]
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
+    done = {"predecessor": ["--a"]}
+    commands = types.SimpleNamespace(done=lambda plan: done)
+    counted = []
+    monkeypatch.setattr(compress, "measure", lambda *_: counted.append(1) or ROWS)
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        assert compress.measured_once(None, settings(tmp_path), commands) == ROWS
+    done["layers_2"] = ["--b"]
+    compress.measured_once(None, settings(tmp_path), commands)
+    assert len(counted) == 2
+
+
+def test_what_is_chosen_is_delivered_with_the_table(tmp_path):
+    for name in ("onnx", "huggingface"):
+        folder = tmp_path / "export" / name
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text("# A model\n", encoding="utf-8")
+        (folder / "model.onnx").write_bytes(b"content")
+    chosen = ROWS[1]._replace(folder=str(tmp_path / "export" / "onnx"))
+    (tmp_path / "out").mkdir()
+    for table in ("| of_one |", "| of_two |"):
+        place = compress.deliver(chosen, table, settings(tmp_path))
+    assert sorted(os.listdir(str(tmp_path / "out"))) == ["model", "model_huggingface"]
+    with open(os.path.join(place, "README.md"), encoding="utf-8") as reader:
+        card = reader.read()
+    assert card.startswith("# A model\n") and "| of_two |" in card and "of_one" not in card
+
+
+def test_models_are_timed_in_turns_from_text_to_label():
+    calls = []
+
+    def fake(name):
+        return types.SimpleNamespace(classify=lambda texts: calls.append((name, len(texts))))
+
+    examples = [types.SimpleNamespace(text_a="a", text_b=None) for _ in range(25)]
+    times = compress._times([fake("one"), fake("other")], examples)
+    assert np.array(times).shape == (2, 2)
+    assert calls[:4] == [("one", 1), ("other", 1)] * 2 and calls[-2:] == [
+        ("one", 10),
+        ("other", 10),
+    ]

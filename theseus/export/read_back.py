@@ -145,6 +145,8 @@ def read_plain(path, open_session):
 
 # --- Other runtimes ---
 
+_SMALL_MODEL = 16 << 20  # Bytes.
+
 HUGGING_FACE_NAMES = collections.OrderedDict(
     [
         ("input_ids", "input_ids"),
@@ -177,8 +179,14 @@ def read_saved_model(path, open_session):
 def read_onnx(path, _):
     path = os.path.join(path, "model.onnx")
     onnxruntime = hugging_face.import_optional("onnxruntime", path)
+    options = onnxruntime.SessionOptions()
+    # Threads that spin while they wait take the time of whatever else the machine does; and a small
+    # model's work is not worth sharing. docs/performance.md has the times of both.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if os.path.exists(path) and os.path.getsize(path) < _SMALL_MODEL:
+        options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.
         raise UserError("%s: cannot be read as ONNX: %s" % (path, first_line(error)))
     names = [tensor.name for tensor in session.get_inputs()]

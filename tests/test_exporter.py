@@ -35,6 +35,7 @@ from conftest import (
 )
 from theseus import Classifier
 from theseus.checkpoints.weights import CheckpointWeights
+from theseus.commands import preparation
 from theseus.errors import UserError
 from theseus.export import exporter, formats, hugging_face_tokenizer, writers
 from theseus.inference import predictions, trained_model
@@ -606,8 +607,8 @@ def read_wrong(monkeypatch, name, change):
     """Makes a format's reader give other logits than the model: change(logits)."""
     form = formats.FORMATS[name]
 
-    def read(path, session):
-        run = formats.function(form.check or form.read)(path, lambda: session)
+    def read(path, open_session):
+        run = formats.function(form.check or form.read)(path, open_session)
         return lambda arrays: change(run(arrays))
 
     monkeypatch.setitem(formats.FORMATS, name, form._replace(check=read))
@@ -748,16 +749,17 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(writers.tf, "__version__", "2.21.0")
+    monkeypatch.setattr(preparation, "_EXPORTS", True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    writers.check_missing_packages(["bert", "saved_model"])
-    with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx; pip ins"):
-        writers.check_missing_packages(["bert", "onnx"])
+    preparation.check_missing_packages(["bert", "saved_model"])
+    with pytest.raises(UserError, match="--export_format: onnx needs the package tf2onnx and onnx"):
+        preparation.check_missing_packages(["bert", "onnx"])
 
 
 def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
     line = export_line(stages(), random_data, "bert")
     monkeypatch.setattr(writers.tf, "__version__", "1.15.5")
+    monkeypatch.setattr(preparation, "_EXPORTS", False)
     assert "--do_export: needs TensorFlow 2.21, this is 1.15.5" in refused(
         line, random_data, monkeypatch
     )

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from benchmark_server import PipelineModel
 from theseus import Classifier
 from theseus.checkpoints import pretrained
+from theseus.commands import preparation
 from theseus.errors import UserError
 from theseus.export import formats, read_back, writers
 from theseus.inference import evaluation
@@ -242,7 +243,7 @@ def main(argv):
     del argv
     set_up_tensorflow()
     try:
-        writers.check_missing_packages(["onnx", "huggingface"])
+        preparation.check_missing_packages(["onnx", "huggingface"])
         results = run()
     except UserError as error:
         sys.exit("benchmark_serving.py: %s" % error)

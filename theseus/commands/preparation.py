@@ -19,6 +19,8 @@ from theseus.export.export_folder import ExportFolder
 from theseus.inputs import encoding, reading
 from theseus.quiet import import_tensorflow
 
+_EXPORTS = sys.version_info >= (3, 8)  # Python 3.7 has TensorFlow 1.15.
+
 
 def train(context):
     """Returns (InitialCheckpoint, Teacher or None, what defines the run but the devices)."""
@@ -103,7 +105,7 @@ def examples_of(context, path):
 def export(context):
     """Returns (the ExportFolders by format, the ExampleFile of dev to compare exports on)."""
     places = _export_folders(context)
-    _check_missing_packages(places)
+    check_missing_packages(places)
     for place in places.values():
         place.check()
     return places, context.data.dev()
@@ -121,9 +123,9 @@ def _export_folders(context):
     return places
 
 
-def _check_missing_packages(names):
+def check_missing_packages(names):
     """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
-    if sys.version_info < (3, 8):
+    if not _EXPORTS:
         raise UserError(
             "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
             "folder there" % import_tensorflow().__version__

@@ -20,14 +20,13 @@ from theseus.model.layers import kernels_kept_in
 from theseus.session import check_precision, new_session
 
 TrainedModel = collections.namedtuple(
-    "TrainedModel", "session graph model tokenizer layers mask temperature run_config best"
+    "TrainedModel", "session graph tokenizer layers mask temperature run_config best model"
 )
 """A model that is ready to be used.
 
 Fields:
   session: a tf.Session that holds the weights.
   graph: an evaluation.EvaluationGraph.
-  model: the pretrained.Model of its folder.
   tokenizer: a tokenization.FullTokenizer.
   layers: list of str, the names of its layers, from the lowest.
   mask: list of bool, whether each module is replaced, where it is another mixture than the stage is
@@ -35,6 +34,7 @@ Fields:
   temperature: float, what its logits are divided by; 1 where it is not calibrated.
   run_config: dict, what defines its run, as from StageFolder.trained_run_config.
   best: the state.Checkpoint that its weights come from.
+  model: the pretrained.Model of its folder.
 """
 
 CALIBRATION = "calibration.json"
@@ -90,13 +90,13 @@ def load_into(session, folder, precision, mask=None, is_calibrated=True):
     return TrainedModel(
         session,
         graph,
-        source.model,
         tokenizer,
         layers,
         mask,
         temperature,
         source.recorded,
         source.best,
+        source.model,
     )
 
 

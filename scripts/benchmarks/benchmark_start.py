@@ -1,0 +1,82 @@
+"""Measures what the first answer costs, and the memory that a thousand answers take.
+
+    python scripts/benchmarks/benchmark_start.py out_compressed/model [...]
+
+Each row is a process of its own: `Classifier` on each folder that is given; beside it, if they are
+installed, transformers' pipeline on a Hugging Face export and optimum's ORTModel on an ONNX one.
+Printed are seconds of processor time from the start to the first answer, the largest resident set
+after 1,000 answers, and whether TensorFlow or torch was imported.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+_OURS = """
+from theseus import Classifier
+model = Classifier(sys.argv[1])
+ask = lambda text: model.classify([text if model.task.num_texts == 1 else (text, text)])
+"""
+_PIPELINE = """
+from transformers import pipeline
+model = pipeline("text-classification", model=sys.argv[1])
+ask = lambda text: model({"text": text, "text_pair": text}, truncation=True)
+"""
+_OPTIMUM = """
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+model = ORTModelForSequenceClassification.from_pretrained(sys.argv[1])
+model = pipeline("text-classification", model=model,
+                 tokenizer=AutoTokenizer.from_pretrained(sys.argv[1]))
+ask = lambda text: model({"text": text, "text_pair": text}, truncation=True)
+"""
+_MEASURED = """
+import json, resource, sys
+%s
+ask("手机坏了怎么办")
+used = resource.getrusage(resource.RUSAGE_SELF)
+for number in range(1000):
+    ask("手机坏了怎么办 %%d" %% number)
+print(json.dumps({
+    "first_answer_s": used.ru_utime + used.ru_stime,
+    "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "imported": [name for name in ("tensorflow", "torch") if name in sys.modules],
+}))
+"""
+
+
+def contenders(folder):
+    """Yields (name, program) of what can open a folder."""
+    yield "Classifier", _OURS
+    is_onnx = os.path.exists(os.path.join(folder, "model.onnx"))
+    if is_onnx and importlib.util.find_spec("optimum"):
+        yield "optimum", _OPTIMUM
+    if not is_onnx and importlib.util.find_spec("transformers"):
+        yield "transformers", _PIPELINE
+
+
+def measure(folder, program):
+    """Returns what a process that asks a folder's model prints, a dict."""
+    output = subprocess.check_output([sys.executable, "-c", _MEASURED % program, folder])
+    return json.loads(output.decode("utf-8").splitlines()[-1])
+
+
+def main(folders):
+    """Prints a row for each contender and folder."""
+    if not folders:
+        sys.exit("benchmark_start.py: give one or several exports, such as out_compressed/model")
+    print("first answer   after 1,000   imported          model")
+    for folder in folders:
+        for name, program in contenders(folder):
+            row = measure(folder, program)
+            imported = ", ".join(row["imported"]) or "-"
+            print(
+                "%10.2f s   %8.0f MB   %-16s  %s, %s"
+                % (row["first_answer_s"], row["mb"], imported, name, folder)
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -319,7 +319,7 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
             "--do_train --init_checkpoint=none",
             "--init_checkpoint: there is no none; give a stage's",
         ),
-        ("--do_train --init_checkpoint=data", "data: holds no bert_config.json, nor"),
+        ("--do_train --init_checkpoint=data", "data: expected a checkpoint.s prefix, or a folder"),
         ("--do_eval --eval_files=none.tsv", "--eval_files: there is no file none.tsv"),
         ("--do_predict --predict_file=none.tsv", "--predict_file: there is no file none.tsv"),
         ("--do_predict --predict_file=data", "data: cannot be read: Is a directory"),

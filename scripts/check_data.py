@@ -16,9 +16,9 @@ import numpy as np
 from absl import app, flags
 
 from theseus.errors import UserError
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
-with importing_tensorflow():
+with quiet_tensorflow():
     from theseus.checkpoints import pretrained
     from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
     from theseus.session import set_up_tensorflow

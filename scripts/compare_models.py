@@ -18,9 +18,9 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 from theseus.errors import UserError
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
-with importing_tensorflow():
+with quiet_tensorflow():
     import tensorflow.compat.v1 as tf
 
     from theseus.inference import evaluation, metrics, model_folder, trained_model

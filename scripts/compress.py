@@ -44,7 +44,7 @@ from theseus.runs import files
 # The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
-_TIMED_BATCHES = 30
+_WARM_UP, _TIMED_BATCHES = 3, 30
 _EVAL_BATCH_SIZE = 64
 # Of an int8 model at least so many of dev's labels are those of the float32 model.
 _LEAST_AGREEMENT = 0.99
@@ -342,14 +342,14 @@ def _times(models, examples):
     ]
     found = []
     for size in (1, 10):
-        seconds = np.zeros((_TIMED_BATCHES, len(models)))
-        for number in range(-3, _TIMED_BATCHES):  # The first warm up.
+        seconds = np.zeros((_WARM_UP + _TIMED_BATCHES, len(models)))
+        for number in range(len(seconds)):
             first = (number % max(1, len(texts) // size)) * size
             for column, model in enumerate(models):
                 begin = time.perf_counter()
                 model.classify(texts[first : first + size])
                 seconds[number, column] = time.perf_counter() - begin
-        found.append(1000 * np.median(seconds, axis=0))
+        found.append(1000 * np.median(seconds[_WARM_UP:], axis=0))
     return list(zip(*found))
 
 

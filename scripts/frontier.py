@@ -24,9 +24,9 @@ from absl import app, flags
 from tqdm import tqdm
 
 from theseus.errors import UserError
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
-with importing_tensorflow():
+with quiet_tensorflow():
     import modeling_theseus
     from theseus import stage as stages
     from theseus.checkpoints import pretrained

@@ -13,9 +13,9 @@ import sys
 import numpy as np
 
 from theseus.errors import UserError, first_line
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
-with importing_tensorflow():
+with quiet_tensorflow():
     import tensorflow.compat.v1 as tf
 
     from theseus.inference import metrics

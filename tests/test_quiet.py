@@ -24,9 +24,9 @@ OTHERS = [
 ]
 PROGRAM = """
 import os, sys
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 print("before", file=sys.stderr)
-with importing_tensorflow():
+with quiet_tensorflow():
     os.write(2, %r)
     print("by Python", file=sys.stderr)
     %s
@@ -75,8 +75,8 @@ def test_who_sets_the_log_level_gets_every_line(level):
 
 @pytest.mark.parametrize("path, before", [("/nowhere", "pass"), (os.defpath, "os.close(2)")])
 def test_without_grep_or_standard_error_the_import_goes_on(path, before):
-    program = "import os, sys\n%s\nfrom theseus.quiet import importing_tensorflow\n" % before
-    program += "with importing_tensorflow():\n  print(1, file=sys.stdout)\nsys.exit(3)"
+    program = "import os, sys\n%s\nfrom theseus.quiet import quiet_tensorflow\n" % before
+    program += "with quiet_tensorflow():\n  print(1, file=sys.stdout)\nsys.exit(3)"
     assert errors_of(["-c", program], PATH=path) == (3, [])
 
 

@@ -610,7 +610,7 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
         command(line.replace("=lent ", "=./moved "), lent, monkeypatch)
     finally:
         (lent / "moved").rename(lent / "lent")
-    found = refused(line.replace("--suc_init=lent ", ""), lent, monkeypatch)
+    found = refused(line.replace("--suc_init=lent ", "--suc_init=last "), lent, monkeypatch)
     assert_matches("--suc_init: out_lent holds a run with another start of the successor", found)
 
 
@@ -664,7 +664,8 @@ def test_gradients_are_accumulated(trained, monkeypatch):
     line = "--do_train --do_eval --finetune_pre --stage_0_outputdir=out_parts " + COMMON
     command(line + " --gradient_accumulation_steps=4", trained, monkeypatch)
     assert read_json(trained, "out_parts", "eval_results.json")["global_step"] == 2
-    found = refused(line, trained, monkeypatch)
+    command(line, trained, monkeypatch)  # What it leaves out is the run's.
+    found = refused(line + " --gradient_accumulation_steps=1", trained, monkeypatch)
     assert_matches("--gradient_accumulation_steps: out_parts holds a run with 4", found)
 
 
@@ -704,7 +705,8 @@ def test_a_metric_of_another_task_is_not_taken_over(trained, monkeypatch):
     run.pop("sha256_of_the_rest", None)
     try:
         path.write_text(json.dumps(dict(run, task_name="sts-b", metric="pearson", labels=None)))
-        found = refused("--do_eval --finetune_pre " + COMMON, trained, monkeypatch)
+        line = "--do_eval --finetune_pre --task_name=lcqmc_pair " + COMMON
+        found = refused(line, trained, monkeypatch)
     finally:
         path.write_bytes(held)
     assert "--metric" not in found and "task_name" in found

@@ -11,7 +11,7 @@ from theseus.errors import UserError
 from theseus.export import read_back
 from theseus.inference import model_folder, predictions
 from theseus.inputs import encoding, reading, tasks
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
 
 class Classifier(object):
@@ -170,7 +170,7 @@ def _open_session(stack, loading):
       stack: the contextlib.ExitStack at whose end it is closed.
       loading: that at whose end its graph is no longer the default one.
     """
-    with importing_tensorflow():
+    with quiet_tensorflow():
         import tensorflow.compat.v1 as tf
 
         from theseus.session import session_config

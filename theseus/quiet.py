@@ -25,12 +25,12 @@ def import_tensorflow() -> Any:
     """Imports tensorflow.compat.v1 when it is first needed, and returns it."""
     if "tensorflow" in sys.modules:
         return importlib.import_module("tensorflow.compat.v1")
-    with importing_tensorflow():
+    with quiet_tensorflow():
         return importlib.import_module("tensorflow.compat.v1")
 
 
-def importing_tensorflow() -> ContextManager[None]:
-    """Returns a context manager that keeps those lines off standard error; import it inside.
+def quiet_tensorflow() -> ContextManager[None]:
+    """Returns a context in which those lines stay off standard error; import TensorFlow inside.
 
     Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
     and so does every line.

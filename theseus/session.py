@@ -8,7 +8,7 @@ from absl import logging
 
 from theseus.errors import UserError
 from theseus.machine import processor_features
-from theseus.quiet import importing_tensorflow
+from theseus.quiet import quiet_tensorflow
 
 # What Linux calls bfloat16 instructions, of x86 and of ARM.
 _BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
@@ -19,7 +19,7 @@ def set_up_tensorflow() -> None:
     tf.get_logger().setLevel("ERROR")
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
-    with importing_tensorflow():  # It may be the first to look for GPUs, and TensorFlow says so.
+    with quiet_tensorflow():  # It may be the first to look for GPUs, and TensorFlow says so.
         has_gpus = bool(count_gpus())
     if has_gpus:  # On a processor all that is used here is deterministic without it.
         os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")

@@ -10,7 +10,7 @@ from theseus.commands.context import Context
 from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError, first_line, naming
 from theseus.inputs import sources
-from theseus.quiet import import_tensorflow, importing_tensorflow
+from theseus.quiet import import_tensorflow, quiet_tensorflow
 
 
 def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
@@ -51,7 +51,7 @@ def _import_actions(names: Iterable[str]) -> list[Any]:
             "needs TensorFlow, which only ONNX exports do without; pip install tensorflow "
             "scikit-learn scipy safetensors huggingface_hub"
         )
-    with importing_tensorflow():
+    with quiet_tensorflow():
         actions = [importlib.import_module("theseus.commands." + name) for name in names]
         importlib.import_module("theseus.session").set_up_tensorflow()
     return actions

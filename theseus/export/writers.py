@@ -40,6 +40,7 @@ from theseus.export import hugging_face_tokenizer, read_back
 from theseus.inference import evaluation
 from theseus.inputs import tasks, tokenizer_settings, unknown_words
 from theseus.model.bert_config import LAYER_NORM_EPSILON
+from theseus.quiet import quiet_tensorflow
 from theseus.session import new_session
 
 # A version that runtimes have known for years; 13 is the first with all that the graph needs.
@@ -286,14 +287,15 @@ def write_onnx(plain, path, change=lambda model: None):
 
     python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
     graph_def, inputs, outputs = _graph_without_weights(plain)
-    model, _ = tf2onnx.convert.from_graph_def(
-        graph_def,
-        name="classifier",
-        input_names=list(inputs),
-        output_names=list(outputs),
-        tensors_to_rename=dict(inputs, **outputs),
-        opset=_ONNX_OPSET,
-    )
+    with quiet_tensorflow():  # Whose optimizer reports the devices that it looks for.
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph_def,
+            name="classifier",
+            input_names=list(inputs),
+            output_names=list(outputs),
+            tensors_to_rename=dict(inputs, **outputs),
+            opset=_ONNX_OPSET,
+        )
     _fill_in(model, plain.weights)
     _name_axes(model)
     change(model)

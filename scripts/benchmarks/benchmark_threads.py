@@ -1,0 +1,78 @@
+"""Measures onnxruntime's threads on an ONNX export, alone and beside busy processes.
+
+    python scripts/benchmarks/benchmark_threads.py out_compressed/model [--busy=0,1,2]
+
+For each number of busy processes, each number of threads, and threads that spin while they wait or
+do not: the median and the 95th percentile of the milliseconds of a batch of 1 and of 10 examples of
+--tokens tokens. The settings take turns.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+from absl import app, flags
+
+from theseus.export import read_back
+
+FLAGS = flags.FLAGS
+_WARM_UP = 10  # Runs that are not timed.
+
+flags.DEFINE_list("busy", ["0", "1", "2"], "Numbers of busy processes.")
+flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
+flags.DEFINE_integer("tokens", 24, "Tokens of an example.", 3)
+flags.DEFINE_integer("runs", 200, "Timed runs of each setting.", 1)
+
+
+def open_sessions(path, threads):
+    """Returns an InferenceSession for each (number of threads, whether they spin)."""
+    sessions = {}
+    for count, spins in itertools.product(threads, (True, False)):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = count
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+        providers = ["CPUExecutionProvider"]
+        sessions[count, spins] = onnxruntime.InferenceSession(path, options, providers=providers)
+    return sessions
+
+
+def measure(sessions, batch_size, num_tokens, num_runs):
+    """Returns the milliseconds of each run, list of float, by the sessions' keys."""
+    ids = np.ones([batch_size, num_tokens], np.int64)
+    arrays = {"input_ids": ids, "input_mask": ids, "segment_ids": np.zeros_like(ids)}
+    fed = read_back.as_hugging_face(arrays)
+    found = {key: [] for key in sessions}
+    for run in range(_WARM_UP + num_runs):
+        for key, session in sessions.items():
+            begin = time.perf_counter()
+            session.run(["logits"], fed)
+            if run >= _WARM_UP:
+                found[key].append(1000 * (time.perf_counter() - begin))
+    return found
+
+
+def main(argv):
+    """Prints a row for each setting."""
+    if len(argv) != 2:
+        sys.exit("benchmark_threads.py: give one ONNX export, such as out_compressed/model")
+    sessions = open_sessions(os.path.join(argv[1], "model.onnx"), list(map(int, FLAGS.threads)))
+    print("busy  batch  threads  spin    median       p95")
+    for busy in map(int, FLAGS.busy):
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            for size in (1, 10):
+                for key, times in measure(sessions, size, FLAGS.tokens, FLAGS.runs).items():
+                    figures = (np.median(times), np.percentile(times, 95))
+                    words = (busy, size, key[0], "yes" if key[1] else "no", *figures)
+                    print("%4d  %5d  %7d  %4s  %5.2f ms  %5.2f ms" % words)
+        finally:
+            for other in others:
+                other.kill()
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -149,7 +149,7 @@ def find_models(paths):
       UserError: there is none, or a path is none of either.
     """
     if not paths:
-        raise UserError("give the output folders of stages, such as out_0 out_2_layers_6")
+        raise UserError("give the output folders of stages, such as out_0 out_2")
     stages = [folder for folder in map(StageFolder, paths) if folder.run_config()]
     if not stages:
         raise UserError("give the output folder of a stage beside classifiers from elsewhere")

@@ -783,7 +783,7 @@ def test_a_signal_while_tensorflow_is_imported_is_one_line(workspace, number):
         "import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--do_eval", "--data_dir=."],
+        [sys.executable, SCRIPT, "--do_train", "--finetune_pre", "--stage_0_outputdir=never"],
         cwd=str(workspace),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -185,7 +185,7 @@ def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
             "--task_name=custom --do_predict --predict_file=new.tsv",
             "line 1: expected a header with",
         ),
-        ("--labels=差,好 --do_eval", "--labels is for --task_name=custom"),
+        ("--labels=差,好 --do_eval", "--labels: out_1 holds a run with"),
         ("--task_name=custom --label_column=0 --do_eval", "columns are numbered from 1"),
     ],
 )

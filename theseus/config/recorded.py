@@ -20,6 +20,7 @@ from theseus.stage import STAGES, of_name
 
 _COLUMNS = ("text_a_column", "text_b_column", "label_column")
 _OF_TASK = ("data_dir", "task_name", "metric", "max_seq_length", *_COLUMNS)
+_OF_ONE_TASK = ("labels", "metric", *_COLUMNS)  # They say nothing of another task.
 _OF_SUCCESSOR = ("suc_layers", "modules")
 
 
@@ -80,6 +81,8 @@ def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
     given = set(config.given)
     if given.intersection(_OF_SUCCESSOR):  # They say one thing.
         given.update(_OF_SUCCESSOR)
+    if config.task_name != values.get("task_name") and "task_name" in given:
+        given.update(_OF_ONE_TASK)
     taken = {name: value for name, value in values.items() if name not in given}
     changed = {name: value for name, value in taken.items() if value != getattr(config, name)}
     if changed:

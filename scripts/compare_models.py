@@ -152,6 +152,8 @@ def find_models(paths):
         raise UserError("give the output folders of stages, such as out_0 out_2")
     stages = [folder for folder in map(StageFolder, paths) if folder.run_config()]
     if not stages:
+        for path in paths:
+            model_folder.trained_folder(path)
         raise UserError("give the output folder of a stage beside classifiers from elsewhere")
     recorded = stages[0].trained_run_config()
     task = tasks.recorded(recorded)

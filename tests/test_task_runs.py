@@ -211,7 +211,7 @@ def pipe(folder, line, text, **environment):
 def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
     text = "review\tid\n手机好\t1\n电脑怎么办\t2\n"
     (reviews / "new.tsv").write_text(text, encoding="utf-8")
-    line = "--task_name=custom --suc_layers=2 "
+    line = "--task_name=custom --suc_layers=2 --stage_1_outputdir=out_1 "
     command(line + "--do_predict --predict_file=new.tsv", reviews, monkeypatch)
     held = {path: path.read_bytes() for path in (reviews / "out_1").iterdir() if path.is_file()}
     status, output, errors = pipe(reviews, line, text)
@@ -226,7 +226,7 @@ def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
 
 
 def test_a_table_of_labels_goes_to_an_output_that_is_ascii_only(reviews):
-    line = "--task_name=custom --suc_layers=2 --data_dir=data --do_eval"
+    line = "--do_eval --stage_1_outputdir=out_1"
     output = subprocess.check_output(
         [sys.executable, SCRIPT] + line.split(),
         cwd=str(reviews),

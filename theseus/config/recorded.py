@@ -83,6 +83,8 @@ def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
         given.update(_OF_SUCCESSOR)
     if config.task_name != values.get("task_name") and "task_name" in given:
         given.update(_OF_ONE_TASK)
+    if config.do_predict:  # A row that goes without a prediction must be asked for.
+        given.add("skip_bad_lines")
     taken = {name: value for name, value in values.items() if name not in given}
     changed = {name: value for name, value in taken.items() if value != getattr(config, name)}
     if changed:

@@ -1,5 +1,7 @@
 """A command: what may be missing is looked for first, then its actions are carried out."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import os

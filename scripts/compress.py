@@ -124,7 +124,7 @@ class Commands(object):
         print("%-48s" % title, end=" ", flush=True)
         begin = time.time()
         with open(self._log, "a", encoding="utf-8") as log:
-            log.write("\n%s\n" % shlex.join(["run_classifier.py"] + arguments))
+            log.write("\nrun_classifier.py %s\n" % " ".join(map(shlex.quote, arguments)))
             log.flush()
             command = [sys.executable, "-m", "run_classifier"] + arguments
             status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)

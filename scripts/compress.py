@@ -355,7 +355,7 @@ def _times(models, examples):
 
 def retained(row, rows):
     """Returns the percentage of the predecessor's score on dev that a Row retains."""
-    return 100 * row.dev / rows[0].dev
+    return 100 * row.dev / rows[0].dev if rows[0].dev > 0 else float("nan")
 
 
 def format_table(rows, task):

@@ -24,6 +24,8 @@ from conftest import (
 )
 from theseus.checkpoints import weights
 from theseus.classifier import Classifier
+from theseus.commands import command as command_lib
+from theseus.commands.context import Context
 from theseus.errors import UserError
 from theseus.inference import model_folder, trained_model
 from theseus.runs.stage_folder import StageFolder
@@ -231,6 +233,23 @@ def test_its_length_is_that_of_its_tokenizer(copy):
         (copy / "named" / "tokenizer_config.json").write_text(json.dumps(settings))
         recorded = model_folder.trained_folder(str(copy / "named")).trained_run_config()
         assert recorded["max_seq_length"] == expected
+
+
+def test_a_command_has_its_length_unless_it_gives_one(copy, monkeypatch):
+    (copy / "named" / "tokenizer_config.json").write_text('{"model_max_length": 24}')
+    line = "--finetune_pre --data_dir=data --do_eval --init_checkpoint=named --stage_0_outputdir="
+    with monkeypatch.context() as patch:
+        made = []
+        patch.setattr(command_lib, "run", lambda config, _: made.append(config))
+        command(line + "res", copy, patch)
+        command(line + "res --max_seq_length=16", copy, patch)
+        command(line.replace("named", "google") + "res", copy, patch)  # Whose files say nothing.
+    assert [config.max_seq_length for config in made] == [24, 16, 128]
+    monkeypatch.chdir(str(copy))
+    for config, expected in zip(made, (24, 16)):
+        with Context(config) as context:
+            recorded = context.trained_folder().trained_run_config()
+            assert recorded["max_seq_length"] == expected
 
 
 # --- What an answer needs ---

@@ -41,6 +41,11 @@ class Head(NamedTuple):
         """The names, unless they are those that transformers gives where nobody has."""
         return None if self.names is None or _are_placeholders(self.names) else self.names
 
+    @property
+    def is_named_classifier(self) -> bool:
+        """Whether the files beside weights say that they are a classifier of texts."""
+        return self.names is not None or self.architecture.endswith("ForSequenceClassification")
+
 
 class Rows(NamedTuple):
     """Which rows of a classifier a task takes.

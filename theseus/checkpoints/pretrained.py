@@ -8,6 +8,7 @@ import collections
 import glob
 import os
 import re
+from typing import Any
 
 from absl import logging
 
@@ -30,7 +31,7 @@ _SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.i
 _TORCH = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
 
 
-def local_folder(name, needs_weights=True, flag="bert_pretrained_model"):
+def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretrained_model") -> str:
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
@@ -111,7 +112,7 @@ def _download(hub_id, revision, patterns, flag):
         )
 
 
-def read_config(folder):
+def read_config(folder: str) -> Any:
     """Reads the BertConfig of a pretrained BERT's or a stage's folder.
 
     Raises:

@@ -125,7 +125,9 @@ class Context(object):
             if not os.path.isdir(path) or not is_external(path):
                 self.folder.best_checkpoint()  # There is none: a line says so.
         with naming(flag):
-            return model_folder.trained_folder(path, task, config.bert_pretrained_model, flag)
+            return model_folder.trained_folder(
+                path, task, config.bert_pretrained_model, flag, config.max_seq_length
+            )
 
     def check_trained_folder(self):
         """Raises UserError where there is no trained model, or the command contradicts it."""

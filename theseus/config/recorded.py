@@ -12,6 +12,8 @@ from typing import Any, Mapping
 
 from absl import logging
 
+from theseus.checkpoints import head, pretrained
+from theseus.checkpoints.tokenizer_files import TokenizerFiles
 from theseus.config.config import Config, all_declarations, fit_mask
 from theseus.config.flag import written
 from theseus.errors import FolderError, naming
@@ -36,10 +38,11 @@ def complete(config: Config) -> Config:
     if run and run.get("stage", config.stage.name) == config.stage.name:
         kept = {name: value for name, value in folder.paths().items() if _is_there(value)}
         config = _filled(config, dict(_flags(run), **kept), folder.path)
-    elif run is None and config.do_train:
-        config = _like_start(config)
     elif run is None:
-        _check_other_stage(config)
+        config = _like_start(config) if config.do_train else config
+        config = _with_length_of_classifier(config)
+        if not config.do_train:
+            _check_other_stage(config)
     return fit_mask(config)
 
 
@@ -61,6 +64,20 @@ def _like_start(config: Config) -> Config:
     if config.stage.has_successor and of_name(run.get("stage", "predecessor")).has_successor:
         names += _OF_SUCCESSOR
     return _filled(config, {name: values[name] for name in names if name in values}, start)
+
+
+def _with_length_of_classifier(config: Config) -> Config:
+    """Returns a Config with the length of the fine-tuned classifier that a command begins with."""
+    path = config.init_checkpoint or (None if config.do_train else config.output_dir)
+    if path is None or "max_seq_length" in config.given or StageFolder(path).run_config():
+        return config
+    if config.init_checkpoint and not os.path.exists(path) and pretrained.is_hub_id(path):
+        path = pretrained.local_folder(path, needs_weights=False, flag="init_checkpoint")
+    if not os.path.isdir(path) or not head.read(path).is_named_classifier:
+        return config
+    positions = pretrained.read_config(path).max_position_embeddings
+    length = TokenizerFiles(path).max_length(positions)
+    return _filled(config, {"max_seq_length": length}, path)
 
 
 def _flags(run: Mapping[str, Any]) -> dict[str, Any]:

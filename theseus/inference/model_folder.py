@@ -34,7 +34,7 @@ class ExternalClassifier(object):
       weights: its weights, the classifier's rows in the order of the task's labels.
     """
 
-    def __init__(self, path, task=None, bert=None, flag="init_checkpoint"):
+    def __init__(self, path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
         """Reads all but the weights themselves.
 
         Args:
@@ -43,6 +43,7 @@ class ExternalClassifier(object):
           bert: str, a folder or owner/name with the config and the vocabulary that a
             google-research/bert checkpoint does not bring; None: there is none.
           flag: str, the flag that a message names.
+          max_seq_length: int, the tokens of an input; None: as its tokenizer says.
 
         Raises:
           UserError: it holds no classifier, or one of another kind or of other labels than the
@@ -51,12 +52,13 @@ class ExternalClassifier(object):
         self.path = pretrained.local_checkpoint(path, flag)
         self._folder = pretrained.folder_of_files(self.path, bert)
         self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
-        self.model = pretrained.read_model(self._folder, _SHORTEST)
+        self.model = pretrained.read_model(self._folder, max_seq_length or _SHORTEST)
         self._settings, _, files = pretrained.find_tokenizer(self._folder)
         known = read_head(self.weights)
         num_rows = self.weights.shapes[head.CLASSIFIER[0]][0]
         self.task = task or _own_task(known, num_rows, self.path)
-        self._max_seq_length = files.max_length(self.model.config.max_position_embeddings)
+        positions = self.model.config.max_position_embeddings
+        self._max_seq_length = max_seq_length or files.max_length(positions)
         rows = head.fit(known, num_rows, self.task, self.path)
         if rows.order is None:
             raise UserError(
@@ -148,7 +150,7 @@ def model_of(folder):
     return pretrained.read_model(folder.path, folder.trained_run_config()["max_seq_length"])
 
 
-def trained_folder(path, task=None, bert=None, flag="init_checkpoint"):
+def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
     """Returns the StageFolder at a path, or the ExternalClassifier; see there for the arguments.
 
     Raises:
@@ -158,7 +160,7 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint"):
     if folder.run_config() and folder.state().best:
         return folder
     if not folder.run_config() and is_external(path):
-        return ExternalClassifier(path, task, bert, flag)
+        return ExternalClassifier(path, task, bert, flag, max_seq_length)
     raise UserError(
         "%s: holds no trained model; give the output folder of a trained stage, an export's, or a "
         "fine-tuned BERT's: a Hugging Face folder, owner/name of its hub, or a checkpoint" % path

@@ -3,7 +3,7 @@
     DATA=my_data BERT=my_bert OUT=out_compressed python -m theseus.tools.compress
 
 If BERT is no classifier for the labels of DATA, it is fine-tuned. From it successors of LAYERS
-layers are distilled, each is exported as ONNX, in float32 and int8, and what is exported is scored
+layers are made, each is exported as ONNX, in float32 and int8, and what is exported is scored
 and timed. The smallest that retains KEEP percent of the predecessor's score on dev, and answers
 within MAX_MS, goes to OUT/model; nothing is chosen by test. Interrupted or given other LAYERS, it
 goes on from what is there; a second run does nothing.
@@ -55,13 +55,14 @@ class Recipe(NamedTuple):
 
     rate: float  # As a multiple of the predecessor's.
     epochs: int
+    is_distilled: bool  # From layers spread over the predecessor; else its lowest, fine-tuned.
 
 
 def recipe_of(num_layers):
     """Returns the Recipe of a successor of so many layers."""
     if num_layers >= 6:
-        return Recipe(rate=1.0, epochs=5)
-    return Recipe(rate=2.0 if num_layers >= 3 else 3.0, epochs=10)
+        return Recipe(rate=1.0, epochs=5, is_distilled=False)
+    return Recipe(rate=2.0 if num_layers >= 3 else 3.0, epochs=10, is_distilled=True)
 
 
 _DISTILLED = ["--suc_init=spread", "--distill_temperature=2", "--distill_weight=0.9"]
@@ -232,10 +233,13 @@ class Plan(object):
         recipe, name = recipe_of(layers), "layers_%d" % layers
         begin = ["--finetune_suc", "--stage_2_outputdir=%s" % self.folder(name)]
         train = ["--do_train", "--suc_layers=%d" % layers]
-        train += ["--init_checkpoint=%s" % self.predecessor, "--distill_from=%s" % self.predecessor]
-        train += _DISTILLED + ["--learning_rate=%g" % (recipe.rate * self._rate)]
+        train += ["--init_checkpoint=%s" % self.predecessor]
+        if recipe.is_distilled:
+            train += ["--distill_from=%s" % self.predecessor] + _DISTILLED
+        train += ["--learning_rate=%g" % (recipe.rate * self._rate)]
         train += ["--num_train_epochs=%d" % recipe.epochs]
-        yield self._exports(name, "%d layers, distilled" % layers, begin, train)
+        how = "distilled" if recipe.is_distilled else "fine-tuned"
+        yield self._exports(name, "%d layers, %s" % (layers, how), begin, train)
         quantize = ["--do_export", "--export_format=onnx", "--quantize=int8"]
         title = "%d layers, int8" % layers
         yield title, name + "_int8", begin + quantize + self.common

@@ -76,7 +76,7 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
         int8 = commands["layers_%d_int8" % layers]
         assert int8["quantize"] == "int8" and "do_train" not in int8
         assert int8["stage_2_outputdir"] == made["stage_2_outputdir"]
-    assert compress.recipe_of(6) == compress.Recipe(1.0, 5)
+    assert compress.recipe_of(6) == compress.Recipe(1.0, 5, False)
 
 
 def test_a_classifier_for_the_labels_is_the_predecessor(place):

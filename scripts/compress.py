@@ -23,6 +23,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,10 +37,12 @@ from theseus.checkpoints import weights as weights_lib
 from theseus.classifier import Classifier
 from theseus.commands import initial_checkpoint
 from theseus.commands.context import Context
+from theseus.config.config import all_declarations
 from theseus.errors import UserError
 from theseus.inference.predictions import Predictions
 from theseus.inputs import encoding, inferred_task, reading, rows, sources, tasks
 from theseus.runs import files
+from theseus.runs.stage_folder import StageFolder
 
 # The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
@@ -112,28 +115,37 @@ def read_settings(environment):
 class Commands(object):
     """Commands of run_classifier.py that are carried out once: their record is in OUT."""
 
-    def __init__(self, out):
-        """Reads which are done."""
+    def __init__(self, out, content):
+        """Reads which are done.
+
+        Args:
+          out: the folder.
+          content: str, a sum of the data and of BERT, on which all of them depend.
+        """
         os.makedirs(out, exist_ok=True)
+        self._out, self._content = out, content
         self._record, self._log = os.path.join(out, "compress.json"), os.path.join(out, "log.txt")
         self._done = _read_json(self._record) or {}
 
     def run(self, title, name, arguments):
         """Carries a command out, unless it is done; UserError, with its last line, if it fails."""
-        if self._done.get(name) == arguments:
+        known_by = {"flags": arguments, "content": self._content}
+        exports = os.path.join(self._out, name.split("_int8")[0], "export")
+        export = os.path.join(exports, "onnx_int8" if name.endswith("_int8") else "onnx")
+        if self._done.get(name) == known_by and os.path.isdir(export):
             return
         print("%-48s" % title, end=" ", flush=True)
         begin = time.time()
         with open(self._log, "a", encoding="utf-8") as log:
             log.write("\nrun_classifier.py %s\n" % " ".join(map(shlex.quote, arguments)))
             log.flush()
-            command = [sys.executable, "-m", "run_classifier"] + arguments
+            command = [sys.executable, run_classifier.__file__] + arguments
             status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
         if status:
             print("failed")
             raise UserError("%s; all of it is in %s" % (_last_line(self._log), self._log))
         print("%d:%02d" % divmod(round(time.time() - begin), 60), flush=True)
-        self._done[name] = arguments
+        self._done[name] = known_by
         files.write_json(self._record, self._done)
 
     def done(self, plan):
@@ -163,6 +175,8 @@ def guessed_task(settings):
     """Returns the flag of the task where FLAGS have none: custom if files name their columns."""
     if any(flag.startswith("--task_name") for flag in settings.flags):
         return []
+    if StageFolder(settings.bert).run_config():  # Which says it.
+        return []
     task = tasks.TASKS["custom"]
     train = sources.find_files(settings.data, task, "train")[0]
     names = inferred_task.first_names(train, sources.ReadOptions())
@@ -177,6 +191,19 @@ def _labelled_test(data):
     path = data.paths("test")[0]
     examples = list(reading.iterate_examples(path, data.task, False, data.form))
     return examples if all(example.label for example in examples) else None
+
+
+def _sum_of(data, start):
+    """Returns the SHA-256 of a Data's files, and of the weights of an InitialCheckpoint."""
+    paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
+    return files.hash_files(paths + weights_lib.checkpoint_files(start.weights.prefix))
+
+
+def _of_stage_0(flags):
+    """Returns those of flags that stage 0 has a use for."""
+    others = {field.name for field, declared in all_declarations() if 0 not in declared.stages}
+    others |= {"suc_init", "suc_learning_rate", "train_scope"}
+    return [flag for flag in flags if flag.lstrip("-").split("=")[0] not in others]
 
 
 class Plan(object):
@@ -196,12 +223,14 @@ class Plan(object):
         self.common += guessed_task(settings) + settings.flags
         pre = ["--do_train", "--finetune_pre", "--init_checkpoint=%s" % settings.bert]
         pre.append("--stage_0_outputdir=%s" % self.folder("looked_at"))
-        with Context(read_config(self.common + pre)) as context:
+        with Context(read_config(_of_stage_0(self.common) + pre)) as context:
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
+            self.content = _sum_of(data, start)
             self.dev = data.dev().examples
             self.test = _labelled_test(data)
         self.is_classifier = start.classifier.order is not None
+        self.note = "" if start.classifier.is_sure else start.classifier.note
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
         self.num_layers = start.model.config.num_hidden_layers
         self._rate = _RATE_BY_WIDTH / start.model.config.hidden_size
@@ -217,12 +246,11 @@ class Plan(object):
         """Yields (title, name, flags of run_classifier.py) of each command."""
         folder = self.folder("predecessor")
         begin = ["--finetune_pre", "--stage_0_outputdir=%s" % folder]
+        begin.append("--init_checkpoint=%s" % self._settings.bert)
         if self.is_classifier:
-            begin.append("--init_checkpoint=%s" % self._settings.bert)
             yield self._exports("predecessor", "%d layers" % self.num_layers, begin, [])
         else:
-            train = ["--do_train", "--bert_pretrained_model=%s" % self._settings.bert]
-            train += ["--learning_rate=%g" % self._rate]
+            train = ["--do_train", "--learning_rate=%g" % self._rate]
             train += ["--num_train_epochs=%d" % _PREDECESSOR_EPOCHS]
             title = "%d layers, fine-tuned" % self.num_layers
             yield self._exports("predecessor", title, begin, train)
@@ -246,7 +274,8 @@ class Plan(object):
 
     def _exports(self, name, title, begin, train):
         exports = ["--do_export", "--export_format=onnx,huggingface"]
-        return title, name, begin + train + exports + self.common
+        common = _of_stage_0(self.common) if "--finetune_pre" in begin else self.common
+        return title, name, begin + train + exports + common
 
 
 # --- What came out ---
@@ -439,11 +468,15 @@ _HOW_MEASURED = (
 def main():
     """Makes, measures, chooses; prints a line for each step, then the table and the model."""
     logging.set_verbosity(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = read_settings(os.environ)
-        plan, commands = Plan(settings), Commands(settings.out)
+        plan = Plan(settings)
+        commands = Commands(settings.out, plan.content)
         kind = "is a classifier for" if plan.is_classifier else "is fine-tuned for"
         print("%s %s %s" % (settings.bert, kind, ", ".join(plan.task.labels) or "numbers"))
+        if plan.note:
+            print(plan.note)
         for title, name, arguments in plan.commands():
             commands.run(title, name, arguments)
         measured = measured_once(plan, settings, commands)
@@ -452,6 +485,8 @@ def main():
         place = deliver(row, table, settings)
     except UserError as error:
         sys.exit("compress: %s" % error)
+    except KeyboardInterrupt:
+        sys.exit("\ncompress: interrupted; the same command goes on where it stopped")
     print("\n%s\n\n%d layers, %s: %s" % (table, row.layers, row.name, said))
     example = '"text"' if plan.task.num_texts == 1 else '("text a", "text b")'
     print("\nfrom theseus import Classifier")

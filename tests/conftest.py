@@ -417,7 +417,10 @@ def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None, do_l
     return folder
 
 
-_PACKAGES = {"huggingface": ["safetensors"], "onnx": ["tf2onnx", "onnx", "onnxruntime"]}
+_PACKAGES = {
+    "huggingface": ["safetensors", "tokenizers"],
+    "onnx": ["tf2onnx", "onnx", "onnxruntime"],
+}
 _PACKAGES["onnx_int8"] = _PACKAGES["onnx"]
 EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 

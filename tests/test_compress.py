@@ -52,7 +52,9 @@ def flags_of(arguments):
 
 
 def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(place):
-    plan = compress.Plan(settings(place, LAYERS="3 2", FLAGS="--max_seq_length=32 --seed=7"))
+    plan = compress.Plan(
+        settings(place, LAYERS="3 2", FLAGS="--max_seq_length=32 --seed=7 --label_smoothing=0")
+    )
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     assert list(commands) == [
         "predecessor",
@@ -63,7 +65,8 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
     ]
     out = str(place / "out")
     first = commands["predecessor"]
-    assert first["bert_pretrained_model"] == str(place / "bert") and "finetune_pre" in first
+    assert first["init_checkpoint"] == str(place / "bert") and "finetune_pre" in first
+    assert "distill_weight" not in first
     rate = float(first["learning_rate"])
     assert rate == pytest.approx(0.04 / 16)  # SMALL_BERT's width.
     for layers, factor in ((3, 2), (2, 3)):
@@ -95,6 +98,15 @@ def test_files_that_name_their_columns_are_a_custom_task(place):
     assert compress.guessed_task(settings(place)) == ["--task_name=custom"]
 
 
+def test_flags_of_the_successors_are_not_stage_0s(place):
+    flags = "--distill_weight=0.5 --suc_learning_rate=1e-3 --train_batch_size=8"
+    plan = compress.Plan(settings(place, LAYERS="2", FLAGS=flags))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    assert "distill_weight" not in commands["predecessor"]
+    assert commands["predecessor"]["train_batch_size"] == "8"
+    assert commands["layers_2"]["suc_learning_rate"] == "1e-3"
+
+
 def test_as_many_layers_as_the_bert_has_are_refused(place):
     with pytest.raises(UserError, match="LAYERS: BERT has 4 layers; give fewer"):
         compress.Plan(settings(place, LAYERS="4 2"))
@@ -106,17 +118,21 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
     ran = []
 
     def call(command, stdout, stderr):
-        ran.append(command[3:])
+        ran.append(command[2:])
         stdout.write("run_classifier.py: no such thing\n")
         return int("fails" in command)
 
     monkeypatch.setattr(compress.subprocess, "call", call)
-    for arguments in (["--a"], ["--a"], ["--b"]):
-        compress.Commands(str(tmp_path)).run("it", "one", arguments)
-    assert ran == [["--a"], ["--b"]]
+    (tmp_path / "one" / "export" / "onnx").mkdir(parents=True)
+    for arguments, content in ((["--a"], "1"), (["--a"], "1"), (["--b"], "1"), (["--b"], "2")):
+        compress.Commands(str(tmp_path), content).run("it", "one", arguments)
+    assert ran == [["--a"], ["--b"], ["--b"]]
+    (tmp_path / "one" / "export" / "onnx").rmdir()
+    compress.Commands(str(tmp_path), "2").run("it", "one", ["--b"])
+    assert len(ran) == 4
     with pytest.raises(UserError, match="no such thing; all of it is in .*log.txt"):
-        compress.Commands(str(tmp_path)).run("it", "two", ["fails"])
-    assert read_json(tmp_path, "compress.json") == {"one": ["--b"]}
+        compress.Commands(str(tmp_path), "2").run("it", "two", ["fails"])
+    assert read_json(tmp_path, "compress.json") == {"one": {"flags": ["--b"], "content": "2"}}
 
 
 def row(layers, dev, ms, name="float32", agreement=1.0):

@@ -88,3 +88,20 @@ def test_a_command_has_none_of_them(tmp_path):
     assert status == 0, errors
     assert [line for line in errors if "InitializeLog" in line or line.startswith("I0000")] == []
     assert errors[-1].startswith("x.txt: line 1: ")  # What the program itself says.
+
+
+def test_threads_that_import_at_once_all_go_on():
+    program = """
+import os, threading, time
+from theseus.quiet import quiet_tensorflow
+def load():
+    with quiet_tensorflow():
+        time.sleep(0.2)
+        with quiet_tensorflow():
+            os.write(2, b"inside\\n")
+threads = [threading.Thread(target=load) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(20)
+os.write(2, b"after\\n")
+"""
+    assert errors_of(["-c", program]) == (0, ["inside"] * 3 + ["after"])

@@ -73,11 +73,14 @@ def test_all_that_defines_the_run_is_the_runs(folder):
     assert found.output_dir == "out_1_layers_2"
 
 
-def test_what_is_given_stays_and_so_do_paths_that_are_gone(folder):
-    os.rmdir("my_data")
+def test_what_is_given_stays_and_what_is_gone_is_for_a_message_to_name(folder):
+    for name in ("my_data", "my_teacher"):
+        os.rmdir(name)
     found = completed(do_train=True, suc_layers=2, max_seq_length=64, learning_rate=0.1)
     assert (found.max_seq_length, found.learning_rate) == (64, 0.1)
-    assert found.data_dir == Config.data_dir
+    assert (found.data_dir, found.distill_from) == ("my_data", "my_teacher")
+    found = completed(do_eval=True, suc_layers=2)  # Which needs no teacher.
+    assert (found.data_dir, found.distill_from) == ("my_data", None)
 
 
 def test_a_prediction_skips_no_row_unless_it_is_asked_to():

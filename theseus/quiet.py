@@ -7,9 +7,11 @@ import importlib
 import os
 import subprocess
 import sys
-from typing import Any, ContextManager, Iterator
+import threading
+from typing import Any, Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_lock = threading.RLock()
 _set_here: list[str] = []  # Holds it once this module has set it.
 
 # Information and warnings by absl's form, and the line about the time before it is set up.
@@ -29,27 +31,32 @@ def import_tensorflow() -> Any:
         return importlib.import_module("tensorflow.compat.v1")
 
 
-def quiet_tensorflow() -> ContextManager[None]:
-    """Returns a context in which those lines stay off standard error; import TensorFlow inside.
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Has those lines stay off standard error while the context lasts; import TensorFlow inside.
 
     Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
-    and so does every line.
+    and so does every line. Of several threads one at a time is inside: standard error is one.
     """
     if LOG_LEVEL in os.environ and not _set_here:
-        return contextlib.nullcontext()
-    os.environ[LOG_LEVEL] = "2"
-    _set_here.append(LOG_LEVEL)
-    # A process of its own takes the lines out, so that what this one writes at its end comes
-    # through, whatever ends it. Control-C does not end that process, but the end of its input.
-    command = ["grep", "--line-buffered", "-avE", _LINES]
-    try:
-        before = os.dup(2)
-        sieve = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=before, start_new_session=True
-        )
-    except OSError:  # There is no grep, or standard error is closed.
-        return contextlib.nullcontext()
-    return _through(sieve, before)
+        yield
+        return
+    with _lock:
+        os.environ[LOG_LEVEL] = "2"
+        _set_here.append(LOG_LEVEL)
+        # A process of its own takes the lines out, so that what this one writes at its end comes
+        # through, whatever ends it. Control-C does not end that process, but the end of its input.
+        command = ["grep", "--line-buffered", "-avE", _LINES]
+        try:
+            before = os.dup(2)
+            sieve = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=before, start_new_session=True
+            )
+        except OSError:  # There is no grep, or standard error is closed.
+            yield
+            return
+        with _through(sieve, before):
+            yield
 
 
 @contextlib.contextmanager

@@ -25,6 +25,11 @@ def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
     Raises:
       UserError: a mistake of the user's, in one line.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            "needs TensorFlow, which only ONNX exports do without; pip install tensorflow "
+            "scikit-learn scipy safetensors huggingface_hub"
+        )
     # Of several workers the first alone writes; the others train with it, and do no more.
     follows = config.distribution == "multi_worker" and read_cluster(os.environ).rank
     if follows:
@@ -48,11 +53,6 @@ def _import_actions(names: Iterable[str]) -> list[Any]:
 
     Each has run(context, what its preparation returned) and a MEMORY_REMEDY.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            "needs TensorFlow, which only ONNX exports do without; pip install tensorflow "
-            "scikit-learn scipy safetensors huggingface_hub"
-        )
     with quiet_tensorflow():
         actions = [importlib.import_module("theseus.commands." + name) for name in names]
         importlib.import_module("theseus.session").set_up_tensorflow()

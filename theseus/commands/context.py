@@ -77,7 +77,8 @@ class Context(object):
         config = self.config
         if config.actions == ("predict",):
             if task.labels is None:
-                task = dataclasses.replace(task, labels=self._open_external(None).task.labels)
+                folder = self._open_external(None)
+                task = dataclasses.replace(task, labels=model_folder.task_of(folder).labels)
             path = config.predict_file
             if path in (None, sources.STANDARD_INPUT):
                 path = sources.find_files(config.data_dir, task, "test")[0]
@@ -125,9 +126,12 @@ class Context(object):
             if not os.path.isdir(path) or not is_external(path):
                 self.folder.best_checkpoint()  # There is none: a line says so.
         with naming(flag):
-            return model_folder.trained_folder(
+            folder = model_folder.trained_folder(
                 path, task, config.bert_pretrained_model, flag, config.max_seq_length
             )
+            if isinstance(folder, StageFolder) and task is not None:
+                check_contradiction(folder, dict(model_run_config(self)))
+            return folder
 
     def check_trained_folder(self):
         """Raises UserError where there is no trained model, or the command contradicts it."""

@@ -69,6 +69,8 @@ def evaluate(context):
     """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
     _check_other_tasks(context)
     config = context.config
+    if config.calibrate and not config.do_train and context.folder.run_config() is None:
+        raise UserError("--calibrate: is for the output folder of a stage that was trained here")
     split = config.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
     named += [(path, path) for path in config.eval_files]

@@ -36,18 +36,22 @@ def complete(config: Config) -> Config:
     with naming(config.stage.output_flag):
         run = folder.run_config()
     if run and run.get("stage", config.stage.name) == config.stage.name:
-        kept = {name: value for name, value in folder.paths().items() if _is_there(value)}
-        config = _filled(config, dict(_flags(run), **kept), folder.path)
+        config = _filled(config, dict(_flags(run), **_paths(folder, config)), folder.path)
     elif run is None:
-        config = _like_start(config) if config.do_train else config
+        config = _like_start(config) if config.do_train or config.init_checkpoint else config
         config = _with_length_of_classifier(config)
         if not config.do_train:
             _check_other_stage(config)
     return fit_mask(config)
 
 
-def _is_there(path: str) -> bool:
-    return os.path.exists(path) or os.path.exists(path + ".index") or path.count("/") == 1
+def _paths(folder: StageFolder, config: Config) -> dict[str, str]:
+    """Returns where a run's files were; what is gone, and needed, is for a message to name."""
+    return {
+        name: path
+        for name, path in folder.paths().items()
+        if name == "data_dir" or config.do_train or os.path.exists(path)
+    }
 
 
 def _like_start(config: Config) -> Config:
@@ -100,6 +104,8 @@ def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
         given.update(_OF_SUCCESSOR)
     if config.task_name != values.get("task_name") and "task_name" in given:
         given.update(_OF_ONE_TASK)
+    if "format" in given and config.format != "csv":
+        given.add("delimiter")
     if config.do_predict:  # A row that goes without a prediction must be asked for.
         given.add("skip_bad_lines")
     taken = {name: value for name, value in values.items() if name not in given}

@@ -65,7 +65,7 @@ class ExternalClassifier(object):
                 "--%s: the classifier of %s cannot be used, since %s" % (flag, path, rows.reason)
             )
         if rows.note:
-            logging.info("%s", rows.note)
+            logging.log(logging.INFO if rows.is_sure else logging.WARNING, "%s", rows.note)
         self.weights = self.weights.with_rows(head.CLASSIFIER, rows.order)
 
     def trained_run_config(self):
@@ -148,6 +148,11 @@ def model_of(folder):
     if isinstance(folder, ExternalClassifier):
         return folder.model
     return pretrained.read_model(folder.path, folder.trained_run_config()["max_seq_length"])
+
+
+def task_of(folder):
+    """Returns the tasks.Task of a StageFolder with a model, or of an ExternalClassifier."""
+    return tasks.recorded(folder.trained_run_config())
 
 
 def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):

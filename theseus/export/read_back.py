@@ -145,7 +145,7 @@ def read_plain(path, open_session):
 
 # --- Other runtimes ---
 
-_SMALL_MODEL = 16 << 20  # Bytes.
+_SMALL_MODEL = 64 << 20  # Bytes.
 
 HUGGING_FACE_NAMES = collections.OrderedDict(
     [
@@ -180,11 +180,11 @@ def read_onnx(path, _):
     path = os.path.join(path, "model.onnx")
     onnxruntime = hugging_face.import_optional("onnxruntime", path)
     options = onnxruntime.SessionOptions()
-    # Threads that spin while they wait take the time of whatever else the machine does; and a small
-    # model's work is not worth sharing. docs/performance.md has the times of both.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if os.path.exists(path) and os.path.getsize(path) < _SMALL_MODEL:
+        # Several threads gain little on its work, and those that spin while they wait lose twice
+        # as much beside whatever else the machine does: docs/performance.md.
         options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # Its own exceptions have no class of their own above them.

@@ -75,7 +75,8 @@ def _with_length_of_classifier(config: Config) -> Config:
     path = config.init_checkpoint or (None if config.do_train else config.output_dir)
     if path is None or "max_seq_length" in config.given or StageFolder(path).run_config():
         return config
-    if config.init_checkpoint and not os.path.exists(path) and pretrained.is_hub_id(path):
+    is_here = os.path.exists(path) or os.path.exists(path + ".index")
+    if config.init_checkpoint and not is_here and pretrained.is_hub_id(path):
         path = pretrained.local_folder(path, needs_weights=False, flag="init_checkpoint")
     if not os.path.isdir(path) or not head.read(path).is_named_classifier:
         return config

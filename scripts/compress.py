@@ -19,6 +19,7 @@ goes on from what is there; a second run does nothing.
   FLAGS     more flags of run_classifier.py for every training, such as --task_name=custom
 """
 
+import collections
 import json
 import os
 import shlex
@@ -51,6 +52,8 @@ _WARM_UP, _TIMED_BATCHES = 3, 30
 _EVAL_BATCH_SIZE = 64
 # Of an int8 model at least so many of dev's labels are those of the float32 model.
 _LEAST_AGREEMENT = 0.99
+# Times differ by as much from one run to the next.
+_NO_SLOWER = 1.1
 
 
 class Recipe(NamedTuple):
@@ -143,7 +146,8 @@ class Commands(object):
             status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
         if status:
             print("failed")
-            raise UserError("%s; all of it is in %s" % (_last_line(self._log), self._log))
+            line = _last_line(self._log)
+            raise UserError("%s; or give another OUT; all of it is in %s" % (line, self._log))
         print("%d:%02d" % divmod(round(time.time() - begin), 60), flush=True)
         self._done[name] = known_by
         files.write_json(self._record, self._done)
@@ -423,7 +427,7 @@ def choose(rows, settings):
         of_depth = {row.name: row for row in successors if row.layers == layers}
         chosen = of_depth["float32"]
         int8 = of_depth.get("int8")
-        if int8 and int8.agreement >= _LEAST_AGREEMENT and int8.ms <= chosen.ms:
+        if int8 and int8.agreement >= _LEAST_AGREEMENT and int8.ms <= _NO_SLOWER * chosen.ms:
             chosen = int8
         candidates.append(chosen)
     fitting = [
@@ -442,6 +446,19 @@ def choose(rows, settings):
     else:
         nearest = min(candidates, key=lambda row: row.ms)
     return nearest, "none has %s; this one comes nearest" % wanted
+
+
+def warning_of(row, plan):
+    """Returns a line where a Row is no better than always giving the commonest label; or ""."""
+    if plan.task.is_regression or plan.task.metrics != ("accuracy",):
+        return ""
+    counts = collections.Counter(example.label for example in plan.dev)
+    if row.dev > max(counts.values()) / len(plan.dev):
+        return ""
+    return (
+        "It has learned nothing: the commonest label alone scores as much. Give more layers, more "
+        "training data, or more epochs (FLAGS=--num_train_epochs=20)."
+    )
 
 
 def deliver(row, table, settings):
@@ -488,6 +505,8 @@ def main():
     except KeyboardInterrupt:
         sys.exit("\ncompress: interrupted; the same command goes on where it stopped")
     print("\n%s\n\n%d layers, %s: %s" % (table, row.layers, row.name, said))
+    if warning_of(row, plan):
+        print(warning_of(row, plan))
     example = '"text"' if plan.task.num_texts == 1 else '("text a", "text b")'
     print("\nfrom theseus import Classifier")
     print('model = Classifier("%s")' % place)

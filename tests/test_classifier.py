@@ -320,3 +320,9 @@ def test_what_was_trained_in_bfloat16_runs_in_float32_on_tensorflow_1(tmp_path, 
         classifier.Classifier(folder.path)
     with classifier.Classifier(folder.path, "float32") as model:
         assert len(model.classify(pairs)) == len(pairs)
+
+
+def test_what_needs_tensorflow_says_so_where_there_is_none(folder, monkeypatch):
+    monkeypatch.setattr(classifier.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs TensorFlow .pip install tensorflow.; an"):
+        classifier.Classifier(folder.path)

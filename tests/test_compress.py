@@ -130,7 +130,7 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
     (tmp_path / "one" / "export" / "onnx").rmdir()
     compress.Commands(str(tmp_path), "2").run("it", "one", ["--b"])
     assert len(ran) == 4
-    with pytest.raises(UserError, match="no such thing; all of it is in .*log.txt"):
+    with pytest.raises(UserError, match="no such thing; or give another OUT; all of"):
         compress.Commands(str(tmp_path), "2").run("it", "two", ["fails"])
     assert read_json(tmp_path, "compress.json") == {"one": {"flags": ["--b"], "content": "2"}}
 
@@ -151,6 +151,7 @@ ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2
         (ROWS, {"KEEP": "99", "MAX_MS": "4"}, (3, "float32"), "none has 99 % retained within 4 ms"),
         (ROWS, {"MAX_MS": "1"}, (2, "float32"), "none has"),
         (ROWS + [row(3, 0.884, 1.0, "int8")], {}, (3, "int8"), "the smallest"),
+        (ROWS + [row(3, 0.884, 3.2, "int8")], {}, (3, "int8"), "the smallest"),
         (ROWS + [row(3, 0.884, 3.5, "int8")], {}, (3, "float32"), "the smallest"),
         (ROWS + [row(3, 0.884, 1.0, "int8", 0.98)], {}, (3, "float32"), "the smallest"),
     ],
@@ -208,3 +209,12 @@ def test_models_are_timed_in_turns_from_text_to_label():
         ("one", 10),
         ("other", 10),
     ]
+
+
+@pytest.mark.parametrize("score, warns", [(0.5, True), (0.4, True), (0.75, False)])
+def test_a_model_that_gives_the_commonest_label_alone_is_said_to(score, warns):
+    dev = [types.SimpleNamespace(label=label) for label in "0101"]
+    plan = types.SimpleNamespace(task=tasks.TASKS["lcqmc_pair"], dev=dev)
+    assert ("has learned nothing" in compress.warning_of(row(2, score, 1.0), plan)) == warns
+    plan.task = tasks.TASKS["sts-b"]
+    assert compress.warning_of(row(2, score, 1.0), plan) == ""

@@ -3,6 +3,7 @@
 import collections.abc
 import contextlib
 import functools
+import importlib.util
 import numbers
 import os
 
@@ -170,6 +171,10 @@ def _open_session(stack, loading):
       stack: the contextlib.ExitStack at whose end it is closed.
       loading: that at whose end its graph is no longer the default one.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            "opening this folder needs TensorFlow (pip install tensorflow); an ONNX export does not"
+        )
     with quiet_tensorflow():
         import tensorflow.compat.v1 as tf
 

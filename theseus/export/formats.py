@@ -30,7 +30,7 @@ signature = tf.saved_model.load("this_folder").signatures["serving_default"]
 
 From texts, in this program:"""
 
-_ONNX_USE = """With onnxruntime and tokenizers:
+_ONNX_USE = """With onnxruntime and tokenizers (`pip install onnxruntime tokenizers`):
 
 ```python
 import numpy as np

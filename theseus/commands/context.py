@@ -119,7 +119,11 @@ class Context(object):
         return self._external
 
     def _open_external(self, task):
-        """Returns the ExternalClassifier that the command is about; see there for the Task."""
+        """Returns the ExternalClassifier, or another stage's folder, that the command is about.
+
+        Args:
+          task: the tasks.Task whose labels it is to give; None: its own.
+        """
         config, path, flag = self.config, self.config.init_checkpoint, "init_checkpoint"
         if path is None:
             path, flag = self.folder.path, self.stage.output_flag
@@ -130,7 +134,7 @@ class Context(object):
                 path, task, config.bert_pretrained_model, flag, config.max_seq_length
             )
             if isinstance(folder, StageFolder) and task is not None:
-                check_contradiction(folder, dict(model_run_config(self)))
+                check_contradiction(folder, model_run_config(self))
             return folder
 
     def check_trained_folder(self):

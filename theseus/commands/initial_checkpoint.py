@@ -10,8 +10,8 @@ from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
-from theseus.inference.model_folder import hash_vocab, is_external
-from theseus.inputs import tasks, tokenizer_settings
+from theseus.inference.model_folder import hash_vocab, head_of, is_external
+from theseus.inputs import tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
 
@@ -103,20 +103,11 @@ def _start_classifier(start, source, task):
     weights, name = start.weights, head.CLASSIFIER[0]
     if name not in weights:
         return start
-    known = _head(os.path.dirname(weights.prefix), source)
+    known = head_of(os.path.dirname(weights.prefix), source)
     rows = head.fit(known, weights.shapes[name][0], task, weights.prefix)
     if rows.order is not None:
         weights = weights.with_rows(head.CLASSIFIER, rows.order)
     return start._replace(weights=weights, classifier=rows)
-
-
-def _head(folder, source=None):
-    """Returns the head.Head of the weights in a folder; `source`: see `_start_classifier`."""
-    if source is None and os.path.basename(folder) in ("best", "last"):
-        source = StageFolder(os.path.dirname(folder))
-    if source is not None and source.run_config():
-        return head.of_task(tasks.recorded(source.trained_run_config()))
-    return head.read(folder)
 
 
 def label_names(config):
@@ -133,11 +124,11 @@ def label_names(config):
         path, flag = config.output_dir, config.stage.output_flag
     source = StageFolder(path)
     if source.run_config():
-        return _head("", source).real_names
+        return head_of("", source).real_names
     if flag == config.stage.output_flag and not os.path.isdir(path) or not is_external(path):
         return None
     path = pretrained.local_checkpoint(path, flag)
-    return _head(path if os.path.isdir(path) else os.path.dirname(path)).real_names
+    return head_of(path if os.path.isdir(path) else os.path.dirname(path)).real_names
 
 
 def _start(config):

@@ -54,7 +54,12 @@ class ExternalClassifier(object):
         self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
         self.model = pretrained.read_model(self._folder, max_seq_length or _SHORTEST)
         self._settings, _, files = pretrained.find_tokenizer(self._folder)
-        known = read_head(self.weights)
+        if head.CLASSIFIER[0] not in self.weights:
+            raise UserError(
+                "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
+                % self.weights.prefix
+            )
+        known = head_of(os.path.dirname(self.weights.prefix))
         num_rows = self.weights.shapes[head.CLASSIFIER[0]][0]
         self.task = task or _own_task(known, num_rows, self.path)
         positions = self.model.config.max_position_embeddings
@@ -99,14 +104,18 @@ class ExternalClassifier(object):
         return self.weights.prefix
 
 
-def read_head(weights):
-    """Returns the head.Head of weights; UserError where they bring no classifier."""
-    if head.CLASSIFIER[0] not in weights:
-        raise UserError(
-            "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
-            % weights.prefix
-        )
-    return head.read(os.path.dirname(weights.prefix))
+def head_of(folder, source=None):
+    """Returns the head.Head of the weights in a folder.
+
+    Args:
+      folder: the folder of the weights, which may be a part of a stage's.
+      source: the StageFolder that they are of; None: it is not known.
+    """
+    if source is None and os.path.basename(folder) in ("best", "last"):
+        source = StageFolder(os.path.dirname(folder))
+    if source is not None and source.run_config():
+        return head.of_task(tasks.recorded(source.trained_run_config()))
+    return head.read(folder)
 
 
 def _own_task(known, num_rows, path):

@@ -180,9 +180,7 @@ def test_it_is_exported_without_training(copy, monkeypatch):
 
 
 def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypatch):
-    config = read_json(copy, "named", "config.json")
-    config.update(id2label={"0": "Same", "1": "other"})
-    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    name_labels(copy, "Same", "other")
     rows = "text_a\ttext_b\tlabel\n手机\t电脑\tOther\n我\t我\tsame\n"
     (copy / "data" / "dev.tsv").write_text(rows, encoding="utf-8")
     os.remove(str(copy / "data" / "dev.txt"))
@@ -192,24 +190,62 @@ def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypa
     assert [row["label"] for row in by_label] == ["same", "Other"]
 
 
+def name_labels(copy, *names, **change):
+    """Changes the config of a classifier: the names of its labels, and other values."""
+    config = dict(read_json(copy, "named", "config.json"), **change)
+    if names:
+        config["id2label"] = dict(zip("01", names))
+    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("flags", ["", " --task_name=custom"])
+def test_labels_that_are_ids_get_the_classifiers_names(copy, monkeypatch, caplog, flags):
+    name_labels(copy, "different", "similar")
+    if flags:
+        for split in ("train", "dev", "test"):
+            file = copy / "data" / (split + ".txt")
+            rows = "text_a\ttext_b\tlabel\n" + file.read_text(encoding="utf-8")
+            file.write_text(rows, encoding="utf-8")
+    line = "--data_dir=data --max_seq_length=32 --do_eval" + flags
+    command(
+        line + " --finetune_pre --init_checkpoint=named --stage_0_outputdir=res", copy, monkeypatch
+    )
+    assert "the classifier names the labels: 0 is different, 1 is similar" in caplog.text
+    of_start = read_json(copy, "res", "eval_results.json")
+    assert [row["label"] for row in of_start["by_label"]] == ["different", "similar"]
+    line += " --finetune_suc --stage_2_outputdir=small"
+    train = " --do_train --num_train_epochs=1 --suc_layers=2 --init_checkpoint=named"
+    train += " --distill_from=named --do_export --export_format=onnx,huggingface"
+    command(line + train, copy, monkeypatch)
+    command(
+        line + " --do_predict --predict_file=data/test.txt --compare_with=named", copy, monkeypatch
+    )
+    with open(str(copy / "small" / "predictions.tsv"), encoding="utf-8", newline="") as reader:
+        rows = list(csv.DictReader(reader, dialect="excel-tab"))
+    assert {row["predicted_label"] for row in rows} <= {"different", "similar"}
+    assert "probability_similar" in rows[0] and {row["label"] for row in rows} == {"0", "1"}
+    for name in ("onnx", "huggingface"):
+        config = read_json(copy, "small", "export", name, "config.json")
+        assert config["id2label"] == {"0": "different", "1": "similar"}
+        with Classifier(str(copy / "small" / "export" / name)) as model:
+            assert model.labels == ("different", "similar")
+    again = "--finetune_pre --init_checkpoint=small/export/huggingface --stage_0_outputdir=res2"
+    command(line.replace("--finetune_suc", again), copy, monkeypatch)
+    found = [read_json(copy, name, "eval_results.json") for name in ("small", "res2")]
+    assert found[0]["confusion"] == found[1]["confusion"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"problem_type": "multi_label_classification"}, "it gives several labels at once"),
-        ({"id2label": {"0": "a", "1": "b"}}, "taken by their ids: 0 is a, 1 is b"),
         ({"architectures": ["BertForMultipleChoice"]}, "it is that of a BertForMultipleChoice"),
     ],
 )
-def test_another_kind_of_classifier_is_refused_and_other_names_are_said(
-    copy, monkeypatch, caplog, change, message
-):
-    config = dict(read_json(copy, "named", "config.json"), **change)
-    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+def test_another_kind_of_classifier_is_refused(copy, monkeypatch, change, message):
+    name_labels(copy, **change)
     line = PRE + "--do_eval --init_checkpoint=named --stage_0_outputdir=res"
-    if "id2label" in change:
-        command(line, copy, monkeypatch)
-        assert message in caplog.text
-        return
     assert_matches(
         "--init_checkpoint: the classifier of named cannot be used, since " + message,
         refused(line, copy, monkeypatch),

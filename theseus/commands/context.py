@@ -58,13 +58,14 @@ class Context(object):
         task = tasks.of_flags(config.task_name, self.columns(), config.labels)
         if recorded.get("task_name") == task.name:
             task = tasks.recorded(recorded, task)
-        elif task.takes_columns and "train" in config.actions:
-            train_file = sources.find_files(config.data_dir, task, "train")[0]
-            task = inferred_task.infer_task(task, train_file, form)
-            if not config.labels:
-                task = head.in_order_of(initial_checkpoint.label_names(config), task)
-        elif task.takes_columns:
+        elif task.takes_columns and "train" not in config.actions:
             task = self._task_of_external(task, form)
+        else:
+            if task.takes_columns:
+                train_file = sources.find_files(config.data_dir, task, "train")[0]
+                task = inferred_task.infer_task(task, train_file, form)
+            if not config.labels:
+                task = head.named_as(initial_checkpoint.label_names(config), task)
         if not config.metric:
             return task
         if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
@@ -88,7 +89,7 @@ class Context(object):
             self._open_external(None)  # There may be none: a line says so.
         path = sources.find_files(config.data_dir, task, config.eval_split)[0]
         task = inferred_task.infer_task(task, path, form)
-        return task if config.labels else head.in_order_of(names, task, may_lack=True)
+        return task if config.labels else head.named_as(names, task, may_lack=True)
 
     @property
     def pipes_predictions(self):

@@ -149,7 +149,8 @@ class Exporter(object):
     def _describe(self, row):
         """Returns what export.json says of the model and of its check, a dict."""
         plain, recorded = self._plain, self._plain.run_config
-        known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "replaced_modules")
+        known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "takes_ids")
+        known += ("replaced_modules",)
         return dict(
             {key: recorded[key] for key in known if recorded.get(key) is not None},
             labels=list(plain.task.labels),

@@ -82,13 +82,12 @@ class ExternalClassifier(object):
             "task_name": task.name,
             "suc_layers": None,
             "modules": None,
-            "labels": (task.takes_columns and list(task.labels)) or None,
-            "num_texts": task.num_texts if task.takes_columns else None,
             "metric": None,
             "max_seq_length": self._max_seq_length,
             "do_lower_case": self._settings.do_lower_case,
             "tokenizer": self._settings.to_record(),
             "precision": "float32",
+            **task.record(),
         }
 
     def takes_texts(self):

@@ -241,7 +241,7 @@ def _judge(
     if by_place is None:
         return by_name is not None, None
     label = None if by_place.label is None else tasks.clean_label(first[by_place.label])
-    is_labelled = label is not None and label in (task.labels or ())
+    is_labelled = bool(task.labels) and label in task.label_ids
     if by_name is not None:
         # Its texts may be words that columns go by; a label tells.
         return not is_labelled, None

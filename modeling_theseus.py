@@ -39,6 +39,7 @@ from theseus.model.bert import (  # noqa: F401, most of them for who imports thi
 from theseus.model.bert import transformer_model as transformer_model_theseus  # noqa: F401
 from theseus.model.bert_config import BertConfig  # noqa: F401
 from theseus.model.random_key import RandomKey
+from theseus.stage import layer_numbers
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
 _SUCCESSOR_LAYER = re.compile(r"^bert/encoder/suc_(?=layer_\d+/)")
@@ -323,13 +324,22 @@ def successor_start_layers(how, num_successor_layers, num_layers):
       how: "first", the lowest ones (BERT-of-Theseus, section 4.2); "last", the highest;
         "spread", evenly from the lowest to the highest, halves rounded up. Of 12 layers
         that is 0, 2, 4, 7, 9 and 11, those that DistilBERT starts from (transformers,
-        research_projects/distillation/scripts/extract_distilbert.py).
+        research_projects/distillation/scripts/extract_distilbert.py); or the layers by number
+        from 0, such as "0,5,11".
       num_successor_layers: int.
       num_layers: int, the predecessor's.
 
     Raises:
-      UserError: the successor has more layers.
+      UserError: the successor has more layers, or another number than `how` names.
     """
+    numbers = layer_numbers(how)
+    if numbers is not None:
+        if len(numbers) != num_successor_layers or max(numbers) >= num_layers:
+            raise UserError(
+                "--suc_init=%s: expected %d layers between 0 and %d, one for each of --suc_layers"
+                % (how, num_successor_layers, num_layers - 1)
+            )
+        return numbers
     if num_successor_layers > num_layers:
         raise UserError(
             "--suc_layers: a successor of %d layers cannot start as a predecessor of %d"

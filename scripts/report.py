@@ -26,7 +26,7 @@ from theseus.inference import metrics
 from theseus.inputs import tasks
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
-from theseus.stage import SUCCESSOR_STARTS
+from theseus.stage import SUCCESSOR_STARTS, layer_numbers
 
 # Source: the published project's README; LCQMC, learning rate 2e-5, batches of 64, single runs.
 # (layers, epochs of stage 1, epochs of stage 2): (accuracy, accuracy on business data).
@@ -196,12 +196,14 @@ def describe_method(run):
     if run["train_scope"] == "successor_layers":
         words.append("layers only")
     if run.get("suc_init"):
-        is_named = run["suc_init"] in SUCCESSOR_STARTS
+        is_named = run["suc_init"] in SUCCESSOR_STARTS or layer_numbers(run["suc_init"])
         words.append("start %s" % (run["suc_init"] if is_named else "as another BERT"))
     if run.get("suc_learning_rate") is not None:
         words.append("successor's rate %g" % run["suc_learning_rate"])
     if run.get("distill_from"):
         words.append("distilled (T %g, w %g)" % (run["distill_temperature"], run["distill_weight"]))
+    if run.get("unlabelled_data"):
+        words.append("more without labels")
     if run.get("ema_decay"):
         words.append("averaged")
     if run.get("select_checkpoint") == "last":

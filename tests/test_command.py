@@ -135,6 +135,7 @@ DEFINING = {
     "metric": ("", "f1"),
     "distill_temperature": ("--distill_from=out_2 ", "3"),
     "distill_weight": ("--distill_from=out_2 ", "0.25"),
+    "unlabelled_file": ("--distill_from=out_2 ", "data/dev.tsv"),
     "max_seq_length": ("", "31"),
     "train_batch_size": ("", "63"),
     "gradient_accumulation_steps": ("", "2"),

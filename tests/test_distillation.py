@@ -122,6 +122,45 @@ def test_logits_are_computed_once_and_kept_beside_the_examples(root, monkeypatch
         np.testing.assert_array_equal(logits, logits_again)
 
 
+def test_examples_without_labels_are_learned_from_the_teacher_alone(root, monkeypatch, fed, caplog):
+    """Those of the file come behind train's, whatever it says of their labels."""
+    shutil.copy(str(root / "data" / "dev.tsv"), str(root / "more.tsv"))
+    examples = reading.read_examples(str(root / "more.tsv"), TASK)
+    with trained_model.load(StageFolder(str(root / "teacher"))) as model:
+        encoded = encoding.encode_examples(examples, TASK, model.tokenizer, 32)
+        run = evaluation.runner(model.session, model.graph)
+        expected = predictions.compute_logits(run, encoded, 7)
+    more = "--distill_from=teacher --unlabelled_file=more.tsv "
+    labels, feed_of = {}, StepRunner.feed
+
+    def feed(self, rows, *others):
+        values = feed_of(self, rows, *others)
+        labels.update(zip(rows, values[self._graph.inputs[0].labels]))
+        return values
+
+    monkeypatch.setattr(StepRunner, "feed", feed)
+    teach(root, monkeypatch, more=more)
+    assert "4 steps on 50 examples, 20 of them without labels" in caplog.text
+    assert sorted(labels) == list(range(50))
+    assert [row for row, label in sorted(labels.items()) if label < 0] == list(range(30, 50))
+    rows, logits = (np.concatenate(values) for values in zip(*fed))
+    assert_close(logits[rows >= 30], expected[rows[rows >= 30] - 30])
+    (root / "more.tsv").write_text("a\tb\n")
+    found = refused(LINE % "out_1" + more, root, monkeypatch)
+    assert "--unlabelled_file: out_1 holds a run with other examples without labels" in found
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ("--unlabelled_file=data/dev.tsv", "--unlabelled_file needs --distill_from: a teacher"),
+        ("--distill_from=teacher --unlabelled_file=none.tsv", "there is no file none.tsv"),
+    ],
+)
+def test_a_file_without_labels_needs_a_teacher_and_to_be_there(root, monkeypatch, more, message):
+    assert message in refused(LINE % "out_1" + more, root, monkeypatch)
+
+
 def test_a_run_that_is_finished_computes_no_logits(root, monkeypatch, computed):
     teach(root, monkeypatch, more="--distill_from=teacher --cache_dir=")
     teach(root, monkeypatch, more="--distill_from=teacher --cache_dir=")

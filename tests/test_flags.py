@@ -100,6 +100,8 @@ SHOWN_BY = {
     "train_scope": "test_what_trains_is_what_the_flags_say",
     "distill_from": "test_the_loss_is_the_one_of_the_flags",
     "distill_temperature": "test_the_loss_is_the_one_of_the_flags",
+    "unlabelled_file": "test_distillation.py::"
+    "test_examples_without_labels_are_learned_from_the_teacher_alone",
     "distill_weight": "test_the_loss_is_the_one_of_the_flags",
     "max_seq_length": "test_examples_are_cut_padded_and_lowered_as_the_flags_say",
     "train_batch_size": "test_batches_are_those_of_size_seed_and_parts",

@@ -90,6 +90,7 @@ def test_a_stages_folder_brings_its_own_bert_and_a_prefix_takes_the_pretrained_o
         ("first", None, [0, 1]),
         ("last", "last", [2, 3]),
         ("spread", "spread", [0, 3]),
+        ("1,3", "1,3", [1, 3]),
     ],
 )
 def test_suc_init_names_the_layers_where_the_start_has_no_successor(find, how, recorded, layers):

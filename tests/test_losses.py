@@ -21,9 +21,10 @@ LABELS = [0, 2, 1, 1, 0]
 THREE, NUMBER = tasks.TASKS["mnli"], tasks.TASKS["sts-b"]
 
 
-def config(weight=0.5, temperature=1.0, smoothing=0.0):
+def config(weight=0.5, temperature=1.0, smoothing=0.0, unlabelled_file=None):
     return make_config(
         REPLACING,
+        unlabelled_file=unlabelled_file,
         distill_weight=weight,
         distill_temperature=temperature,
         label_smoothing=smoothing,
@@ -188,3 +189,38 @@ def test_balanced_weights_are_scikit_learns():
     np.testing.assert_allclose(losses.balanced_weights(ids, 3), expected)
     found = losses.balanced_weights(ids, 4)  # One label more, that does not occur.
     np.testing.assert_allclose(found, list(expected * 3 / 4) + [1])
+
+
+@pytest.mark.parametrize("is_known", [[1, 0, 1, 0, 1], [0] * 5, [1] * 5])
+def test_a_row_without_a_label_has_the_distance_alone(session, is_known):
+    """Against scipy, row by row: what the label's loss would weigh, the distance does."""
+    is_known = np.array(is_known, bool)
+    probabilities = [
+        scipy.special.softmax(x.astype(np.float64) / 2, axis=1) for x in (TEACHER, LOGITS)
+    ]
+    distances = 4 * scipy.stats.entropy(*[p.T for p in probabilities])
+    logs = scipy.special.log_softmax(LOGITS.astype(np.float64), axis=1)
+    of_labels = -logs[np.arange(5), LABELS]
+    expected = 0.25 * distances + 0.75 * np.where(is_known, of_labels, distances)
+    labels = np.where(is_known, LABELS, -1)
+    found = of_task(
+        session,
+        THREE,
+        LOGITS,
+        labels,
+        TEACHER,
+        weight=0.25,
+        temperature=2.0,
+        unlabelled_file="more.txt",
+    )
+    assert_close(found, expected.sum() / 8)
+
+
+def test_a_row_without_a_number_has_the_distance_alone(session):
+    labels = np.array([1.0, np.nan, -3.0, np.nan, 0.0], np.float32)
+    ours, theirs = LOGITS[:, :1], TEACHER[:, :1]
+    distances = np.square(ours - theirs)[:, 0]
+    of_labels = np.square(ours[:, 0] - labels)
+    expected = 0.25 * distances + 0.75 * np.where(np.isnan(labels), distances, of_labels)
+    found = of_task(session, NUMBER, ours, labels, theirs, weight=0.25, unlabelled_file="more.txt")
+    assert_close(found, expected.sum() / 8)

@@ -562,7 +562,12 @@ def test_a_successor_of_unequal_modules_is_exported(trained, monkeypatch):
 
 @pytest.mark.parametrize(
     "how, layers, recorded",
-    [("first", [0, 1], None), ("last", [2, 3], "last"), ("spread", [0, 3], "spread")],
+    [
+        ("first", [0, 1], None),
+        ("last", [2, 3], "last"),
+        ("spread", [0, 3], "spread"),
+        ("3,1", [3, 1], "3,1"),
+    ],
 )
 def test_a_successor_starts_as_the_layers_asked_for(
     trained, monkeypatch, caplog, how, layers, recorded
@@ -621,12 +626,16 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
         ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT of"),
         ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT of the sa"),
         ("./none", "./none is not a folder"),
-        ("lats", "'lats' is none of first, last, spread, nor a folder"),
+        ("lats", "expected one of first, last, spread, layers such as 0,5,11, or a BERT's fol"),
+        ("0,1,2", "expected 2 layers between 0 and 3, one for each of --suc_layers"),
+        ("0,4", "expected 2 layers between 0 and 3, one for each of --suc_layers"),
     ],
 )
 def test_a_bert_that_cannot_lend_its_layers_is_refused(lent, monkeypatch, name, message):
     line = "--do_train --stage_1_outputdir=new --suc_init=%s %s" % (name, COMMON)
-    assert_matches("--suc_init: " + message, refused(line, lent, monkeypatch))
+    found = refused(line, lent, monkeypatch)
+    place = "--suc_init=%s: " % name if message.startswith("expected") else "--suc_init: "
+    assert_matches(place + message, found)
     assert not (lent / "new").exists()
 
 

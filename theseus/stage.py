@@ -11,6 +11,7 @@ mask* has a bool for each module: whether the successor's layer stands in its pl
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Sequence
 
 
@@ -47,7 +48,13 @@ SUCCESSOR = Stage(2, "successor", "stage_2_outputdir", "successor", "stage_1_out
 STAGES = (PREDECESSOR, REPLACING, SUCCESSOR)
 
 SUCCESSOR_STARTS = ("first", "last", "spread")
-"""The layers of the predecessor that the successor's can start as, see --suc_init."""
+"""The layers of the predecessor that the successor's can start as, see --suc_init; or by number."""
+
+
+def layer_numbers(how: str) -> list[int] | None:
+    """Returns the layers that a --suc_init such as 0,5,11 names; None where it names none."""
+    is_list = re.match("[0-9]{1,4}(,[0-9]{1,4})*$", how)
+    return [int(number) for number in how.split(",")] if is_list else None
 
 
 def digits(mask: Sequence[bool]) -> str:

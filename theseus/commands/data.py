@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 # What encoded training data depend on, out of a run config, and on this program.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
-_ENCODING_KEYS += ["format", "delimiter", "tokenizer"]
-_CACHE_VERSION = 6
+_ENCODING_KEYS += ["format", "delimiter", "tokenizer", "unlabelled_data"]
+_CACHE_VERSION = 7
 
 
 class ExampleFile(NamedTuple):
@@ -55,6 +56,11 @@ class Data(object):
         """Returns the SHA-256 of what training reads of a split, "train" or "dev"."""
         path = self.paths(split)[0]
         return hash_bytes(self.form.content(path)) if split == "dev" else hash_files([path])
+
+    def hash_of_unlabelled(self) -> str | None:
+        """Returns the SHA-256 of --unlabelled_file; None where there is none."""
+        path = self._config.unlabelled_file
+        return hash_files([path]) if path else None
 
     def labelled(self, path: str, name: str | None = None) -> ExampleFile:
         """Returns the ExampleFile of a path, whose lines must have labels."""
@@ -103,6 +109,8 @@ class Data(object):
     ) -> EncodedExamples:
         """Returns the training data encoded, from the cache where they were encoded before.
 
+        Those of --unlabelled_file come last; their labels are unknown, see encoding.encode_labels.
+
         Args:
           tokenizer: a tokenization.FullTokenizer.
           run_config: dict, what defines the run.
@@ -110,7 +118,8 @@ class Data(object):
 
         def read() -> Iterator[Example]:
             path, count = self.paths("train")[0], self._config.max_train_examples
-            return reading.iterate_sample(path, self.task, count, self.form)
+            labelled = reading.iterate_sample(path, self.task, count, self.form)
+            return itertools.chain(labelled, self._unlabelled())
 
         def encode() -> Iterator[cache.Arrays]:
             encoder = parallel_encoding.Encoder(self.task, tokenizer, self._config.max_seq_length)
@@ -124,6 +133,13 @@ class Data(object):
         unseen.add(encoded, read)
         unseen.log("train")
         return encoded
+
+    def _unlabelled(self) -> Iterator[Example]:
+        """Yields the Examples of --unlabelled_file, none with a label."""
+        path = self._config.unlabelled_file
+        if path:
+            for example in reading.iterate_examples(path, self.task, False, self.form):
+                yield Example(example.text_a, example.text_b, None, example.row)
 
     def cache_file(self, run_config: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
         """Returns the path under which something about the training data is kept.

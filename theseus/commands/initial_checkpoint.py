@@ -219,7 +219,7 @@ def _start_successor(start, config):
             prefix = start.weights.prefix
             logging.info("--suc_init is not used: %s holds a successor's layers", prefix)
         return start
-    if how in (None,) + stages.SUCCESSOR_STARTS:
+    if how in (None,) + stages.SUCCESSOR_STARTS or stages.layer_numbers(how):
         depth = start.model.config.num_hidden_layers
         layers = modeling_theseus.successor_start_layers(how or "first", num_layers, depth)
         return start._replace(suc_init=None if how == "first" else how, successor_start=layers)

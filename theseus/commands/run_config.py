@@ -29,6 +29,7 @@ _CONTENTS = {
     "tokenizer": ("--bert_pretrained_model", "another tokenizer: other accents or added tokens"),
     "suc_init": ("--suc_init", "another start of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
+    "unlabelled_data": ("--unlabelled_file", "other examples without labels, or none"),
 }
 
 
@@ -72,6 +73,7 @@ def make_run_config(context, start, teacher=None):
         classifier_rows=start.classifier.order,
         suc_init=start.suc_init,
         distill_from=teacher.weights_hash if teacher else None,
+        unlabelled_data=data.hash_of_unlabelled(),
         padded_length=config.max_seq_length if config.pad_to_max_length else None,
     )
     run_config.update((name, flags[name]) for name in flags if name not in run_config)

@@ -90,7 +90,9 @@ def _say_what_is_trained(context, train_data):
     stage, folder, num_examples = context.stage, context.folder, len(train_data)
     place = "stage %d, %s, in %s" % (stage.number, stage.name, folder.path)
     _, num_steps = context.config.num_steps(num_examples)
-    logging.info("%s: %d steps on %d examples", place, num_steps, num_examples)
+    without = ", %d of them without labels" % train_data.num_unlabelled
+    without = without if context.config.unlabelled_file else ""
+    logging.info("%s: %d steps on %d examples%s", place, num_steps, num_examples, without)
     changed = machine.describe_change(folder.environment(), machine.describe())
     if changed:
         message = "%s began elsewhere (here: %s); from here on its bits may be others"

@@ -26,7 +26,10 @@ ACTIONS = {
 }
 """The flag of each action, and its name, in the order in which a command carries them out."""
 
-_PATHS = ("data_dir", "bert_pretrained_model", "init_checkpoint", "distill_from", "suc_init")
+_PATHS = (
+    "data_dir", "bert_pretrained_model", "init_checkpoint", "suc_init", "distill_from",
+    "unlabelled_file",
+)  # fmt: skip
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -257,8 +260,8 @@ class Method:
     suc_init: str | None = flag(
         None,
         "Start of the successor's layers, if the starting weights hold none: the predecessor's "
-        "first or last layers, layers spread from its first to its last, or another BERT (a folder "
-        "or a name as in --bert_pretrained_model).",
+        "first or last layers, layers spread from its first to its last, its layers by number from "
+        "0, such as 0,5,11, or another BERT (a folder or a name as in --bert_pretrained_model).",
         "first",
         stages=(1, 2),
     )
@@ -273,6 +276,12 @@ class Method:
         "Weight of the distillation loss; the labels' loss has the rest.",
         lower=0.0,
         upper=1.0,
+        stages=(1, 2),
+    )
+    unlabelled_file: str | None = flag(
+        None,
+        "File of examples to learn from beside train by the teacher of --distill_from alone; "
+        "labels in it are ignored.",
         stages=(1, 2),
     )
 

@@ -11,7 +11,7 @@ from theseus.distribution.cluster import read_cluster
 from theseus.errors import UserError
 from theseus.inputs import lines, rows, tasks
 from theseus.limits import check_little_memory
-from theseus.stage import SUCCESSOR_STARTS
+from theseus.stage import SUCCESSOR_STARTS, layer_numbers
 
 _NEEDED = {
     "eval_files": ("do_eval",),
@@ -86,6 +86,8 @@ def _broken_by_training(config: Config) -> Iterator[str]:
         )
     if config.distill_from is None and config.given & {"distill_temperature", "distill_weight"}:
         yield "--distill_temperature and --distill_weight are for --distill_from"
+    if config.distill_from is None and config.unlabelled_file is not None:
+        yield "--unlabelled_file needs --distill_from: a teacher says what its examples are"
     if config.distill_from is not None and not config.stage.has_successor:
         yield "--distill_from is for stages 1 and 2"
     if config.select_checkpoint != "best" and config.early_stopping_patience is not None:
@@ -130,7 +132,7 @@ def check(config: Config) -> None:
 def _check_paths(config: Config) -> None:
     """Raises UserError for a path that does not exist."""
     paths = [("eval_files", path) for path in config.eval_files]
-    paths += [("predict_file", config.predict_file)] if config.predict_file else []
+    paths += [(name, getattr(config, name) or "-") for name in ("predict_file", "unlabelled_file")]
     for name, path in paths:
         if path != "-" and not os.path.exists(path):
             raise UserError("--%s: there is no file %s" % (name, path))
@@ -150,7 +152,11 @@ def _check_paths(config: Config) -> None:
 def _check_suc_init(config: Config) -> None:
     """Raises UserError for a --suc_init that is not a choice, a folder or a name of the hub."""
     start = config.suc_init
-    if start is not None and start not in SUCCESSOR_STARTS and "/" not in start:
-        if config.do_train and not os.path.isdir(start):
-            choices = ", ".join(SUCCESSOR_STARTS)
-            raise UserError("--suc_init: %r is none of %s, nor a folder" % (start, choices))
+    if start is None or start in SUCCESSOR_STARTS or "/" in start or layer_numbers(start):
+        return
+    if config.do_train and not os.path.isdir(start):
+        choices = ", ".join(SUCCESSOR_STARTS)
+        raise UserError(
+            "--suc_init=%s: expected one of %s, layers such as 0,5,11, or a BERT's folder"
+            % (start, choices)
+        )

@@ -144,6 +144,12 @@ class EncodedExamples(object):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def num_unlabelled(self) -> int:
+        """How many rows have no label."""
+        is_number = self.labels.dtype.kind == "f"
+        return int(np.count_nonzero(np.isnan(self.labels) if is_number else self.labels < 0))
+
     def batch_length(self, rows: NDArray[np.int64]) -> int:
         """Returns the length T, int, to which a batch of these rows is padded; 1 for none."""
         return self.padded_length or int(self.lengths[rows].max(initial=1))

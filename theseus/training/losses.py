@@ -12,42 +12,55 @@ def balanced_weights(label_ids, num_labels):
     """Returns weights by which each label counts alike in a training, float64 [num_labels].
 
     Source: scikit-learn, compute_class_weight("balanced"): rows / (labels * rows of the label);
-    1 for a label that does not occur.
+    1 for a label that does not occur. Rows without a label, -1, do not count.
     """
-    counts = np.bincount(label_ids, minlength=num_labels)
-    return np.where(counts, len(label_ids) / (num_labels * np.maximum(counts, 1)), 1.0)
+    counts = np.bincount(label_ids[label_ids >= 0], minlength=num_labels)
+    return np.where(counts, counts.sum() / (num_labels * np.maximum(counts, 1)), 1.0)
 
 
 def total_loss(config, task, logits, inputs, class_weights=None):
     """The loss of a training: (1 - w) times the task's and w times the teacher's.
 
+    In a row without a label the distance from the teacher stands in the place of the task's loss.
+
     Args:
-      config: config.Config, of which w is `distill_weight`, and `label_smoothing`.
+      config: config.Config, of which w is `distill_weight`, `label_smoothing`, and
+        `unlabelled_file`.
       task: a tasks.Task.
       logits: float32 [B, outputs].
-      inputs: graph.Inputs, with `labels`, int32 or float32 [B]; `teacher_logits`, float32 [B,
-        outputs], or None: the loss is the task's alone; and `batch_size`, int32 scalar, the rows
-        of the step over all micro-batches and replicas.
+      inputs: graph.Inputs, with `labels`, int32 or float32 [B], -1 or NaN where there is none;
+        `teacher_logits`, float32 [B, outputs], or None: the loss is the task's alone; and
+        `batch_size`, int32 scalar, the rows of the step over all micro-batches and replicas.
       class_weights: see `classification_loss`.
 
     Returns:
       float32 scalar.
     """
     labels, teacher_logits, batch_size = inputs.labels, inputs.teacher_logits, inputs.batch_size
-    if task.is_regression:
-        loss = regression_loss(logits, labels, batch_size)
-    else:
-        loss = classification_loss(
+
+    def task_loss(logits, labels):
+        if task.is_regression:
+            return regression_loss(logits, labels, batch_size)
+        return classification_loss(
             logits, labels, batch_size, class_weights, config.label_smoothing
         )
+
+    def distance(logits, teacher_logits):
+        if task.is_regression:
+            return regression_loss(logits, teacher_logits[:, 0], batch_size)
+        return distillation_loss(logits, teacher_logits, batch_size, config.distill_temperature)
+
     if teacher_logits is None:
-        return loss
-    if task.is_regression:
-        distance = regression_loss(logits, teacher_logits[:, 0], batch_size)
+        return task_loss(logits, labels)
+    if config.unlabelled_file:
+        unknown = tf.is_nan(labels) if task.is_regression else labels < 0
+        known = tf.logical_not(unknown)
+        loss = task_loss(tf.boolean_mask(logits, known), tf.boolean_mask(labels, known))
+        loss += distance(tf.boolean_mask(logits, unknown), tf.boolean_mask(teacher_logits, unknown))
     else:
-        temperature = config.distill_temperature
-        distance = distillation_loss(logits, teacher_logits, batch_size, temperature)
-    return (1.0 - config.distill_weight) * loss + config.distill_weight * distance
+        loss = task_loss(logits, labels)
+    weight = config.distill_weight
+    return (1.0 - weight) * loss + weight * distance(logits, teacher_logits)
 
 
 def classification_loss(

@@ -46,6 +46,7 @@ from theseus.inputs import encoding, inferred_task, reading, rows, sources, task
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
+_ENVIRONMENT = dict(os.environ)  # An import of TensorFlow adds to it what silences it once.
 # The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
@@ -141,7 +142,8 @@ class Commands(object):
             log.write("\nrun_classifier.py %s\n" % " ".join(map(shlex.quote, arguments)))
             log.flush()
             command = [sys.executable, run_classifier.__file__] + arguments
-            status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
+            streams = dict(stdout=log, stderr=subprocess.STDOUT)
+            status = subprocess.call(command, env=_ENVIRONMENT, **streams)
         if status:
             print("failed")
             line = _FOLDER_FLAG.sub("give another OUT", _last_line(self._log))

@@ -135,7 +135,7 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
 ):
     ran = []
 
-    def call(command, stdout, stderr):
+    def call(command, stdout, stderr, env):
         ran.append(command[2:])
         stdout.write(
             "no such thing; bring it back, or give another folder with --stage_2_outputdir\n"

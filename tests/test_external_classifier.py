@@ -15,6 +15,7 @@ import compare_models
 from conftest import (
     assert_close,
     assert_matches,
+    assert_refused,
     command,
     needs_tensorflow_2,
     read_json,
@@ -286,6 +287,55 @@ def test_a_command_has_its_length_unless_it_gives_one(copy, monkeypatch):
         with Context(config) as context:
             recorded = context.trained_folder().trained_run_config()
             assert recorded["max_seq_length"] == expected
+
+
+# --- What is none ---
+
+SMALL = "--data_dir=data --max_seq_length=32 --finetune_suc --suc_layers=2 "
+DOORS = {
+    "start": PRE + "--do_train --init_checkpoint=%s --stage_0_outputdir=res",
+    "bert": PRE + "--do_train --bert_pretrained_model=%s --stage_0_outputdir=res",
+    "teacher": SMALL + "--do_train --init_checkpoint=out_0 --distill_from=%s",
+    "beside": PRE + "--do_eval --stage_0_outputdir=out_0 --compare_with=%s",
+    "evaluated": PRE + "--do_eval --init_checkpoint=%s --stage_0_outputdir=res",
+    "predicts": PRE + "--do_predict --init_checkpoint=%s --stage_0_outputdir=res",
+    "exported": PRE
+    + "--do_export --export_format=bert --init_checkpoint=%s --stage_0_outputdir=res",
+    "folder": PRE + "--do_eval --stage_0_outputdir=%s",
+}
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("door", sorted(DOORS))
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("onnx", "only answers .model.onnx.; give the folder that it was exported from, or its ex"),
+        ("roberta", "roberta/config.json: .*model_type = roberta; give a BERT with bert"),
+        ("words", "words: holds no vocab.txt"),
+        ("empty", "give|expected a checkpoint's prefix, or a folder"),
+        ("gone", "give"),
+    ],
+)
+def test_what_is_no_classifier_is_one_line_and_nothing_is_written(
+    copy, monkeypatch, kind, door, message
+):
+    shutil.copytree(str(copy / "named"), str(copy / kind))
+    if kind == "roberta":
+        name_labels(copy, model_type="roberta", architectures=["RobertaForSequenceClassification"])
+        os.replace(str(copy / "named" / "config.json"), str(copy / kind / "config.json"))
+        os.remove(str(copy / kind / "bert_config.json"))
+    elif kind == "words":
+        os.remove(str(copy / kind / "vocab.txt"))
+    elif kind == "onnx":
+        for path in (copy / kind).glob("bert_model*"):
+            path.unlink()
+        (copy / kind / "model.onnx").write_bytes(b"")
+    else:
+        shutil.rmtree(str(copy / kind))
+        if kind == "empty":
+            (copy / kind).mkdir()
+    assert_refused(DOORS[door] % kind, copy, monkeypatch, message)
 
 
 # --- What an answer needs ---

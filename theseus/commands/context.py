@@ -13,7 +13,6 @@ from theseus.commands.data import Data
 from theseus.commands.run_config import check_contradiction, model_run_config
 from theseus.errors import UserError, naming
 from theseus.inference import model_folder
-from theseus.inference.model_folder import is_external
 from theseus.inputs import inferred_task, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 
@@ -64,8 +63,7 @@ class Context(object):
             if task.takes_columns:
                 train_file = sources.find_files(config.data_dir, task, "train")[0]
                 task = inferred_task.infer_task(task, train_file, form)
-            if not config.labels:
-                task = head.named_as(initial_checkpoint.label_names(config), task)
+            task = head.named_as(initial_checkpoint.label_names(config), task)
         if not config.metric:
             return task
         if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
@@ -89,7 +87,7 @@ class Context(object):
             self._open_external(None)  # There may be none: a line says so.
         path = sources.find_files(config.data_dir, task, config.eval_split)[0]
         task = inferred_task.infer_task(task, path, form)
-        return task if config.labels else head.named_as(names, task, may_lack=True)
+        return head.named_as(names, task, may_lack=True)
 
     @property
     def pipes_predictions(self):
@@ -128,7 +126,7 @@ class Context(object):
         config, path, flag = self.config, self.config.init_checkpoint, "init_checkpoint"
         if path is None:
             path, flag = self.folder.path, self.stage.output_flag
-            if not os.path.isdir(path) or not is_external(path):
+            if not os.path.isdir(path) or not os.listdir(path):
                 self.folder.best_checkpoint()  # There is none: a line says so.
         with naming(flag):
             folder = model_folder.trained_folder(

@@ -113,12 +113,14 @@ def _start_classifier(start, source, task):
 def label_names(config):
     """Returns the labels, tuple of str, of the classifier that a command begins with.
 
-    None where nothing names them, or there is none. It is that of a training's start, else that
-    which is evaluated.
+    None where nothing names them, --labels does, or there is none. It is that of a training's
+    start, else that which is evaluated.
 
     Args:
       config: config.Config, of a command whose output folder holds no run.
     """
+    if config.labels:
+        return None
     path, flag = _start(config)
     if not config.init_checkpoint and not config.do_train:
         path, flag = config.output_dir, config.stage.output_flag
@@ -170,6 +172,7 @@ def _plain_start(config):
         config.init_checkpoint, "init_checkpoint"
     )
     if place:
+        weights_lib.find_checkpoint(place)  # Before other files are missed.
         folder = pretrained.folder_of_files(place, config.bert_pretrained_model)
     else:
         folder = pretrained.local_folder(config.bert_pretrained_model)

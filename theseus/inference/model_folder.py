@@ -174,7 +174,8 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_l
         return folder
     if not folder.run_config() and is_external(path):
         return ExternalClassifier(path, task, bert, flag, max_seq_length)
+    weights_lib.refuse_answering(path)
     raise UserError(
-        "%s: holds no trained model; give the output folder of a trained stage, an export's, or a "
-        "fine-tuned BERT's: a Hugging Face folder, owner/name of its hub, or a checkpoint" % path
+        "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "
+        "BERT: a Hugging Face folder, owner/name of its hub, or a checkpoint" % path
     )

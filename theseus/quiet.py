@@ -12,7 +12,6 @@ from typing import Any, Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _lock = threading.RLock()
-_set_here: list[str] = []  # Holds it once this module has set it.
 
 # Information and warnings by absl's form, and the line about the time before it is set up.
 # And that no driver of a GPU is found, which is no error where there is none.
@@ -35,15 +34,14 @@ def import_tensorflow() -> Any:
 def quiet_tensorflow() -> Iterator[None]:
     """Has those lines stay off standard error while the context lasts; import TensorFlow inside.
 
-    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
-    and so does every line. Of several threads one at a time is inside: standard error is one.
+    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone if it is not set. If it asks for
+    information or warnings, every line stays. Only one thread at a time is inside, since all share
+    standard error.
     """
-    if LOG_LEVEL in os.environ and not _set_here:
+    if os.environ.setdefault(LOG_LEVEL, "2") in ("0", "1"):
         yield
         return
     with _lock:
-        os.environ[LOG_LEVEL] = "2"
-        _set_here.append(LOG_LEVEL)
         # A process of its own takes the lines out, so that what this one writes at its end comes
         # through, whatever ends it. Control-C does not end that process, but the end of its input.
         command = ["grep", "--line-buffered", "-avE", _LINES]

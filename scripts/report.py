@@ -6,19 +6,27 @@ Takes every folder below those given that holds a run of this program: the scrip
 make such, and so do commands by hand. It reads what the folders hold and nothing else. The output
 goes to the first folder. What is damaged is named and left out. Needs matplotlib for the plots.
 
-What a run keeps is said of the finished predecessor whose folder is nearest, of its seed where
-there are several, if its score is the same, on the same dev data. Where a folder `direct` stands
-beside others, as those of scripts/tables/controls.sh do, each of them is compared with it, seed by
-seed: the mean of the differences of finished runs, and its standard error.
+"dev" is the score of the checkpoint that the run keeps: the best on dev, or with
+--select_checkpoint=last the last one. "retained" is the share of the score of the nearest finished
+predecessor, on dev, and on the first evaluated file. If several predecessors are equally near,
+that of the same seed counts, then the best. After ± stands half the width of the 95 % interval of
+the mean over the seeds (Student's t).
+
+If a folder `direct` or `subset_N` (N layers) stands beside others, as those of
+scripts/tables/controls.sh and comparison.sh do, each of them is compared with it, seed by seed: the
+mean of the differences of finished runs, with the same interval.
 """
 
 import argparse
 import collections
+import functools
 import itertools
 import math
 import os
 import statistics
 import sys
+
+import scipy.stats
 
 from theseus import records
 from theseus.errors import UserError
@@ -44,8 +52,8 @@ PUBLISHED = {
 
 Run = collections.namedtuple(
     "Run",
-    "path stage layers method epochs examples seed metric dev_data score last business auc steps "
-    "seconds parameters milliseconds is_finished",
+    "path stage layers method epochs examples seed metric dev_data score evaluations files auc "
+    "steps seconds parameters milliseconds is_finished",
 )
 """What a folder tells of a stage.
 
@@ -55,8 +63,9 @@ Fields:
   examples: int, how many were sampled (--max_train_examples); None: all.
   method: str, in words: what was trained, from what, with which losses and rates.
   seed: int; metric: str, the name of the score; dev_data: str, the hash of what it is of.
-  score, last: float, that of the best checkpoint on dev, and that of the last evaluation.
-  business: dict from an evaluated file to its score.
+  score: float, that of the kept checkpoint on dev.
+  evaluations: list of [step, score on dev].
+  files: dict from an evaluated file, by its folder and name, to its score.
   auc: the same to its area under the ROC curve, where there is one and it is not the score: on
     another domain the score depends on a threshold that may not fit.
   steps: int; seconds: float, of the training.
@@ -78,8 +87,8 @@ _RUN_CONFIG = records.table(
     others=True,
 )
 
-CONTROL = "direct"
-"""The folder, in scripts/tables/controls.sh, of the same depth fine-tuned alone."""
+CONTROLS = ("direct", "subset_%d")
+"""The folders, in scripts/tables, of the same depth fine-tuned alone; in one by its layers."""
 
 
 def find_runs(root):
@@ -145,8 +154,8 @@ def read_run(path, root):
         metric=task.score_name,
         dev_data=run.get("dev_data"),
         score=metrics.score(task, state.best_evaluation()),
-        last=metrics.score(task, state.evaluations[-1]),
-        business={name: metrics.score(task, values) for name, values in evaluated.items()},
+        evaluations=[[v["global_step"], metrics.score(task, v)] for v in state.evaluations],
+        files={name: metrics.score(task, values) for name, values in evaluated.items()},
         auc={
             name: values["auc"]
             for name, values in evaluated.items()
@@ -166,7 +175,9 @@ def _evaluated(folder, task):
     of_file = records.table({name: number for name in task.metrics}, {"auc": number}, others=True)
     kind = records.table({}, {"eval_files": records.mapping(of_file)}, others=True)
     results = records.read_if_there(folder.file("eval_results.json"), kind) or {}
-    return results.get("eval_files", {})
+    return {
+        files.short_name(name): values for name, values in results.get("eval_files", {}).items()
+    }
 
 
 def _milliseconds(folder):
@@ -245,19 +256,28 @@ def group_milliseconds(group):
     return statistics.median(found) if found else None
 
 
-def cell(values):
-    """Returns a list of float as a cell of the table: their mean, with ± where there are more."""
+def cell(values, form="%.4f"):
+    """Returns a list of float as a cell: their mean, with ± the interval where there are more."""
     if not values:
         return ""
-    mean = "%.4f" % statistics.mean(values)
-    return mean if len(values) == 1 else "%s ± %.4f" % (mean, statistics.stdev(values))
+    mean = form % statistics.mean(values)
+    return mean if len(values) == 1 else "%s ± %.4f" % (mean, interval(values))
 
 
-def predecessor_score(runs, like):
-    """Returns the best score, float, of a Run's predecessor; None where there is none above 0.
+def interval(values):
+    """Returns half the width of the 95 % interval of the mean of two or more values, float.
 
-    It is the finished one whose folder shares most of the Run's path, of the same seed if there
-    are several (else their mean), out of those with the same score of the same dev data.
+    Source: Student's t distribution; the values are taken as independent and normal.
+    """
+    quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def predecessors_of(runs, like):
+    """Returns the predecessors, list of Run, that a Run is compared with; none with a score of 0.
+
+    They are the finished ones of the same score on the same dev data whose folders share most of
+    the Run's path; of these the best of the same seed, or all if none has it.
     """
     known = [
         run
@@ -266,8 +286,9 @@ def predecessor_score(runs, like):
         if (run.metric, run.dev_data) == (like.metric, like.dev_data)
     ]
     places = [(_num_shared(run.path, like.path), run.seed == like.seed) for run in known]
-    scores = [run.score for run, place in zip(known, places) if place == max(places)]
-    return statistics.mean(scores) if scores else None
+    nearest = [run for run, place in zip(known, places) if place == max(places)]
+    of_seed = [run for run in nearest if run.seed == like.seed]
+    return [max(of_seed, key=lambda run: run.score)] if of_seed else nearest
 
 
 def _num_shared(path, other):
@@ -275,11 +296,29 @@ def _num_shared(path, other):
     return len(os.path.commonprefix([path.split(os.sep), other.split(os.sep)]))
 
 
-def share_kept(runs, group):
-    """Returns the mean share, float, of their predecessors' scores that Runs keep, or None."""
-    wholes = [predecessor_score(runs, run) for run in group]
-    shares = [run.score / whole for run, whole in zip(group, wholes) if whole]
-    return statistics.mean(shares) if shares else None
+def shares_retained(runs, group, measure):
+    """Returns the shares, list of float, of their predecessors' scores that Runs retain.
+
+    Args:
+      runs: list of Run.
+      group: those of them that it is about.
+      measure: function from a Run to a score, or None.
+    """
+    shares = []
+    for run in group:
+        wholes = not_none(measure(whole) for whole in predecessors_of(runs, run))
+        if wholes and measure(run) is not None:
+            shares.append(measure(run) / statistics.mean(wholes))
+    return shares
+
+
+def retained_cell(shares):
+    """Returns shares, list of float, as a cell, in percent."""
+    if not shares:
+        return ""
+    percent = [100 * share for share in shares]
+    mean = "%.1f%%" % statistics.mean(percent)
+    return mean if len(shares) == 1 else "%s ± %.1f" % (mean, interval(percent))
 
 
 def format_report(runs, root):
@@ -292,28 +331,30 @@ def format_report(runs, root):
     measures = measures_of(runs)
     header = ["folder", "layers", "method", "epochs", "seeds"]
     has_metrics = len({run.metric for run in runs}) > 1
-    header += (["metric"] if has_metrics else []) + ["best on dev", "last", "retained"]
+    header += (["metric"] if has_metrics else []) + ["dev"]
+    scores = [("dev", lambda run: run.score)] + measures[:1]
     columns = [title for title, _ in measures]
-    header += columns + ["parameters", "steps", "seconds", "ms an example"]
+    header += columns + ["%s retained" % title for title, _ in scores]
+    header += ["parameters", "steps", "seconds", "ms an example"]
     rows = []
     for (_, layers, method, epochs, folder), group in groups_of(runs).items():
-        best, share = [run.score for run in group], share_kept(runs, group)
         row = [folder, str(layers), method, "%g + %g" % epochs, str(len(group))]
         row += [group[0].metric] if has_metrics else []
-        row += [cell(best), cell([run.last for run in group])]
-        row.append("" if share is None else "%.1f%%" % (100 * share))
+        row += [cell([run.score for run in group])]
         row += [cell(not_none(measure(run) for run in group)) for _, measure in measures]
+        row += [retained_cell(shares_retained(runs, group, measure)) for _, measure in scores]
         steps = statistics.mean([run.steps for run in group])
         seconds = statistics.mean([run.seconds for run in group])
         row += ["{:,}".format(group[0].parameters), "%d" % steps, "%d" % seconds]
         latency = group_milliseconds(group)
         rows.append(row + ["%.2f" % latency if latency else ""])
     parts = ["# Report", metrics.markdown_table(header, rows)]
+    parts += ["## Dev by epoch", metrics.markdown_table(*evaluation_rows(runs))]
     differences = difference_rows(runs, [measure for _, measure in measures])
     if differences:
-        header = ["folder", "less", "seeds", "best on dev"] + columns
+        header = ["folder", "less", "seeds", "dev"] + columns
         parts += ["## Against the control", metrics.markdown_table(header, differences)]
-        parts.append("Mean of the differences, seed by seed, ± its standard error.")
+        parts.append("Mean of the differences, seed by seed, ± half its 95 % interval.")
     published = published_rows(runs, root)
     if published:
         header = ["folder", "layers", "stage 1", "stage 2"] + 2 * ["published", "here"]
@@ -322,14 +363,31 @@ def format_report(runs, root):
     return "\n\n".join(parts) + "\n"
 
 
+def evaluation_rows(runs):
+    """Returns (header, rows) of the dev score after each epoch, and the best, of each Run."""
+    rows = []
+    for run in runs:
+        scores = [score for _, score in run.evaluations]
+        shown = " ".join(("%.4f" % score).lstrip("0") for score in scores)
+        rows.append([run.path, str(run.seed), shown, "%.4f" % max(scores, default=run.score)])
+    return ["folder", "seed", "dev by epoch", "best"], rows
+
+
 def measures_of(runs):
     """Returns (title, function from a Run to float or None) of each column of evaluated files."""
     found = []
-    for field, ending in (("business", ""), ("auc", " AUC")):
-        for name in sorted({name for run in runs for name in getattr(run, field)}):
-            title = files.short_name(name) + ending
-            found.append((title, lambda run, field=field, name=name: getattr(run, field).get(name)))
+    for field, ending in (("files", ""), ("auc", " AUC")):
+        names = collections.OrderedDict(
+            (name, None) for run in runs for name in getattr(run, field)
+        )
+        for name in names:
+            measure = functools.partial(_of_file, field, name)
+            found.append((name + ending, measure))
     return found
+
+
+def _of_file(field, name, run):
+    return getattr(run, field).get(name)
 
 
 def not_none(values):
@@ -338,7 +396,7 @@ def not_none(values):
 
 
 def difference_rows(runs, measures):
-    """Returns a row for each folder beside a `CONTROL`: how much better it is, seed by seed.
+    """Returns a row for each folder beside one of `CONTROLS`: how much better it is, seed by seed.
 
     Runs that are not finished, or of another score or other dev data, are not compared.
 
@@ -350,7 +408,7 @@ def difference_rows(runs, measures):
     for key, group in groups_of(runs).items():
         groups.setdefault(key[-1], []).extend(group)
     for folder, group in groups.items():
-        place = find_control(folder, groups)
+        place = find_control(folder, groups, group[0].layers)
         control = {_comparable(run): run for run in groups.get(place, []) if run.is_finished}
         finished = [run for run in group if run.is_finished and _comparable(run) in control]
         pairs = [(run, control[_comparable(run)]) for run in finished]
@@ -360,7 +418,7 @@ def difference_rows(runs, measures):
         for measure in measures:
             both = [(measure(run), measure(other)) for run, other in pairs]
             scores.append([ours - theirs for ours, theirs in both if None not in (ours, theirs)])
-        rows.append([folder, place, str(len(pairs))] + [difference_cell(v) for v in scores])
+        rows.append([folder, place, str(len(pairs))] + [cell(v, "%+.4f") for v in scores])
     return rows
 
 
@@ -369,25 +427,17 @@ def _comparable(run):
     return run.seed, run.metric, run.dev_data
 
 
-def find_control(folder, folders):
-    """Returns the nearest `CONTROL` beside a folder or one above it, of `folders`, or None."""
+def find_control(folder, folders, layers):
+    """Returns the nearest of `CONTROLS` beside a folder or one above it, of `folders`, or None."""
+    names = [name % layers if "%" in name else name for name in CONTROLS]
     above = folder.split("/")
     while above:
         above = above[:-1]
-        control = "/".join(above + [CONTROL])
-        if control in folders:
-            return control if control != folder else None
+        for name in names:
+            control = "/".join(above + [name])
+            if control in folders:
+                return control if control != folder else None
     return None
-
-
-def difference_cell(values):
-    """Returns differences, list of float, as a cell: their mean, with its standard error."""
-    if not values:
-        return ""
-    mean = "%+.4f" % statistics.mean(values)
-    if len(values) == 1:
-        return mean
-    return "%s ± %.4f" % (mean, statistics.stdev(values) / math.sqrt(len(values)))
 
 
 def published_rows(runs, root):
@@ -429,9 +479,9 @@ def _published_key(path):
 
 def _business(run):
     """Returns the score on business data as a list: the scripts evaluate it after a test set."""
-    names = list(run.business)
+    names = list(run.files)
     is_test = len(names) == 1 and os.path.splitext(os.path.basename(names[0]))[0] == "test"
-    return [] if is_test or not names else [run.business[names[-1]]]
+    return [] if is_test or not names else [run.files[names[-1]]]
 
 
 def _scaled(key, run, first):
@@ -452,15 +502,14 @@ def _scaled(key, run, first):
 # --- The plots ---
 
 
-def draw(runs, root, output):
-    """Draws score against the time of an example, and the curves of the evaluations.
+def draw(runs, output):
+    """Draws the score of each method by depth, and the scores on dev by step.
 
-    A point is a method at a depth, the mean of its seeds, with their deviation as a bar; the curves
-    of its seeds have one color.
+    A point is the mean of the seeds, its bar the 95 % interval. The curves of a method's seeds have
+    one color.
 
     Args:
       runs: list of Run.
-      root: the folder that their paths are said from.
       output: the folder that takes scores.png and curves.png.
     """
     import matplotlib.pyplot as plt
@@ -472,41 +521,38 @@ def draw(runs, root, output):
     ]
     for name, draw_groups in (("scores", _draw_scores), ("curves", _draw_curves)):
         figure, panel = plt.subplots(figsize=(7, 4.5))
-        draw_groups(panel, groups, root)
+        draw_groups(panel, groups)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(os.path.join(output, name + ".png"), dpi=130, bbox_inches="tight")
 
 
-def _draw_scores(panel, groups, root):
+def _draw_scores(panel, groups):
     for color, (_, layers, method, _, folder), group in groups:
-        latency, values = group_milliseconds(group), [run.score for run in group]
-        if latency:
-            spread = statistics.stdev(values) if len(values) > 1 else 0
-            label = "%d: %s (%s)" % (layers, method, folder)
-            mean = statistics.mean(values)
-            panel.errorbar(latency, mean, spread, fmt="o", ms=4, label=label, color=color)
-    panel.set_xlabel("milliseconds an example, as --do_eval measured them")
-    panel.set_ylabel("best score on dev")
+        values = [run.score for run in group]
+        bar = interval(values) if len(values) > 1 else 0
+        label = "%d: %s (%s)" % (layers, method, folder)
+        mean = statistics.mean(values)
+        panel.errorbar(layers, mean, bar, fmt="o", ms=4, capsize=2, label=label, color=color)
+    panel.set_xlabel("layers")
+    panel.set_ylabel("score on dev")
 
 
-def _draw_curves(panel, groups, root):
+def _draw_curves(panel, groups):
     for color, key, group in groups:
         for number, run in enumerate(group):
-            folder = StageFolder(os.path.join(root, run.path))
-            task, evaluations = tasks.recorded(folder.run_config()), folder.state().evaluations
-            points = [(entry["global_step"], metrics.score(task, entry)) for entry in evaluations]
             label = None if number else key[-1]  # The seeds are one.
-            panel.plot(*zip(*points), marker=".", linewidth=1, color=color, label=label)
+            panel.plot(*zip(*run.evaluations), marker=".", linewidth=1, color=color, label=label)
     panel.set_xlabel("step of the stage")
     panel.set_ylabel("score on dev")
 
 
 def _to_json(run):
     """Returns a Run as a dict of JSON values, in which a score that is undefined is None."""
-    business = {name: metrics.or_none(score) for name, score in run.business.items()}
-    scores = dict(score=metrics.or_none(run.score), last=metrics.or_none(run.last))
-    return dict(run._asdict(), folder=run.path, business=business, **scores)
+    scores = {name: metrics.or_none(score) for name, score in run.files.items()}
+    evaluations = [[step, metrics.or_none(score)] for step, score in run.evaluations]
+    score = metrics.or_none(run.score)
+    return dict(run._asdict(), files=scores, evaluations=evaluations, score=score)
 
 
 def main():
@@ -524,7 +570,7 @@ def main():
     except UserError as error:
         sys.exit("report.py: %s" % error)
     try:
-        draw(runs, root, output)
+        draw(runs, output)
     except ImportError:
         print("report.py: no plots without matplotlib; pip install matplotlib", file=sys.stderr)
     print(os.path.join(output, "report.md"))

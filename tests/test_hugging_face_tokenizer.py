@@ -221,7 +221,7 @@ def test_transformers_reads_the_same(folder, tokenizer, length):
 
 
 def test_the_documents_way_cuts_a_pair_as_bert_does(folder, tokenizer):
-    with open(os.path.join(ROOT, "docs", "hugging_face.md"), encoding="utf-8") as reader:
+    with open(os.path.join(ROOT, "docs", "deploying.md"), encoding="utf-8") as reader:
         programs = [part.split("```")[0] for part in reader.read().split("```python\n")]
     (program,) = [program for program in programs if "def encode(" in program]
     names = {}

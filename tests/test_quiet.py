@@ -65,12 +65,24 @@ def test_the_last_words_of_a_process_that_dies_come():
     assert (status, errors) == (-signal.SIGABRT, ["before", line, "by Python"])
 
 
-@pytest.mark.parametrize("level", ["0", "3"])
-def test_who_sets_the_log_level_gets_every_line(level):
+@pytest.mark.parametrize("level", ["0", "1", "2", "3"])
+def test_whose_log_level_asks_for_every_line_gets_it(level):
     program = PROGRAM % (WRITTEN, "print(os.environ['TF_CPP_MIN_LOG_LEVEL'], file=sys.stderr)")
     status, errors = errors_of(["-c", program], TF_CPP_MIN_LOG_LEVEL=level)
-    assert status == 0 and errors[1:-3] == WRITTEN.decode("utf-8").split("\n")[:-1]
+    every_line = WRITTEN.decode("utf-8").split("\n")[:-1]
+    assert status == 0 and errors[1:-3] == (every_line if level < "2" else OTHERS)
     assert errors[-3:] == ["by Python", level, "after"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="Keras is a part of TensorFlow 1.15")
+def test_keras_is_imported_when_it_is_used_and_not_before():
+    program = "import os, sys\nfrom theseus.quiet import import_tensorflow\n"
+    program += "tf = import_tensorflow()\nnames = {'keras', 'sklearn', 'pandas'}\n"
+    program += "assert not names & set(sys.modules), names & set(sys.modules)\n"
+    program += "assert 'TF_USE_LEGACY_KERAS' not in os.environ\n"
+    program += "import tensorflow\nprint(tensorflow.keras.layers.Dense(3).units, file=sys.stderr)"
+    status, errors = errors_of(["-c", program])
+    assert (status, errors[-1:]) == (0, ["3"])
 
 
 @pytest.mark.parametrize("path, before", [("/nowhere", "pass"), (os.defpath, "os.close(2)")])

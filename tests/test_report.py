@@ -7,6 +7,7 @@ import statistics
 import sys
 
 import pytest
+import scipy.stats
 import tensorflow.compat.v1 as tf
 
 import modeling_theseus
@@ -101,7 +102,7 @@ def no_plots(monkeypatch, request):
 def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
     write_run(tmp_path / "a" / "out_1", seconds=123.0, speed=400.0)
     assert called(monkeypatch, tmp_path) is None
-    ((row,),) = tables(tmp_path)
+    (row,), (epochs,) = tables(tmp_path)
     parameters = row.pop("parameters")
     assert row == {
         "folder": os.path.join("a", "out_1"),
@@ -109,18 +110,24 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
         "method": "replacing, 0.5",
         "epochs": "10 + 0",
         "seeds": "1",
-        "best on dev": "0.7500",
-        "last": "0.6250",
-        "retained": "",
+        "dev": "0.7500",
+        "dev retained": "",
         "steps": "21",
         "seconds": "123",
         "ms an example": "2.50",
     }
     assert int(parameters.replace(",", "")) == report.count_parameters(define())
     assert capsys.readouterr().out == str(tmp_path / "report.md") + "\n"
+    assert epochs == {
+        "folder": os.path.join("a", "out_1"),
+        "seed": "42",
+        "dev by epoch": ".5000 .7500 .6250",
+        "best": "0.7500",
+    }
     (held,) = json.loads((tmp_path / "report.json").read_text())
-    assert (held["score"], held["last"], held["epochs"]) == (0.75, 0.625, [10.0, 0])
-    assert held["folder"] == held["path"] == os.path.join("a", "out_1")
+    assert (held["score"], held["epochs"]) == (0.75, [10.0, 0])
+    assert held["evaluations"] == [[7, 0.5], [14, 0.75], [21, 0.625]]
+    assert held["path"] == os.path.join("a", "out_1")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,7 @@ def test_a_score_is_the_tasks_own(tmp_path):
     """Of MRPC the mean of accuracy and F1, which is 0.125 in every evaluation."""
     write_run(tmp_path / "out", task_name="mrpc")
     found = report.read_run(str(tmp_path / "out"), str(tmp_path))
-    assert (found.score, found.last) == ((0.75 + 0.125) / 2, (0.625 + 0.125) / 2)
+    assert (found.score, found.evaluations[-1]) == ((0.75 + 0.125) / 2, [21, (0.625 + 0.125) / 2])
 
 
 @pytest.mark.parametrize("task_name, outputs", [("lcqmc_pair", 2), ("mnli", 3), ("sts-b", 1)])
@@ -192,18 +199,20 @@ def test_the_parameters_are_those_of_the_evaluated_graph(stage, task_name, outpu
 # --- Rows together ---
 
 
-def test_seeds_are_one_row_of_mean_and_deviation(tmp_path, monkeypatch):
+def test_seeds_are_one_row_of_mean_and_interval(tmp_path, monkeypatch):
+    """Against scipy: the 95 % interval of the mean of three values by Student's t."""
     scores = {1: (0.5, 0.4), 2: (0.6, 0.6), 3: (0.8, 0.7)}
     for seed, accuracies in scores.items():
         write_run(tmp_path / ("seed_%d" % seed) / "out", accuracies, seed=seed, seconds=10 * seed)
     called(monkeypatch, tmp_path)
-    ((row,),) = tables(tmp_path)
-    best, last = zip(*scores.values())
-    expected = "%.4f ± %.4f" % (statistics.mean(best), statistics.stdev(best))
-    assert (row["folder"], row["seeds"], row["best on dev"]) == ("out", "3", expected)
-    assert row["last"] == "%.4f ± %.4f" % (statistics.mean(last), statistics.stdev(last))
+    (row,), epochs = tables(tmp_path)
+    best = [0.5, 0.6, 0.8]
+    low, high = scipy.stats.t.interval(0.95, 2, statistics.mean(best), scipy.stats.sem(best))
+    expected = "%.4f ± %.4f" % (statistics.mean(best), (high - low) / 2)
+    assert (row["folder"], row["seeds"], row["dev"]) == ("out", "3", expected)
     assert (row["steps"], row["seconds"]) == ("14", "20")
-    assert "0.6333 ± 0.1528" == expected
+    assert "0.6333 ± 0.3795" == expected  # 4.3027 standard errors of 0.0882.
+    assert [row["dev by epoch"] for row in epochs] == [".5000 .4000", ".6000 .6000", ".8000 .7000"]
 
 
 def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path, monkeypatch):
@@ -218,14 +227,22 @@ def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path,
         write_run(path, [accuracy], files, seed=seed, stage="successor")
     write_run(tmp_path / "seed_1" / "6" / "replacing", seed=1, suc_layers=4)
     called(monkeypatch, tmp_path)
-    _, (row,) = tables(tmp_path)
+    _, _, (row,) = tables(tmp_path)
     assert row == {
         "folder": "2/replacing/stage_2",
         "less": "2/direct",
         "seeds": "2",
-        "best on dev": "+0.0625 ± 0.0625",
+        "dev": "+0.0625 ± 0.7941",  # 12.7062 standard errors of 0.0625.
         "test.txt": "+0.2500",
     }
+
+
+def test_a_control_may_be_named_after_its_layers(tmp_path, monkeypatch):
+    for name, layers, score in [("subset_2", 2, 0.5), ("subset_4", 4, 0.75), ("own_4", 4, 0.875)]:
+        write_run(tmp_path / name, [score], suc_layers=layers, stage="successor")
+    called(monkeypatch, tmp_path)
+    _, _, (row,) = tables(tmp_path)
+    assert (row["folder"], row["less"], row["dev"]) == ("own_4", "subset_4", "+0.1250")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +254,8 @@ def test_what_cannot_be_compared_with_a_control_is_not(tmp_path, monkeypatch, ch
     write_run(tmp_path / "a", (0.75,), dev_data="one")
     write_run(tmp_path / "b", (0.25,), **dict(dict(dev_data="one"), **changes))
     called(monkeypatch, tmp_path)
-    _, rows = tables(tmp_path)
-    assert [(row["folder"], row["best on dev"]) for row in rows] == [("a", "+0.2500")]
+    _, _, rows = tables(tmp_path)
+    assert [(row["folder"], row["dev"]) for row in rows] == [("a", "+0.2500")]
 
 
 @pytest.mark.parametrize(
@@ -249,14 +266,14 @@ def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path, 
     write_run(tmp_path / "seed_1" / "out", seed=1)
     write_run(tmp_path / "seed_2" / "out", seed=2, **other)
     called(monkeypatch, tmp_path)
-    (rows,) = tables(tmp_path)
+    rows = tables(tmp_path)[0]
     assert [row["seeds"] for row in rows] == ["1", "1"]
 
 
 def test_a_training_that_goes_on_is_said_to(tmp_path, monkeypatch):
     write_run(tmp_path / "a", is_finished=False)
     called(monkeypatch, tmp_path)
-    ((row,),) = tables(tmp_path)
+    (row,), _ = tables(tmp_path)
     assert row["method"] == "replacing, 0.5, not finished"
 
 
@@ -270,7 +287,7 @@ def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):
 def kept(folder, monkeypatch):
     """Returns what each folder's row keeps, a dict."""
     called(monkeypatch, folder)
-    return {row["folder"]: row["retained"] for row in tables(folder)[0]}
+    return {row["folder"]: row["dev retained"] for row in tables(folder)[0]}
 
 
 def test_what_is_kept_is_of_the_nearest_predecessor(tmp_path, monkeypatch):
@@ -280,7 +297,12 @@ def test_what_is_kept_is_of_the_nearest_predecessor(tmp_path, monkeypatch):
         write_run(root / "2" / "out", (score,), seed=seed)
     write_run(tmp_path / "other" / "pre", (0.8,), stage="predecessor", seed=1)
     write_run(tmp_path / "other" / "out", (0.4,), seed=3)
-    expected = {"pre": "100.0%", "2/out": "75.0%", "other/pre": "100.0%", "other/out": "50.0%"}
+    expected = {
+        "pre": "100.0% ± 0.0",
+        "2/out": "75.0% ± 317.7",
+        "other/pre": "100.0%",
+        "other/out": "50.0%",
+    }
     assert kept(tmp_path, monkeypatch) == expected
 
 
@@ -291,6 +313,16 @@ def test_of_several_predecessors_that_of_the_seed_counts_or_else_their_mean(tmp_
     write_run(tmp_path / "d", (0.45,), seed=3)
     found = kept(tmp_path, monkeypatch)
     assert found == {"a": "100.0%", "b": "100.0%", "c": "50.0%", "d": "75.0%"}
+
+
+def test_of_a_seeds_predecessors_the_best_on_dev_counts_on_other_files_too(tmp_path, monkeypatch):
+    scores = [("a", "predecessor", 0.8, 0.9), ("b", "predecessor", 0.9, 0.6)]
+    for name, stage, dev, test in scores + [("c", "replacing", 0.45, 0.45)]:
+        write_run(tmp_path / name, (dev,), {"x/test.txt": test, "y.txt": 0.5}, stage=stage)
+    called(monkeypatch, tmp_path)
+    row = tables(tmp_path)[0][2]
+    assert (row["dev retained"], row["x/test.txt retained"]) == ("50.0%", "75.0%")
+    assert "y.txt retained" not in row
 
 
 @pytest.mark.parametrize("whole, is_finished", [(0.9, False), (0.0, True), (-0.5, True)])
@@ -308,8 +340,8 @@ def test_what_is_kept_is_of_the_same_score_of_the_same_data(tmp_path, monkeypatc
     write_run(tmp_path / "c", (0.3,), dev_data="two")
     write_run(tmp_path / "d", (0.3,), dev_data="two", metric="f1", seed=2)
     called(monkeypatch, tmp_path)
-    (rows,) = tables(tmp_path)
-    assert [(row["metric"], row["retained"]) for row in rows] == [
+    rows = tables(tmp_path)[0]
+    assert [(row["metric"], row["dev retained"]) for row in rows] == [
         ("accuracy", "100.0%"),
         ("accuracy", "100.0%"),
         ("accuracy", "50.0%"),
@@ -321,7 +353,7 @@ def test_an_evaluated_file_is_a_column_of_those_that_have_it(tmp_path, monkeypat
     write_run(tmp_path / "a", eval_files={"/far/y/test.txt": 0.5, "x/test.txt": 0.25})
     write_run(tmp_path / "b")
     called(monkeypatch, tmp_path)
-    (rows,) = tables(tmp_path)
+    rows = tables(tmp_path)[0]
     found = [(row["y/test.txt"], row["x/test.txt"]) for row in rows]
     assert found == [("0.5000", "0.2500"), ("", "")]
 
@@ -334,7 +366,7 @@ def test_an_evaluated_files_auc_is_a_column_and_compared_unless_it_is_the_score(
     write_run(tmp_path / "score", eval_files={"x/shop.txt": {"auc": 0.75}}, metric="auc")
     write_run(tmp_path / "without", eval_files={"x/shop.txt": {"accuracy": 0.5, "auc": None}})
     called(monkeypatch, tmp_path)
-    rows, differences = tables(tmp_path)
+    rows, _, differences = tables(tmp_path)
     assert [row["x/shop.txt AUC"] for row in rows] == ["0.7500", "0.8750", "", ""]
     assert [row["x/shop.txt AUC"] for row in differences] == ["+0.1250", ""]
 
@@ -367,7 +399,7 @@ def test_published_rows_are_matched_by_their_folders(tmp_path, monkeypatch):
     write_run(root / "out_1_3", (0.6,), num_train_epochs=4, max_train_examples=256)
     write_run(tmp_path / "paper" / "6_layers_4", (0.1,))
     called(monkeypatch, tmp_path)
-    _, rows = tables(tmp_path)
+    _, _, rows = tables(tmp_path)
     columns = ("layers", "stage 1", "stage 2", "published", "here", "published+", "here+")
     assert [[row[column] for column in columns] for row in rows] == [
         ["6", "10", "0", "0.8612", "0.8500", "", ""],
@@ -383,13 +415,13 @@ def test_published_rows_of_two_folders_are_not_mixed(tmp_path, monkeypatch):
     for name, score in [("small", 0.6), ("whole", 0.8)]:
         write_run(tmp_path / name / "published" / "seed_42" / "2_layers_10", (score,))
     called(monkeypatch, tmp_path / "small", tmp_path / "whole", "--output=%s" % tmp_path)
-    _, rows = tables(tmp_path)
+    _, _, rows = tables(tmp_path)
     assert [(row["folder"], row["here"]) for row in rows] == [
         ("small", "0.6000"),
         ("whole", "0.8000"),
     ]
     called(monkeypatch, tmp_path / "whole" / "published")
-    assert tables(tmp_path / "whole" / "published")[1][0]["here"] == "0.8000"
+    assert tables(tmp_path / "whole" / "published")[2][0]["here"] == "0.8000"
 
 
 def test_a_published_row_is_the_mean_of_its_seeds(tmp_path, monkeypatch):
@@ -397,22 +429,22 @@ def test_a_published_row_is_the_mean_of_its_seeds(tmp_path, monkeypatch):
         folder = tmp_path / "published" / ("seed_%d" % seed) / "2_layers_10"
         write_run(folder, (score,), seed=seed, eval_files={"shop.tsv": score / 2})
     called(monkeypatch, tmp_path)
-    ((row,),) = tables(tmp_path)[1:]
-    assert (row["here"], row["here+"]) == ("0.6000 ± 0.1414", "0.3000 ± 0.0707")
+    (row,) = tables(tmp_path)[2]
+    assert (row["here"], row["here+"]) == ("0.6000 ± 1.2706", "0.3000 ± 0.6353")
 
 
 def test_of_a_published_stage_2_alone_nothing_is_said_of_its_stage_1(tmp_path, monkeypatch):
     folder = tmp_path / "published" / "seed_42" / "2_layers_10_2"
     write_run(folder, (0.5,), stage="successor", num_train_epochs=2)
     called(monkeypatch, tmp_path)
-    ((row,),) = tables(tmp_path)[1:]
+    (row,) = tables(tmp_path)[2]
     assert row["here"] == "0.5000"
 
 
 def test_without_a_published_run_there_is_no_published_table(tmp_path, monkeypatch):
     write_run(tmp_path / "6_layers_10")
     called(monkeypatch, tmp_path)
-    assert len(tables(tmp_path)) == 1
+    assert len(tables(tmp_path)) == 2
     assert "published" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -488,7 +520,7 @@ def test_plots_are_written(tmp_path, monkeypatch):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_plots_show_each_runs_score_by_time_and_by_step(tmp_path, monkeypatch):
+def test_plots_show_each_runs_score_by_depth_and_by_step(tmp_path, monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     panels, subplots = [], pyplot.subplots
 
@@ -503,7 +535,7 @@ def test_plots_show_each_runs_score_by_time_and_by_step(tmp_path, monkeypatch):
     called(monkeypatch, tmp_path / "one", tmp_path / "two")
     scores, curves = panels
     points = [line.get_data() for line in scores.get_lines() if line.get_marker() == "o"]
-    assert [(x[0], y[0]) for x, y in points] == [(10, 0.9), (2, 0.75)]
+    assert [(x[0], y[0]) for x, y in points] == [(4, 0.9), (2, 0.75)]
     found = [list(zip(*[v.tolist() for v in line.get_data()])) for line in curves.get_lines()]
     assert found == [[(7, 0.5), (14, 0.9)], [(7, 0.5), (14, 0.75), (21, 0.625)]]
 

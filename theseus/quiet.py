@@ -1,4 +1,4 @@
-"""Standard error without the lines that TensorFlow's C++ writes before it reads its log level."""
+"""The import of TensorFlow: without Keras, and without the lines of its C++ on standard error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import threading
 from typing import Any, Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _lock = threading.RLock()
-_set_here: list[str] = []  # Holds it once this module has set it.
 
 # Information and warnings by absl's form, and the line about the time before it is set up.
 # And that no driver of a GPU is found, which is no error where there is none.
@@ -35,15 +35,15 @@ def import_tensorflow() -> Any:
 def quiet_tensorflow() -> Iterator[None]:
     """Has those lines stay off standard error while the context lasts; import TensorFlow inside.
 
-    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone. If it was set before, it stays,
-    and so does every line. Of several threads one at a time is inside: standard error is one.
+    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone if it is not set. If it asks for
+    information or warnings, every line stays. Only one thread at a time is inside, since all share
+    standard error.
     """
-    if LOG_LEVEL in os.environ and not _set_here:
-        yield
+    if os.environ.setdefault(LOG_LEVEL, "2") in ("0", "1"):
+        with _without_keras():
+            yield
         return
-    with _lock:
-        os.environ[LOG_LEVEL] = "2"
-        _set_here.append(LOG_LEVEL)
+    with _lock, _without_keras():
         # A process of its own takes the lines out, so that what this one writes at its end comes
         # through, whatever ends it. Control-C does not end that process, but the end of its input.
         command = ["grep", "--line-buffered", "-avE", _LINES]
@@ -57,6 +57,23 @@ def quiet_tensorflow() -> Iterator[None]:
             return
         with _through(sieve, before):
             yield
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Has TensorFlow, if it is imported inside, not import Keras at once, but when it is used.
+
+    Keras brings scikit-learn, pandas and matplotlib: two of five seconds, and 170 MB. TensorFlow
+    imports the package that this variable chooses, and does without one that is not installed.
+    """
+    if _LEGACY_KERAS in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[_LEGACY_KERAS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_LEGACY_KERAS]
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class State:
         for which in ("last", "best"):
             if values[which] is not None:
                 values[which] = Checkpoint(**values[which])
-        values["previous"] = [Checkpoint(**entry) for entry in values["previous"]]
+        values["previous"] = [Checkpoint(**entry) for entry in values.get("previous", [])]
         return cls(**values)
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -106,8 +106,9 @@ def _checkpoint(which: str) -> Any:
     place = text(which + r"/model\.ckpt-[0-9]{1,10}", "the path of a checkpoint in %s/" % which)
     name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
     files, losses = nullable(mapping(SUMS, name)), nullable(listed(number()))
-    return table(
-        {"checkpoint": place, "global_step": whole(), "files": files, "unreplaced_losses": losses}
+    return table(  # What comes second is not in the folders of versions before 0.15.
+        {"checkpoint": place, "global_step": whole(), "files": files},
+        {"unreplaced_losses": losses},
     )
 
 
@@ -120,7 +121,7 @@ STATE = table(
         ),
         "train_seconds": number(0),
         "is_finished": boolean,
-        "previous": listed(_checkpoint("last")),
-    }
+    },
+    {"previous": listed(_checkpoint("last"))},
 )
 """The Kind of state.json."""

@@ -15,6 +15,8 @@ there; other LAYERS are added to those in OUT; a second run trains and measures 
   LAYERS    the successors' layers (6 4 3 2)
   KEEP      percent of the predecessor's score that is to be retained (98)
   MAX_MS    milliseconds within which one example is to be answered (any)
+  UNLABELLED  a file of texts as in DATA without labels, such as requests of yesterday: distilled
+            successors learn from the predecessor's answers to them too (none)
   SEED      42
   FLAGS     more flags of run_classifier.py for every training, such as --task_name=custom
 """
@@ -85,6 +87,7 @@ class Settings(NamedTuple):
     layers: list
     keep: float
     max_ms: float
+    unlabelled: str
     seed: str
     flags: list
 
@@ -100,6 +103,9 @@ def read_settings(environment):
         max_ms = float(environment.get("MAX_MS") or "inf")
     except ValueError as error:
         raise UserError("LAYERS takes whole numbers, KEEP and MAX_MS numbers: %s" % error)
+    unlabelled = environment.get("UNLABELLED", "")
+    if unlabelled and not os.path.isfile(unlabelled):
+        raise UserError("UNLABELLED=%s: there is no such file" % unlabelled)
     if not layers or layers[-1] < 1 or len(set(layers)) < len(layers):
         raise UserError("LAYERS: takes different numbers of layers, such as 6 3")
     return Settings(
@@ -109,6 +115,7 @@ def read_settings(environment):
         layers,
         keep,
         max_ms,
+        unlabelled,
         environment.get("SEED") or "42",
         shlex.split(environment.get("FLAGS", "")),
     )
@@ -207,9 +214,20 @@ def _labelled_test(data):
     return examples if all(example.label for example in examples) else None
 
 
-def _sum_of(data, start):
-    """Returns the SHA-256 of a Data's files, and of the weights of an InitialCheckpoint."""
+def _share_labelled(data, unlabelled, config):
+    """Returns the share of a Data's training examples among these and those of a file, float."""
+    sizes = [
+        sum(1 for _ in reading.iterate_examples(path, data.task, False, data.form))
+        for path in (data.paths("train")[0], unlabelled)
+    ]
+    sizes[0] = min(sizes[0], config.max_train_examples or sizes[0])
+    return sizes[0] / sum(sizes)
+
+
+def _sum_of(data, start, unlabelled):
+    """Returns the SHA-256 of a Data's and one more file, and of an InitialCheckpoint's weights."""
     paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
+    paths += [unlabelled] if unlabelled else []
     return files.hash_files(paths + weights_lib.checkpoint_files(start.weights.prefix))
 
 
@@ -241,7 +259,10 @@ class Plan(object):
         with Context(read_config(_of_stage_0(self.common) + pre)) as context:
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-            self.content = _sum_of(data, start)
+            self.content = _sum_of(data, start, settings.unlabelled)
+            self._share = 1.0
+            if settings.unlabelled:
+                self._share = _share_labelled(data, settings.unlabelled, context.config)
             self.dev = data.dev().examples
             self.test = _labelled_test(data)
         self.is_classifier = start.classifier.order is not None
@@ -287,7 +308,12 @@ class Plan(object):
         if recipe.is_distilled:
             train += ["--distill_from=%s" % self.predecessor] + _DISTILLED
         train += ["--learning_rate=%g" % (recipe.rate * self._rate)]
-        train += ["--num_train_epochs=%d" % recipe.epochs]
+        if recipe.is_distilled and self._settings.unlabelled:
+            train += ["--unlabelled_file=%s" % self._settings.unlabelled]
+            # As many steps as without, but each example at least once.
+            train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * self._share)]
+        else:
+            train += ["--num_train_epochs=%d" % recipe.epochs]
         how = "distilled" if recipe.is_distilled else "fine-tuned"
         yield self._exports(name, "%d layers, %s" % (layers, how), begin, train)
         quantize = ["--do_export", "--export_format=onnx", "--quantize=int8"]

@@ -42,6 +42,7 @@ def place(tmp_path):
         ({"LAYERS": "6 6"}, "LAYERS: takes different numbers"),
         ({"LAYERS": ""}, "LAYERS: takes different numbers"),
         ({"KEEP": "all"}, "KEEP and MAX_MS numbers"),
+        ({"UNLABELLED": "none.txt"}, "UNLABELLED=none.txt: there is no such file"),
     ],
 )
 def test_a_variable_that_is_wrong_is_named(tmp_path, variables, message):
@@ -98,6 +99,19 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
         assert int8["quantize"] == "int8" and "do_train" not in int8
         assert int8["stage_2_outputdir"] == made["stage_2_outputdir"]
     assert compress.recipe_of(6) == compress.Recipe(1.0, 5, False)
+
+
+@pytest.mark.parametrize("count, epochs", [(20, "5"), (60, "2.5"), (980, "1")])
+def test_texts_without_labels_are_distilled_from_in_as_many_steps(place, count, epochs):
+    """Beside 20 with labels, of which it would be 10 epochs; but each text comes once at least."""
+    write_pairs(place / "more.txt", count, 7)
+    more = str(place / "more.txt")
+    plan = compress.Plan(settings(place, LAYERS="2", UNLABELLED=more))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    made = commands["layers_2"]
+    assert (made["unlabelled_file"], made["num_train_epochs"]) == (more, epochs)
+    assert "unlabelled_file" not in commands["predecessor"]
+    assert plan.content != compress.Plan(settings(place, LAYERS="2")).content
 
 
 def test_a_classifier_for_the_labels_is_the_predecessor(place):

@@ -538,7 +538,7 @@ def main():
         plan = Plan(settings)
         commands = Commands(settings.out, plan.content)
         plan.add_done(commands)
-        kind = "is a" if plan.is_classifier else "will be fine-tuned as a"
+        kind = "is a" if plan.is_classifier else "begins the fine-tuning of a"
         labels = "the labels " + ", ".join(plan.task.labels) if plan.task.labels else "numbers"
         print("%s %s classifier for %s" % (settings.bert, kind, labels))
         if plan.note:

@@ -110,7 +110,7 @@ def test_in_its_own_folder_results_lie_beside_it(copy, monkeypatch):
 def test_a_folder_of_googles_has_its_latest_checkpoint_in_the_order_that_is_said(copy, caplog):
     with caplog.at_level("INFO"), Classifier(str(copy / "google")) as model:
         found = model.classify(PAIRS)
-    assert model.labels == ("0", "1") and "nothing names its labels" in caplog.text
+    assert model.labels == ("0", "1") and "no file names its labels" in caplog.text
     with Classifier(str(copy / "out_0")) as stage:
         expected = [list(reversed(row)) for _, row in stage.classify(PAIRS)]
     assert_close([row for _, row in found], expected, 1e-5)
@@ -195,8 +195,8 @@ def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypa
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"problem_type": "multi_label_classification"}, "it gives several labels at once"),
-        ({"id2label": {"0": "a", "1": "b"}}, "taken by their ids: 0 is a, 1 is b"),
+        ({"problem_type": "multi_label_classification"}, "it predicts several labels at once"),
+        ({"id2label": {"0": "a", "1": "b"}}, "matched by their ids: 0 is a, 1 is b"),
         ({"architectures": ["BertForMultipleChoice"]}, "it is that of a BertForMultipleChoice"),
     ],
 )

@@ -177,8 +177,8 @@ def test_a_classifier_that_nobody_has_named_is_taken_in_its_order(find, root):
     write_classifier(root / "no_names" / "bert_model.ckpt")
     start = find(PREDECESSOR, of_labels("c", "a", "b"), bert_pretrained_model="no_names")
     assert_rows(start, [0, 1, 2])
-    assert "no_names/bert_model.ckpt: nothing names the labels" in start.classifier.note
-    assert "this order is assumed: c, a, b" in start.classifier.note
+    assert "no_names/bert_model.ckpt: no file names the labels" in start.classifier.note
+    assert "assumed order: c, a, b" in start.classifier.note
 
 
 def test_a_start_without_a_classifier_says_nothing_of_labels(find):
@@ -221,7 +221,7 @@ def test_a_bert_that_is_named_must_be_the_stages(find, root, what):
 def test_an_unfinished_start_is_said(find, caplog):
     with caplog.at_level(logging.INFO):
         find(REPLACING, init_checkpoint="out_0")
-        assert "out_0 is unfinished; starting from its best so far" in caplog.text
+        assert "out_0 has not finished; starting from its best checkpoint so far" in caplog.text
         caplog.clear()
         find(SUCCESSOR)
     assert "unfinished" not in caplog.text

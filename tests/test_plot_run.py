@@ -66,7 +66,7 @@ def test_a_smoothed_value_is_the_mean_of_those_around_it():
 @pytest.mark.parametrize(
     "folder, message",
     [
-        ("missing", "missing: is no output folder of a stage"),
+        ("missing", "missing: is not the output folder of a stage"),
         ("silent", "silent: holds no events of a training"),
     ],
 )

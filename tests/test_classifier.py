@@ -206,7 +206,7 @@ def test_any_sequence_of_pairs_is_taken(of_pairs, pairs):
         ([{"a", "b"}], TypeError, "is set"),
         ([("a",)], ValueError, r"item 0 \(from 0\) is a tuple with 1 members"),
         ([("a", "b"), ("a", "b", "c")], ValueError, r"item 1 \(from 0\) is a tuple with 3 members"),
-        ([()], ValueError, "is tuple with 0 members"),
+        ([()], ValueError, "is a tuple with 0 members"),
         (
             [("a", ""), ("", "b"), (" \u3000", "\u200b")],
             ValueError,

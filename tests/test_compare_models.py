@@ -67,7 +67,7 @@ def test_what_is_kept_and_the_speed_up_are_of_the_first_model():
         (tasks.TASKS["mrpc"], "other: has another task, or other labels, than one"),
         (
             dataclasses.replace(tasks.TASKS["lcqmc_pair"], metrics=("f1",)),
-            r"other: was chosen by f1, and one by accuracy \(--metric\)",
+            r"other: its best epoch was selected by f1, that of one by accuracy \(--metric\)",
         ),
     ],
 )

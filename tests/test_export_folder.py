@@ -76,7 +76,7 @@ def test_what_is_somebody_elses_is_refused_by_whatever_path(tmp_path, monkeypatc
     (tmp_path / "link").symlink_to("precious")
     before = texts(tmp_path)
     assert_matches("precious already exists but is not an export", refuse(way.format("precious")))
-    with pytest.raises(UserError, match="precious is there"):
+    with pytest.raises(UserError, match="precious already exists"):
         write(way.format("precious"))
     assert texts(tmp_path) == before
 
@@ -126,7 +126,7 @@ def test_somebodys_folder_beside_it_is_never_touched(tmp_path, suffix):
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("years")
     if suffix == ".replaced_export":
-        assert_matches("export.replaced_export is there", refuse(tmp_path / "export"))
+        assert_matches("export.replaced_export already exists", refuse(tmp_path / "export"))
     else:
         write(tmp_path / "export")
         write(tmp_path / "export")

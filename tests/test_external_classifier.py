@@ -197,7 +197,7 @@ def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypa
     [
         ({"problem_type": "multi_label_classification"}, "it predicts several labels at once"),
         ({"id2label": {"0": "a", "1": "b"}}, "matched by their ids: 0 is a, 1 is b"),
-        ({"architectures": ["BertForMultipleChoice"]}, "it is that of a BertForMultipleChoice"),
+        ({"architectures": ["BertForMultipleChoice"]}, "it belongs to a BertForMultipleChoice"),
     ],
 )
 def test_another_kind_of_classifier_is_refused_and_other_names_are_said(

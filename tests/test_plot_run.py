@@ -67,7 +67,7 @@ def test_a_smoothed_value_is_the_mean_of_those_around_it():
     "folder, message",
     [
         ("missing", "missing: is not the output folder of a stage"),
-        ("silent", "silent: holds no events of a training"),
+        ("silent", "silent: holds no events of a training; train the stage first"),
     ],
 )
 def test_a_folder_without_a_run_or_curves_is_one_line(root, monkeypatch, folder, message):

@@ -259,7 +259,7 @@ def test_a_revision_is_asked_for_and_its_commit_is_logged_and_kept(hub, caplog):
     assert hub.asked == [("owner/bert", "config.json"), ("owner/bert", "model.safetensors")]
     assert hub.revisions == ["refs/pr/1", "0a1b2c"]
     assert pretrained.hub_commit(folder) == "0a1b2c"
-    assert "--bert_pretrained_model: of owner/bert@refs/pr/1 the commit 0a1b2c is" in caplog.text
+    assert "--bert_pretrained_model: using owner/bert@refs/pr/1 at commit 0a1b2c" in caplog.text
 
 
 def test_the_default_branch_is_asked_for_once(hub):

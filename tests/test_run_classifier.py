@@ -306,7 +306,7 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
             "--do_eval --stage_1_outputdir=none",
             "none: holds no trained model; .* give another folder with --stage_1_outputdir",
         ),
-        ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: out_1 holds a successor of 2"),
+        ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: the successor in out_1 has 2"),
         ("--do_train --suc_layers=3", "suc_layers = 3 does not divide .* 4 layers; choose one of"),
         ("--do_train --modules=1,2", "--modules: the sizes 1,2 add up to 3, .* has 4 layers; give"),
         ("--do_train --modules=1,1,2", "--suc_layers=2: --modules has 3 sizes, one for each layer"),
@@ -338,7 +338,9 @@ def test_another_successors_weights_are_refused(trained, monkeypatch):
     line = COMMON.replace("--suc_layers=2", "--suc_layers=1")
     line += " --do_train --finetune_suc --stage_2_outputdir=new"
     found = refused("--init_checkpoint=out_1 " + line, trained, monkeypatch)
-    assert_matches("--suc_layers: out_1 holds a successor of 2 layers, this command has 1", found)
+    assert_matches(
+        "--suc_layers: the successor in out_1 has 2 layers, this command asks for 1", found
+    )
     prefix = "out_1/" + read_json(trained, "out_1", "state.json")["best"]["checkpoint"]
     found = refused("--init_checkpoint=%s %s" % (prefix, line), trained, monkeypatch)
     assert_matches(
@@ -462,7 +464,7 @@ def test_a_classifier_keeps_its_labels_whatever_their_order(
     scope = "" if stage else " --train_scope=successor_layers"
     line = STILL + scope + " " + stage
     command(line, root, monkeypatch)
-    assert "by name: its order is 1, 0, the task's 0, 1" in caplog.text
+    assert "by name: its order is 1, 0, the task's is 0, 1" in caplog.text
     best = root / folder / read_json(root, folder, "state.json")["best"]["checkpoint"]
     held = weights.CheckpointWeights(str(best))
     np.testing.assert_array_equal(held["output_weights"], ROWS[::-1])
@@ -484,7 +486,7 @@ def test_a_classifier_of_other_labels_starts_anew_and_is_refused_where_it_is_fro
     named, monkeypatch, caplog
 ):
     root = named("0", "yes")
-    reason = "since its labels are 0, yes, the task's 0, 1"
+    reason = "since its labels are 0, yes, the task's are 0, 1"
     message = "--train_scope=successor_layers: the classifier of named/bert_model.ckpt cannot be us"
     message += "ed, %s, and a new one would not be trained; set" % reason
     line = STILL + " --train_scope=successor_layers"
@@ -633,7 +635,7 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
     "name, message",
     [
         ("lent_3", "lent_3 has 3 layers, the successor 2; give a BERT of 2 layers, or --suc_lay"),
-        ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT of"),
+        ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT with"),
         ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT with the sa"),
         ("./none", "./none is not a folder"),
         ("lats", "expected one of first, last, spread, layers such as 0,5,11, or a BERT's fol"),

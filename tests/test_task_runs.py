@@ -259,7 +259,7 @@ def test_stage_0_of_other_labels_lends_all_but_its_classifier(folder, monkeypatc
     assert np.shape(results["confusion"]) == (3, 3)
     line = line.replace("out_0", "out_1") + " --finetune_suc --labels=差,好,中"
     command(line, folder, monkeypatch)
-    assert "matched by name: its order is 中, 好, 差, the task's 差, 好, 中" in caplog.text
+    assert "matched by name: its order is 中, 好, 差, the task's is 差, 好, 中" in caplog.text
     assert read_json(folder, "out_2", "run.json")["classifier_rows"] == [2, 1, 0]
 
 

@@ -81,7 +81,7 @@ def check_different(models):
     """Raises UserError where the scores of TimedModels say nothing of one another."""
     first = models[0]
     for model in models[1:]:
-        if (model.task.name, model.task.labels) != (first.task.name, first.task.labels):
+        if model.task.name != first.task.name or not model.task.has_labels_of(first.task):
             raise UserError(
                 "%s: has another task, or other labels, than %s; compare models of one task"
                 % (model.name, first.name)

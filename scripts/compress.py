@@ -5,8 +5,8 @@
 If BERT is no classifier for the labels of DATA, it is fine-tuned. From it successors of LAYERS
 layers are made, each is exported as ONNX, in float32 and int8, and what is exported is scored
 and timed. The smallest that retains KEEP percent of the predecessor's score on dev, and answers
-within MAX_MS, goes to OUT/model; nothing is chosen by test. Interrupted or given other LAYERS, it
-goes on from what is there; a second run does nothing.
+within MAX_MS, goes to OUT/model; nothing is chosen by test. Interrupted, it goes on from what is
+there; other LAYERS are added to those in OUT; a second run trains and measures nothing.
 
   DATA      folder with train, dev and perhaps test, as run_classifier.py reads them
   BERT      a Hugging Face folder, owner/name of its hub, a checkpoint of TensorFlow's, or the
@@ -15,6 +15,8 @@ goes on from what is there; a second run does nothing.
   LAYERS    the successors' layers (6 4 3 2)
   KEEP      percent of the predecessor's score that is to be retained (98)
   MAX_MS    milliseconds within which one example is to be answered (any)
+  UNLABELLED  a file of texts as in DATA without labels, such as requests of yesterday: distilled
+            successors learn from the predecessor's answers to them too (none)
   SEED      42
   FLAGS     more flags of run_classifier.py for every training, such as --task_name=custom
 """
@@ -22,6 +24,7 @@ goes on from what is there; a second run does nothing.
 import collections
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -45,6 +48,7 @@ from theseus.inputs import encoding, inferred_task, reading, rows, sources, task
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
+_ENVIRONMENT = dict(os.environ)  # An import of TensorFlow adds to it what silences it once.
 # The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
@@ -83,6 +87,7 @@ class Settings(NamedTuple):
     layers: list
     keep: float
     max_ms: float
+    unlabelled: str
     seed: str
     flags: list
 
@@ -98,6 +103,9 @@ def read_settings(environment):
         max_ms = float(environment.get("MAX_MS") or "inf")
     except ValueError as error:
         raise UserError("LAYERS takes whole numbers, KEEP and MAX_MS numbers: %s" % error)
+    unlabelled = environment.get("UNLABELLED", "")
+    if unlabelled and not os.path.isfile(unlabelled):
+        raise UserError("UNLABELLED=%s: there is no such file" % unlabelled)
     if not layers or layers[-1] < 1 or len(set(layers)) < len(layers):
         raise UserError("LAYERS: takes different numbers of layers, such as 6 3")
     return Settings(
@@ -107,6 +115,7 @@ def read_settings(environment):
         layers,
         keep,
         max_ms,
+        unlabelled,
         environment.get("SEED") or "42",
         shlex.split(environment.get("FLAGS", "")),
     )
@@ -132,10 +141,7 @@ class Commands(object):
 
     def run(self, title, name, arguments):
         """Carries a command out, unless it is done; UserError, with its last line, if it fails."""
-        known_by = {"flags": arguments, "content": self._content}
-        exports = os.path.join(self._out, name.split("_int8")[0], "export")
-        export = os.path.join(exports, "onnx_int8" if name.endswith("_int8") else "onnx")
-        if self._done.get(name) == known_by and os.path.isdir(export):
+        if self.is_done(name, arguments):
             return
         print("%-48s" % title, end=" ", flush=True)
         begin = time.time()
@@ -143,18 +149,29 @@ class Commands(object):
             log.write("\nrun_classifier.py %s\n" % " ".join(map(shlex.quote, arguments)))
             log.flush()
             command = [sys.executable, run_classifier.__file__] + arguments
-            status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
+            streams = dict(stdout=log, stderr=subprocess.STDOUT)
+            status = subprocess.call(command, env=_ENVIRONMENT, **streams)
         if status:
             print("failed")
-            line = _last_line(self._log)
-            raise UserError("%s; or give another OUT; all of it is in %s" % (line, self._log))
+            line = _FOLDER_FLAG.sub("give another OUT", _last_line(self._log))
+            raise UserError("%s; the full log is %s" % (line, self._log))
         print("%d:%02d" % divmod(round(time.time() - begin), 60), flush=True)
-        self._done[name] = known_by
+        self._done[name] = {"flags": arguments, "content": self._content}
         files.write_json(self._record, self._done)
+
+    def is_done(self, name, arguments):
+        """Returns whether such a command was carried out, and its export is there."""
+        exports = os.path.join(self._out, name.split("_int8")[0], "export")
+        export = os.path.join(exports, "onnx_int8" if name.endswith("_int8") else "onnx")
+        known_by = {"flags": arguments, "content": self._content}
+        return self._done.get(name) == known_by and os.path.isdir(export)
 
     def done(self, plan):
         """Returns the flags of the commands of a Plan, by their names, that are done."""
         return {name: self._done[name] for _, name, _ in plan.commands()}
+
+
+_FOLDER_FLAG = re.compile(r"give another folder with --stage_\d_outputdir")
 
 
 def _last_line(path):
@@ -197,9 +214,20 @@ def _labelled_test(data):
     return examples if all(example.label for example in examples) else None
 
 
-def _sum_of(data, start):
-    """Returns the SHA-256 of a Data's files, and of the weights of an InitialCheckpoint."""
+def _share_labelled(data, unlabelled, config):
+    """Returns the share of a Data's training examples among these and those of a file, float."""
+    sizes = [
+        sum(1 for _ in reading.iterate_examples(path, data.task, False, data.form))
+        for path in (data.paths("train")[0], unlabelled)
+    ]
+    sizes[0] = min(sizes[0], config.max_train_examples or sizes[0])
+    return sizes[0] / sum(sizes)
+
+
+def _sum_of(data, start, unlabelled):
+    """Returns the SHA-256 of a Data's and one more file, and of an InitialCheckpoint's weights."""
     paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
+    paths += [unlabelled] if unlabelled else []
     return files.hash_files(paths + weights_lib.checkpoint_files(start.weights.prefix))
 
 
@@ -218,6 +246,7 @@ class Plan(object):
       predecessor: what distils: BERT itself if it is a classifier, else the folder where it is
         fine-tuned.
       is_classifier: bool, whether BERT is one for the task's labels.
+      layers: list of int, the successors' layers, from the most.
     """
 
     def __init__(self, settings):
@@ -230,7 +259,10 @@ class Plan(object):
         with Context(read_config(_of_stage_0(self.common) + pre)) as context:
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-            self.content = _sum_of(data, start)
+            self.content = _sum_of(data, start, settings.unlabelled)
+            self._share = 1.0
+            if settings.unlabelled:
+                self._share = _share_labelled(data, settings.unlabelled, context.config)
             self.dev = data.dev().examples
             self.test = _labelled_test(data)
         self.is_classifier = start.classifier.order is not None
@@ -238,9 +270,16 @@ class Plan(object):
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
         self.num_layers = start.model.config.num_hidden_layers
         self._rate = _RATE_BY_WIDTH / start.model.config.hidden_size
-        for layers in settings.layers:
-            if layers >= self.num_layers:
-                raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
+        self.layers = settings.layers
+        if self.layers[0] >= self.num_layers:
+            raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
+
+    def add_done(self, commands):
+        """Adds the depths that were made before, of the same BERT and data by the same flags."""
+        for layers in range(1, self.num_layers):
+            made = [commands.is_done(name, flags) for _, name, flags in self._of_successor(layers)]
+            if all(made) and layers not in self.layers:
+                self.layers = sorted([layers, *self.layers], reverse=True)
 
     def folder(self, name):
         """Returns the path of a folder of OUT."""
@@ -258,7 +297,7 @@ class Plan(object):
             train += ["--num_train_epochs=%d" % _PREDECESSOR_EPOCHS]
             title = "%d layers, fine-tuned" % self.num_layers
             yield self._exports("predecessor", title, begin, train)
-        for layers in self._settings.layers:
+        for layers in self.layers:
             yield from self._of_successor(layers)
 
     def _of_successor(self, layers):
@@ -269,7 +308,12 @@ class Plan(object):
         if recipe.is_distilled:
             train += ["--distill_from=%s" % self.predecessor] + _DISTILLED
         train += ["--learning_rate=%g" % (recipe.rate * self._rate)]
-        train += ["--num_train_epochs=%d" % recipe.epochs]
+        if recipe.is_distilled and self._settings.unlabelled:
+            train += ["--unlabelled_file=%s" % self._settings.unlabelled]
+            # As many steps as without, but each example at least once.
+            train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * self._share)]
+        else:
+            train += ["--num_train_epochs=%d" % recipe.epochs]
         how = "distilled" if recipe.is_distilled else "fine-tuned"
         yield self._exports(name, "%d layers, %s" % (layers, how), begin, train)
         quantize = ["--do_export", "--export_format=onnx", "--quantize=int8"]
@@ -300,10 +344,10 @@ class Row(NamedTuple):
     megabytes: float
 
 
-def measure(plan, settings):
+def measure(plan):
     """Returns the Rows of all exports, the predecessor's first; they are timed in turns."""
     names = [("predecessor", plan.num_layers)]
-    names += [("layers_%d" % layers, layers) for layers in settings.layers]
+    names += [("layers_%d" % layers, layers) for layers in plan.layers]
     places = []
     for name, layers in names:
         folder = os.path.join(plan.folder(name), "export")
@@ -341,7 +385,7 @@ def measured_once(plan, settings, commands):
     record = _read_json(path)
     if record and record["of"] == done:
         return [Row(**row) for row in record["rows"]]
-    found = measure(plan, settings)
+    found = measure(plan)
     files.write_json(path, {"of": done, "rows": [row._asdict() for row in found]})
     return found
 
@@ -395,8 +439,8 @@ def retained(row, rows):
     return 100 * row.dev / rows[0].dev if rows[0].dev > 0 else float("nan")
 
 
-def format_table(rows, task):
-    """Returns the table of Rows, str, in Markdown."""
+def format_table(rows, task, marked=None):
+    """Returns the table of Rows, str, in Markdown; `marked` is that of the model that it is for."""
     header = "| layers | type | parameters | dev %s | test | retained | ms, 1 | ms, 10 | MB |"
     lines = [header % task.score_name, "|---:|---|---:|---:|---:|---:|---:|---:|---:|"]
     for row in rows:
@@ -404,7 +448,7 @@ def format_table(rows, task):
             "| %d | %s | %s | %.4f | %s | %.1f %% | %.2f | %.2f | %.1f |"
             % (
                 row.layers,
-                row.name,
+                row.name + (", this model" if row == marked else ""),
                 "{:,}".format(row.parameters),
                 row.dev,
                 "-" if row.test is None else "%.4f" % row.test,
@@ -420,16 +464,15 @@ def format_table(rows, task):
 def choose(rows, settings):
     """Returns (Row, what to say of it): the smallest that fulfils KEEP and MAX_MS, or the nearest.
 
-    Of one depth int8 is taken where its labels agree with float32's and it is no slower.
+    Of one depth int8 comes first where its labels agree with float32's and it is no slower.
     """
     successors, candidates = rows[1:], []
     for layers in sorted({row.layers for row in successors}):
         of_depth = {row.name: row for row in successors if row.layers == layers}
-        chosen = of_depth["float32"]
-        int8 = of_depth.get("int8")
-        if int8 and int8.agreement >= _LEAST_AGREEMENT and int8.ms <= _NO_SLOWER * chosen.ms:
-            chosen = int8
-        candidates.append(chosen)
+        float32, int8 = of_depth["float32"], of_depth.get("int8")
+        if int8 and int8.agreement >= _LEAST_AGREEMENT and int8.ms <= _NO_SLOWER * float32.ms:
+            candidates.append(int8)
+        candidates.append(float32)
     fitting = [
         row
         for row in candidates
@@ -461,25 +504,29 @@ def warning_of(row, plan):
     )
 
 
-def deliver(row, table, settings):
+def deliver(row, rows, task, settings):
     """Copies the chosen exports to OUT/model and OUT/model_huggingface; the card has the table."""
     hugging_face = os.path.join(os.path.dirname(row.folder), "huggingface")
-    for source, name in ((row.folder, "model"), (hugging_face, "model_huggingface")):
+    of_float = next(one for one in rows if (one.layers, one.name) == (row.layers, "float32"))
+    for source, name, marked in (
+        (row.folder, "model", row),
+        (hugging_face, "model_huggingface", of_float),
+    ):
+        table = format_table(rows, task, marked)
         place = os.path.join(settings.out, name)
         unfinished = place + ".unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(source, unfinished)
         with open(os.path.join(unfinished, "README.md"), "a", encoding="utf-8") as card:
-            card.write("\n\n## Beside other depths\n\n%s\n\n%s\n" % (table, _HOW_MEASURED))
+            card.write("\n## Beside other depths\n\n%s\n\n%s\n" % (table, _HOW_MEASURED))
         shutil.rmtree(place, ignore_errors=True)
         os.rename(unfinished, place)
     return os.path.join(settings.out, "model")
 
 
-_HOW_MEASURED = (
-    "Each row is an ONNX export, by onnxruntime; the first is the predecessor, of whose score the "
-    "others retain so much. Times are medians from text to label, for 1 and for 10 examples."
-)
+_HOW_MEASURED = """Each row is an ONNX export, run by onnxruntime; the first is the predecessor.
+retained: the dev score as a percentage of the predecessor's.
+ms: median milliseconds from text to label, for 1 and for 10 examples, where it was made."""
 
 
 def main():
@@ -490,25 +537,28 @@ def main():
         settings = read_settings(os.environ)
         plan = Plan(settings)
         commands = Commands(settings.out, plan.content)
-        kind = "is a classifier for" if plan.is_classifier else "is fine-tuned for"
-        print("%s %s %s" % (settings.bert, kind, ", ".join(plan.task.labels) or "numbers"))
+        plan.add_done(commands)
+        kind = "is a" if plan.is_classifier else "begins the fine-tuning of a"
+        labels = "the labels " + ", ".join(plan.task.labels) if plan.task.labels else "numbers"
+        print("%s %s classifier for %s" % (settings.bert, kind, labels))
         if plan.note:
             print(plan.note)
+        print("Minutes and seconds of each step; the full log is %s" % plan.folder("log.txt"))
         for title, name, arguments in plan.commands():
             commands.run(title, name, arguments)
         measured = measured_once(plan, settings, commands)
         row, said = choose(measured, settings)
-        table = format_table(measured, plan.task)
-        place = deliver(row, table, settings)
+        place = deliver(row, measured, plan.task, settings)
     except UserError as error:
         sys.exit("compress: %s" % error)
     except KeyboardInterrupt:
         sys.exit("\ncompress: interrupted; the same command resumes where it stopped")
-    print("\n%s\n\n%d layers, %s: %s" % (table, row.layers, row.name, said))
+    print("\n%s\n\n%s\n" % (format_table(measured, plan.task), _HOW_MEASURED))
+    print("%d layers, %s: %s" % (row.layers, row.name, said))
     if warning_of(row, plan):
         print(warning_of(row, plan))
     example = '"text"' if plan.task.num_texts == 1 else '("text a", "text b")'
-    print("\nfrom theseus import Classifier")
+    print("\nTo ask it:\n\nfrom theseus import Classifier")
     print('model = Classifier("%s")' % place)
     print("print(model.classify([%s]))" % example)
 

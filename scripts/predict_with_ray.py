@@ -18,7 +18,7 @@ import sys
 
 from theseus import records
 from theseus.errors import UserError
-from theseus.inputs.rows import format_of
+from theseus.inputs.rows import delimiter_of, format_of, is_delimiter
 from theseus.runs import files
 
 _RECORD = "predicted_by.json"
@@ -45,7 +45,10 @@ def parse_arguments():
     parser.add_argument(
         "--text_b_column", default="text_b", help="column of the second text in Parquet files"
     )
+    parser.add_argument("--delimiter", default=",", help="column separator of CSV files, such as ;")
     options = parser.parse_args()
+    if not is_delimiter(options.delimiter):
+        sys.exit("predict_with_ray.py: --delimiter: takes one character, or tab")
     for name in ("num_workers", "batch_size"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             sys.exit("predict_with_ray.py: --%s: must be at least 1" % name)
@@ -102,11 +105,12 @@ def claim_folder(folder, model):
 class Scorer(object):
     """A process that predicts one file after the other."""
 
-    def __init__(self, model, output_dir, batch_size, columns):
-        """Loads the model; `columns` are those of the texts in Parquet."""
+    def __init__(self, model, output_dir, batch_size, columns, delimiter):
+        """Loads the model; `columns` are those of the texts in Parquet, `delimiter` is CSV's."""
         from theseus import Classifier
 
         self._output_dir, self._batch_size = output_dir, batch_size
+        self._delimiter = delimiter
         self._model, self._problem = None, ""
         try:
             self._model = Classifier(model)
@@ -135,15 +139,15 @@ class Scorer(object):
         if path.endswith(".parquet"):
             return self._predict_parquet(path, output)
         with files.writing(output) as writer:
-            format = format_of(path)
-            return write_predictions(writer, self._pools(path), format=format)
+            form = dict(format=format_of(path), delimiter=delimiter_of(self._delimiter))
+            return write_predictions(writer, self._pools(path), **form)
 
     def _pools(self, path):
         """Yields (list of Example, their Predictions) of a text file."""
-        from theseus.inputs import batches, reading
+        from theseus.inputs import batches, reading, sources
 
-        task = self._model.task
-        examples = reading.iterate_examples(path, task, labels_required=False, keeps_others=True)
+        task, form = self._model.task, sources.ReadOptions(delimiter=self._delimiter)
+        examples = reading.iterate_examples(path, task, False, form, keeps_others=True)
         for pool in batches.cut_into_pools(examples, self._batch_size):
             yield pool, self._predictions(pool)
 
@@ -219,6 +223,7 @@ def predict(options, paths):
         output_dir=os.path.abspath(options.output_dir),
         batch_size=options.batch_size,
         columns=[options.text_a_column, options.text_b_column],
+        delimiter=options.delimiter,
     )
     items = [{"path": os.path.abspath(path)} for path in paths]
     done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

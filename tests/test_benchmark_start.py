@@ -1,5 +1,7 @@
 """What a first answer costs: a row for each export, by a process of its own."""
 
+import sys
+
 import pytest
 
 import benchmark_start
@@ -15,6 +17,18 @@ def test_each_export_has_a_row_and_onnx_imports_no_tensorflow(export, capsys):
     assert all(float(row[0]) > 0 and float(row[2]) > 10 for row in rows)
 
 
-def test_without_a_folder_a_line_says_so():
-    with pytest.raises(SystemExit, match="give one or several exports"):
+def test_without_a_folder_a_line_says_so(capsys):
+    with pytest.raises(SystemExit):
         benchmark_start.main([])
+    assert "required: folders" in capsys.readouterr().err
+
+
+def test_peers_are_asked_by_their_own_python(tmp_path, monkeypatch):
+    peer = tmp_path / "python"
+    peer.write_text('#!/bin/sh\necho "$2" | grep -q "import optimum"\n')
+    peer.chmod(0o755)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    found = [row[:2] for row in benchmark_start.contenders(str(tmp_path), str(peer))]
+    assert found == [("Classifier", sys.executable), ("optimum", str(peer))]
+    (tmp_path / "model.onnx").unlink()
+    assert len(list(benchmark_start.contenders(str(tmp_path), str(peer)))) == 1

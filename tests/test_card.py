@@ -137,8 +137,18 @@ def test_every_figure_stands_at_its_name():
     row = exporter.Row("here", 0.1, 0.9, 0.5, 12.5, [0.02, 0.004])
     graph_row = exporter.Row("the graph", None, None, 0.625, None, [0.05, 0.007])
     text = card_lib.text(card_lib.Facts("onnx_int8", plain, row, graph_row, (10, 1), results))
+    nothing = card_lib.Facts("onnx", plain, row, graph_row, (10, 1), None)._replace(
+        paths={"data_dir": "/my/data/moods/", "distill_from": "out/predecessor"}
+    )
+    assert '"name": "moods", "type": "moods"' in card_lib.text(nothing)
+    assert "BERT of 2 layers, 16 wide, for moods" in card_lib.text(nothing)
+    assert "`--do_eval --compare_with=out/predecessor` before" in card_lib.text(nothing)
+    alone = rows(card_lib.text(nothing).split("## Scores")[1])
+    assert alone[:2] == [("file", "accuracy"), ("---", "---")]
 
     head, what, how, scores, speed, use, limits = re.split("\n# |\n## ", text)
+    assert what.startswith("BERT of 2 layers, 16 wide, int8, for lcqmc_pair")
+    assert "compare_with" not in scores
     assert '"value": 0.5,' in head and '"name": "dev accuracy"' in head
     assert "Gives pairs of texts one of `0`, `1`. 1,507 parameters" in what
     assert "compressed from a BERT of 6 layers" in what and what.startswith("BERT of 2 layers, 16")

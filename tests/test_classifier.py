@@ -273,7 +273,7 @@ def test_bert_s_own_tokens_in_a_text_are_text(folder):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(
         UserError,
-        match="model; give the output folder of a trained stage, an export, or a",
+        match="model; give the output folder of a trained stage, or a",
     ):
         classifier.Classifier(str(tmp_path))
 

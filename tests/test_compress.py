@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import types
 
 import numpy as np
 import pytest
 
 import compress
-from conftest import read_json, write_pairs, write_stage, write_start
+from conftest import ROOT, read_json, write_pairs, write_stage, write_start
 from theseus.errors import UserError
 from theseus.inputs import tasks
 
@@ -40,11 +42,28 @@ def place(tmp_path):
         ({"LAYERS": "6 6"}, "LAYERS: takes different numbers"),
         ({"LAYERS": ""}, "LAYERS: takes different numbers"),
         ({"KEEP": "all"}, "KEEP and MAX_MS numbers"),
+        ({"UNLABELLED": "none.txt"}, "UNLABELLED=none.txt: there is no such file"),
     ],
 )
 def test_a_variable_that_is_wrong_is_named(tmp_path, variables, message):
     with pytest.raises(UserError, match=message):
         settings(tmp_path, **variables)
+
+
+def test_installed_it_takes_no_module_of_the_folder_that_it_is_called_in(tmp_path):
+    site, here = tmp_path / "site", tmp_path / "here"
+    (site / "theseus").mkdir(parents=True)
+    here.mkdir()
+    for name in ("run_classifier", "tokenization", "modeling_theseus", "optimization_theseus"):
+        (site / (name + ".py")).symlink_to(os.path.join(ROOT, name + ".py"))
+        (here / (name + ".py")).write_text("raise SystemExit('of another project')")
+    for name in os.listdir(os.path.join(ROOT, "theseus")):
+        (site / "theseus" / name).symlink_to(os.path.join(ROOT, "theseus", name))
+    (site / "theseus" / "tools").symlink_to(os.path.join(ROOT, "scripts"))
+    environment = dict(os.environ, PYTHONPATH=str(site), DATA="")
+    line = [sys.executable, "-m", "theseus.tools.compress"]
+    run = subprocess.Popen(line, cwd=str(here), env=environment, stderr=subprocess.PIPE)
+    assert run.communicate()[1].decode("utf-8").startswith("compress: DATA is not set")
 
 
 def flags_of(arguments):
@@ -82,6 +101,19 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
     assert compress.recipe_of(6) == compress.Recipe(1.0, 5, False)
 
 
+@pytest.mark.parametrize("count, epochs", [(20, "5"), (60, "2.5"), (980, "1")])
+def test_texts_without_labels_are_distilled_from_in_as_many_steps(place, count, epochs):
+    """Beside 20 with labels, of which it would be 10 epochs; but each text comes once at least."""
+    write_pairs(place / "more.txt", count, 7)
+    more = str(place / "more.txt")
+    plan = compress.Plan(settings(place, LAYERS="2", UNLABELLED=more))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    made = commands["layers_2"]
+    assert (made["unlabelled_file"], made["num_train_epochs"]) == (more, epochs)
+    assert "unlabelled_file" not in commands["predecessor"]
+    assert plan.content != compress.Plan(settings(place, LAYERS="2")).content
+
+
 def test_a_classifier_for_the_labels_is_the_predecessor(place):
     plan = compress.Plan(settings(place, BERT=str(place / "trained"), LAYERS="2"))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
@@ -117,9 +149,11 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
 ):
     ran = []
 
-    def call(command, stdout, stderr):
+    def call(command, stdout, stderr, env):
         ran.append(command[2:])
-        stdout.write("run_classifier.py: no such thing\n")
+        stdout.write(
+            "no such thing; bring it back, or give another folder with --stage_2_outputdir\n"
+        )
         return int("fails" in command)
 
     monkeypatch.setattr(compress.subprocess, "call", call)
@@ -130,9 +164,27 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
     (tmp_path / "one" / "export" / "onnx").rmdir()
     compress.Commands(str(tmp_path), "2").run("it", "one", ["--b"])
     assert len(ran) == 4
-    with pytest.raises(UserError, match="no such thing; or give another OUT; all of"):
+    with pytest.raises(UserError, match="back, or give another OUT; the full log is"):
         compress.Commands(str(tmp_path), "2").run("it", "two", ["fails"])
     assert read_json(tmp_path, "compress.json") == {"one": {"flags": ["--b"], "content": "2"}}
+
+
+def test_other_layers_are_listed_with_those_that_were_made_before(place):
+    commands = compress.Commands(str(place / "out"), "content")
+    first = compress.Plan(settings(place, LAYERS="3 1", FLAGS="--num_train_epochs=1"))
+    for _, name, flags in first.commands():
+        export = "onnx_int8" if name.endswith("_int8") else "onnx"
+        os.makedirs(str(place / "out" / name.split("_int8")[0] / "export" / export))
+        commands._done[name] = {"flags": flags, "content": "content"}
+    for layers, flags, expected in (
+        ("2", "--num_train_epochs=1", [3, 2, 1]),
+        ("3 1", "--num_train_epochs=1", [3, 1]),
+        ("2", "--num_train_epochs=2", [2]),
+    ):
+        plan = compress.Plan(settings(place, LAYERS=layers, FLAGS=flags))
+        plan.add_done(commands)
+        assert plan.layers == expected
+        assert [name for _, name, _ in plan.commands()][-1] == "layers_%d_int8" % expected[-1]
 
 
 def row(layers, dev, ms, name="float32", agreement=1.0):
@@ -154,6 +206,8 @@ ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2
         (ROWS + [row(3, 0.884, 3.2, "int8")], {}, (3, "int8"), "the smallest"),
         (ROWS + [row(3, 0.884, 3.5, "int8")], {}, (3, "float32"), "the smallest"),
         (ROWS + [row(3, 0.884, 1.0, "int8", 0.98)], {}, (3, "float32"), "the smallest"),
+        (ROWS + [row(3, 0.88, 1.0, "int8")], {"KEEP": "98.2"}, (3, "float32"), "the smallest"),
+        (ROWS + [row(3, 0.884, 3.2, "int8")], {"MAX_MS": "3"}, (3, "float32"), "the smallest"),
     ],
 )
 def test_the_smallest_that_fulfils_it_is_chosen(tmp_path, rows, variables, chosen, said):
@@ -186,14 +240,19 @@ def test_what_is_chosen_is_delivered_with_the_table(tmp_path):
         folder.mkdir(parents=True)
         (folder / "README.md").write_text("# A model\n", encoding="utf-8")
         (folder / "model.onnx").write_bytes(b"content")
-    chosen = ROWS[1]._replace(folder=str(tmp_path / "export" / "onnx"))
+    chosen = row(6, 0.9, 6.0, "int8")._replace(folder=str(tmp_path / "export" / "onnx"))
     (tmp_path / "out").mkdir()
-    for table in ("| of_one |", "| of_two |"):
-        place = compress.deliver(chosen, table, settings(tmp_path))
+    for rows in (ROWS[:2] + [chosen], ROWS + [chosen]):
+        place = compress.deliver(chosen, rows, tasks.TASKS["lcqmc_pair"], settings(tmp_path))
     assert sorted(os.listdir(str(tmp_path / "out"))) == ["model", "model_huggingface"]
-    with open(os.path.join(place, "README.md"), encoding="utf-8") as reader:
-        card = reader.read()
-    assert card.startswith("# A model\n") and "| of_two |" in card and "of_one" not in card
+    for name, marked in (
+        ("model", "| 6 | int8, this"),
+        ("model_huggingface", "| 6 | float32, this"),
+    ):
+        card = (tmp_path / "out" / name / "README.md").read_text(encoding="utf-8")
+        assert card.startswith("# A model\n") and card.count("## Beside other depths") == 1
+        assert card.count("\n| ") == 6 and card.count("this model") == 1 and marked in card
+    assert place == str(tmp_path / "out" / "model")
 
 
 def test_models_are_timed_in_turns_from_text_to_label():

@@ -15,6 +15,7 @@ import compare_models
 from conftest import (
     assert_close,
     assert_matches,
+    assert_refused,
     command,
     needs_tensorflow_2,
     read_json,
@@ -180,9 +181,7 @@ def test_it_is_exported_without_training(copy, monkeypatch):
 
 
 def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypatch):
-    config = read_json(copy, "named", "config.json")
-    config.update(id2label={"0": "Same", "1": "other"})
-    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    name_labels(copy, "Same", "other")
     rows = "text_a\ttext_b\tlabel\n手机\t电脑\tOther\n我\t我\tsame\n"
     (copy / "data" / "dev.tsv").write_text(rows, encoding="utf-8")
     os.remove(str(copy / "data" / "dev.txt"))
@@ -192,24 +191,62 @@ def test_labels_of_the_data_are_in_its_order_and_it_may_know_more(copy, monkeypa
     assert [row["label"] for row in by_label] == ["same", "Other"]
 
 
+def name_labels(copy, *names, **change):
+    """Changes the config of a classifier: the names of its labels, and other values."""
+    config = dict(read_json(copy, "named", "config.json"), **change)
+    if names:
+        config["id2label"] = dict(zip("01", names))
+    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("flags", ["", " --task_name=custom"])
+def test_labels_that_are_ids_get_the_classifiers_names(copy, monkeypatch, caplog, flags):
+    name_labels(copy, "different", "similar")
+    if flags:
+        for split in ("train", "dev", "test"):
+            file = copy / "data" / (split + ".txt")
+            rows = "text_a\ttext_b\tlabel\n" + file.read_text(encoding="utf-8")
+            file.write_text(rows, encoding="utf-8")
+    line = "--data_dir=data --max_seq_length=32 --do_eval" + flags
+    command(
+        line + " --finetune_pre --init_checkpoint=named --stage_0_outputdir=res", copy, monkeypatch
+    )
+    assert "the classifier names the labels: 0 is different, 1 is similar" in caplog.text
+    of_start = read_json(copy, "res", "eval_results.json")
+    assert [row["label"] for row in of_start["by_label"]] == ["different", "similar"]
+    line += " --finetune_suc --stage_2_outputdir=small"
+    train = " --do_train --num_train_epochs=1 --suc_layers=2 --init_checkpoint=named"
+    train += " --distill_from=named --do_export --export_format=onnx,huggingface"
+    command(line + train, copy, monkeypatch)
+    command(
+        line + " --do_predict --predict_file=data/test.txt --compare_with=named", copy, monkeypatch
+    )
+    with open(str(copy / "small" / "predictions.tsv"), encoding="utf-8", newline="") as reader:
+        rows = list(csv.DictReader(reader, dialect="excel-tab"))
+    assert {row["predicted_label"] for row in rows} <= {"different", "similar"}
+    assert "probability_similar" in rows[0] and {row["label"] for row in rows} == {"0", "1"}
+    for name in ("onnx", "huggingface"):
+        config = read_json(copy, "small", "export", name, "config.json")
+        assert config["id2label"] == {"0": "different", "1": "similar"}
+        with Classifier(str(copy / "small" / "export" / name)) as model:
+            assert model.labels == ("different", "similar")
+    again = "--finetune_pre --init_checkpoint=small/export/huggingface --stage_0_outputdir=res2"
+    command(line.replace("--finetune_suc", again), copy, monkeypatch)
+    found = [read_json(copy, name, "eval_results.json") for name in ("small", "res2")]
+    assert found[0]["confusion"] == found[1]["confusion"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"problem_type": "multi_label_classification"}, "it predicts several labels at once"),
-        ({"id2label": {"0": "a", "1": "b"}}, "matched by their ids: 0 is a, 1 is b"),
         ({"architectures": ["BertForMultipleChoice"]}, "it belongs to a BertForMultipleChoice"),
     ],
 )
-def test_another_kind_of_classifier_is_refused_and_other_names_are_said(
-    copy, monkeypatch, caplog, change, message
-):
-    config = dict(read_json(copy, "named", "config.json"), **change)
-    (copy / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+def test_another_kind_of_classifier_is_refused(copy, monkeypatch, change, message):
+    name_labels(copy, **change)
     line = PRE + "--do_eval --init_checkpoint=named --stage_0_outputdir=res"
-    if "id2label" in change:
-        command(line, copy, monkeypatch)
-        assert message in caplog.text
-        return
     assert_matches(
         "--init_checkpoint: the classifier of named cannot be used, since " + message,
         refused(line, copy, monkeypatch),
@@ -250,6 +287,55 @@ def test_a_command_has_its_length_unless_it_gives_one(copy, monkeypatch):
         with Context(config) as context:
             recorded = context.trained_folder().trained_run_config()
             assert recorded["max_seq_length"] == expected
+
+
+# --- What is none ---
+
+SMALL = "--data_dir=data --max_seq_length=32 --finetune_suc --suc_layers=2 "
+DOORS = {
+    "start": PRE + "--do_train --init_checkpoint=%s --stage_0_outputdir=res",
+    "bert": PRE + "--do_train --bert_pretrained_model=%s --stage_0_outputdir=res",
+    "teacher": SMALL + "--do_train --init_checkpoint=out_0 --distill_from=%s",
+    "beside": PRE + "--do_eval --stage_0_outputdir=out_0 --compare_with=%s",
+    "evaluated": PRE + "--do_eval --init_checkpoint=%s --stage_0_outputdir=res",
+    "predicts": PRE + "--do_predict --init_checkpoint=%s --stage_0_outputdir=res",
+    "exported": PRE
+    + "--do_export --export_format=bert --init_checkpoint=%s --stage_0_outputdir=res",
+    "folder": PRE + "--do_eval --stage_0_outputdir=%s",
+}
+
+
+@needs_tensorflow_2
+@pytest.mark.parametrize("door", sorted(DOORS))
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("onnx", "only answers .model.onnx.; give the folder that it was exported from, or its ex"),
+        ("roberta", "roberta/config.json: .*model_type = roberta; give a BERT with bert"),
+        ("words", "words: holds no vocab.txt"),
+        ("empty", "give|expected a checkpoint's prefix, or a folder"),
+        ("gone", "give"),
+    ],
+)
+def test_what_is_no_classifier_is_one_line_and_nothing_is_written(
+    copy, monkeypatch, kind, door, message
+):
+    shutil.copytree(str(copy / "named"), str(copy / kind))
+    if kind == "roberta":
+        name_labels(copy, model_type="roberta", architectures=["RobertaForSequenceClassification"])
+        os.replace(str(copy / "named" / "config.json"), str(copy / kind / "config.json"))
+        os.remove(str(copy / kind / "bert_config.json"))
+    elif kind == "words":
+        os.remove(str(copy / kind / "vocab.txt"))
+    elif kind == "onnx":
+        for path in (copy / kind).glob("bert_model*"):
+            path.unlink()
+        (copy / kind / "model.onnx").write_bytes(b"")
+    else:
+        shutil.rmtree(str(copy / kind))
+        if kind == "empty":
+            (copy / kind).mkdir()
+    assert_refused(DOORS[door] % kind, copy, monkeypatch, message)
 
 
 # --- What an answer needs ---

@@ -176,3 +176,26 @@ def test_a_damaged_file_of_names_is_refused(tmp_path):
     (tmp_path / "export.json").write_text('{"labels": [1, 2]}')
     with pytest.raises(UserError, match="export.json: is damaged: labels.0.: expected text"):
         head.read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "names, labels, may_lack, expected",
+    [
+        (("no", "yes"), ("0", "1"), False, ("no", "yes")),
+        (("no", "yes"), ("1", "2"), False, ("1", "2")),
+        (("no", "yes", "both"), ("0", "1"), False, ("0", "1")),
+        (("no", "yes", "both"), ("0", "1"), True, ("no", "yes", "both")),
+        (("1", "0"), ("0", "1"), False, ("1", "0")),
+        (("no", "no"), ("0", "1"), False, ("0", "1")),
+        (("no",), (), True, ()),
+        (None, ("0", "1"), False, ("0", "1")),
+    ],
+)
+def test_labels_that_are_ids_take_a_classifiers_names(names, labels, may_lack, expected):
+    task = of_labels(*labels)
+    named = head.named_as(names, task, may_lack)
+    assert named.labels == expected and named.takes_ids == ("yes" in expected)
+    if named.takes_ids:
+        assert named.label_ids["1"] == named.label_ids[expected[1]] == 1
+        assert named.has_labels_of(task) == task.has_labels_of(named) == (not may_lack)
+        assert tasks.recorded(dict(named.record(), task_name="custom")) == named

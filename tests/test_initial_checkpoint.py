@@ -171,7 +171,10 @@ def test_a_starts_classifier_is_put_into_the_tasks_order(find, root, form):
     assert_rows(start, [0, 1, 2])
     assert not start.classifier.note
     start = find(SUCCESSOR, of_labels("red", "green", "grey"), init_checkpoint=given)
-    assert start.classifier.reason == "its labels are red, green, blue, the task's are red, green, grey"
+    assert (
+        start.classifier.reason
+        == "its labels are red, green, blue, the task's are red, green, grey"
+    )
 
 
 def test_a_classifier_that_nobody_has_named_is_taken_in_its_order(find, root):

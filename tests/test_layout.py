@@ -125,6 +125,18 @@ def test_the_name_label_goes_before_others_that_a_label_may_have():
 
 
 @pytest.mark.parametrize(
+    "cells, required, label", [("0.83 0.2", False, None), ("0 -1", False, 2), ("0.83 1", True, 2)]
+)
+def test_a_column_of_scores_is_no_label_where_none_is_needed(cells, required, label):
+    rest = ["好的东西\t坏的东西\t" + cell for cell in cells.split()]
+    for name in ("score", "Similarity"):
+        found = find("text_a\ttext_b\t" + name, rest, labels_required=required)
+        assert found.columns == tasks.Columns(0, 1, label)
+    found = find("text_a\ttext_b\tlabel", rest, labels_required=required)
+    assert found.columns.label == 2
+
+
+@pytest.mark.parametrize(
     "first, columns, message",
     [
         ("a\tb\t1", ("1", "2", "5"), r"expected a column 5 \(--label_column\), found 3 columns"),

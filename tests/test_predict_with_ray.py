@@ -66,6 +66,15 @@ def test_text_is_predicted_in_its_format_with_its_other_columns(scored):
     assert row.startswith('0,"手,机",电脑,007,')
 
 
+def test_columns_of_csv_may_be_separated_otherwise(root, tmp_path):
+    (tmp_path / "e.csv").write_text("id;text_a;text_b\n7;手,机;电脑\n", encoding="utf-8")
+    model = str(root / "model")
+    scorer = predict_with_ray.Scorer(model, str(tmp_path), 2, ["text_a", "text_b"], ";")
+    assert scorer({"path": [str(tmp_path / "e.csv")]})["rows"] == [1]
+    found = (tmp_path / "e.csv.predictions.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert found.startswith("0;手,机;电脑;7;")
+
+
 def test_a_table_keeps_its_columns_and_rows_beside_the_predictions(root, scored):
     found = pandas.read_parquet(str(scored[2] / "c.parquet"))
     given = pandas.read_parquet(str(root / "pairs" / "c.parquet"))
@@ -114,6 +123,7 @@ def test_what_is_there_is_not_predicted_again(root, scored, monkeypatch, capsys)
     "arguments, message",
     [
         (["model", "pairs/a.txt", "--batch_size=0"], "--batch_size: must be at least 1"),
+        (["model", "pairs/a.txt", "--delimiter=;;"], "--delimiter: takes one character"),
         (["pairs", "pairs/a.txt"], "pairs: is neither a trained stage's folder nor an export"),
         (["model", "pairs/none.txt"], "pairs/none.txt: there is no such file"),
         (

@@ -74,6 +74,17 @@ def test_whose_log_level_asks_for_every_line_gets_it(level):
     assert errors[-3:] == ["by Python", level, "after"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="Keras is a part of TensorFlow 1.15")
+def test_keras_is_imported_when_it_is_used_and_not_before():
+    program = "import os, sys\nfrom theseus.quiet import import_tensorflow\n"
+    program += "tf = import_tensorflow()\nnames = {'keras', 'sklearn', 'pandas'}\n"
+    program += "assert not names & set(sys.modules), names & set(sys.modules)\n"
+    program += "assert 'TF_USE_LEGACY_KERAS' not in os.environ\n"
+    program += "import tensorflow\nprint(tensorflow.keras.layers.Dense(3).units, file=sys.stderr)"
+    status, errors = errors_of(["-c", program])
+    assert (status, errors[-1:]) == (0, ["3"])
+
+
 @pytest.mark.parametrize("path, before", [("/nowhere", "pass"), (os.defpath, "os.close(2)")])
 def test_without_grep_or_standard_error_the_import_goes_on(path, before):
     program = "import os, sys\n%s\nfrom theseus.quiet import quiet_tensorflow\n" % before

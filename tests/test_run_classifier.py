@@ -203,9 +203,9 @@ def test_predictions_follow_the_file(trained, monkeypatch, labelled):
     [
         ("--learning_rate=1e-3", "--learning_rate: the run in out_1 has 2e-05, .* has 0.001;"),
         ("--seed=7", "--seed: the run in out_1 has 42, this command has 7; .*stage_1_outputdir"),
-        ("--pad_to_max_length", "--pad_to_max_length: .* with None, this command has 128"),
+        ("--pad_to_max_length", "--pad_to_max_length: .* has None, this command has 128"),
         ("--suc_layers=4", "--suc_layers: the run in out_1 has 2, this command has 4"),
-        ("--max_train_examples=9", "--max_train_examples: .* with None, this command has 9"),
+        ("--max_train_examples=9", "--max_train_examples: .* has None, this command has 9"),
         (
             "--init_checkpoint=",
             "--init_checkpoint or --bert_pretrained_model: the run in out_1 was started with oth",
@@ -290,7 +290,7 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
         write_pairs(path, 64, seed=9)
         line = "--do_train --init_checkpoint=out_0 " + COMMON
         assert (
-            "--data_dir: the run in out_1 was started with other training data; bring"
+            "--data_dir: the run in out_1 was started with other training data; restore"
             in refused(line, trained, monkeypatch)
         )
     finally:
@@ -635,7 +635,10 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
     "name, message",
     [
         ("lent_3", "lent_3 has 3 layers, the successor 2; give a BERT of 2 layers, or --suc_lay"),
-        ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT with"),
+        (
+            "lent_relu",
+            "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT with",
+        ),
         ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT with the sa"),
         ("./none", "./none is not a folder"),
         ("lats", "expected one of first, last, spread, layers such as 0,5,11, or a BERT's fol"),

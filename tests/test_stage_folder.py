@@ -147,6 +147,20 @@ def test_an_empty_folder_of_the_users_is_taken_and_kept(tmp_path):
     assert os.path.isdir(str(tmp_path))
 
 
+def test_a_state_of_before_0_15_is_read(folder):
+    folder.claim(RUN, {})
+    state = State(evaluations=[{"global_step": 7, "accuracy": 0.5}])
+    state.best, state.last = (write_checkpoint(folder, which, 7) for which in ("best", "last"))
+    folder.commit(state)
+    values = read_json(folder.file("state.json"))
+    for name in ("best", "last"):
+        assert values[name].pop("unreplaced_losses") is None
+    assert values.pop("previous") == []
+    folder.write_json("state.json", values)
+    assert "previous" not in read_json(folder.file("state.json"))
+    assert folder.state() == state
+
+
 def test_a_folder_without_a_model_is_refused(folder):
     with pytest.raises(UserError, match="holds no trained model"):
         folder.best_checkpoint()

@@ -564,9 +564,7 @@ def test_the_comparison_has_budgets_fixed_beforehand_and_keeps_the_last_checkpoi
     assert (status, errors) == (0, "")
     samples = [line[1:] for line in lines if line[0] == "-"]
     data = "out_tables/data/50000_seed_%d"
-    assert samples == [
-        ["data/lcqmc/train.txt", data % seed + "/train.txt", "50000", str(seed)] for seed in (1, 2)
-    ]
+    assert samples == [["data/lcqmc/train.txt", data % seed, "50000", str(seed)] for seed in (1, 2)]
     found = trainings(lines)
     assert len(found) == 2 * 6 and all("select_checkpoint=last" in flags for flags in found)
     for number, flags in enumerate(found):
@@ -583,3 +581,31 @@ def test_the_comparison_has_budgets_fixed_beforehand_and_keeps_the_last_checkpoi
     assert all(some <= flags for some, flags in zip(expected, found))
     assert {"replace_scheduler=linear", "replace_until=0.8"} <= found[3]
     assert all(sum(flag.startswith("learning_rate=") for flag in flags) == 1 for flags in found)
+
+
+def test_the_comparisons_other_controls_differ_in_one_thing_each(project, monkeypatch):
+    """Of 300 pairs in the sample and 700 beside it: 5 steps an epoch, and 16."""
+    data = project / "out_tables" / "data" / "50000_seed_1"
+    data.mkdir(parents=True)
+    (data / "train.txt").write_text("a\tb\t1\n" * 300)
+    (data / "rest.txt").write_text("a\tb\n" * 700)
+    more = dict(SEEDS="1", LAYERS="2", METHODS="subset unlabelled short restarted layers once")
+    status, lines, errors = run_bash(project, "comparison.sh", **more)
+    assert (status, errors) == (0, "")
+    _, subset, unlabelled, short, first, second, layers, once = (
+        {flag for flag in flags if "outputdir" not in flag} for flags in trainings(lines)
+    )
+    root = "out_tables/comparison/seed_1/"
+    pool = {"unlabelled_file=out_tables/data/50000_seed_1/rest.txt", "suc_init=spread"}
+    pool |= {"distill_from=%spredecessor" % root, "distill_temperature=2", "distill_weight=0.9"}
+    assert unlabelled - subset == pool | {"num_train_epochs=1.562500"}  # 25 steps of 16 an epoch.
+    assert short ^ subset == {"num_train_epochs=2", "num_train_epochs=5"}
+    assert first ^ subset == {"num_train_epochs=3", "num_train_epochs=5"}
+    starts = {
+        "init_checkpoint=%srestarted_2/stage_1" % root,
+        "init_checkpoint=%spredecessor" % root,
+    }
+    assert second ^ short == starts
+    assert layers ^ subset == {"train_scope=successor_layers"}
+    rate = {"replace_scheduler=linear", "replace_rate_prob=0.3", "replace_until=0.667"}
+    assert once ^ layers == rate | {"finetune_suc"}

@@ -1,4 +1,4 @@
-"""Standard error without the lines that TensorFlow's C++ writes before it reads its log level."""
+"""The import of TensorFlow: without Keras, and without the lines of its C++ on standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 from typing import Any, Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _lock = threading.RLock()
 
 # Information and warnings by absl's form, and the line about the time before it is set up.
@@ -39,9 +40,10 @@ def quiet_tensorflow() -> Iterator[None]:
     standard error.
     """
     if os.environ.setdefault(LOG_LEVEL, "2") in ("0", "1"):
-        yield
+        with _without_keras():
+            yield
         return
-    with _lock:
+    with _lock, _without_keras():
         # A process of its own takes the lines out, so that what this one writes at its end comes
         # through, whatever ends it. Control-C does not end that process, but the end of its input.
         command = ["grep", "--line-buffered", "-avE", _LINES]
@@ -55,6 +57,23 @@ def quiet_tensorflow() -> Iterator[None]:
             return
         with _through(sieve, before):
             yield
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Has TensorFlow, if it is imported inside, not import Keras at once, but when it is used.
+
+    Keras brings scikit-learn, pandas and matplotlib: two of five seconds, and 170 MB. TensorFlow
+    imports the package that this variable chooses, and does without one that is not installed.
+    """
+    if _LEGACY_KERAS in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[_LEGACY_KERAS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_LEGACY_KERAS]
 
 
 @contextlib.contextmanager

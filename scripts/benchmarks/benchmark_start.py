@@ -1,14 +1,15 @@
 """Measures what the first answer costs, and the memory that a thousand answers take.
 
-    python scripts/benchmarks/benchmark_start.py out_compressed/model [...]
+    python scripts/benchmarks/benchmark_start.py out_compressed/model [...] [--peer_python=PATH]
 
 Each row is a process of its own: `Classifier` on each folder that is given; beside it, if they are
-installed, transformers' pipeline on a Hugging Face export and optimum's ORTModel on an ONNX one.
+installed for the Python at PATH, transformers' pipeline on a Hugging Face export and optimum's
+ORTModel on an ONNX one.
 Printed are seconds of processor time from the start to the first answer, the largest resident set
 after 1,000 answers, and whether TensorFlow or torch was imported.
 """
 
-import importlib.util
+import argparse
 import json
 import os
 import subprocess
@@ -47,30 +48,31 @@ print(json.dumps({
 """
 
 
-def contenders(folder):
-    """Yields (name, program) of what can open a folder."""
-    yield "Classifier", _OURS
+def contenders(folder, peer_python):
+    """Yields (name, Python, program) of what can open a folder."""
+    yield "Classifier", sys.executable, _OURS
     is_onnx = os.path.exists(os.path.join(folder, "model.onnx"))
-    if is_onnx and importlib.util.find_spec("optimum"):
-        yield "optimum", _OPTIMUM
-    if not is_onnx and importlib.util.find_spec("transformers"):
-        yield "transformers", _PIPELINE
+    package, program = ("optimum", _OPTIMUM) if is_onnx else ("transformers", _PIPELINE)
+    if not subprocess.call([peer_python, "-c", "import " + package], stderr=subprocess.DEVNULL):
+        yield package, peer_python, program
 
 
-def measure(folder, program):
+def measure(folder, python, program):
     """Returns what a process that asks a folder's model prints, a dict."""
-    output = subprocess.check_output([sys.executable, "-c", _MEASURED % program, folder])
+    output = subprocess.check_output([python, "-c", _MEASURED % program, folder])
     return json.loads(output.decode("utf-8").splitlines()[-1])
 
 
-def main(folders):
+def main(arguments):
     """Prints a row for each contender and folder."""
-    if not folders:
-        sys.exit("benchmark_start.py: give one or several exports, such as out_compressed/model")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", help="exports, such as out_compressed/model")
+    parser.add_argument("--peer_python", default=sys.executable, help="a Python with the peers")
+    options = parser.parse_args(arguments)
     print("first answer   after 1,000   imported          model")
-    for folder in folders:
-        for name, program in contenders(folder):
-            row = measure(folder, program)
+    for folder in options.folders:
+        for name, python, program in contenders(folder, options.peer_python):
+            row = measure(folder, python, program)
             imported = ", ".join(row["imported"]) or "-"
             print(
                 "%10.2f s   %8.0f MB   %-16s  %s, %s"

@@ -34,10 +34,14 @@ METHODS = collections.OrderedDict(
         ("trained_on", "predecessor, trained on"),
         ("pretrained", "fine-tuned subset of the pretrained BERT"),
         ("subset", "fine-tuned subset of the predecessor"),
+        ("short", "the same, 2 epochs"),
+        ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
+        ("layers", "the same, embeddings and classifier frozen"),
         ("replacing", "replacing, then stage 2"),
+        ("once", "replacing as in the paper's code"),
         ("distilled", "distilled subset"),
         ("spread_distilled", "distilled subset, spread start"),
-        ("unlabelled", "the same with unlabelled pairs"),
+        ("unlabelled", "the same, with pairs without labels"),
     ]
 )
 """What the pages call the folders of scripts/tables/comparison.sh."""

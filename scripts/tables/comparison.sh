@@ -10,8 +10,15 @@
 #   spread_distilled_N    N layers spread over the predecessor, distilled from it
 #   distilled_N           N lowest layers, distilled
 #   pretrained_N          N lowest layers of the pretrained BERT, as many epochs in all
+#   unlabelled_N          as spread_distilled_N, for as many steps, on the sample and on the rest of
+#                         the training pairs without their labels
+#   short_N               as subset_N, STAGE_2 epochs
+#   restarted_N           as subset_N, the learning rate schedule restarted after STAGE_1 epochs
+#   layers_N              as subset_N, embeddings and classifier frozen
+#   once_N                replacing as in the paper's code: one training, no stage 2, the rate rises
+#                         from 0.3 to 1 at two thirds of the steps
 #
-# for N of LAYERS (6 3 2). METHODS chooses some of them. RATE_N is the learning rate of N layers (1e-4
+# for N of LAYERS (6 3 2). METHODS chooses some of them (the first six after the predecessor). RATE_N is the learning rate of N layers (1e-4
 # for 6, 2e-4 for 3, 3e-4 for 2), RATE that of the predecessor (1e-4). The other variables are in
 # scripts/tables/tables.sh. Stopped anywhere and run again, it resumes.
 source "$(dirname "$0")/tables.sh"
@@ -34,7 +41,8 @@ METHODS="${METHODS:-subset trained_on replacing spread_distilled distilled pretr
 total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"
 in_all="$(awk "BEGIN { print $STAGE_0 + $STAGE_1 + $STAGE_2 }")"
 
-# sample SEED: makes DATA, a folder with a seed's sample of the training pairs, in their order.
+# sample SEED: makes DATA, a folder with a seed's sample of the training pairs, in their order, and
+# rest.txt, the others without their labels.
 sample() {
   local split
   DATA="$OUT/data/${count}_seed_$1"
@@ -43,19 +51,32 @@ sample() {
     files_of "$source_data" $split | head -n 1 | xargs -r -I{} cp {} "$DATA/"
   done
   [ ! -e "$DATA/train.txt" ] || return 0
-  "$venv/bin/python" - "$train" "$DATA/train.txt" "$count" "$1" <<'EOF'
+  "$venv/bin/python" - "$train" "$DATA" "$count" "$1" <<'EOF'
 import os
 import random
 import sys
 
-source, target, count, seed = sys.argv[1:]
+source, folder, count, seed = sys.argv[1:]
 with open(source, encoding="utf-8") as reader:
     lines = [line for line in reader if line.strip()]
 rows = sorted(random.Random(int(seed)).sample(range(len(lines)), min(int(count), len(lines))))
-with open(target + ".tmp", "w", encoding="utf-8") as writer:
+with open(os.path.join(folder, "train.tmp"), "w", encoding="utf-8") as writer:
     writer.writelines(lines[row] for row in rows)
-os.replace(target + ".tmp", target)
+rest = sorted(set(range(len(lines))).difference(rows))
+with open(os.path.join(folder, "rest.txt"), "w", encoding="utf-8") as writer:
+    writer.writelines("\t".join(lines[row].split("\t")[:2]) + "\n" for row in rest)
+os.replace(os.path.join(folder, "train.tmp"), os.path.join(folder, "train.txt"))
 EOF
+}
+
+# equal_steps EPOCHS: prints the epochs of the sample and the rest with as many steps of 64 as so many
+# epochs of the sample.
+equal_steps() {
+  local labelled rest
+  labelled="$(wc -l <"$DATA/train.txt")" rest="$(wc -l <"$DATA/rest.txt")"
+  awk -v epochs="$1" -v some="$labelled" -v all="$((labelled + rest))" '
+    function steps(examples) { return int((examples + 63) / 64) }
+    BEGIN { printf "%.6f\n", epochs * steps(some) / steps(all) }'
 }
 
 for seed in $SEEDS; do
@@ -85,6 +106,29 @@ for seed in $SEEDS; do
         spread_distilled)
           LEARNING_RATE="$rate" train 2 "$folder" "$total" "${these[@]}" \
             --init_checkpoint="$pre" "${distill[@]}" --suc_init=spread
+          ;;
+        unlabelled)
+          equal="$(equal_steps "$total")"
+          LEARNING_RATE="$rate" train 2 "$folder" "$equal" "${these[@]}" --init_checkpoint="$pre" \
+            "${distill[@]}" --suc_init=spread --unlabelled_file="$DATA/rest.txt"
+          ;;
+        short)
+          LEARNING_RATE="$rate" train 2 "$folder" "$STAGE_2" "${these[@]}" --init_checkpoint="$pre"
+          ;;
+        restarted)
+          LEARNING_RATE="$rate" train 2 "$folder/stage_1" "$STAGE_1" "${these[@]}" \
+            --init_checkpoint="$pre"
+          LEARNING_RATE="$rate" train 2 "$folder/stage_2" "$STAGE_2" "${these[@]}" \
+            --init_checkpoint="$folder/stage_1"
+          ;;
+        layers)
+          LEARNING_RATE="$rate" train 2 "$folder" "$total" "${these[@]}" --init_checkpoint="$pre" \
+            --train_scope=successor_layers
+          ;;
+        once)
+          LEARNING_RATE="$rate" train 1 "$folder" "$total" "${these[@]}" --init_checkpoint="$pre" \
+            --train_scope=successor_layers --replace_scheduler=linear --replace_rate_prob=0.3 \
+            --replace_until=0.667
           ;;
         pretrained)
           LEARNING_RATE="$rate" train 2 "$folder" "$in_all" "${these[@]}" --init_checkpoint="$BERT"

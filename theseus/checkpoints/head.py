@@ -9,6 +9,8 @@ import dataclasses
 import os
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
+from absl import logging
+
 from theseus import records
 from theseus.inputs import tasks
 from theseus.inputs.tasks import Task
@@ -103,17 +105,13 @@ def _config_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _by_number(pairs: Iterable[tuple[Any, Any]]) -> tuple[str, ...] | None:
     """Returns the second of each pair, as str, in the order of the first; None: not from 0 on."""
     named = {str(number): str(name) for number, name in pairs}
-    numbers = _ids(len(named))
+    numbers = tasks.ids(len(named))
     return tuple(named[n] for n in numbers) if named and named.keys() == set(numbers) else None
-
-
-def _ids(count: int) -> list[str]:
-    return [str(number) for number in range(count)]
 
 
 def _are_placeholders(names: Sequence[str]) -> bool:
     """Returns whether names are those that transformers gives where nobody has named the labels."""
-    return list(names) == ["LABEL_" + number for number in _ids(len(names))]
+    return list(names) == ["LABEL_" + number for number in tasks.ids(len(names))]
 
 
 # --- Which rows a task takes ---
@@ -163,7 +161,7 @@ def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str)
     by_name = names and _order_by_name(names, labels)
     if names and by_name:
         return Rows(by_name, note=_note_on_names(names, labels, by_name, place))
-    are_ids = set(labels) == set(_ids(len(labels)))
+    are_ids = set(labels) == set(tasks.ids(len(labels)))
     order = [int(label) for label in labels] if are_ids else list(range(len(labels)))
     if names and not _are_placeholders(names):
         pairs = ", ".join("%s is %s" % (label, name) for label, name in enumerate(names))
@@ -190,21 +188,31 @@ def _folded(label: str) -> str:
     return tasks.clean_label(label).casefold()
 
 
-def in_order_of(names: Sequence[str] | None, task: Task, may_lack: bool = False) -> Task:
-    """Returns a Task with its labels in the order of a classifier's, where they are the same.
+def named_as(names: Sequence[str] | None, task: Task, may_lack: bool = False) -> Task:
+    """Returns a Task with the labels of a classifier, where they are the same.
+
+    Labels that are ids take the classifier's names, and the log says which. Others are spelt as
+    the data have them, and take the classifier's order, unless the task's name gives one.
 
     Args:
       names: the classifier's labels; None: nothing names them.
-      task: a tasks.Task, complete; its labels are spelt as the data have them.
+      task: a tasks.Task, complete.
       may_lack: bool, whether the data, which are only evaluated, may lack some of the labels.
     """
-    spelt = {_folded(label): label for label in task.known_labels}
-    folded = [_folded(name) for name in names or ()]
-    same = set(spelt) <= set(folded) if may_lack else sorted(spelt) == sorted(folded)
-    if not same or not names or len(spelt) != len(task.known_labels):
+    numbers, labels = set(tasks.ids(len(names or ()))), set(task.known_labels)
+    if not names or not labels or len(set(names)) < len(names):
         return task
-    labels = tuple(spelt.get(key, name) for key, name in zip(folded, names))
-    return dataclasses.replace(task, labels=labels)
+    if (labels <= numbers if may_lack else labels == numbers) and not labels & set(names):
+        pairs = ", ".join("%d is %s" % pair for pair in enumerate(names))
+        logging.info("the classifier names the labels: %s", pairs)
+        return dataclasses.replace(task, labels=tuple(names), takes_ids=True)
+    spelt = {_folded(label): label for label in task.known_labels}
+    folded = [_folded(name) for name in names]
+    same = set(spelt) <= set(folded) if may_lack else sorted(spelt) == sorted(folded)
+    if not task.takes_columns or not same or len(spelt) != len(task.known_labels):
+        return task
+    spelt_names = tuple(spelt.get(key, name) for key, name in zip(folded, names))
+    return dataclasses.replace(task, labels=spelt_names)
 
 
 def _note_on_names(

@@ -48,7 +48,10 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
         return name
     hub_name = _HUB_NAME.match(name)
     if os.path.exists(name) or not hub_name:
-        raise UserError("--%s: %s is not a folder" % (flag, name))
+        raise UserError(
+            "--%s: %s is not a folder; give a BERT's, or owner/name of the Hugging Face hub"
+            % (flag, name)
+        )
     hub_id, revision = hub_name.groups()
     folder = _download(hub_id, revision, _SMALL_FILES, flag)
     commit = hub_commit(folder)
@@ -143,6 +146,8 @@ def find_vocab(folder):
         if other:
             name = os.path.basename(other)
             message += "; its %s belongs to another tokenizer than BERT's WordPiece" % name
+        else:
+            message += "; copy there the one that the model was trained with"
         raise UserError(message)
     return path
 
@@ -246,8 +251,6 @@ def _first_existing(folder, names):
 
 def read_model(folder, max_seq_length):
     """Reads the Model that a pretrained BERT's or a stage's folder holds."""
-    if not os.path.isdir(folder):
-        raise UserError("--bert_pretrained_model: %s is not a folder" % folder)
     config = read_config(folder)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(

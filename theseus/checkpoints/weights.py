@@ -113,12 +113,23 @@ def find_checkpoint(path):
     if not indexes and others:
         return others
     if len(indexes) != 1:
+        refuse_answering(path)
         raise UserError(
             "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index, "
             "model.safetensors or pytorch_model.bin, found %s"
             % (path, "%d checkpoints" % len(indexes) if indexes else "none")
         )
     return indexes[0][: -len(".index")]
+
+
+def refuse_answering(folder):
+    """Raises UserError where a folder is an export that has no weights to go on with."""
+    for name in ("model.onnx", "saved_model.pb"):
+        if os.path.exists(os.path.join(folder, name)):
+            raise UserError(
+                "%s: is an export that only answers (%s); give the folder that it was exported "
+                "from, or its export in the format huggingface" % (folder, name)
+            )
 
 
 def _latest(folder):

@@ -13,7 +13,6 @@ from theseus.commands.data import Data
 from theseus.commands.run_config import check_contradiction, model_run_config
 from theseus.errors import UserError, naming
 from theseus.inference import model_folder
-from theseus.inference.model_folder import is_external
 from theseus.inputs import inferred_task, sources, tasks
 from theseus.runs.stage_folder import StageFolder
 
@@ -58,13 +57,13 @@ class Context(object):
         task = tasks.of_flags(config.task_name, self.columns(), config.labels)
         if recorded.get("task_name") == task.name:
             task = tasks.recorded(recorded, task)
-        elif task.takes_columns and "train" in config.actions:
-            train_file = sources.find_files(config.data_dir, task, "train")[0]
-            task = inferred_task.infer_task(task, train_file, form)
-            if not config.labels:
-                task = head.in_order_of(initial_checkpoint.label_names(config), task)
-        elif task.takes_columns:
+        elif task.takes_columns and "train" not in config.actions:
             task = self._task_of_external(task, form)
+        else:
+            if task.takes_columns:
+                train_file = sources.find_files(config.data_dir, task, "train")[0]
+                task = inferred_task.infer_task(task, train_file, form)
+            task = head.named_as(initial_checkpoint.label_names(config), task)
         if not config.metric:
             return task
         if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
@@ -90,7 +89,7 @@ class Context(object):
             self._open_external(None)  # Raises UserError if there is no such model.
         path = sources.find_files(config.data_dir, task, config.eval_split)[0]
         task = inferred_task.infer_task(task, path, form)
-        return task if config.labels else head.in_order_of(names, task, may_lack=True)
+        return head.named_as(names, task, may_lack=True)
 
     @property
     def pipes_predictions(self):
@@ -129,7 +128,7 @@ class Context(object):
         config, path, flag = self.config, self.config.init_checkpoint, "init_checkpoint"
         if path is None:
             path, flag = self.folder.path, self.stage.output_flag
-            if not os.path.isdir(path) or not is_external(path):
+            if not os.path.isdir(path) or not os.listdir(path):
                 self.folder.best_checkpoint()  # Raises UserError, since there is no model.
         with naming(flag):
             folder = model_folder.trained_folder(

@@ -116,11 +116,13 @@ def label_names(config):
     """Returns the labels, tuple of str, of the classifier that a command begins with.
 
     That is the classifier that training starts from, or otherwise the one that is evaluated. None
-    if no file names its labels, or there is no classifier.
+    if no file names its labels, --labels names them, or there is no classifier.
 
     Args:
       config: config.Config, of a command whose output folder holds no run.
     """
+    if config.labels:
+        return None
     path, flag = _start(config)
     if not config.init_checkpoint and not config.do_train:
         path, flag = config.output_dir, config.stage.output_flag
@@ -172,6 +174,7 @@ def _plain_start(config):
         config.init_checkpoint, "init_checkpoint"
     )
     if place:
+        weights_lib.find_checkpoint(place)  # Before other files are missed.
         folder = pretrained.folder_of_files(place, config.bert_pretrained_model)
     else:
         folder = pretrained.local_folder(config.bert_pretrained_model)

@@ -34,7 +34,7 @@ def find(flag, path, context):
             % (was, recorded["task_name"], task.name)
         )
     other = tasks.recorded(recorded)
-    if other.labels != task.labels:
+    if not other.has_labels_of(task):
         raise UserError(
             "%s the labels %s, this command has %s; give one with the same labels"
             % (was, ",".join(other.labels), ",".join(task.labels))

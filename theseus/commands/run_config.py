@@ -42,8 +42,7 @@ def model_run_config(context):
     for name in ("modules", "do_lower_case"):
         if values[name] is None:  # Not given: the trained model's value counts.
             del values[name]
-    values["labels"] = (task.takes_columns and list(task.labels)) or None  # None: numbers too.
-    values["num_texts"] = task.num_texts if task.takes_columns else None
+    values.update(task.record())
     return values
 
 

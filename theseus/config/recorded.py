@@ -91,7 +91,7 @@ def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: run[name] for name in names if run.get(name) is not None}
     values.pop("distill_from", None)  # The record is a hash of its weights, not a path.
     values.update((name, text) for name, text in zip(_COLUMNS, run.get("columns") or ()) if text)
-    if run.get("labels"):
+    if run.get("labels") and not run.get("takes_ids"):
         values["labels"] = run["labels"]
     if values.get("delimiter"):
         values["format"] = "csv"

@@ -6,6 +6,7 @@ its keys: https://huggingface.co/docs/hub/model-cards.
 
 import collections
 import json
+import os
 
 from theseus import machine, records
 from theseus import stage as stages
@@ -36,7 +37,9 @@ with Classifier("this_folder") as model:
     print(model.classify([%(texts)s]))
 ```"""
 
-Facts = collections.namedtuple("Facts", "format plain row graph_row batch_sizes results")
+Facts = collections.namedtuple(
+    "Facts", "format plain row graph_row batch_sizes results paths", defaults=({},)
+)
 """What a card says.
 
 Fields:
@@ -44,6 +47,7 @@ Fields:
   row, graph_row: exporter.Row of the export and of the graph that it was made from.
   batch_sizes: tuple of int, those of the rows' seconds.
   results: dict, as from `read_results`, or None.
+  paths: dict, as from RunFolder.paths.
 """
 
 
@@ -75,7 +79,7 @@ def text(facts):
     """Returns the card of `Facts`, str."""
     parts = [
         _head(facts),
-        "# " + _title(facts.plain),
+        "# " + _title(facts),
         _what(facts.plain),
         "## How it was made\n\n" + _how(facts.plain),
         "## Scores\n\n" + _scores(facts),
@@ -99,7 +103,7 @@ def _head(facts):
     }
     result = {
         "task": {"type": "text-classification"},
-        "dataset": {"name": task.name, "type": task.name, "split": "validation"},
+        "dataset": {"name": _data(facts), "type": _data(facts), "split": "validation"},
         "metrics": [measured],
     }
     values = [
@@ -107,15 +111,23 @@ def _head(facts):
         ("library_name", library),
         ("tags", ["bert", "bert-of-theseus", "model-compression"]),
         ("metrics", names),
-        ("model-index", [{"name": _title(facts.plain), "results": [result]}]),
+        ("model-index", [{"name": _title(facts), "results": [result]}]),
     ]
     lines = ["%s: %s" % (key, json.dumps(value)) for key, value in values if value != ""]
     return "\n".join(["---"] + lines + ["---"])
 
 
-def _title(plain):
-    shape = plain.config.num_hidden_layers, plain.config.hidden_size
-    return "BERT of %d layers, %d wide, for %s" % (*shape, plain.task.name)
+def _data(facts):
+    """Returns what the data are called: a user's own after their folder, others as their task."""
+    task, folder = facts.plain.task, os.path.abspath(facts.paths.get("data_dir", ""))
+    is_own = facts.paths.get("data_dir") and (task.takes_columns or task.name == "lcqmc_pair")
+    return os.path.basename(folder) if is_own else task.name
+
+
+def _title(facts):
+    shape = facts.plain.config.num_hidden_layers, facts.plain.config.hidden_size
+    kind = ", int8" if facts.format.endswith("_int8") else ""
+    return "BERT of %d layers, %d wide%s, for %s" % (*shape, kind, _data(facts))
 
 
 def _what(plain):
@@ -186,12 +198,15 @@ def _scores(facts):
         chosen = "The checkpoint is the last one; nothing was selected on dev."
     if facts.plain.run_config.get("is_external"):
         chosen = "Its training data are not known."
-    if not results.get("compared"):
+    other = facts.paths.get("distill_from") or facts.paths.get("init_checkpoint")
+    if not results.get("compared") and other:
         chosen += (
-            " Nothing was\nevaluated beside it: `--do_eval --compare_with=out_0` before "
-            "`--do_export` puts a predecessor\nor a control here."
+            " Nothing was\nevaluated beside it: `--do_eval --compare_with=%s` before "
+            "`--do_export` puts that here." % other
         )
-    return metrics.markdown_table(head, rows) + "\n\n" + chosen
+    used = [place for place in range(len(head)) if place < 2 or any(row[place] for row in rows)]
+    table = [[row[place] for place in used] for row in [head, *rows]]
+    return metrics.markdown_table(table[0], table[1:]) + "\n\n" + chosen
 
 
 def _evaluated_rows(task, name, values):

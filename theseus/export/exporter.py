@@ -56,7 +56,7 @@ class Exporter(object):
         """
         self._plain = writers.plain_classifier(trained)
         self._results = card.read_results(folder, trained.mask, self._plain.task, trained.best)
-        self._dev_data = dev_data
+        self._dev_data, self._paths = dev_data, folder.paths()
         self._graph = evaluation.runner(trained.session, trained.graph)
         self._batch_size = batch_size
         longest = sorted(dev_examples, key=_num_characters)[-NUM_CHECKED_EXAMPLES:]
@@ -98,9 +98,8 @@ class Exporter(object):
                 failed = "--export_dir: %s: cannot be written: %s"
                 raise UserError(failed % (place.path, first_line(error)))
             row = self._check(name, place.given, temporary)
-            facts = card.Facts(
-                name, self._plain, row, self.graph_row, TIMED_BATCH_SIZES, self._results
-            )
+            measured = row, self.graph_row, TIMED_BATCH_SIZES
+            facts = card.Facts(name, self._plain, *measured, self._results, self._paths)
             writers.write_text(temporary, read_back.CARD, card.text(facts))
             description = dict(known_by, **self._describe(row))
             description["files"] = read_back.list_files(temporary)
@@ -149,7 +148,8 @@ class Exporter(object):
     def _describe(self, row):
         """Returns what export.json says of the model and of its check, a dict."""
         plain, recorded = self._plain, self._plain.run_config
-        known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "replaced_modules")
+        known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "takes_ids")
+        known += ("replaced_modules",)
         return dict(
             {key: recorded[key] for key in known if recorded.get(key) is not None},
             labels=list(plain.task.labels),

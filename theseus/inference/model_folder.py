@@ -82,13 +82,12 @@ class ExternalClassifier(object):
             "task_name": task.name,
             "suc_layers": None,
             "modules": None,
-            "labels": (task.takes_columns and list(task.labels)) or None,
-            "num_texts": task.num_texts if task.takes_columns else None,
             "metric": None,
             "max_seq_length": self._max_seq_length,
             "do_lower_case": self._settings.do_lower_case,
             "tokenizer": self._settings.to_record(),
             "precision": "float32",
+            **task.record(),
         }
 
     def takes_texts(self):
@@ -179,7 +178,8 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_l
         return folder
     if not folder.run_config() and is_external(path):
         return ExternalClassifier(path, task, bert, flag, max_seq_length)
+    weights_lib.refuse_answering(path)
     raise UserError(
-        "%s: holds no trained model; give the output folder of a trained stage, an export, or "
-        "a fine-tuned BERT (a Hugging Face folder, owner/name of its hub, or a checkpoint)" % path
+        "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "
+        "BERT (a Hugging Face folder, owner/name of its hub, or a checkpoint)" % path
     )

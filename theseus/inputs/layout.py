@@ -79,6 +79,8 @@ _LONGEST_NAME_WITHOUT_SPACES = 6
 _NO_TEXTS = frozenset(
     "id ids idx index qid no number num 编号 序号".split() + list(tasks.USUAL_LABEL_NAMES)
 )
+# Of the names that a label's column may bear, those that other numbers bear as well.
+_SCORES = ("similarity", "score")
 # float() takes more: digits of other scripts, and low lines.
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
 
@@ -116,6 +118,8 @@ def find_layout(
     columns = (by_name if is_header else None) or by_place
     if is_header and by_name is None and columns and not task.takes_columns:
         _check_other_places(names(first), columns)
+    if columns and is_header and not labels_required and _is_score(rows, columns, task):
+        columns = columns._replace(label=None)
     if columns is None or (labels_required and columns.label is None):
         raise _wrong_first_row(first, task, labels_required, header, separated)
     indices = [index for index in columns if index is not None]
@@ -191,6 +195,17 @@ def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
     return task.indices._replace(label=label if label is not None and label < len(cells) else None)
 
 
+def _is_score(rows: Sequence[Row], columns: Columns, task: Task) -> bool:
+    """Returns whether a column that a label may be called after holds another's scores instead."""
+    place = columns.label
+    if place is None or task.header.label != tasks.USUAL_LABEL_NAMES:
+        return False
+    if names(rows[0])[place] not in _SCORES:
+        return False
+    cells = [tasks.clean_label(row.cells[place]) for row in rows[1:] if len(row.cells) > place]
+    return not all(is_label(cell, task) or cell.lower() in UNKNOWN_LABELS for cell in cells)
+
+
 def _check_other_places(found: list[str], columns: Columns) -> None:
     """Raises UserError where a header's names, list of str, say other than where the columns are.
 
@@ -246,7 +261,7 @@ def _judge(
     if by_place is None:
         return by_name is not None, None
     label = None if by_place.label is None else tasks.clean_label(first[by_place.label])
-    is_labelled = label is not None and label in (task.labels or ())
+    is_labelled = bool(task.labels) and label in task.label_ids
     if by_name is not None:
         # Its texts may be words that columns go by; a label tells.
         return not is_labelled, None

@@ -64,6 +64,7 @@ class Task:
         that the best checkpoint is chosen by.
       dev_files, test_files: tuples of str, names of files without their endings. The first
         dev file is that which the best checkpoint is chosen on.
+      takes_ids: bool, whether the data may have a label's id, such as 0, in place of its name.
     """
 
     name: str
@@ -73,11 +74,14 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     dev_files: tuple[str, ...] = ("dev",)
     test_files: tuple[str, ...] = ("test",)
+    takes_ids: bool = False
     _label_ids: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Once, since there may be many, and each example asks for one.
         ids = {label: number for number, label in enumerate(self.labels or ())}
+        if self.takes_ids:
+            ids.update({str(number): number for number in ids.values()})
         object.__setattr__(self, "_label_ids", ids)
 
     @property
@@ -89,7 +93,7 @@ class Task:
 
     @property
     def label_ids(self) -> dict[str, int]:
-        """Dict from each of the `known_labels` to its id."""
+        """Dict from each of the `known_labels`, and from its id if `takes_ids`, to its id."""
         return self._label_ids if self.known_labels else {}
 
     @property
@@ -111,6 +115,21 @@ class Task:
     def takes_columns(self) -> bool:
         """Whether flags may name its columns."""
         return self.name in ("custom", "custom_number")
+
+    def has_labels_of(self, other: Task) -> bool:
+        """Returns whether another Task has the same labels, or their ids, in the same order."""
+        pairs = [(self.label_ids, other.known_labels), (other.label_ids, self.known_labels)]
+        return any(
+            [ids.get(label) for label in labels] == sorted(set(ids.values()))
+            for ids, labels in pairs
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Returns what `recorded` needs beside the name, as JSON; null for what the name says."""
+        has_own = self.takes_columns or self.takes_ids
+        values: dict[str, Any] = {"labels": (has_own and list(self.known_labels)) or None}
+        values["num_texts"] = self.num_texts if self.takes_columns else None
+        return dict(values, takes_ids=True) if self.takes_ids else values
 
     def column_names(self, with_label: bool) -> list[str]:
         """Returns what a message calls the columns, a list of str."""
@@ -275,10 +294,11 @@ def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
         task = TASKS[run_config["task_name"]]
         if task.takes_columns and run_config.get("columns"):
             task = with_columns(task, NamedColumns(*run_config["columns"]))
-    if task.labels is None:
-        if not run_config.get("labels"):
-            raise UserError("the record of a run of task %s holds no labels" % task.name)
-        task = dataclasses.replace(task, labels=tuple(run_config["labels"]))
+    labels, takes_ids = tuple(run_config.get("labels") or ()), run_config.get("takes_ids") is True
+    if task.labels is None and not labels:
+        raise UserError("the record of a run of task %s holds no labels" % task.name)
+    if task.labels is None or (takes_ids and task.labels in (labels, ids(len(labels)))):
+        task = dataclasses.replace(task, labels=labels, takes_ids=takes_ids)
     if task.takes_columns and run_config.get("num_texts") == 1:
         task = of_one_text(task)
     if run_config.get("metric"):
@@ -320,6 +340,11 @@ def clean_label(text: str) -> str:
 def clean_name(text: str) -> str:
     """Returns a column's name, str: as `clean_label`, without quotation marks, in lower case."""
     return clean_label(clean_label(text).strip("\"'“”")).lower()
+
+
+def ids(count: int) -> tuple[str, ...]:
+    """Returns the ids of so many labels as they are written, a tuple of str."""
+    return tuple(map(str, range(count)))
 
 
 def is_number(text: str) -> bool:

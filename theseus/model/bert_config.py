@@ -158,7 +158,7 @@ def _check_other_architecture(values):
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):
         raise ValueError("architectures = %s is not a list of names" % ascii(architectures)[:40])
     if "model_type" not in values and not architectures[0].startswith("Bert"):
-        raise ValueError("architectures = %s: only BERT is supported" % architectures[0])
+        raise ValueError("architectures = %s; give a BERT" % architectures[0])
     for key, only in _ONLY.items():
         if values.get(key) not in (None, only):
-            raise ValueError("%s = %s: only %s is supported" % (key, values[key], only))
+            raise ValueError("%s = %s; give a BERT with %s" % (key, values[key], only))

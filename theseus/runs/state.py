@@ -107,8 +107,8 @@ def _checkpoint(which: str) -> Any:
     name = text(r"model\.ckpt-[0-9]{1,10}\.[a-z0-9-]+", "the name of a checkpoint's file")
     files, losses = nullable(mapping(SUMS, name)), nullable(listed(number()))
     return table(  # What comes second is not in the folders of versions before 0.15.
-        {"checkpoint": place, "global_step": whole()},
-        {"files": files, "unreplaced_losses": losses},
+        {"checkpoint": place, "global_step": whole(), "files": files},
+        {"unreplaced_losses": losses},
     )
 
 

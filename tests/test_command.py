@@ -300,10 +300,10 @@ def test_the_weights_of_labels_reach_the_training(make_command):
         ("--class_weights=nan,1", "give balanced, or a number of at least 0 for each label"),
         ("--label_smoothing=1", "--label_smoothing=1.0: must be below 1|must be below 1"),
         ("--metric=loss", "metric"),
-        ("--metric=pearson", "--metric: pearson does not apply to a task that predicts labels"),
+        ("--metric=pearson", "--metric: pearson does not apply to predicted labels"),
         (
             "--task_name=sts-b --metric=f1",
-            "--metric: f1 does not apply to a task that predicts numbers",
+            "--metric: f1 does not apply to predicted numbers",
         ),
         (
             "--task_name=sts-b --class_weights=balanced",

@@ -68,9 +68,7 @@ class Context(object):
             return task
         if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
             kind = "numbers" if task.is_regression else "labels"
-            raise UserError(
-                "--metric: %s does not apply to a task that predicts %s" % (config.metric, kind)
-            )
+            raise UserError("--metric: %s does not apply to predicted %s" % (config.metric, kind))
         return dataclasses.replace(task, metrics=(config.metric,))
 
     def _task_of_external(self, task, form):
@@ -166,8 +164,6 @@ class Context(object):
             loading = trained_model.load(folder, precision, mask, is_calibrated)
             trained = self._open.enter_context(loading)
             if mask:
-                logging.info(
-                    "mixture %s: layers %s", stages.digits(mask), ", ".join(trained.layers)
-                )
+                logging.info("mixture %s: %s", stages.digits(mask), ", ".join(trained.layers))
             self._models[precision, is_calibrated] = trained
         return self._models[precision, is_calibrated]

@@ -78,8 +78,7 @@ class Trainer(object):
         last, found = self._state.last, steps_done(self.session)
         if last.global_step != found or found > self.steps.in_all:
             raise FolderError(
-                "%s: says step %d, but its checkpoint is from step %d, and the training has %d "
-                "steps;"
+                "%s: says step %d, but its checkpoint is from step %d of %d;"
                 % (self.folder.file("state.json"), last.global_step, found, self.steps.in_all)
             )
 

@@ -1,19 +1,19 @@
 """BERT-of-Theseus (arXiv 2002.02925): a BERT compressed by replacing its modules.
 
 The layers of a fine-tuned BERT, the predecessor, are grouped into modules. While training, each
-module is replaced at random by one layer of the successor; at last the successor's layers alone
-are the encoder. This file has the method in the paper's order:
+module is replaced at random by one layer of the successor. In the end the encoder consists of the
+successor's layers alone. This file has the method in the paper's order:
 
   modules                 which layers of the predecessor form one
   replacing               which modules are replaced in a step, and the encoder that results
   the replacing rate      its schedule over the steps
   what trains             the variables of each stage
-  the successor's start   which layers of the predecessor its layers start as, and the published
-                          assignment maps of checkpoints
+  the successor's start   which of the predecessor's layers it is copied from, and the
+                          published assignment maps of checkpoints
 
-A module is a function `(hidden, attention_bias) -> hidden`. The predecessor's, the successor's and
-the mixed encoder are the same loop over such functions (`transformer_model_theseus`); which one
-stands at which place is the *replacement mask*, a bool for each module. BERT itself is
+A module is a function `(hidden, attention_bias) -> hidden`. The predecessor, the successor and
+every mixture are the same loop over such functions (`transformer_model_theseus`). The *replacement
+mask*, a bool for each module, says which modules are replaced. BERT itself is in
 theseus/model/bert.py.
 
 Shapes: B batch, T sequence length, H hidden size, M modules.
@@ -26,7 +26,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from theseus.errors import UserError
-from theseus.model.bert import (  # noqa: F401, most of them for who imports this file.
+from theseus.model.bert import (  # noqa: F401, most of them for users of this file.
     FEATURES,
     BertModel,
     classifier_logits,
@@ -51,23 +51,23 @@ _LAYER_NUMBER = re.compile(r"(?<=layer_)\d+")
 
 
 def module_groups(stage, depth, suc_layers, sizes=None):
-    """Returns the groups of the predecessor's layers; in stage 0 each layer is by itself.
+    """Returns the groups of the predecessor's layers; in stage 0 each layer is a group of its own.
 
     Args:
       stage: a Stage.
-      depth: int, the predecessor's layers.
-      suc_layers: int, the successor's layers; of no account in stage 0.
-      sizes: list of int, the size of each group; None: all are equal.
+      depth: int, the number of the predecessor's layers.
+      suc_layers: int, the number of the successor's layers; not used in stage 0.
+      sizes: list of int, the number of layers in each group; None: all groups are equal.
 
     Raises:
-      UserError: the layers cannot be grouped so.
+      UserError: the layers cannot be divided into such groups.
     """
     if not stage.has_successor:
         return equal_groups(depth, depth)
     if sizes:
         return groups_of_sizes(depth, sizes)
     if not stage.replaces:
-        return [[]] * suc_layers  # With its mask no layer of the predecessor is met.
+        return [[]] * suc_layers  # Stage 2 never uses a layer of the predecessor.
     return equal_groups(depth, suc_layers)
 
 
@@ -113,7 +113,7 @@ def groups_of_sizes(num_layers, sizes):
 
 
 def layers_on(groups, mask):
-    """Returns the names of the layers of a mixture, from the lowest; `mask` has a bool a module."""
+    """Returns the names of a mixture's layers, from the lowest; `mask` is a list of M bools."""
     names = []
     for index, (group, is_replaced) in enumerate(zip(groups, mask)):
         names += ["suc_layer_%d" % index] if is_replaced else ["layer_%d" % n for n in group]
@@ -150,8 +150,8 @@ def encoder_modules(config, groups, mask, random_key=None):
     Args:
       config: a BertConfig.
       groups: list of lists of the predecessor's layers, one list a module.
-      mask: bool tensor [M], or a list or tuple of M Python bools, with which only
-        the chosen layers, and their variables, enter the graph.
+      mask: bool tensor [M]; or a list or tuple of M Python bools: then only the chosen layers
+        and their variables are built into the graph.
       random_key: a RandomKey for training; None: no dropout.
 
     Returns:
@@ -189,13 +189,13 @@ def replaceable(predecessor, successor, replaced):
     Args:
       predecessor: a module.
       successor: a module.
-      replaced: bool scalar tensor, or a Python bool, which chooses at once.
+      replaced: bool scalar tensor, or a Python bool, which chooses while the graph is built.
     """
     if isinstance(replaced, bool):
         return successor if replaced else predecessor
 
     def module(hidden, attention_bias):
-        # Both are called inside tf.cond: what is made outside of it runs in any case.
+        # Call both inside tf.cond: operations created outside of it would run in every step.
         return tf.cond(
             replaced,
             lambda: successor(hidden, attention_bias),
@@ -230,7 +230,7 @@ def constant_replacing_rate(step, replace_rate_prob, steps_for_replacing=None):
     """p while t < steps_for_replacing, then 1.
 
     Source: BERT-of-Theseus, section 3.1 (the constant p); steps_for_replacing is from the
-    paper's own code, of which None here means never.
+    paper's own code; None means that the rate never becomes 1.
 
     Args:
       step: int64 scalar, t.
@@ -267,7 +267,7 @@ def linear_replacing_rate(step, replace_linear_k, replace_rate_prob):
 
 
 def variable_group(name):
-    """Returns which part of the model the variable of that name belongs to, in words."""
+    """Returns the name, for the log, of the part of the model that a variable belongs to."""
     if _PREDECESSOR_LAYER.match(name):
         return "predecessor's encoder"
     if _SUCCESSOR_LAYER.match(name):
@@ -283,7 +283,7 @@ def is_of_successor(name):
 
 
 def trained_variables(train_scope, variables):
-    """Returns those of `variables` that train.
+    """Returns the variables that a stage trains.
 
     Args:
       train_scope: "all"; "successor": all but the predecessor's encoder (stage 2 of the
@@ -299,17 +299,17 @@ def trained_variables(train_scope, variables):
 
 
 def inference_variables(variables):
-    """Returns those of `variables` that the successor alone needs."""
+    """Returns the variables that the successor needs without its predecessor."""
     return [v for v in variables if variable_group(v.op.name) != "predecessor's encoder"]
 
 
 def plain_name(name, layers):
-    """Returns what a variable of a model is called in a BERT of its own.
+    """Returns a variable's name in the plain BERT that a model is exported as.
 
     Args:
       name: str.
-      layers: list of the names of the model's layers, from the lowest, see `layers_on`;
-        there they are layer_0, layer_1 and so on. Every other name stays.
+      layers: list of the names of the model's layers, from the lowest, see `layers_on`. In the
+        plain BERT they are called layer_0, layer_1 and so on; all other names stay the same.
     """
     return _LAYER.sub(lambda found: "layer_%d" % layers.index(found.group()), name)
 
@@ -318,7 +318,7 @@ def plain_name(name, layers):
 
 
 def successor_start_layers(how, num_successor_layers, num_layers):
-    """Returns the predecessor's layers that the successor's start as, a list of int.
+    """Returns the predecessor's layers that the successor's are copied from, a list of int.
 
     Args:
       how: "first", the lowest ones (BERT-of-Theseus, section 4.2); "last", the highest;
@@ -330,20 +330,21 @@ def successor_start_layers(how, num_successor_layers, num_layers):
       num_layers: int, the predecessor's.
 
     Raises:
-      UserError: the successor has more layers, or another number than `how` names.
+      UserError: the successor has more layers than the predecessor, or `how` names another number
+        of layers than it has.
     """
     numbers = layer_numbers(how)
     if numbers is not None:
         if len(numbers) != num_successor_layers or max(numbers) >= num_layers:
             raise UserError(
-                "--suc_init=%s: expected %d layers between 0 and %d, one for each of --suc_layers"
-                % (how, num_successor_layers, num_layers - 1)
+                "--suc_init=%s: expected %d layer numbers from 0 to %d, one for each of "
+                "--suc_layers" % (how, num_successor_layers, num_layers - 1)
             )
         return numbers
     if num_successor_layers > num_layers:
         raise UserError(
-            "--suc_layers: a successor of %d layers cannot start as a predecessor of %d"
-            % (num_successor_layers, num_layers)
+            "--suc_layers: a successor of %d layers cannot start from a predecessor of %d; "
+            "give fewer" % (num_successor_layers, num_layers)
         )
     if how == "first":
         return list(range(num_successor_layers))
@@ -354,19 +355,19 @@ def successor_start_layers(how, num_successor_layers, num_layers):
 
 
 def assign_sources(variable_names, source_names, successor_start=None):
-    """Finds for each variable the weight that fills it.
+    """Finds the weight that each variable is filled with.
 
-    A weight of the same name comes first. A layer of the successor that has none starts
-    as one of the predecessor's layers.
+    A weight of the same name comes first. If there is none for a layer of the successor, that layer
+    starts as a copy of one of the predecessor's.
 
     Args:
       variable_names: iterable of str.
-      source_names: container of str, the names of the weights at hand.
+      source_names: container of str, the names of the available weights.
       successor_start: list of int, the predecessor's layer for each of the successor's;
         None: that of the same number (BERT-of-Theseus, section 4.2).
 
     Returns:
-      OrderedDict from variable name to source name; what nothing fills is not in it.
+      OrderedDict from variable name to source name, without the variables that nothing fills.
     """
     sources = collections.OrderedDict()
     for name in variable_names:
@@ -378,7 +379,7 @@ def assign_sources(variable_names, source_names, successor_start=None):
 
 
 def _starting_name(name, successor_start):
-    """Returns the name of the weight that a variable starts as, if there is none of its own."""
+    """Returns the name of the weight to use for a variable that has no weight of its own."""
     of_predecessor = _SUCCESSOR_LAYER.sub("bert/encoder/", name)
     if successor_start is None or not is_of_successor(name):
         return of_predecessor
@@ -386,7 +387,7 @@ def _starting_name(name, successor_start):
 
 
 def successor_layers_started(sources):
-    """Returns the predecessor's layers that the successor's start as, by `assign_sources`.
+    """Returns which layers of the successor start as copies, by the result of `assign_sources`.
 
     Returns:
       Sorted list of (layer of the successor, layer of the predecessor), both int.
@@ -397,12 +398,12 @@ def successor_layers_started(sources):
 
 
 def holds_successor(names):
-    """Returns whether any of the names, iterable of str, is of a successor's layer, a bool."""
+    """Returns whether any of the names, iterable of str, belongs to a successor's layer, a bool."""
     return any(_SUCCESSOR_LAYER.match(name) for name in names)
 
 
 def successor_depth(names):
-    """Returns how many successor's layers there are by names, iterable of str, an int."""
+    """Returns the number of successor layers, int, that names of variables tell of."""
     found = (_LAYER_NUMBER.search(name) for name in names if _SUCCESSOR_LAYER.match(name))
     return 1 + max((int(number.group()) for number in found), default=-1)
 
@@ -437,10 +438,9 @@ def get_assignment_map_from_checkpoint_for_theseus(tvars, init_checkpoint, succe
       successor_start: see assign_sources.
 
     Returns:
-      (assignment_map, suc_assignment_map, initialized_variable_names); the maps are as in
-      `get_assignment_map_from_checkpoint`, one to be given to
-      tf.train.init_from_checkpoint after the other: the first for all but the
-      successor's layers, the second for these.
+      (assignment_map, suc_assignment_map, initialized_variable_names). The maps are as in
+      `get_assignment_map_from_checkpoint`: the first is for all variables but the successor's
+      layers, the second for these. Call tf.train.init_from_checkpoint once with each.
     """
     in_checkpoint = {name for name, _ in tf.train.list_variables(init_checkpoint)}
     names = [v.op.name for v in tvars]

@@ -1,7 +1,7 @@
-"""The learning rate's schedule, and BERT's AdamW.
+"""The learning rate schedule, and BERT's AdamW.
 
-The schedule is a function of t, the number of updates already done: t = 0 in the first
-step. It is computed in float64, so that it reaches its ends exactly, and returned as float32.
+The schedule is a function of t, the number of updates already done; t = 0 in the first step. It is
+computed in float64, so that it reaches its end values exactly, and returned as float32.
 """
 
 import collections
@@ -12,15 +12,15 @@ import tensorflow.compat.v1 as tf
 from modeling_theseus import inference_variables
 
 Update = collections.namedtuple("Update", "loss train_op learning_rate gradient_norm accumulate_op")
-"""What trains one step.
+"""The tensors and operations that train one step.
 
 Fields:
-  loss: float32 scalar, that of the step: of all its micro-batches and replicas together.
+  loss: float32 scalar, the loss of the step over all its micro-batches and replicas.
   train_op: tf.Operation that updates the variables, and adds 1 to the global step.
   learning_rate: float32 scalar, the rate that `train_op` applies.
   gradient_norm: float32 scalar, the norm of all gradients together, before clipping.
-  accumulate_op: tf.Operation that adds a micro-batch's gradients to those that `train_op`
-    will apply together with the last one's; None where a step's batch comes at once.
+  accumulate_op: tf.Operation that adds a micro-batch's gradients to a sum; `train_op` adds the last
+    micro-batch's and applies them all. None if a step's batch is not cut.
 """
 
 
@@ -66,14 +66,14 @@ def create_optimizer_for_bert_theseus(
       num_warmup_steps: int.
       clip_norm: float, the largest norm of all gradients together.
       var_list: list of tf.Variable to train; None: all trainable ones.
-      finetune_suc: bool, leaves the predecessor's encoder as it is.
+      finetune_suc: bool, whether the predecessor's encoder is frozen.
 
     Returns:
       tf.Operation that updates the variables, and adds 1 to the global step.
 
     Raises:
-      ValueError: nothing is left to train, or the loss does not depend on a variable
-        that should train.
+      ValueError: no variable is left to train, or the loss does not depend on one that should
+        train.
     """
     return build_update(
         loss, init_lr, num_train_steps, num_warmup_steps, clip_norm, var_list, finetune_suc
@@ -94,10 +94,10 @@ def build_update(
     """As `create_optimizer_for_bert_theseus`, but returns an Update.
 
     Args:
-      accumulates: bool, whether a step's batch comes in micro-batches. Then, as where there
-        are several replicas, `loss` is a share of the batch's: a sum over the rows here,
-        divided by the rows of the whole batch.
-      adam: more arguments of AdamWeightDecayOptimizer.
+      accumulates: bool, whether a step's batch comes in micro-batches. If so, or if there are
+        several replicas, `loss` is only a share of the batch's loss: the sum over the rows of
+        this part, divided by the number of rows of the whole batch.
+      adam: further arguments of AdamWeightDecayOptimizer.
       others: see `create_optimizer_for_bert_theseus`.
 
     Source: the convention, in which a step's batch keeps its size, is that of
@@ -132,11 +132,11 @@ def build_update(
 
 
 def _accumulate(shares, variables):
-    """Returns the variables that a step's shares are summed in, and the operation that adds them.
+    """Returns the variables that sum a step's shares, and the operation that adds to them.
 
     Args:
-      shares: list, the loss and the gradients.
-      variables: list of tf.Variable, of the gradients.
+      shares: list of tensors, the loss and then the gradients.
+      variables: list of tf.Variable, whose gradients they are.
     """
     names = ["loss_sum"] + [_name(variable) + "/gradient_sum" for variable in variables]
     shapes = [[]] + [variable.shape for variable in variables]
@@ -145,14 +145,14 @@ def _accumulate(shares, variables):
 
 
 def _name(variable):
-    """Returns a variable's name, which on a second replica its operation's is not."""
+    """Returns a variable's name; on a second replica its operation has another one."""
     return variable.name.split(":")[0]
 
 
 def _zeros(name, shape):
-    """Returns a local variable for the sum of a micro-batch's shares, for each replica its own.
+    """Returns a local variable that sums the shares of micro-batches, one for each replica.
 
-    It is zero between two steps, as after its initialization, so no checkpoint needs it.
+    Between two steps it is zero, as after its initialization, so no checkpoint needs it.
     """
     return tf.get_variable(
         name,
@@ -166,7 +166,7 @@ def _zeros(name, shape):
 
 
 def sum_over_replicas(values):
-    """Returns the sums over all replicas of what each of them has computed, a list of tensors.
+    """Returns the sums of tensors over all replicas, a list of tensors.
 
     Args:
       values: list of tensors of one dtype, the same list in each replica's part of the graph.
@@ -176,7 +176,7 @@ def sum_over_replicas(values):
         return values
 
     def add(strategy, *values):
-        # In one batch: each exchange of its own would wait for all replicas.
+        # All in one batch: every separate exchange would wait for all replicas.
         destinations = [(value, value) for value in values]
         return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, destinations)
 
@@ -189,11 +189,11 @@ def _update_replicas(variable, update, *args):
 
 
 def compute_gradients(loss, variables):
-    """Returns the gradients of `loss`, as tf.gradients does, but always the same to the bit.
+    """Returns the gradients of `loss`, as tf.gradients does, but bit-identical in every run.
 
-    Where a tensor is used several times, tf.gradients adds its gradients in one AddN,
-    which starts with whichever input's memory it may overwrite at that moment. Sums of
-    two do not depend on the order.
+    If a tensor is used several times, tf.gradients adds its gradients in one AddN, whose order
+    depends on which input's memory it may overwrite at that moment. Adding them in pairs has a
+    fixed order.
     """
     pairwise = tf.AggregationMethod.EXPERIMENTAL_TREE
     return tf.gradients(loss, variables, aggregation_method=pairwise)
@@ -203,7 +203,7 @@ def make_dense(gradients, variables):
     """Returns gradients, tensors or tf.IndexedSlices, as a list of float32 tensors.
 
     Raises:
-      ValueError: the gradient of one of the variables, in the same order, is None.
+      ValueError: the gradient of one of the variables is None; both lists have one order.
     """
     missing = [v.op.name for g, v in zip(gradients, variables) if g is None]
     if missing:
@@ -213,14 +213,14 @@ def make_dense(gradients, variables):
 
 
 AVERAGE = "/average"
-"""What the name of a variable's moving average ends with."""
+"""The ending of the name of a variable's moving average."""
 
 
 def average_weights(train_op, step, variables, decay):
-    """Keeps moving averages of variables, as they are after each step.
+    """Keeps moving averages of the variables' values after each step.
 
-    Of the first steps it is the plain mean, until that of more steps than `decay` looks back on:
-    a = d a + (1 - d) w with d = min(decay, t / (t + 1)), t the updates done before.
+    a = d a + (1 - d) w with d = min(decay, t / (t + 1)), where t is the number of updates done
+    before. So an average is the plain mean of the first steps, until `decay` is the smaller one.
 
     Source: Polyak and Juditsky, 1992, for the mean; tf.train.ExponentialMovingAverage for the
     decay, whose own start-up, (1 + t) / (10 + t), keeps the initial value for longer.
@@ -232,7 +232,7 @@ def average_weights(train_op, step, variables, decay):
       decay: float in [0, 1).
 
     Returns:
-      (operation that does both, dict from a variable's name to that of its average).
+      (operation that updates variables and averages, dict from a variable's name to its average).
     """
     t = tf.cast(step, tf.float32)
     kept = tf.minimum(decay, t / (t + 1.0))
@@ -285,8 +285,8 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
         Args:
           exclude_from_weight_decay: list of regular expressions of variables' names.
-          rate_multipliers: dict from a variable's name to the factor, a float, by which its
-            learning rate is larger; 1 for those that it lacks.
+          rate_multipliers: dict from a variable's name to a factor of its learning rate, a float;
+            variables that are not in it have the factor 1.
           others: as in google-research/bert.
         """
         super(AdamWeightDecayOptimizer, self).__init__(False, name)
@@ -297,7 +297,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         self.epsilon = epsilon
         self.exclude_from_weight_decay = exclude_from_weight_decay or []
         self.rate_multipliers = rate_multipliers or {}
-        self._zeros = {}  # From a shape to zeros that the moments of that shape start as.
+        self._zeros = {}  # From a shape to a tensor of zeros, the start of moments of that shape.
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         """Builds the update.
@@ -311,7 +311,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
           tf.Operation.
         """
         gradients, variables = zip(*grads_and_vars)
-        # Made once, for all variables. Beta powers of 0 keep Adam from correcting the bias.
+        # Created once for all variables. With beta powers of 0, Adam does not correct the bias.
         constants = dict(beta1_power=0.0, beta2_power=0.0, lr=self.learning_rate)
         constants.update(beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon)
         constants = {name: tf.convert_to_tensor(value) for name, value in constants.items()}
@@ -334,7 +334,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
             with tf.control_dependencies(updates):
                 return tf.group(tf.assign_add(global_step, 1), name=name)
 
-        # No weight may decay while another one's gradient is still being computed from it.
+        # No weight may decay while another weight's gradient is still being computed from it.
         with tf.control_dependencies(gradients):
             replica = tf.distribute.get_replica_context()
             return replica.merge_call(apply, args=(gradients, constants, rates, decay_rates))
@@ -354,13 +354,14 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
 
 def _update(variable, m, v, gradient, constants, decay_rate):
-    """Decays and updates a variable; returns the operation.
+    """Returns the operation that decays and updates a variable.
 
-    The decay comes first, from the weights before the update; then Adam, in one fused operation.
+    First the weights decay, computed from their values before the update; then follows Adam, as one
+    fused operation.
     """
     decay = [] if decay_rate is None else [variable.assign_sub(decay_rate * variable)]
     with tf.control_dependencies(decay):
-        if not hasattr(variable, "handle"):  # A variable of TensorFlow 1's first kind.
+        if not hasattr(variable, "handle"):  # A TensorFlow 1 reference variable.
             return tf.raw_ops.ApplyAdam(var=variable, m=m, v=v, grad=gradient, **constants).op
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle, m=m.handle, v=v.handle, grad=gradient, **constants

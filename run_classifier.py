@@ -31,7 +31,7 @@ _HELP.update({"--helpfull": True, "-helpfull": True, "--helpshort": False})
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit status 1."""
+    """Parses the command line; a mistake in it ends in one line and exit status 1."""
     for argument in argv[1:]:
         if argument in _HELP:
             print(help_lib.help_text(os.path.basename(argv[0]), _HELP[argument]))
@@ -41,11 +41,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         for argument in argv[1:]:
             if argument.startswith("\ufeff"):
                 fail("--flagfile: begins with a byte-order mark; save it as UTF-8 without one")
-            if re.search("[\ud800-\udfff]", argument):  # TensorFlow can open no such file.
-                fail("%s: holds bytes that are not UTF-8; name it otherwise" % ascii(argument))
+            if re.search("[\ud800-\udfff]", argument):  # TensorFlow cannot open such a file.
+                fail("%s: is not valid UTF-8; rename the file or folder" % ascii(argument))
         return FLAGS(argv)
     except UnicodeDecodeError as error:
-        fail("--flagfile: holds bytes that are not UTF-8: %s" % error)
+        fail("--flagfile: is not valid UTF-8: %s; save it as UTF-8" % error)
     except flags.IllegalFlagValueError as error:
         fail(re.sub("^flag ", "", str(error)))
     except flags.Error as error:
@@ -55,7 +55,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def check_positional(arguments: Sequence[str]) -> NoReturn:
-    """Exits with the flag that was meant, as in `suc_layers = 6` without its dashes."""
+    """Exits and suggests the flag that was probably meant, as for `suc_layers = 6`."""
     tokens = [token for token in re.split(r"(=)|\s", " ".join(arguments[:3])) if token]
     name = tokens[0]
     if name not in FLAGS:
@@ -71,7 +71,7 @@ def fail(message: object) -> NoReturn:
 
 
 def read_config() -> Config:
-    """Returns the Config of the parsed flags, checked; UserError if they do not fit together."""
+    """Returns the checked Config of the parsed flags; UserError if flags contradict each other."""
     names = [field.name for field, _ in all_declarations()]
     given = frozenset(name for name in names if FLAGS[name].present)
     config = resolve(FLAGS.flag_values_dict(), given)
@@ -82,11 +82,11 @@ def read_config() -> Config:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; what the user can fix ends in one line."""
+    """Runs the command; an error that the user can fix is one line on standard error."""
     if len(argv) > 1:
         check_positional(argv[1:])
     if hasattr(sys.stdout, "reconfigure"):
-        # A table names what it is told to, also where the output takes ASCII alone.
+        # Labels and paths may be any text; an output that takes only ASCII gets them escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(None)
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
         command.run(config, lambda: on_signals(signal.default_int_handler, was=leave))
     except UserError as error:
         fail(error)
-    except BrokenPipeError:  # Who reads the predictions, such as head, has had enough.
+    except BrokenPipeError:  # The reader of the predictions, such as head, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -109,13 +109,13 @@ def main(argv: list[str]) -> None:
 
 
 def leave(*_: object) -> NoReturn:
-    """Ends the process at once: while TensorFlow is imported, nothing is to be put in order."""
-    os.write(2, b"run_classifier.py: interrupted; nothing was begun\n")
+    """Ends the process at once: while TensorFlow is imported, there is nothing to clean up."""
+    os.write(2, b"run_classifier.py: interrupted during start-up; nothing was written\n")
     os._exit(1)
 
 
 def on_signals(handler: Any, was: Any) -> None:
-    """Has a handler for what asks a process to end, where `was` has been there before."""
+    """Sets the handler of SIGINT, SIGTERM and SIGHUP wherever `was` is the current one."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == was:
             signal.signal(number, handler)
@@ -123,7 +123,7 @@ def on_signals(handler: Any, was: Any) -> None:
 
 def run() -> None:
     """Runs the command line; the entry point of `bert-theseus`."""
-    on_signals(leave, was=signal.SIG_DFL)  # Not what nohup ignores.
+    on_signals(leave, was=signal.SIG_DFL)  # A signal that nohup ignores stays ignored.
     on_signals(leave, was=signal.default_int_handler)
     app.run(main, flags_parser=parse_flags)
 

@@ -173,7 +173,11 @@ def describe_found(splits):
         for kind in ("contradicting", "again", "contradicting_train", "in_train"):
             place = splits[0].name if kind.endswith("train") else split.name
             for row, other, texts in split.found[kind]:
-                what = "with another label than" if kind.startswith("contra") else "as"
+                what = (
+                    "same texts, another label than"
+                    if kind.startswith("contra")
+                    else "same texts as"
+                )
                 yield "%s, example %d: %s %s, example %d: %s" % (
                     (split.name, row + 1, what, place, other + 1, " | ".join(texts))
                 )
@@ -194,9 +198,15 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", "data/sample", "Folder with train, and dev and test.")
-    flags.DEFINE_enum("task_name", "lcqmc_pair", [*tasks.TASKS, *tasks.ALIASES], "The task.")
-    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a vocabulary.")
+    flags.DEFINE_string(
+        "data_dir", "data/sample", "Folder with train, and with dev and test if there are any."
+    )
+    flags.DEFINE_enum(
+        "task_name", "lcqmc_pair", [*tasks.TASKS, *tasks.ALIASES], "Task, as for training."
+    )
+    flags.DEFINE_string(
+        "bert_pretrained_model", "data/tiny_bert", "BERT whose vocabulary is used, as for training."
+    )
     flags.DEFINE_integer("max_seq_length", 128, "As for training.", lower_bound=5)
     flags.DEFINE_bool("do_lower_case", None, "As for training.")
     flags.DEFINE_enum("header", "auto", ["auto", "yes", "no"], "As for training.")
@@ -208,5 +218,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("text_b_column", None, "As for training.")
     flags.DEFINE_string("label_column", None, "As for training.")
     flags.DEFINE_list("labels", [], "As for training.")
-    flags.DEFINE_integer("show", 3, "How many of each kind of finding are listed.", lower_bound=0)
+    flags.DEFINE_integer("show", 3, "Number of findings of each kind to list.", lower_bound=0)
     app.run(main)

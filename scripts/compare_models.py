@@ -83,15 +83,17 @@ def check_different(models):
     for model in models[1:]:
         if model.task.name != first.task.name or not model.task.has_labels_of(first.task):
             raise UserError(
-                "%s: is of another task, or other labels, than %s" % (model.name, first.name)
+                "%s: has another task, or other labels, than %s; compare models of one task"
+                % (model.name, first.name)
             )
         if model.task.metrics != first.task.metrics:
             raise UserError(
-                "%s: was chosen by %s, and %s by %s (--metric); their scores cannot be compared"
+                "%s: its best epoch was selected by %s, that of %s by %s (--metric); their "
+                "scores cannot be compared"
                 % (model.name, model.task.score_name, first.name, first.task.score_name)
             )
         if model.dev_data != first.dev_data:
-            logging.warning("%s: had other dev data than %s", model.name, first.name)
+            logging.warning("%s: was trained with other dev data than %s", model.name, first.name)
 
 
 def num_warmup_batches():
@@ -154,7 +156,9 @@ def find_models(paths):
     if not stages:
         for path in paths:
             model_folder.trained_folder(path)
-        raise UserError("give the output folder of a stage beside classifiers from elsewhere")
+        raise UserError(
+            "give the output folder of at least one stage beside classifiers from elsewhere"
+        )
     recorded = stages[0].trained_run_config()
     task = tasks.recorded(recorded)
     return [model_folder.trained_folder(path, task) for path in paths], recorded
@@ -174,9 +178,12 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are timed.")
-    flags.DEFINE_integer("batch_size", 10, "Pairs in a batch.", lower_bound=1)
+    flags.DEFINE_string("data_dir", "data/sample", "Folder with the dev file that is timed.")
+    flags.DEFINE_integer("batch_size", 10, "Number of examples in a batch.", lower_bound=1)
     flags.DEFINE_integer(
-        "num_batches", 40, "Timed batches, after a quarter as many.", lower_bound=1
+        "num_batches",
+        40,
+        "Number of timed batches; a quarter as many run before them, untimed.",
+        lower_bound=1,
     )
     app.run(main)

@@ -488,7 +488,7 @@ def choose(rows, settings):
         nearest = max(fast, key=lambda row: row.dev)
     else:
         nearest = min(candidates, key=lambda row: row.ms)
-    return nearest, "none has %s; this one comes nearest" % wanted
+    return nearest, "no successor has %s; this one is nearest" % wanted
 
 
 def warning_of(row, plan):
@@ -499,8 +499,8 @@ def warning_of(row, plan):
     if row.dev > max(counts.values()) / len(plan.dev):
         return ""
     return (
-        "It has learned nothing: the commonest label alone scores as much. Give more layers, more "
-        "training data, or more epochs (FLAGS=--num_train_epochs=20)."
+        "It has learned nothing: always predicting the most frequent label scores as much. "
+        "Give more layers, more training data, or more epochs (FLAGS=--num_train_epochs=20)."
     )
 
 
@@ -552,7 +552,7 @@ def main():
     except UserError as error:
         sys.exit("compress: %s" % error)
     except KeyboardInterrupt:
-        sys.exit("\ncompress: interrupted; the same command goes on where it stopped")
+        sys.exit("\ncompress: interrupted; the same command resumes where it stopped")
     print("\n%s\n\n%s\n" % (format_table(measured, plan.task), _HOW_MEASURED))
     print("%d layers, %s: %s" % (row.layers, row.name, said))
     if warning_of(row, plan):

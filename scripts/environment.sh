@@ -10,8 +10,8 @@ find_python() {
       return
     fi
   done
-  echo "$(basename "$0"): needs Python 3.10 to 3.13, or 3.7, with venv; found none as" \
-    "$candidates; install one or set PYTHON=/path/to/python" >&2
+  echo "$(basename "$0"): needs Python 3.10 to 3.13, or 3.7, with venv; found none among" \
+    "$candidates; install one, or set PYTHON=/path/to/python" >&2
   return 1
 }
 

@@ -245,7 +245,10 @@ def report(folder, plt):
     by_path = {point.path: point for point in points}
     reference = by_path["0" * len(groups)].dev
     print(format_front(front, reference, task))
-    print("\n%s\n\n%d of %d paths" % (format_costs(found, groups), len(points), 2 ** len(groups)))
+    print(
+        "\n%s\n\nevaluated %d of %d mixtures"
+        % (format_costs(found, groups), len(points), 2 ** len(groups))
+    )
     names = ("alone", "last", "mean")
     record = dict(
         stage=folder.path,
@@ -267,7 +270,9 @@ def choose(front):
     fast = [point for point in front if point.milliseconds <= FLAGS.max_milliseconds]
     if not fast:
         fastest = front[0].milliseconds
-        raise UserError("--max_milliseconds: the fastest path takes %.2f" % fastest)
+        raise UserError(
+            "--max_milliseconds: the fastest mixture takes %.2f ms; give more" % fastest
+        )
     return "within %g ms: --replaced_modules=%s" % (FLAGS.max_milliseconds, fast[-1].path)
 
 
@@ -297,13 +302,24 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev chooses.")
-    flags.DEFINE_string("test_file", None, "Labelled file that the front is scored on, too.")
-    flags.DEFINE_integer("max_dev_examples", None, "A sample of dev of this size.", 1)
-    flags.DEFINE_integer("max_paths", 64, "The most paths of which all are scored.", 2)
-    flags.DEFINE_float("max_milliseconds", None, "Print the best path that is so fast.", 0.0)
-    flags.DEFINE_integer("batch_size", 10, "Examples in a timed batch.", 1)
-    flags.DEFINE_integer("num_batches", 40, "Timed batches.", 1)
-    flags.DEFINE_integer("eval_batch_size", 64, "Examples in a scored batch.", 1)
+    flags.DEFINE_string(
+        "data_dir", "data/sample", "Folder with the dev file that selects the mixtures."
+    )
+    flags.DEFINE_string(
+        "test_file", None, "Labelled file on which the Pareto-optimal mixtures are also scored."
+    )
+    flags.DEFINE_integer(
+        "max_dev_examples", None, "Number of dev examples, sampled at random. Default: all.", 1
+    )
+    flags.DEFINE_integer(
+        "max_paths",
+        64,
+        "Largest number of mixtures that are all scored; of more, two greedy searches choose.",
+        2,
+    )
+    flags.DEFINE_float("max_milliseconds", None, "Print the best mixture within this latency.", 0.0)
+    flags.DEFINE_integer("batch_size", 10, "Number of examples in a timed batch.", 1)
+    flags.DEFINE_integer("num_batches", 40, "Number of timed batches.", 1)
+    flags.DEFINE_integer("eval_batch_size", 64, "Number of examples in a scored batch.", 1)
     flags.DEFINE_bool("plot", True, "Write frontier.png.")
     app.run(main)

@@ -52,7 +52,7 @@ def hold_out(source, target, pairs):
       UserError: a folder or the number of pairs will not do.
     """
     if os.path.realpath(source) == os.path.realpath(target):
-        raise UserError("%s: is the source; give another folder for what is written" % target)
+        raise UserError("%s: is also the source; give another target folder" % target)
     for name in ("train", "dev", "test"):
         if sources.has_split(target, TASK, name):
             raise UserError("%s: holds %s already; give another folder" % (target, name))
@@ -63,8 +63,8 @@ def hold_out(source, target, pairs):
     rest, test = split(train, dev, pairs)
     if not test:
         raise UserError(
-            "--pairs: each of the last %d pairs has a sentence that occurs before, or in dev; give "
-            "more" % pairs
+            "--pairs: each of the last %d pairs shares a sentence with the rest of train or "
+            "with dev; give more" % pairs
         )
     make_folder(target)
     for name, path, examples in (
@@ -80,9 +80,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="folder with train and dev")
     parser.add_argument(
-        "target", help="folder that takes train, dev and test, of which it holds none"
+        "target", help="folder for the new train, dev and test, in which none of them exists yet"
     )
-    parser.add_argument("--pairs", type=int, default=8000, help="last pairs of train")
+    parser.add_argument(
+        "--pairs", type=int, default=8000, help="number of pairs to take from the end of train"
+    )
     arguments = parser.parse_args()
     try:
         hold_out(arguments.source, arguments.target, arguments.pairs)

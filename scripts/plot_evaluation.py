@@ -82,7 +82,7 @@ def draw_coverage(panel, results):
     for one in found:
         place = (one["coverage"], one["accuracy"])
         panel.annotate("%.2f" % one["confidence"], place, (0, 6), textcoords="offset points")
-    panel.set_xlabel("share of the predictions (written: the least confidence)")
+    panel.set_xlabel("share of the predictions (at each point: the lowest confidence)")
     panel.set_ylabel("accuracy")
     panel.margins(y=0.15)
     panel.grid(alpha=0.3)
@@ -92,7 +92,7 @@ def draw(plt, folder, output):
     """Draws the results of a folder into a PNG; UserError where they are damaged or missing."""
     path = os.path.join(folder, "eval_results.json")
     if "pearson" in records.read(path, records.mapping(records.anything)):
-        raise UserError("%s: is of numbers; confusion and confidence are of labels" % path)
+        raise UserError("%s: the task predicts numbers, the plots need labels" % path)
     results = records.read(path, _RESULTS)
     calibrated = None
     if results.get("temperature", 1) != 1:
@@ -110,7 +110,7 @@ def main():
     """Writes the picture, and prints its path."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", help="output folder of a stage, such as out_2")
-    parser.add_argument("--output", help="the PNG; unset: evaluation.png in the folder")
+    parser.add_argument("--output", help="PNG file to write; default: evaluation.png in the folder")
     arguments = parser.parse_args()
     try:
         import matplotlib

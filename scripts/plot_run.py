@@ -37,13 +37,13 @@ def read_run(path):
     folder = StageFolder(path)
     run_config = folder.run_config()
     if run_config is None:
-        raise UserError("%s: is no output folder of a stage" % path)
+        raise UserError("%s: is not the output folder of a stage" % path)
     try:
         scalars = curves.read_scalars(path)
     except tf.errors.OpError as error:
         raise UserError("%s: its events cannot be read: %s" % (path, first_line(error)))
     if "loss" not in scalars:
-        raise UserError("%s: holds no events of a training" % path)
+        raise UserError("%s: holds no events of a training; train the stage first" % path)
     return run_config, folder.state(), scalars
 
 
@@ -133,7 +133,7 @@ def draw(plt, runs, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", help="output folders of stages, such as out_1")
-    parser.add_argument("--output", help="the PNG; unset: run.png in the first folder")
+    parser.add_argument("--output", help="PNG file to write; default: run.png in the first folder")
     arguments = parser.parse_args()
     try:
         import matplotlib

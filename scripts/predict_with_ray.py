@@ -28,16 +28,24 @@ def parse_arguments():
     """Returns the command line as an argparse.Namespace."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a trained stage's folder, or an export")
-    parser.add_argument("files", nargs="+", help="files to predict, or patterns of them")
-    parser.add_argument("--output_dir", default="predicted", help="folder for the predictions")
-    parser.add_argument("--address", help="a running Ray to join, such as auto; unset: a new one")
-    parser.add_argument("--num_workers", type=int, help="processes; unset: one for each CPU")
-    parser.add_argument("--batch_size", type=int, default=64, help="examples computed at a time")
-    parser.add_argument("--text_a_column", default="text_a", help="of Parquet: the text")
-    parser.add_argument("--text_b_column", default="text_b", help="of Parquet: the second text")
     parser.add_argument(
-        "--delimiter", default=",", help="of CSV: what separates columns, such as ;"
+        "files", nargs="+", help="files to predict, or patterns such as 'pairs/*.parquet'"
     )
+    parser.add_argument("--output_dir", default="predicted", help="folder for the predictions")
+    parser.add_argument(
+        "--address", help="address of a running Ray, such as auto; default: start a new one"
+    )
+    parser.add_argument(
+        "--num_workers", type=int, help="number of processes; default: one for each CPU"
+    )
+    parser.add_argument("--batch_size", type=int, default=64, help="number of examples in a batch")
+    parser.add_argument(
+        "--text_a_column", default="text_a", help="column of the text in Parquet files"
+    )
+    parser.add_argument(
+        "--text_b_column", default="text_b", help="column of the second text in Parquet files"
+    )
+    parser.add_argument("--delimiter", default=",", help="column separator of CSV files, such as ;")
     options = parser.parse_args()
     if not is_delimiter(options.delimiter):
         sys.exit("predict_with_ray.py: --delimiter: takes one character, or tab")
@@ -66,7 +74,7 @@ def find_files(patterns):
         first = names.setdefault(output_name(path), path)
         if first != path:
             raise UserError(
-                "%s and %s: both would be predicted into %s; predict them into two --output_dir"
+                "%s and %s: the predictions of both would be %s; use two --output_dir"
                 % (first, path, output_name(path))
             )
     return found
@@ -82,7 +90,7 @@ def claim_folder(folder, model):
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UserError("%s: cannot be made: %s" % (folder, error.strerror))
+        raise UserError("%s: cannot be created: %s" % (folder, error.strerror))
     path = os.path.join(folder, _RECORD)
     recorded = records.read_if_there(path, records.mapping(records.text()))
     if recorded is None:
@@ -196,7 +204,7 @@ class Scorer(object):
             are_texts = all(isinstance(text, str) for text in texts)
             if not are_texts or holds_nothing(texts[0], texts[-1]):
                 raise UserError(
-                    "%s, row %d, from 0: expected texts; found %r" % (path, number, texts)
+                    "%s, row %d (from 0): expected texts, found %r" % (path, number, texts)
                 )
         return [Example(*(texts + (None,) * (2 - len(texts))), None) for texts in rows]
 
@@ -236,7 +244,7 @@ def main():
         paths = find_files(options.files)
         claim_folder(options.output_dir, options.model)
         done = {path for path in paths if os.path.exists(_output(options, path))}
-        print("%d files, %d of them predicted already" % (len(paths), len(done)))
+        print("%d files, %d of them already predicted" % (len(paths), len(done)))
         missing = [path for path in paths if path not in done]
         for path, rows, problem in predict(options, missing) if missing else ():
             print(problem or "%s: %d rows" % (path, rows), flush=True)

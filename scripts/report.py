@@ -122,7 +122,7 @@ def read_runs(folders):
             if StageFolder(path).state().best:
                 runs.append(read_run(path, root))
         except UserError as error:
-            print("report.py: left out: %s" % error, file=sys.stderr)
+            print("report.py: skipped: %s" % error, file=sys.stderr)
     if not runs:
         raise UserError("%s: holds no trained stage" % ", ".join(folders))
     return runs, root
@@ -352,13 +352,15 @@ def format_report(runs, root):
     parts += ["## Dev by epoch", metrics.markdown_table(*evaluation_rows(runs))]
     differences = difference_rows(runs, [measure for _, measure in measures])
     if differences:
-        header = ["folder", "less", "seeds", "dev"] + columns
-        parts += ["## Against the control", metrics.markdown_table(header, differences)]
-        parts.append("Mean of the differences, seed by seed, ± half its 95 % interval.")
+        header = ["folder", "baseline", "seeds", "dev"] + columns
+        parts += ["## Compared with the baseline", metrics.markdown_table(header, differences)]
+        parts.append(
+            "Mean of the differences, seed by seed, ± half the width of its 95 % interval."
+        )
     published = published_rows(runs, root)
     if published:
         header = ["folder", "layers", "stage 1", "stage 2"] + 2 * ["published", "here"]
-        parts += ["## The published table", "Accuracy, and that on business data."]
+        parts += ["## The published table", "Accuracy on dev, then on business data."]
         parts.append(metrics.markdown_table(header, published))
     return "\n\n".join(parts) + "\n"
 
@@ -557,8 +559,10 @@ def _to_json(run):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folders", nargs="+", help="folders with stages' output folders below")
-    parser.add_argument("--output", help="folder of the report; unset: the first one")
+    parser.add_argument(
+        "folders", nargs="+", help="folders that are searched for stages' output folders"
+    )
+    parser.add_argument("--output", help="folder for the report; default: the first one")
     arguments = parser.parse_args()
     output = arguments.output or arguments.folders[0]
     try:

@@ -23,14 +23,16 @@ from theseus.errors import UserError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("host", "127.0.0.1", "Address that is listened on; 0.0.0.0: all.")
-flags.DEFINE_integer("port", 8000, "Port that is listened on; 0: a free one.", 0, 65535)
-flags.DEFINE_integer("max_batch", 32, "Examples that are computed at a time.", 1)
-flags.DEFINE_integer("max_waiting", 1024, "Examples that may wait; more are answered by 503.", 1)
-flags.DEFINE_integer("max_texts", 256, "Examples in one request.", 1)
-flags.DEFINE_integer("max_body_bytes", 1 << 20, "Bytes in one request.", 1)
-flags.DEFINE_float("timeout_s", 10.0, "Seconds after which a request is answered by 504.", 0.001)
-flags.DEFINE_integer("drain_s", 30, "Seconds that SIGTERM leaves for what was begun.", 0)
+flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces.")
+flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for a free one.", 0, 65535)
+flags.DEFINE_integer("max_batch", 32, "Largest number of examples in a batch.", 1)
+flags.DEFINE_integer(
+    "max_waiting", 1024, "Largest number of waiting examples; more get status 503.", 1
+)
+flags.DEFINE_integer("max_texts", 256, "Largest number of examples in a request.", 1)
+flags.DEFINE_integer("max_body_bytes", 1 << 20, "Largest size of a request in bytes.", 1)
+flags.DEFINE_float("timeout_s", 10.0, "Seconds after which a request gets status 504.", 0.001)
+flags.DEFINE_integer("drain_s", 30, "Seconds that open requests get to finish after SIGTERM.", 0)
 
 
 def listen():
@@ -88,7 +90,7 @@ def main(argv):
     """Serves; a mistake of the user's is one line."""
     try:
         if len(argv) != 2:
-            raise UserError("give one folder, a stage's or an export's, such as out_2")
+            raise UserError("give one folder, of a trained stage or an export, such as out_2")
         serve(argv[1])
     except UserError as error:
         sys.exit("serve.py: %s" % error)

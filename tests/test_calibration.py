@@ -195,7 +195,10 @@ def test_of_another_checkpoint_it_does_not_hold(root, monkeypatch, caplog):
     path = root / "out_2" / "calibration.json"
     path.write_text(json.dumps(dict(read_json(path), checkpoint="best/model.ckpt-6")))
     np.testing.assert_array_equal(dev_logits(root)[0], before)
-    assert "calibration.json: is of another checkpoint; give --calibrate again" in caplog.text
+    assert (
+        "calibration.json: belongs to another checkpoint and is not used; run --calibrate again"
+        in caplog.text
+    )
 
 
 def test_a_damaged_one_is_one_line(root, monkeypatch):
@@ -224,8 +227,8 @@ def test_a_model_without_a_mistake_is_evaluated_and_not_calibrated(root, monkeyp
     monkeypatch.setattr(calibration, "find_temperature", lambda *_: None)
     with caplog.at_level("WARNING"):
         command("--do_eval --calibrate " + USED, root, monkeypatch)
-    assert "--calibrate: data/dev.txt: all labels are predicted right" in caplog.text
-    assert "goes on to hold" not in caplog.text
+    assert "--calibrate: data/dev.txt: every prediction is correct" in caplog.text
+    assert "stays in use" not in caplog.text
     assert not (root / "out_2" / "calibration.json").exists()
     assert read_json(root / "out_2" / "eval_results.json")["temperature"] == 1.0
 
@@ -236,7 +239,7 @@ def test_a_temperature_of_before_that_goes_on_to_hold_is_said_to(root, monkeypat
     monkeypatch.setattr(calibration, "find_temperature", lambda *_: None)
     with caplog.at_level("WARNING"):
         command("--do_eval --calibrate " + USED, root, monkeypatch)
-    assert "that was found before, %.4g, goes on to hold" % held in caplog.text
+    assert "found before, %.4g, stays in use" % held in caplog.text
     assert read_json(root / "out_2" / "eval_results.json")["temperature"] == held
 
 
@@ -256,7 +259,7 @@ def test_a_temperature_at_a_bound_is_said_to_be(root, monkeypatch, caplog):
         caplog.clear()
         with caplog.at_level("WARNING"):
             command("--do_eval --calibrate " + USED, root, monkeypatch)
-        assert ("too few wrong labels" in caplog.text) == is_said
+        assert ("too few wrong predictions" in caplog.text) == is_said
 
 
 def test_tables_stay_out_of_a_stream_of_predictions(root, monkeypatch, capfd):
@@ -357,7 +360,7 @@ def test_each_label_has_its_scores(root, monkeypatch, capsys):
         ),
         (
             "--do_eval --compare_with=out_2,out_2",
-            "--compare_with: names a folder twice, or an empty name",
+            "--compare_with: a folder is named twice, or a name is empty",
         ),
         ("--do_eval --compare_with=none", "none: holds no trained model; give the output folder"),
     ],
@@ -371,7 +374,10 @@ def test_numbers_have_no_probabilities(root, monkeypatch, flag):
     (root / "data" / "dev.tsv").write_text("index\tsentence1\tsentence2\tscore\n0\ta\tb\t1.5\n")
     line = "--do_eval --task_name=sts-b --%s " % flag
     found = refused(line + USED, root, monkeypatch)
-    assert_matches("--%s: is for labels; this task has numbers" % flag.split("=")[0], found)
+    assert_matches(
+        "--%s: applies only to tasks with labels, this task predicts a number" % flag.split("=")[0],
+        found,
+    )
 
 
 def test_to_compare_with_a_stage_of_other_labels_is_refused(root, monkeypatch):
@@ -402,7 +408,9 @@ def test_of_numbers_a_picture_is_one_line(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     (tmp_path / "eval_results.json").write_text('{"split": "dev", "pearson": 0.5}')
     found = call_script(monkeypatch, plot_evaluation, tmp_path)
-    assert_matches("plot_evaluation.py: .*/eval_results.json: is of numbers; conf", found)
+    assert_matches(
+        "plot_evaluation.py: .*/eval_results.json: the task predicts numbers, conf", found
+    )
 
 
 def test_without_an_evaluation_a_picture_is_one_line(root, monkeypatch):

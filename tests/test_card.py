@@ -177,7 +177,7 @@ def test_every_figure_stands_at_its_name():
         ("10", "20.00", "50.00"),
         ("1", "4.00", "7.00"),
     ]
-    assert "enable_truncation(48)" in use and "beyond 48 tokens" in limits
+    assert "enable_truncation(48)" in use and "longer than 48 tokens" in limits
     assert "divided by 2.5," in limits and "Case and accents" not in limits
 
 

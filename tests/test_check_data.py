@@ -73,12 +73,12 @@ def test_what_is_counted(capsys):
     assert found["occur in train"] == ["-", "2"]
     assert found["have a text that occurs in train"] == ["-", "1"]
     assert lines == [
-        "train, example 4: with another label than train, example 2: 手机 | 电脑",
-        "train, example 3: as train, example 1: 手机不好 | 手机好",
-        "train, example 4: as train, example 2: 手机 | 电脑",
-        "dev, example 1: with another label than train, example 2: 手机 | 电脑",
-        "dev, example 1: as train, example 2: 手机 | 电脑",
-        "dev, example 2: as train, example 1: 手机不好 | 手机好",
+        "train, example 4: same texts, another label than train, example 2: 手机 | 电脑",
+        "train, example 3: same texts as train, example 1: 手机不好 | 手机好",
+        "train, example 4: same texts as train, example 2: 手机 | 电脑",
+        "dev, example 1: same texts, another label than train, example 2: 手机 | 电脑",
+        "dev, example 1: same texts as train, example 2: 手机 | 电脑",
+        "dev, example 2: same texts as train, example 1: 手机不好 | 手机好",
     ]
 
 
@@ -122,7 +122,9 @@ def test_given_labels_leave_the_number_of_texts_to_the_data(options, capsys, tmp
     found, _ = table(capsys)
     assert found["label gut"] == ["50.0%", "50.0%"]
     options.labels = ["gut", "gut"]
-    with pytest.raises(SystemExit, match="check_data.py: --labels: takes different ones"):
+    with pytest.raises(
+        SystemExit, match="check_data.py: --labels: expected two or more different labels"
+    ):
         check_data.main(["check_data.py"])
 
 

@@ -66,7 +66,7 @@ def test_a_closed_one_says_so(export, pairs, name):
 
 
 def test_an_export_takes_no_precision(export):
-    with pytest.raises(UserError, match="bert: is an export, which has its own precision; give"):
+    with pytest.raises(UserError, match="bert: the precision of an export is fixed; leave out"):
         classifier.Classifier(export("bert"), precision="float32")
 
 
@@ -190,27 +190,27 @@ def test_any_sequence_of_pairs_is_taken(of_pairs, pairs):
         (5, TypeError, "not int 5"),
         ({"a": "b"}, TypeError, "not dict"),
         ({("a", "b")}, TypeError, "not set"),
-        (("手机", "电脑"), TypeError, "number 0, from 0, is str '手机'"),
-        (["ab", "cd"], TypeError, "number 0, from 0, is str 'ab'"),
-        (np.array(["ab", "cd"]), TypeError, "number 0, from 0, is str_ "),
+        (("手机", "电脑"), TypeError, r"item 0 \(from 0\) is str '手机'"),
+        (["ab", "cd"], TypeError, r"item 0 \(from 0\) is str 'ab'"),
+        (np.array(["ab", "cd"]), TypeError, r"item 0 \(from 0\) is str_ "),
         (np.array("ab"), TypeError, "not a ndarray of 0 dimensions"),
         (np.full([1, 2, 2], "a"), TypeError, "not a ndarray of 3 dimensions"),
-        (Table(["a1", "b1"]), TypeError, "number 0, from 0, is str 'a1'"),
-        ([("a", "b"), None], TypeError, "number 1, from 0, is NoneType None"),
-        ([("a", "b"), 5], TypeError, "number 1, from 0, is int 5"),
-        ([("a", None)], TypeError, "number 0, from 0, is a pair with NoneType None"),
+        (Table(["a1", "b1"]), TypeError, r"item 0 \(from 0\) is str 'a1'"),
+        ([("a", "b"), None], TypeError, r"item 1 \(from 0\) is NoneType None"),
+        ([("a", "b"), 5], TypeError, r"item 1 \(from 0\) is int 5"),
+        ([("a", None)], TypeError, r"item 0 \(from 0\) is a pair with NoneType None"),
         ([(float("nan"), "a")], TypeError, "is a pair with float nan"),
         ([(b"a", b"b")], TypeError, "is a pair with bytes b'a'"),
         ([["a", ["b"]]], TypeError, "is a pair with list"),
         ([{"a": 1, "b": 2}], TypeError, "is dict"),
         ([{"a", "b"}], TypeError, "is set"),
-        ([("a",)], ValueError, "number 0, from 0, is tuple with 1 members"),
-        ([("a", "b"), ("a", "b", "c")], ValueError, "number 1, from 0, is tuple with 3 members"),
-        ([()], ValueError, "is tuple with 0 members"),
+        ([("a",)], ValueError, r"item 0 \(from 0\) is a tuple with 1 members"),
+        ([("a", "b"), ("a", "b", "c")], ValueError, r"item 1 \(from 0\) is a tuple with 3 members"),
+        ([()], ValueError, "is a tuple with 0 members"),
         (
             [("a", ""), ("", "b"), (" \u3000", "\u200b")],
             ValueError,
-            "number 2, from 0, holds nothing",
+            r"item 2 \(from 0\) is empty",
         ),
     ],
 )
@@ -225,14 +225,14 @@ def test_what_are_no_pairs_is_refused(of_pairs, given, error, message):
     [
         ("手机坏了", TypeError, "sst-2: classify takes a list of texts, not str '手机坏了'"),
         (None, TypeError, "not NoneType"),
-        ([None], TypeError, "number 0, from 0, is NoneType None"),
-        (["a", b"b"], TypeError, "number 1, from 0, is bytes"),
-        ([("a", "b")], TypeError, "number 0, from 0, is tuple"),
-        ([["a"]], TypeError, "number 0, from 0, is list"),
+        ([None], TypeError, r"item 0 \(from 0\) is NoneType None"),
+        (["a", b"b"], TypeError, r"item 1 \(from 0\) is bytes"),
+        ([("a", "b")], TypeError, r"item 0 \(from 0\) is tuple"),
+        ([["a"]], TypeError, r"item 0 \(from 0\) is list"),
         (np.array([["a"]]), TypeError, "not a ndarray of 2 dimensions"),
         (Table(["text"]), TypeError, "not a Table of 2 dimensions"),
-        (np.array([1.5]), TypeError, "number 0, from 0, is float64"),
-        (["a", "\n"], ValueError, "number 1, from 0, holds nothing"),
+        (np.array([1.5]), TypeError, r"item 0 \(from 0\) is float64"),
+        (["a", "\n"], ValueError, r"item 1 \(from 0\) is empty"),
     ],
 )
 def test_what_are_no_texts_is_refused(of_texts, given, error, message):
@@ -251,7 +251,7 @@ def test_any_sequence_of_texts_is_taken(of_texts):
     "batch_size, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (None, TypeError)]
 )
 def test_a_batch_has_a_number_of_pairs(of_pairs, pairs, batch_size, error):
-    with pytest.raises(error, match="batch_size is an int of at least 1, not"):
+    with pytest.raises(error, match="batch_size must be an int of at least 1, not"):
         of_pairs.classify(pairs, batch_size=batch_size)
     assert len(of_pairs.classify(pairs, batch_size=np.int64(8))) == len(pairs)
 
@@ -273,7 +273,7 @@ def test_bert_s_own_tokens_in_a_text_are_text(folder):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(
         UserError,
-        match="model; give the output folder of a trained stage, an export's, or a",
+        match="model; give the output folder of a trained stage, or a",
     ):
         classifier.Classifier(str(tmp_path))
 
@@ -281,8 +281,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "name, old, new, message",
     [
-        ("vocab.txt", "手", "扌", "vocab.txt: is damaged: it is not what the run began with$"),
-        ("bert_config.json", "0.3", "0.1", "its bert_config.json is not what the run began with$"),
+        (
+            "vocab.txt",
+            "手",
+            "扌",
+            "vocab.txt: is damaged: it differs from the file that the run started with$",
+        ),
+        (
+            "bert_config.json",
+            "0.3",
+            "0.1",
+            "its bert_config.json differs from the one that the run started with$",
+        ),
     ],
 )
 def test_a_stage_with_an_altered_file_is_refused(tmp_path, name, old, new, message):

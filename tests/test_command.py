@@ -290,17 +290,29 @@ def test_the_weights_of_labels_reach_the_training(make_command):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("--class_weights=1,2,3", "--class_weights: has 3 numbers, the task the labels 0,1; g"),
-        ("--class_weights=1,-2", "give balanced, or a number from 0 for each label"),
+        (
+            "--class_weights=1,2,3",
+            "--class_weights: found 3 numbers, the task has the labels 0,1; g",
+        ),
+        ("--class_weights=1,-2", "give balanced, or a number of at least 0 for each label"),
         ("--class_weights=0,0", "give at least one label a weight above 0"),
-        ("--class_weights=balanced,1", "give balanced, or a number from 0 for each label"),
-        ("--class_weights=nan,1", "give balanced, or a number from 0 for each label"),
+        ("--class_weights=balanced,1", "give balanced, or a number of at least 0 for each label"),
+        ("--class_weights=nan,1", "give balanced, or a number of at least 0 for each label"),
         ("--label_smoothing=1", "--label_smoothing=1.0: must be below 1|must be below 1"),
         ("--metric=loss", "metric"),
-        ("--metric=pearson", "--metric: pearson is not for a task of labels"),
-        ("--task_name=sts-b --metric=f1", "--metric: f1 is not for a task of numbers"),
-        ("--task_name=sts-b --class_weights=balanced", "--class_weights: is for labels; this task"),
-        ("--task_name=sts-b --label_smoothing=0.1", "--label_smoothing: is for labels; this task"),
+        ("--metric=pearson", "--metric: pearson does not apply to predicted labels"),
+        (
+            "--task_name=sts-b --metric=f1",
+            "--metric: f1 does not apply to predicted numbers",
+        ),
+        (
+            "--task_name=sts-b --class_weights=balanced",
+            "--class_weights: applies only to tasks with labels, this task",
+        ),
+        (
+            "--task_name=sts-b --label_smoothing=0.1",
+            "--label_smoothing: applies only to tasks with labels, this task",
+        ),
     ],
 )
 def test_what_does_not_fit_the_labels_is_one_line(root, monkeypatch, line, message):
@@ -329,14 +341,15 @@ def test_a_dev_that_leaves_the_score_undefined_is_refused_before_training(
         preparation.train(make_command(line))
         return
     refusal = refused(line, root, monkeypatch)
-    assert "dev.tsv: %s, and this score selects the best epoch; give" % missing in refusal
+    assert "dev.tsv: %s, but this score selects the best epoch; give" % missing in refusal
     preparation.train(make_command(line + " --select_checkpoint=last"))
     assert "dev.tsv: " + missing in caplog.text
 
 
 def test_of_two_labels_it_is_said_which_one_precision_recall_and_f1_are_of():
     assert train._describe_labels(("正", "负")) == (
-        "正, 负; precision, recall and F1 are of 负 (--labels=负,正 makes them those of 正)"
+        "正, 负; precision, recall and F1 are those of label 负 (give --labels=负,正 for those "
+        "of 正)"
     )
     assert train._describe_labels(("a", "b", "c")) == "a, b, c"
 
@@ -347,7 +360,7 @@ def test_a_label_without_an_example_is_said(make_command, caplog, labels, is_sai
     examples = encoding.EncodedExamples(ids=[1, 1], lengths=[1, 1], lengths_a=[1, 1], labels=labels)
     with caplog.at_level("WARNING"):
         train._say_what_is_trained(made, examples)
-    said = "train holds no example of label 1, which cannot be learned so"
+    said = "no training example has label 1; it cannot be learned"
     assert (said in caplog.text) == is_said and "label 0" not in caplog.text
 
 

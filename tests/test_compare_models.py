@@ -64,10 +64,10 @@ def test_what_is_kept_and_the_speed_up_are_of_the_first_model():
 @pytest.mark.parametrize(
     "other, message",
     [
-        (tasks.TASKS["mrpc"], "other: is of another task, or other labels, than one"),
+        (tasks.TASKS["mrpc"], "other: has another task, or other labels, than one"),
         (
             dataclasses.replace(tasks.TASKS["lcqmc_pair"], metrics=("f1",)),
-            r"other: was chosen by f1, and one by accuracy \(--metric\)",
+            r"other: its best epoch was selected by f1, that of one by accuracy \(--metric\)",
         ),
     ],
 )
@@ -84,7 +84,7 @@ def test_other_dev_data_are_said(caplog):
     models[1].dev_data = "other"
     with caplog.at_level("WARNING"):
         compare_models.check_different(models)
-    assert "other: had other dev data than one" in caplog.text
+    assert "other: was trained with other dev data than one" in caplog.text
 
 
 @pytest.mark.parametrize("score", [0.0, -0.1])

@@ -172,7 +172,9 @@ def test_an_error_of_writing_warns_in_one_line_and_raises_nothing(tmp_path, monk
                 writer.add(step, {"loss": step / 2})
     (line,) = warnings
     path = str(tmp_path / event_files(tmp_path)[0])
-    assert line.startswith(path + ": no more curves are written, the training goes on: ")
+    assert line.startswith(
+        path + ": the curves can no longer be written; training continues without them: "
+    )
     assert "\n" not in line and "File too large" in line
     assert curves.read_scalars(str(tmp_path)) == {"loss": losses(1)}
     write(tmp_path, [2], begin=1)
@@ -185,7 +187,7 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_it_as_it_was(tmp_path, mo
     write(tmp_path, range(1, 6))
     with largest_file(100):
         write(tmp_path, [4], begin=3)
-    assert len(warnings) == 1 and "events.tmp: no more curves" in warnings[0]
+    assert len(warnings) == 1 and "events.tmp: the curves can no longer" in warnings[0]
     assert raw_scalars(tmp_path) == {"loss": losses(1, 2, 3, 4, 5)}
     assert sorted(os.listdir(str(tmp_path))) == event_files(tmp_path) + ["metrics.jsonl"]
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
@@ -205,7 +207,7 @@ def test_a_file_that_cannot_be_begun_warns_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(curves.logging, "warning", lambda form, *v: warnings.append(form % v))
     write(tmp_path / "missing", [1, 2])
     (line,) = warnings
-    assert "missing/events.tmp: no more curves are written" in line and "\n" not in line
+    assert "missing/events.tmp: the curves can no longer be written" in line and "\n" not in line
 
 
 def test_a_file_that_is_removed_meanwhile_does_not_end_the_training(tmp_path, monkeypatch):
@@ -217,7 +219,7 @@ def test_a_file_that_is_removed_meanwhile_does_not_end_the_training(tmp_path, mo
         writer.sync()
         writer.add(2, {"loss": 1.0})
     (line,) = warnings
-    assert "no more curves are written, the training goes on: " in line
+    assert "the curves can no longer be written; training continues without them: " in line
 
 
 def test_what_was_written_is_on_disk_before_a_checkpoint_names_its_step(tmp_path, monkeypatch):

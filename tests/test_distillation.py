@@ -147,13 +147,13 @@ def test_examples_without_labels_are_learned_from_the_teacher_alone(root, monkey
     assert_close(logits[rows >= 30], expected[rows[rows >= 30] - 30])
     (root / "more.tsv").write_text("a\tb\n")
     found = refused(LINE % "out_1" + more, root, monkeypatch)
-    assert "--unlabelled_file: out_1 holds a run with other examples without labels" in found
+    assert "--unlabelled_file: the run in out_1 was started with other unlabelled examples" in found
 
 
 @pytest.mark.parametrize(
     "more, message",
     [
-        ("--unlabelled_file=data/dev.tsv", "--unlabelled_file needs --distill_from: a teacher"),
+        ("--unlabelled_file=data/dev.tsv", "--unlabelled_file needs --distill_from: its examples"),
         ("--distill_from=teacher --unlabelled_file=none.tsv", "there is no file none.tsv"),
     ],
 )
@@ -217,7 +217,10 @@ def test_a_teacher_defines_the_run(root, monkeypatch):
     defined = read_json(root, "out_1", "run.json")
     assert len(defined["distill_from"]) == 64
     assert (defined["distill_temperature"], defined["distill_weight"]) == (1.0, 0.5)
-    message = "--distill_from: out_1 holds a run with another teacher, or none; bring that back"
+    message = (
+        "--distill_from: the run in out_1 was started with another teacher, or none; restore the "
+        "original"
+    )
     before = contents(root / "out_1" / "last")
     command(LINE % "out_1", root, monkeypatch)  # What it leaves out is the run's.
     assert contents(root / "out_1" / "last") == before
@@ -271,8 +274,8 @@ def test_a_teacher_may_be_of_any_stage(root, monkeypatch, fed, stage):
         (dict(task_name="qqp"), "teacher was trained on qqp, this command is for lcqmc_pair; "),
         (
             dict(do_lower_case=False),
-            "teacher was trained with another vocabulary, case or tokenizer; give a teacher of "
-            "the same$",
+            "teacher was trained with another vocabulary, case or tokenizer; give a teacher that "
+            "has the same ones$",
         ),
     ],
 )
@@ -298,7 +301,7 @@ TSV = "--task_name=custom --text_a_column=1 --text_b_column=2 --label_column=3 -
     [
         (["1", "0"], 2, "teacher was trained on the labels 1,0, this command has 0,1; give one"),
         (["0", "1", "2"], 2, "teacher was trained on the labels 0,1,2, this command has 0,1; "),
-        (["0", "1"], 1, "teacher was trained on 1 text an example, this command has 2; give one "),
+        (["0", "1"], 1, "teacher was trained on 1 text per example, this command has 2; give one "),
     ],
 )
 def test_a_teacher_of_other_labels_or_texts_is_refused(

@@ -67,24 +67,24 @@ def test_the_chief_comes_first_then_the_workers(cluster, role, index, addresses,
     "environment, message",
     [
         ({}, "multi_worker needs it"),
-        ({"TF_CONFIG": "{"}, "is no JSON"),
-        ({"TF_CONFIG": "[" * 100000}, "is no JSON"),
+        ({"TF_CONFIG": "{"}, "is not valid JSON"),
+        ({"TF_CONFIG": "[" * 100000}, "is not valid JSON"),
         ({"TF_CONFIG": "[]"}, "holds no object cluster"),
         ({"TF_CONFIG": '{"cluster": {"worker": []}}'}, "holds no object task"),
         (tf_config({"worker": TWO}, index=2), "2 of type worker.* no index 2"),
         (tf_config({"worker": TWO}, index=-1), "no index -1"),
-        (tf_config({"worker": TWO}, index="0"), "the index '0' is no whole number"),
-        (tf_config({"worker": TWO}, index=True), "the index True is no whole number"),
+        (tf_config({"worker": TWO}, index="0"), "the index '0' is not a whole number"),
+        (tf_config({"worker": TWO}, index=True), "the index True is not a whole number"),
         (tf_config({"worker": TWO}, "chief"), "'chief' is not in the cluster"),
         (tf_config({"worker": TWO}, ["worker"]), r"\['worker'\] is not in the cluster"),
         (tf_config({"worker": TWO, "ps": TWO}), "not ps"),
-        (tf_config({"worker": TWO + TWO[:1]}), "an address is there twice"),
+        (tf_config({"worker": TWO + TWO[:1]}), "an address occurs twice"),
         (tf_config({"chief": TWO}, "chief"), "one chief"),
-        (tf_config({"worker": "localhost:2222"}), "worker is no list"),
-        (tf_config({"worker": ["localhost"]}), "'localhost' is no address"),
-        (tf_config({"worker": ["localhost:0"]}), "is no address"),
-        (tf_config({"worker": ["localhost:65536"]}), "is no address"),
-        (tf_config({"worker": [2222]}), "2222 is no address"),
+        (tf_config({"worker": "localhost:2222"}), "worker is not a list"),
+        (tf_config({"worker": ["localhost"]}), "'localhost' expected an address"),
+        (tf_config({"worker": ["localhost:0"]}), "expected an address"),
+        (tf_config({"worker": ["localhost:65536"]}), "expected an address"),
+        (tf_config({"worker": [2222]}), "2222 expected an address"),
     ],
 )
 def test_a_wrong_tf_config_is_one_line(environment, message):
@@ -96,9 +96,9 @@ def test_flags_that_cannot_be_meant_are_one_line(random_data, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     folders = "--data_dir=. --bert_pretrained_model=bert "
     message = refused(folders + "--do_train --distribution=multi_worker", random_data, monkeypatch)
-    assert "TF_CONFIG: --distribution=multi_worker needs it" in message
+    assert "TF_CONFIG: is not set; --distribution=multi_worker needs it" in message
     message = refused(folders + "--do_eval --distribution=mirrored", random_data, monkeypatch)
-    assert "--distribution is for --do_train" in message
+    assert "--distribution needs --do_train" in message
 
 
 @pytest.mark.skipif(tf.__version__.startswith("2."), reason="of TensorFlow 1")
@@ -133,7 +133,9 @@ def test_a_peer_that_never_comes_is_one_line():
     addresses = ["localhost:%d" % port for port in free_ports(2)]
     cluster = read_cluster(tf_config({"worker": addresses}))
     start = time.monotonic()
-    with pytest.raises(UserError, match="worker 1, %s, has not come within 2 s" % addresses[1]):
+    with pytest.raises(
+        UserError, match=r"worker 1 \(%s\) did not answer within 2 s" % addresses[1]
+    ):
         peers.Peers(cluster, 2.0).wait_for_all()
     assert time.monotonic() - start > 1.5
 
@@ -326,7 +328,7 @@ def test_two_workers_compute_what_one_process_does_also_after_a_death(pairs):
     pair.wait_for_step(3)
     os.kill(pair.workers[1].pid, signal.SIGKILL)
     assert pair.wait() == [1, -signal.SIGKILL], pair.said(0)  # It does not wait for ever.
-    line = "run_classifier.py: worker 1, localhost:[0-9]+, does not answer any more;"
+    line = r"run_classifier.py: worker 1 \(localhost:[0-9]+\) no longer answers;"
     assert len(re.findall(line, pair.said(0))) == 1 and "Traceback" not in pair.said(0)
     assert len(losses_of(pairs / "killed")) < 54
     again = Pair(pairs, "killed", *flags)
@@ -390,5 +392,5 @@ def test_workers_that_train_something_else_are_refused(session, monkeypatch):
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number])
     workers.check_another("ab" * 32)
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number + 1])
-    with pytest.raises(UserError, match="^worker 2 was given other data, weights or flags than"):
+    with pytest.raises(UserError, match="^worker 2 has other data, weights or flags than"):
         workers.check_another("ab" * 32)

@@ -33,7 +33,7 @@ def test_dev_that_all_gets_one_label_is_warned_of(monkeypatch, label):
         return np.eye(2, dtype=np.float32)[rows % 2 if label is None else rows * 0 + int(label)]
 
     evaluation.evaluate(TASK, run, encoded_rows([9, 3, 7, 3, 5]), 2)
-    expected = "dev: all examples get the label %s; nothing is learned yet" % label
+    expected = "dev: every example is predicted as %s; nothing is learned yet" % label
     assert warnings == ([expected] if label else [])
 
 

@@ -75,8 +75,8 @@ def test_what_is_somebody_elses_is_refused_by_whatever_path(tmp_path, monkeypatc
     (tmp_path / "precious" / "thesis.txt").write_text("years")
     (tmp_path / "link").symlink_to("precious")
     before = texts(tmp_path)
-    assert_matches("precious is there, and is no export", refuse(way.format("precious")))
-    with pytest.raises(UserError, match="precious is there"):
+    assert_matches("precious already exists but is not an export", refuse(way.format("precious")))
+    with pytest.raises(UserError, match="precious already exists"):
         write(way.format("precious"))
     assert texts(tmp_path) == before
 
@@ -89,8 +89,8 @@ def test_a_users_file_in_an_earlier_export_is_not_lost(tmp_path, name):
     (tmp_path / "export" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "export" / name).write_text("mine")
     before = texts(tmp_path)
-    assert_matches("export holds %s, which is no part" % name, refuse(tmp_path / "export"))
-    with pytest.raises(UserError, match="no part of the export"):
+    assert_matches("export holds %s, which is not part" % name, refuse(tmp_path / "export"))
+    with pytest.raises(UserError, match="not part of the export"):
         write(tmp_path / "export")
     assert texts(tmp_path) == before
 
@@ -104,7 +104,7 @@ def test_a_link_in_an_earlier_export_is_somebodys(tmp_path):
 
 def test_an_export_of_another_run_is_refused(tmp_path):
     write(tmp_path / "export", identity=dict(MINE, run="cd"))
-    assert_matches("is no export of this run as bert", refuse(tmp_path / "export"))
+    assert_matches("is not an export of this run as bert", refuse(tmp_path / "export"))
     ExportFolder(str(tmp_path / "export")).check()  # Which run it will be is not known yet.
 
 
@@ -117,7 +117,7 @@ def test_an_export_that_lists_no_files_of_its_own_is_refused(tmp_path, listed):
     writers.write_json(
         str(tmp_path / "export"), read_back.DESCRIPTION, dict(MODEL, files=listed, **MINE)
     )
-    assert_matches("no export that lists its files", refuse(tmp_path / "export"))
+    assert_matches("not an export that lists its files", refuse(tmp_path / "export"))
 
 
 @pytest.mark.parametrize("suffix", [".replaced_export", ".unfinished_export"])
@@ -126,7 +126,7 @@ def test_somebodys_folder_beside_it_is_never_touched(tmp_path, suffix):
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("years")
     if suffix == ".replaced_export":
-        assert_matches("export.replaced_export is there", refuse(tmp_path / "export"))
+        assert_matches("export.replaced_export already exists", refuse(tmp_path / "export"))
     else:
         write(tmp_path / "export")
         write(tmp_path / "export")
@@ -134,7 +134,7 @@ def test_somebodys_folder_beside_it_is_never_touched(tmp_path, suffix):
 
 
 def test_a_folder_that_comes_while_an_export_is_written_is_not_replaced(tmp_path):
-    with pytest.raises(UserError, match="export is there, and is no export"):
+    with pytest.raises(UserError, match="export already exists but is not an export"):
         with written(tmp_path / "export"):
             (tmp_path / "export").mkdir()
             (tmp_path / "export" / "thesis.txt").write_text("years")
@@ -161,7 +161,7 @@ def test_an_export_that_is_cut_off_has_not_destroyed_the_one_before(
     monkeypatch.undo()
     ExportFolder(str(tmp_path / "export")).check(MINE)
     assert texts(tmp_path) == {"export/model": "old", "export/variables/data": "old"}
-    assert ("is there again" in caplog.text) == (failing == 2)
+    assert ("previous export was restored" in caplog.text) == (failing == 2)
     write(tmp_path / "export")
     assert texts(tmp_path) == {"export/model": "new", "export/variables/data": "new"}
 

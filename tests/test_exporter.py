@@ -566,11 +566,12 @@ def test_an_export_is_replaced_by_the_same_runs_and_no_other(
     before = contents(tmp_path)
     other = export_line(stages("replacing"), random_data, "bert", "--export_dir=%s" % target)
     assert_matches(
-        "--export_dir: .*target is there, and is no export of this run as bert; give another",
+        "--export_dir: .*target already exists but is not an export of this run as bert; "
+        "give another",
         refused(other, tmp_path, monkeypatch),
     )
     other = export_line(stages(), random_data, "bert", "--export_dir=%s" % stages().path)
-    assert "is no export" in refused(other, tmp_path, monkeypatch)
+    assert "is not an export" in refused(other, tmp_path, monkeypatch)
     assert contents(tmp_path) == before
 
 
@@ -742,7 +743,7 @@ def test_an_export_whose_logits_are_not_finite_is_left_out(
     read_wrong(monkeypatch, name, spoil)
     form, more = ("bert", "") if name == "bert" else ("onnx", "--quantize=int8")
     line = export_line(stages(), random_data, form, "--export_dir=target " + more)
-    assert "target: its logits are not finite numbers; it is left out" in refused(
+    assert "target: its logits are not finite numbers; it was not exported" in refused(
         line, tmp_path, monkeypatch
     )
     assert batches and not list(tmp_path.iterdir())
@@ -770,10 +771,16 @@ def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
     [
         ("--do_export", "--do_export needs --export_format"),
         ("--do_eval --export_format=bert", "--export_format needs --do_export"),
-        ("--do_export --export_format=bert,bert", "give different ones of bert, hugg"),
-        ("--do_export --export_format=keras", "different ones of bert, huggingface, saved_model"),
-        ("--do_export --export_format=bert,onnx --export_dir=a", "--export_dir takes one --exp"),
-        ("--do_export --export_format=bert --quantize=int8", "--quantize is for --export_format"),
+        (
+            "--do_export --export_format=bert,bert",
+            "give one or several different values of bert, hugg",
+        ),
+        ("--do_export --export_format=keras", "different values of bert, huggingface, saved_model"),
+        (
+            "--do_export --export_format=bert,onnx --export_dir=a",
+            "--export_dir needs exactly one --exp",
+        ),
+        ("--do_export --export_format=bert --quantize=int8", "--quantize needs --export_format"),
     ],
 )
 def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):

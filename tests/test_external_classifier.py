@@ -111,7 +111,7 @@ def test_in_its_own_folder_results_lie_beside_it(copy, monkeypatch):
 def test_a_folder_of_googles_has_its_latest_checkpoint_in_the_order_that_is_said(copy, caplog):
     with caplog.at_level("INFO"), Classifier(str(copy / "google")) as model:
         found = model.classify(PAIRS)
-    assert model.labels == ("0", "1") and "nothing names its labels" in caplog.text
+    assert model.labels == ("0", "1") and "no file names its labels" in caplog.text
     with Classifier(str(copy / "out_0")) as stage:
         expected = [list(reversed(row)) for _, row in stage.classify(PAIRS)]
     assert_close([row for _, row in found], expected, 1e-5)
@@ -240,8 +240,8 @@ def test_labels_that_are_ids_get_the_classifiers_names(copy, monkeypatch, caplog
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"problem_type": "multi_label_classification"}, "it gives several labels at once"),
-        ({"architectures": ["BertForMultipleChoice"]}, "it is that of a BertForMultipleChoice"),
+        ({"problem_type": "multi_label_classification"}, "it predicts several labels at once"),
+        ({"architectures": ["BertForMultipleChoice"]}, "it belongs to a BertForMultipleChoice"),
     ],
 )
 def test_another_kind_of_classifier_is_refused(copy, monkeypatch, change, message):

@@ -94,7 +94,9 @@ def test_the_best_of_the_fast_ones_is_chosen(options):
     options.max_milliseconds = 4
     assert frontier.choose(front) == "within 4 ms: --replaced_modules=01"
     options.max_milliseconds = 1.5
-    with pytest.raises(frontier.UserError, match="--max_milliseconds: the fastest path takes 2.00"):
+    with pytest.raises(
+        frontier.UserError, match="--max_milliseconds: the fastest mixture takes 2.00 ms"
+    ):
         frontier.choose(front)
 
 
@@ -129,7 +131,7 @@ def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
     same = {p["milliseconds"] for p in found["paths"] if p["layers"] == 3}
     assert len(same) == 1 and min(p["milliseconds"] for p in found["paths"]) > 0
     output = capsys.readouterr().out
-    assert "4 of 4 paths" in output and "test accuracy" in output
+    assert "evaluated 4 of 4 mixtures" in output and "test accuracy" in output
 
 
 def test_a_picture_is_drawn(folder, options):
@@ -144,4 +146,6 @@ def test_a_stage_without_its_predecessor_is_one_line(tmp_path):
     folder = write_stage(tmp_path / "plain", "replacing")
     with pytest.raises(SystemExit) as caught:
         frontier.main(["frontier.py", folder.path])
-    assert caught.value.code.startswith("frontier.py: --replaced_modules: the predecessor is")
+    assert caught.value.code.startswith(
+        "frontier.py: --replaced_modules: this stage did not keep the predecessor"
+    )

@@ -33,30 +33,30 @@ def fit(names, task, **values):
             NLI,
             [1, 2, 0],
             "there: the labels of its classifier are matched by name: its order is contradiction, "
-            "entailment, neutral, the task's entailment, neutral, contradiction",
+            "entailment, neutral, the task's is entailment, neutral, contradiction",
         ),
         (
             "Snow RAIN sun",
             of_labels("rain", "snow", "sun"),
             [1, 0, 2],
             "there: the labels of its classifier are matched by name: RAIN is rain, Snow is snow, "
-            "sun is sun; its order is Snow, RAIN, sun, the task's rain, snow, sun",
+            "sun is sun; its order is Snow, RAIN, sun, the task's is rain, snow, sun",
         ),
         # Exactly, before the case is left out.
-        ("b B", of_labels("B", "b"), [1, 0], "b, B, the task's B, b"),
-        ("1 0", PAIRS, [1, 0], "its order is 1, 0, the task's 0, 1"),
+        ("b B", of_labels("B", "b"), [1, 0], "b, B, the task's is B, b"),
+        ("1 0", PAIRS, [1, 0], "its order is 1, 0, the task's is 0, 1"),
         # Names that transformers gives are names where the task's are the same.
         (
             "LABEL_0 LABEL_1",
             of_labels("LABEL_1", "LABEL_0"),
             [1, 0],
-            "its order is LABEL_0, LABEL_1, the task's LABEL_1, LABEL_0",
+            "its order is LABEL_0, LABEL_1, the task's is LABEL_1, LABEL_0",
         ),
         (
             "bad good",
             PAIRS,
             [0, 1],
-            "there: the labels of its classifier are taken by their ids: 0 is bad, 1 is good",
+            "there: the labels of its classifier are matched by their ids: 0 is bad, 1 is good",
         ),
         ("bad good", of_labels("1", "0"), [1, 0], "0 is bad, 1 is good"),
     ],
@@ -71,37 +71,47 @@ def test_rows_are_taken_by_the_labels_names(names, task, order, note):
 def test_rows_without_names_are_taken_in_their_order_and_the_log_says_which(names):
     rows = fit(names, NLI)
     assert rows.order == [0, 1, 2] and not rows.is_sure
-    assert "this order is assumed: entailment, neutral, contradiction; if it" in rows.note
+    assert "assumed order: entailment, neutral, contradiction; if that" in rows.note
     by_id = fit(None, of_labels("2", "0", "1"))
     assert by_id.order == [2, 0, 1] and by_id.is_sure
-    assert "is assumed: 0, 1, 2; if it" in by_id.note
+    assert "assumed order: 0, 1, 2; if that" in by_id.note
 
 
 @pytest.mark.parametrize(
     "names, task, values, reason",
     [
-        ("happy sad", of_labels("sad", "glad"), {}, "its labels are happy, sad, the task's sad, g"),
+        (
+            "happy sad",
+            of_labels("sad", "glad"),
+            {},
+            "its labels are happy, sad, the task's are sad, g",
+        ),
         ("yes no maybe", PAIRS, {}, "it has 3 outputs: yes, no, maybe, the task has 2: 0, 1"),
-        ("1 2", PAIRS, {}, "its labels are 1, 2, the task's 0, 1"),
-        ("0 yes", PAIRS, {}, "its labels are 0, yes, the task's 0, 1"),
-        ("a A", of_labels("A", "a "), {}, "its labels are a, A, the task's A, a "),
-        ("a a", of_labels("a", "b"), {}, "its labels are a, a, the task's a, b"),
-        ("0 1", of_labels("no", "yes"), {}, "its labels are 0, 1, the task's no, yes"),
+        ("1 2", PAIRS, {}, "its labels are 1, 2, the task's are 0, 1"),
+        ("0 yes", PAIRS, {}, "its labels are 0, yes, the task's are 0, 1"),
+        ("a A", of_labels("A", "a "), {}, "its labels are a, A, the task's are A, a "),
+        ("a a", of_labels("a", "b"), {}, "its labels are a, a, the task's are a, b"),
+        ("0 1", of_labels("no", "yes"), {}, "its labels are 0, 1, the task's are no, yes"),
         (
             "0 1",
             PAIRS,
             {"problem": "multi_label_classification"},
-            "it gives several labels at once (problem_type = multi_label_classification)",
+            "it predicts several labels at once (problem_type = multi_label_classification)",
         ),
         (
             "0 1",
             PAIRS,
             {"architecture": "BertForTokenClassification"},
-            "it is that of a BertForTokenClassification",
+            "it belongs to a BertForTokenClassification",
         ),
-        ("LABEL_0", PAIRS, {}, "it gives a number, the task has the labels 0, 1"),
-        ("0 1", PAIRS, {"problem": "regression"}, "it gives a number, the task has the labels 0"),
-        ("no yes", NUMBERS, {}, "it gives 2 labels, the task has a number"),
+        ("LABEL_0", PAIRS, {}, "it predicts a number, the task has the labels 0, 1"),
+        (
+            "0 1",
+            PAIRS,
+            {"problem": "regression"},
+            "it predicts a number, the task has the labels 0",
+        ),
+        ("no yes", NUMBERS, {}, "it has 2 labels, the task predicts a number"),
         ("x y", NUMBERS, {"problem": "regression"}, "it has 2 outputs: x, y, the task has 1"),
     ],
 )

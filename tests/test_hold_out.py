@@ -113,7 +113,7 @@ def test_a_number_of_pairs_that_leaves_nothing_is_one_line(tmp_path, monkeypatch
 def test_pairs_that_all_occur_elsewhere_are_one_line(tmp_path, monkeypatch):
     write(tmp_path / "source", train=TRAIN[:3] + ["甲一|新|0"], dev=DEV)
     found = called(monkeypatch, tmp_path / "source", tmp_path / "target", "--pairs=1")
-    assert found.startswith("hold_out.py: --pairs: each of the last 1 pairs has a sentence")
+    assert found.startswith("hold_out.py: --pairs: each of the last 1 pairs shares a sentence")
     assert not (tmp_path / "target").exists()
 
 
@@ -138,7 +138,7 @@ def test_the_source_is_not_written_over(tmp_path, monkeypatch, name):
     write(tmp_path / "source", train=TRAIN, dev=DEV)
     before = contents(tmp_path / "source")
     found = called(monkeypatch, tmp_path / "source", str(tmp_path / "source" / ".." / name))
-    assert "is the source; give another folder" in found
+    assert "is also the source; give another target folder" in found
     assert contents(tmp_path / "source") == before
 
 
@@ -146,7 +146,7 @@ def test_a_target_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     write(tmp_path / "source", train=TRAIN, dev=DEV)
     (tmp_path / "file").write_text("")
     found = called(monkeypatch, tmp_path / "source", tmp_path / "file" / "target", "--pairs=2")
-    assert found.startswith("hold_out.py: ") and "cannot be made" in found
+    assert found.startswith("hold_out.py: ") and "cannot be created" in found
 
 
 def test_a_folder_that_holds_a_split_is_left_as_it_is(tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ def test_other_tokens_are_an_error_that_names_the_first_text(tokenizer, tmp_path
     with pytest.raises(UserError, match="gives other tokens than this program: ") as caught:
         hugging_face_tokenizer.check_tokens(str(tmp_path), tokenizer, [("a", "b")], 128)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
-    assert " there, and " in str(caught.value)
+    assert " there, but " in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [15, 16])

@@ -116,7 +116,7 @@ def test_a_bert_of_another_shape_cannot_lend_its_layers(find, root, key, value):
 
 
 def test_another_size_of_successor_is_refused_and_said(find):
-    with pytest.raises(UserError, match="--suc_layers: out_1 holds a successor of 2 layers, .* 4"):
+    with pytest.raises(UserError, match="--suc_layers: the successor in out_1 has 2 layers, .* 4"):
         find(SUCCESSOR, suc_layers=4)
 
 
@@ -163,13 +163,18 @@ def test_a_starts_classifier_is_put_into_the_tasks_order(find, root, form):
     for stage in (PREDECESSOR, REPLACING, SUCCESSOR):
         start = find(stage, of_labels("blue", "green", "red"), init_checkpoint=given)
         assert_rows(start, [2, 1, 0])
-        assert "its order is red, green, blue, the task's blue, green, red" in start.classifier.note
+        assert (
+            "its order is red, green, blue, the task's is blue, green, red" in start.classifier.note
+        )
         assert start.weights.prefix.startswith(given)
     start = find(SUCCESSOR, of_labels("red", "green", "blue"), init_checkpoint=given)
     assert_rows(start, [0, 1, 2])
     assert not start.classifier.note
     start = find(SUCCESSOR, of_labels("red", "green", "grey"), init_checkpoint=given)
-    assert start.classifier.reason == "its labels are red, green, blue, the task's red, green, grey"
+    assert (
+        start.classifier.reason
+        == "its labels are red, green, blue, the task's are red, green, grey"
+    )
 
 
 def test_a_classifier_that_nobody_has_named_is_taken_in_its_order(find, root):
@@ -177,8 +182,8 @@ def test_a_classifier_that_nobody_has_named_is_taken_in_its_order(find, root):
     write_classifier(root / "no_names" / "bert_model.ckpt")
     start = find(PREDECESSOR, of_labels("c", "a", "b"), bert_pretrained_model="no_names")
     assert_rows(start, [0, 1, 2])
-    assert "no_names/bert_model.ckpt: nothing names the labels" in start.classifier.note
-    assert "this order is assumed: c, a, b" in start.classifier.note
+    assert "no_names/bert_model.ckpt: no file names the labels" in start.classifier.note
+    assert "assumed order: c, a, b" in start.classifier.note
 
 
 def test_a_start_without_a_classifier_says_nothing_of_labels(find):
@@ -195,7 +200,7 @@ def test_a_new_classifier_is_refused_where_it_would_stay_as_it_is(find):
     message = (
         "^--train_scope=successor_layers: the classifier of out_1/best/model.ckpt-7 cannot be "
     )
-    message += "used, since it is another, .* or --train_scope=successor$"
+    message += "used, since it is another, .* or give --train_scope=successor$"
     with pytest.raises(UserError, match=message):
         initial_checkpoint.check_frozen_classifier(start, config)
     initial_checkpoint.check_frozen_classifier(find(SUCCESSOR), config)
@@ -221,7 +226,7 @@ def test_a_bert_that_is_named_must_be_the_stages(find, root, what):
 def test_an_unfinished_start_is_said(find, caplog):
     with caplog.at_level(logging.INFO):
         find(REPLACING, init_checkpoint="out_0")
-        assert "out_0 is unfinished; starting from its best so far" in caplog.text
+        assert "out_0 has not finished; starting from its best checkpoint so far" in caplog.text
         caplog.clear()
         find(SUCCESSOR)
     assert "unfinished" not in caplog.text

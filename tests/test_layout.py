@@ -48,7 +48,7 @@ def test_names_over_unlabelled_pairs_are_a_header(first, rest):
     found = find(first, rest)
     assert found.header is not None and found.columns == tasks.Columns(0, 1, None)
     usual = all(tasks.clean_name(first.split("\t")[n]) in tasks.USUAL_NAMES[n] for n in (0, 1))
-    assert usual or "is taken for a header; --header=no takes it for a row" in found.doubt
+    assert usual or "is read as a header; --header=no reads it as a row" in found.doubt
     assert find(first, rest, header="no").header is None
 
 
@@ -70,7 +70,7 @@ def test_a_row_of_unlabelled_pairs_is_no_header(first, rest, is_sure):
     found = find(first, rest)
     assert found.header is None
     assert is_sure == (found.doubt is None)
-    assert is_sure or "is taken for a row; --header=yes takes it for a header" in found.doubt
+    assert is_sure or "is read as a row; --header=yes reads it as a header" in found.doubt
     assert find(first, rest, header="yes").header is not None
 
 
@@ -139,11 +139,23 @@ def test_a_column_of_scores_is_no_label_where_none_is_needed(cells, required, la
 @pytest.mark.parametrize(
     "first, columns, message",
     [
-        ("a\tb\t1", ("1", "2", "5"), "expected a column 5, --label_column; found 3 columns"),
-        ("text\tlabel", ("text", None, "7"), "expected a column 7, --label_column; found 2 col"),
-        ("a\tb\t1", ("1", "1", "3"), "one column is taken for two of text_a, text_b, label"),
-        ("text\ttext\tlabel", ("text", None, None), "2 columns are called text; name them apart"),
-        ("a\tb\t1", ("²", None, "3"), "expected a header with ², label; found a, b, 1"),
+        ("a\tb\t1", ("1", "2", "5"), r"expected a column 5 \(--label_column\), found 3 columns"),
+        (
+            "text\tlabel",
+            ("text", None, "7"),
+            r"expected a column 7 \(--label_column\), found 2 col",
+        ),
+        (
+            "a\tb\t1",
+            ("1", "1", "3"),
+            "one column is used for two of text_a, text_b, label; name different columns",
+        ),
+        (
+            "text\ttext\tlabel",
+            ("text", None, None),
+            "2 columns are called text; give them different names",
+        ),
+        ("a\tb\t1", ("²", None, "3"), "expected a header with ², label, found a, b, 1"),
     ],
 )
 def test_columns_that_are_not_there_are_named(first, columns, message):
@@ -153,5 +165,5 @@ def test_columns_that_are_not_there_are_named(first, columns, message):
 
 
 def test_no_header_is_refused_where_columns_have_names_alone():
-    with pytest.raises(UserError, match="--header=no, which is for columns that have numbers"):
+    with pytest.raises(UserError, match="--header=no, which needs columns given by number"):
         find("sentence\tlabel", ["a\t1"], tasks.TASKS["sst-2"], header="no")

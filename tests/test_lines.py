@@ -47,8 +47,8 @@ def test_where_lines_end(content, expected):
 
 def test_what_a_carriage_return_was_taken_for_is_said_once():
     for content, expected in [
-        ("a\rb", "each carriage return is taken for the end"),
-        ("x\na\rb\nc\rd\n", "line 2 holds a carriage return, taken for a character"),
+        ("a\rb", "each carriage return counts as the end"),
+        ("x\na\rb\nc\rd\n", "line 2 holds a carriage return, which is kept as part"),
         ("a\r\nb\r\n", None),
     ]:
         said = []
@@ -79,7 +79,7 @@ def test_another_encoding_is_named_and_then_read(text, encoding, likely):
     found = read(text.encode(encoding))
     problem = next(line.problem for line in found if line.problem)
     assert found[0].problem == problem
-    assert problem.endswith("the file is likely %s: --encoding=%s reads it" % (likely, likely))
+    assert problem.endswith("the file is probably %s; give --encoding=%s" % (likely, likely))
     found = read(text.encode(encoding), likely)
     assert [line.text for line in found] == text.splitlines()
     assert not any(line.problem for line in found)
@@ -87,7 +87,7 @@ def test_another_encoding_is_named_and_then_read(text, encoding, likely):
 
 def test_utf_8_read_as_another_encoding_is_named():
     (problem,) = {line.problem for line in read("手机坏了怎么办呢\t电\n", "gbk")}
-    assert problem == "is not gbk text; the file is likely utf-8: --encoding=utf-8 reads it"
+    assert problem == "is not gbk text; the file is probably utf-8; give --encoding=utf-8"
 
 
 def test_a_damaged_line_is_named_alone():
@@ -98,7 +98,7 @@ def test_a_damaged_line_is_named_alone():
 
 def test_a_nul_is_no_text():
     problems = [line.problem for line in read("a\tb\n\0c\td\n")]
-    assert problems == [None, "holds a NUL, which no text does"]
+    assert problems == [None, "holds a NUL character, which is not text"]
 
 
 def test_names_of_encodings():
@@ -122,4 +122,4 @@ def test_half_a_character_is_no_text():
 
 def test_what_gzip_has_packed_is_named():
     (line, *_) = read(gzip.compress(CHINESE.encode("utf-8")))
-    assert line.problem == "is no text: the file is packed by gzip; unpack it first"
+    assert line.problem == "is not text: the file is compressed with gzip; decompress it first"

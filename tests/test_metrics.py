@@ -308,7 +308,7 @@ def test_one_class_is_one_label_of_several_examples_that_have_others():
         (three, [[0, 0, 1], [0, 2, 1]], [0, 0], None),
     ]:
         found = metrics.what_is_not_learned(predict(task, np.array(logits)), np.array(labels))
-        line = "all examples get the label %s; nothing is learned yet" % expected
+        line = "every example is predicted as %s; nothing is learned yet" % expected
         assert found == (line if expected else None)
 
 

@@ -379,7 +379,7 @@ def test_the_layers_that_a_successors_start_as(how, num_successor_layers, num_la
 
 
 def test_a_successor_deeper_than_its_predecessor_is_refused():
-    with pytest.raises(UserError, match="--suc_layers: a successor of 5 layers cannot start as"):
+    with pytest.raises(UserError, match="--suc_layers: a successor of 5 layers cannot start from"):
         modeling_theseus.successor_start_layers("spread", 5, 4)
 
 
@@ -437,18 +437,24 @@ def test_what_a_config_does_not_say_is_its_makers_default(tmp_path, name, values
 def test_a_bad_config_is_refused_by_name(tmp_path):
     path = tmp_path / "bert_config.json"
     for text, message in [
-        ('{"vocab_size": 30, "hidden_act": "swish"}', "swish is none of"),
+        ('{"vocab_size": 30, "hidden_act": "swish"}', "swish is not one of"),
         ('{"hidden_size": 16}', "vocab_size is missing"),
         ("5", "bert_config.json: is damaged: expected an object, found 5"),
         ('{"vocab_size": 1e30}', "vocab_size = 1e.30 is not a positive integer"),
         ('{"vocab_size": 30, "num_hidden_layers": 1000000}', "hidden_layers = 1e.06 is larger"),
-        ('{"vocab_size": 30, "initializer_range": NaN}', "it holds NaN"),
-        ('{"vocab_size": 30, "initializer_range": "0.1"}', "initializer_range = '0.1' is no size"),
-        ('{"vocab_size": 30, "initializer_range": -1}', "initializer_range = -1 is no size"),
+        ('{"vocab_size": 30, "initializer_range": NaN}', "NaN is not a JSON number"),
+        (
+            '{"vocab_size": 30, "initializer_range": "0.1"}',
+            r"initializer_range = '0.1' is not in \[0, 1e6\)",
+        ),
+        (
+            '{"vocab_size": 30, "initializer_range": -1}',
+            r"initializer_range = -1 is not in \[0, 1e6\)",
+        ),
         ('{"vocab_size": 30, "hidden_dropout_prob": true}', "dropout probability of True"),
-        ('{"vocab_size": 30, "architectures": 5}', "architectures = 5 is no list of names"),
-        ('{"vocab_size": 30, "architectures": [null]}', "architectures = .None. is no list"),
-        ('{"vocab_size": 30, "architectures": [["a"]]}', "architectures = ..'a'.. is no list"),
+        ('{"vocab_size": 30, "architectures": 5}', "architectures = 5 is not a list of names"),
+        ('{"vocab_size": 30, "architectures": [null]}', "architectures = .None. is not a list"),
+        ('{"vocab_size": 30, "architectures": [["a"]]}', "architectures = ..'a'.. is not a list"),
         ('{"vocab_size": "30"}', "vocab_size = '30' is not a positive integer"),
         ('{"vocab_size": 30, "num_hidden_layers": 0}', "num_hidden_layers = 0 is not a positive"),
         ('{"vocab_size": 30, "hidden_dropout_prob": 1.0}', "dropout probability of 1.0"),

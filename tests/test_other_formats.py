@@ -34,7 +34,7 @@ def archive(*names):
         (archive("train.tsv"), " zip archive; unpack it first"),
         (b"PK\3\4 and no archive", " zip archive; unpack it first"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "n Excel workbook .*xls.*CSV UTF-8"),
-        (b"PAR1\x15\x04", " Parquet file; write it as CSV or JSON Lines"),
+        (b"PAR1\x15\x04", " Parquet file; convert it to CSV or JSON Lines"),
     ],
 )
 def test_what_is_no_text_file_is_named(tmp_path, name, content, message):
@@ -52,7 +52,9 @@ def test_a_json_array_is_named_with_what_makes_json_lines_of_it(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     for skips in (False, True):
         form = sources.ReadOptions(skip_bad_lines=skips)
-        with pytest.raises(UserError, match=r"train.json: is a JSON array; .*: jq -c '\.\[\]' "):
+        with pytest.raises(
+            UserError, match=r"train.json: is a JSON array, .*; convert it with jq -c '\.\[\]' "
+        ):
             reading.read_examples(str(path), TASK, form=form)
 
 
@@ -74,7 +76,7 @@ def test_a_text_that_begins_as_an_array_or_an_archive_is_a_text(tmp_path):
         ("a.csv", "text|label\ngood|1\n", '--format=csv --delimiter="|" reads'),
         ("a.tsv", "text,label\ngood,1\n", "--format=csv reads"),
         ("a.csv", '{"text": "good", "label": 1}\n', "--format=jsonl reads"),
-        ("a.tsv", '[{"text": "good", "label": 1}]\n', "it may be a JSON array; "),
+        ("a.tsv", '[{"text": "good", "label": 1}]\n', "it may be a JSON array, "),
     ],
 )
 def test_what_separates_is_named_with_the_flags_that_read_it(tmp_path, name, text, remedy):
@@ -134,6 +136,6 @@ def test_the_separator_that_excel_notes_is_named(tmp_path, line, name, remedy, e
     path = tmp_path / name
     path.write_bytes(("\ufeff" + line + end + "text,label" + end + "good,1" + end).encode("utf-8"))
     with pytest.raises(
-        UserError, match=r'%s: line 1: "sep=.*" is a note of Excel.*%s' % (name, remedy)
+        UserError, match=r'%s, line 1: "sep=.*" is a note of Excel.*%s' % (name, remedy)
     ):
         reading.read_examples(str(path), TSV)

@@ -120,7 +120,7 @@ def test_layers_are_named_by_their_place_on_the_path():
 @pytest.mark.parametrize("name, path", [("plain", [False, True]), ("out_2", [True, True])])
 def test_a_stage_without_the_path_is_refused(root, name, path):
     folder = model_folder.trained_folder(str(root / name))
-    message = "keep_predecessor" if name == "plain" else "11 is no mixture of this stage"
+    message = "keep_predecessor" if name == "plain" else "11 is not a mixture of this stage"
     with pytest.raises(UserError, match=message):
         with trained_model.load(folder, mask=path):
             pass
@@ -130,7 +130,7 @@ def test_a_stage_without_the_path_is_refused(root, name, path):
 
 
 def test_a_path_of_another_length_is_refused(folder):
-    with pytest.raises(UserError, match="--replaced_modules: 101 is no mixture of this stage"):
+    with pytest.raises(UserError, match="--replaced_modules: 101 is not a mixture of this stage"):
         with trained_model.load(folder, mask=[True, False, True]):
             pass
 
@@ -210,7 +210,7 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
             )
     line += "--export_dir=%s " % path
     message = refused(line + "--replaced_modules=10", root, monkeypatch)
-    assert_matches("--export_dir: .* is no export of this run as bert", message)
+    assert_matches("--export_dir: .* is not an export of this run as bert", message)
     command(line + "--replaced_modules=01", root, monkeypatch)  # Its own may be written anew.
 
 
@@ -224,15 +224,21 @@ def test_its_export_is_one_of_the_path(root, monkeypatch):
         ("--do_eval --replaced_modules=12", "=12: give a digit for each module"),
         ("--do_eval --replaced_modules=", "=: give a digit for each module"),
         ("--do_train --replaced_modules=10 --keep_predecessor", "needs --do_eval or --do_predict"),
-        ("--do_eval --replaced_modules=10 --finetune_suc", "--replaced_modules is for stage 1"),
+        (
+            "--do_eval --replaced_modules=10 --finetune_suc",
+            "--replaced_modules applies only to stage 1",
+        ),
         (
             "--do_train --do_eval --replaced_modules=10 --stage_1_outputdir=plain",
             ": add --keep_predecessor to the training",
         ),
-        ("--do_train --finetune_suc --keep_predecessor", "--keep_predecessor is for stage 1"),
+        (
+            "--do_train --finetune_suc --keep_predecessor",
+            "--keep_predecessor applies only to stage 1",
+        ),
         (
             "--do_eval --replaced_modules=10 --stage_1_outputdir=plain",
-            "the stage with --keep_pre",
+            "train it with --keep_pre",
         ),
     ],
 )

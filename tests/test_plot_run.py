@@ -66,8 +66,8 @@ def test_a_smoothed_value_is_the_mean_of_those_around_it():
 @pytest.mark.parametrize(
     "folder, message",
     [
-        ("missing", "missing: is no output folder of a stage"),
-        ("silent", "silent: holds no events of a training"),
+        ("missing", "missing: is not the output folder of a stage"),
+        ("silent", "silent: holds no events of a training; train the stage first"),
     ],
 )
 def test_a_folder_without_a_run_or_curves_is_one_line(root, monkeypatch, folder, message):

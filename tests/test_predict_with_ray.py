@@ -97,7 +97,7 @@ def test_a_bad_row_is_one_line_and_leaves_no_file(scored):
     said = [text for text in output.splitlines() if "expected" in text or "no column" in text]
     assert len(said) == 3
     assert any("bad.txt, line 2: expected 2 columns" in text for text in said)
-    assert any("none.parquet, row 150, from 0: expected texts" in text for text in said)
+    assert any("none.parquet, row 150 (from 0): expected texts" in text for text in said)
     assert any("one.parquet: has no column text_b" in text for text in said)
     kept = ["a.txt.predictions.tsv", "b.txt.predictions.tsv", "c.parquet", "d.csv.predictions.csv"]
     kept += ["predicted_by.json"]
@@ -116,7 +116,7 @@ def test_what_is_there_is_not_predicted_again(root, scored, monkeypatch, capsys)
     monkeypatch.setattr(predict_with_ray, "predict", predict)
     assert call_script(monkeypatch, predict_with_ray, "model", "pairs/[abc].*") is None
     assert asked == [["pairs/b.txt"]]
-    assert "3 files, 2 of them predicted already" in capsys.readouterr().out
+    assert "3 files, 2 of them already predicted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,10 @@ def test_what_is_there_is_not_predicted_again(root, scored, monkeypatch, capsys)
         (["model", "pairs/a.txt", "--delimiter=;;"], "--delimiter: takes one character"),
         (["pairs", "pairs/a.txt"], "pairs: is neither a trained stage's folder nor an export"),
         (["model", "pairs/none.txt"], "pairs/none.txt: there is no such file"),
-        (["model", "pairs/a.txt", "other/a.txt"], "both would be predicted into a.txt.predictions"),
+        (
+            ["model", "pairs/a.txt", "other/a.txt"],
+            "the predictions of both would be a.txt.predictions",
+        ),
         (["another", "pairs/a.txt"], "holds predictions of another model"),
     ],
 )

@@ -57,7 +57,7 @@ def test_roberta_wwm_and_macbert_are_berts(tmp_path):
 
 
 def test_tokenizer_json_stands_in_for_vocab_txt(tmp_path):
-    with pytest.raises(UserError, match="holds no vocab.txt, nor a tokenizer.json"):
+    with pytest.raises(UserError, match="expected vocab.txt or tokenizer.json, found neither"):
         pretrained.find_vocab(str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{}")
     assert pretrained.find_vocab(str(tmp_path)).endswith("tokenizer.json")
@@ -242,7 +242,8 @@ def test_a_failed_download_says_how_to_get_the_files_by_hand(hub):
 
     hub.snapshot_download = fail
     message = (
-        "no folder owner/bert, and the hub gave none: no network; by hand: put config.json.*"
+        "no folder owner/bert, and the Hugging Face hub did not provide it: no network; "
+        "to download it by hand, put config.json.*"
         "https://huggingface.co/owner/bert into a folder"
     )
     with pytest.raises(UserError, match=message) as caught:
@@ -258,7 +259,7 @@ def test_a_revision_is_asked_for_and_its_commit_is_logged_and_kept(hub, caplog):
     assert hub.asked == [("owner/bert", "config.json"), ("owner/bert", "model.safetensors")]
     assert hub.revisions == ["refs/pr/1", "0a1b2c"]
     assert pretrained.hub_commit(folder) == "0a1b2c"
-    assert "--bert_pretrained_model: of owner/bert@refs/pr/1 the commit 0a1b2c is" in caplog.text
+    assert "--bert_pretrained_model: using owner/bert@refs/pr/1 at commit 0a1b2c" in caplog.text
 
 
 def test_the_default_branch_is_asked_for_once(hub):
@@ -279,7 +280,10 @@ def test_a_revision_that_the_hub_lacks_is_named(hub):
         raise RuntimeError("Revision Not Found")
 
     hub.snapshot_download = fail
-    message = "no folder owner/bert@v2, and the hub gave none: Revision.*owner/bert/tree/v2 into a"
+    message = (
+        "no folder owner/bert@v2, and the Hugging Face hub did not provide it: Revision.*"
+        "owner/bert/tree/v2 into a"
+    )
     with pytest.raises(UserError, match=message):
         pretrained.local_folder("owner/bert@v2")
 
@@ -297,8 +301,12 @@ def test_without_huggingface_hub_its_package_is_named(monkeypatch, tmp_path):
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], 5, []),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", ""], 5, []),
         (["[PAD]", "[UNK]", "", "[CLS]", "[SEP]"], 5, ["one of its lines is blank"]),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["the token [UNK] is there twice"]),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 7, ["holds 4 tokens, the BERT's table 7"]),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[UNK]"], 5, ["the token [UNK] occurs twice"]),
+        (
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]"],
+            7,
+            ["holds 4 tokens, the BERT's embedding table 7 rows"],
+        ),
         (["[UNK]", "[CLS]", "[SEP]"], 3, ["its first token is not [PAD]"]),
     ],
 )

@@ -115,8 +115,13 @@ def forget_sums(path):
 
 
 DAMAGES = [
-    ("bert", "vocab.txt", None, "bert: holds no vocab.txt, nor a tokenizer.json"),
-    ("bert", "bert_config.json", None, "bert: holds no bert_config.json, nor"),
+    ("bert", "vocab.txt", None, "bert: expected vocab.txt or tokenizer.json, found neither"),
+    (
+        "bert",
+        "bert_config.json",
+        None,
+        "bert: expected bert_config.json or config.json, found neither",
+    ),
     ("bert", "bert_model.ckpt.index", None, "bert: expected a checkpoint's prefix, or a folder"),
     ("huggingface", "model.safetensors", b"{}", "safetensors: cannot be read as safetensors"),
     ("saved_model", "saved_model.pb", None, "saved_model: cannot be read as a SavedModel: "),
@@ -148,7 +153,7 @@ def test_what_is_missing_or_damaged_is_one_line(copied, name, file, content, mes
     [
         ({"format": "keras"}, "export.json: is damaged: format: expected one of bert, .*'keras'"),
         ({"max_seq_length": None}, "export.json: is damaged: max_seq_length: expected a whole"),
-        ({"task_name": "mnli"}, "bert: its model gives 2 numbers, its export.json asks for 3"),
+        ({"task_name": "mnli"}, "bert: its model has 2 outputs, but its export.json needs 3"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(copied, change, message):

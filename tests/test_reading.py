@@ -53,7 +53,7 @@ def test_files_without_labels(tmp_path, header):
     [
         ("a\tb\t1\na\tb\n", "train.txt, line 2: expected .* found 2 columns"),
         ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
-        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1; found '2'"),
+        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1, found '2'"),
         ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\t1.0\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\tO\na\tb\t1\n", "train.txt, line 1: expected a label"),
@@ -89,16 +89,16 @@ def test_a_file_of_another_format_is_refused_and_the_format_named(tmp_path, text
 def test_a_file_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes("手机\t电脑\t1\n".encode("gbk"))
-    with pytest.raises(
-        UserError, match="line 1: is not UTF-8 text; .* --encoding=gb18030 reads it"
-    ):
+    with pytest.raises(UserError, match="line 1: is not UTF-8 text; .* give --encoding=gb18030"):
         reading.read_examples(str(path), TASK)
     form = sources.ReadOptions(encoding="gb18030")
     assert reading.read_examples(str(path), TASK, form=form) == [Example("手机", "电脑", "1")]
 
 
 def test_a_split_has_one_of_the_endings(tmp_path):
-    with pytest.raises(UserError, match="dev: there is none with an ending of .txt, .tsv, .csv"):
+    with pytest.raises(
+        UserError, match="dev: there is no such file with one of the extensions .txt, .tsv, .csv"
+    ):
         sources.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / "dev.tsv").write_text("")
     assert sources.find_files(str(tmp_path), TASK, "dev") == [str(tmp_path / "dev.tsv")]
@@ -115,7 +115,7 @@ def test_an_ending_may_be_in_capitals_or_json(tmp_path, name):
     for other in ("dev", "dev.tsv.bak", "dev2.tsv", "dev.xlsx"):
         (tmp_path / other).write_text("")
     with pytest.raises(
-        UserError, match=r"an ending of .*; dev, dev.xlsx will not do; see --data_dir$"
+        UserError, match=r"one of the extensions .*; dev, dev.xlsx cannot be read; see --data_dir$"
     ):
         sources.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / name).write_text("")
@@ -212,7 +212,7 @@ def test_each_line_to_be_predicted_is_an_example_in_its_place(tmp_path, text, ex
 @pytest.mark.parametrize("blank", ["", " ", "\u3000", "\u200b", "\ufeff"])
 def test_a_line_without_a_text_is_named_where_it_is_to_be_predicted(tmp_path, blank):
     text = "手机\n%s\n电脑\n" % blank
-    with pytest.raises(UserError, match="new.tsv, line 2: expected a text; found a blank line"):
+    with pytest.raises(UserError, match="new.tsv, line 2: expected a text, found a blank line"):
         read_text(tmp_path / "new.tsv", text, ONE_TEXT)
     found = read_text(tmp_path / "new.tsv", text, ONE_TEXT, skip_bad_lines=True)
     assert [(example.row, example.text_a) for example in found] == [(0, "手机"), (2, "电脑")]
@@ -221,9 +221,9 @@ def test_a_line_without_a_text_is_named_where_it_is_to_be_predicted(tmp_path, bl
 def test_a_pair_needs_one_text_at_least(tmp_path):
     found = read_text(tmp_path / "new.tsv", "手机\t电脑\n\t电脑\n手机\t\n")
     assert found[1:] == [Example("", "电脑", None), Example("手机", "", None)]
-    with pytest.raises(UserError, match="line 2: expected two texts; found nothing"):
+    with pytest.raises(UserError, match="line 2: expected two texts, found nothing"):
         read_text(tmp_path / "new.tsv", "手机\t电脑\t1\n\t \t1\n")
-    with pytest.raises(UserError, match="line 3: expected a text; found nothing"):
+    with pytest.raises(UserError, match="line 3: expected a text, found nothing"):
         read_text(tmp_path / "a.tsv", "sentence\tlabel\na\t1\n\t0\n", tasks.TASKS["sst-2"], True)
 
 
@@ -237,8 +237,8 @@ def test_rows_are_counted_from_below_the_header(tmp_path):
 def test_blank_lines_among_labelled_ones_are_left_out_and_said(tmp_path, caplog):
     found = read_text(tmp_path / "dev.tsv", "a\tb\t1\n\n\t\t\nc\td\t0\n\n", labels_required=True)
     assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
-    assert "dev.tsv: 2 blank lines left out, the first of them line 2" in caplog.text
-    assert "dev.tsv: 1 blank line from line 5 on, at the end, counted as the end" in caplog.text
+    assert "dev.tsv: 2 blank lines skipped, the first is line 2" in caplog.text
+    assert "dev.tsv: 1 blank line from line 5 on ignored, at the end" in caplog.text
 
 
 def test_bad_lines_are_left_out_counted_and_listed_where_it_is_asked_for(tmp_path, caplog):
@@ -250,11 +250,11 @@ def test_bad_lines_are_left_out_counted_and_listed_where_it_is_asked_for(tmp_pat
         found = reading.read_examples(str(path), TASK, form=form)
         assert found == [Example("a", "b", "1"), Example("c", "d", "0")]
     lines = [record.getMessage() for record in caplog.records]
-    assert [line.split(" left out: ")[0] for line in lines[:-1]] == [
-        "%s: line %d" % (path, number) for number in [2, 3, 4, 5, 6, 7, 9]
-    ]
-    assert lines[-1] == "%s: 7 of 9 lines left out" % path
-    assert "expected a label of 0, 1; found '7'" in lines[1] and "holds a NUL" in lines[4]
+    skipped = [line.split(": ")[1] for line in lines[:-1]]
+    assert skipped == ["skipped line %d" % number for number in [2, 3, 4, 5, 6, 7, 9]]
+    assert all(line.startswith("%s: " % path) for line in lines)
+    assert lines[-1] == "%s: skipped 7 of 9 lines" % path
+    assert "expected a label of 0, 1, found '7'" in lines[1] and "holds a NUL" in lines[4]
     for number in (2, 3, 4, 5, 6, 7, 9):
         content = path.read_bytes().split(b"\n")
         (tmp_path / "one.tsv").write_bytes(b"\n".join([content[0], content[number - 1]]))
@@ -269,7 +269,7 @@ def test_a_bad_first_line_can_be_left_out_too(tmp_path):
 
 
 def test_a_file_of_bad_lines_alone_holds_no_example(tmp_path):
-    with pytest.raises(UserError, match="holds no example; left out: line 1: expected a label"):
+    with pytest.raises(UserError, match="holds no example; skipped line 1: expected a label"):
         read_text(tmp_path / "a.tsv", "a\tb\t5\n", labels_required=True, skip_bad_lines=True)
 
 
@@ -278,16 +278,16 @@ def test_a_file_to_be_predicted_need_not_know_its_labels(tmp_path, unknown):
     text = "手机\t电脑\t%s\n好\t坏\t1\n" % unknown
     found = read_text(tmp_path / "test.tsv", text)
     assert found == [Example("手机", "电脑", ""), Example("好", "坏", "1")]
-    with pytest.raises(UserError, match="line 1: expected a label of 0, 1; found"):
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found"):
         read_text(tmp_path / "test.tsv", text, labels_required=True)
-    with pytest.raises(UserError, match="line 1: expected a label of 0, 1; found '坏了'"):
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found '坏了'"):
         read_text(tmp_path / "test.tsv", "手机\t电脑\t坏了\n好\t坏\t1\n")
 
 
 def test_a_header_that_comes_again_is_named(tmp_path):
     text = "text_a\ttext_b\tlabel\na\tb\t1\n\ufefftext_a\ttext_b\tlabel\nc\td\t0\n"
     for labels_required in (True, False):
-        with pytest.raises(UserError, match="line 3: holds the header again"):
+        with pytest.raises(UserError, match="line 3: repeats the header"):
             read_text(tmp_path / "train.tsv", text, labels_required=labels_required)
 
 
@@ -387,7 +387,7 @@ def test_mnlis_dev_and_test_are_two_files_each(tmp_path):
         (tmp_path / (name + ".tsv")).write_text("")
     found = sources.find_files(str(tmp_path), tasks.TASKS["mnli"], "dev")
     assert found == [str(tmp_path / "dev_matched.tsv"), str(tmp_path / "dev_mismatched.tsv")]
-    with pytest.raises(UserError, match="test_mismatched: there is none with"):
+    with pytest.raises(UserError, match="test_mismatched: there is no such file with"):
         sources.find_files(str(tmp_path), tasks.TASKS["mnli"], "test")
 
 
@@ -395,7 +395,7 @@ def test_mnlis_dev_and_test_are_two_files_each(tmp_path):
 def test_a_score_is_a_number(tmp_path, label):
     path = tmp_path / "train.tsv"
     path.write_text("sentence1\tsentence2\tscore\na\tb\t%s\n" % label)
-    with pytest.raises(UserError, match="line 2: expected a number; found"):
+    with pytest.raises(UserError, match="line 2: expected a number, found"):
         reading.read_examples(str(path), tasks.TASKS["sts-b"])
 
 
@@ -470,7 +470,7 @@ def test_a_tsvs_columns_and_labels(tmp_path, text, columns, labels, expected):
 def test_a_tsvs_labels_may_be_given_in_an_order(tmp_path):
     text = "text\tlabel\na\tno\nb\tyes\n"
     assert read_tsv(tmp_path / "a.tsv", text, labels=("yes", "no"))[0].labels == ("yes", "no")
-    with pytest.raises(UserError, match="line 3: expected a label of no, maybe; found 'yes'"):
+    with pytest.raises(UserError, match="line 3: expected a label of no, maybe, found 'yes'"):
         read_tsv(tmp_path / "a.tsv", text, labels=("no", "maybe"))
 
 
@@ -478,26 +478,26 @@ def test_labels_are_taken_without_what_is_not_to_be_seen(tmp_path):
     text = "label\ttext\n1\ta\n\ufeff1\tb\n0\u3000\tc\n\u200b0 \td\n"
     task, found = read_tsv(tmp_path / "train.tsv", text)
     assert task.labels == ("0", "1") and [e.label for e in found] == ["1", "1", "0", "0"]
-    with pytest.raises(UserError, match="train.tsv, line 3: expected a label; found none"):
+    with pytest.raises(UserError, match="train.tsv, line 3: expected a label, found none"):
         read_tsv(tmp_path / "train.tsv", "label\ttext\n1\ta\n\ufeff \tb\n")
 
 
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a slip?"),
+        (["a", "b"] * 3 + ["c"], "train.tsv: one label occurs once: 'c'; a typing error?"),
         (
             ["1", "2.5", "5"] * 2,
-            "train.tsv: its labels are numbers with fractions ('2.5'), each",
+            "train.tsv: its labels are fractional numbers ('2.5'), and each",
         ),
         (
             ["1", "2,5", "5"] * 2,
-            "to predict a number, write them with a point, and give --task_n",
+            "to predict a number, write them with a decimal point, and give --task_n",
         ),
-        (["-.5", "0,25", "1"] * 2, "with a point, and give --task_name=custom_number"),
-        (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a slip?"),
+        (["-.5", "0,25", "1"] * 2, "with a decimal point, and give --task_name=custom_number"),
+        (["a", "b"] * 3 + ["d", "c"], "train.tsv: 2 labels occur once: 'c', 'd'; a typing error?"),
         ([str(n % 40) for n in range(80)], "train.tsv: holds 40 different labels in 80 examples;"),
-        (["No", "no", "yes"] * 2, "labels that differ in case or width alone: 'No', 'no'"),
+        (["No", "no", "yes"] * 2, "some labels differ only in case or character width: 'No', 'no'"),
     ],
 )
 def test_strange_labels_are_said(tmp_path, caplog, labels, message):
@@ -543,7 +543,7 @@ def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplo
     assert task.labels == ("0", "1")
     for name in ("train.tsv", "dev.tsv"):
         assert len(reading.read_examples(str(tmp_path / name), task, form=form)) == 8
-    assert caplog.text.count("is taken for a header; --header=no takes it for a row") == 1
+    assert caplog.text.count("is read as a header; --header=no reads it as a row") == 1
     for header, count in [("yes", 8), ("no", 9)]:
         form = sources.ReadOptions(header=header)
         path, one = str(tmp_path / "train.tsv"), tasks.of_one_text(ONE_TEXT)
@@ -556,21 +556,21 @@ def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplo
         (
             "a\tb\t1\n",
             (None,) * 3,
-            "line 1: expected a header with text_a, label; found a, b, 1; name",
+            "line 1: expected a header with text_a, label, found a, b, 1; name",
         ),
         ("text\tkind\na\t1\n", (None,) * 3, "line 1: expected a header with text_a, label"),
         (
             "text\tlabel\na\t1\nb\t0\n",
             ("body", None, None),
-            "a header with body, label; found text",
+            "a header with body, label, found text",
         ),
         ("text\tlabel\na\t1\nb\t0\n", ("text", "other", None), "a header with text, other, label"),
         (
             "a\t1\nb\t0\n",
             ("1", None, "3"),
-            "line 1: expected a column 3, --label_column; found 2 columns",
+            r"line 1: expected a column 3 \(--label_column\), found 2 columns",
         ),
-        ("text\tlabel\na\t1\nb\t1\n", (None,) * 3, "holds no label but '1'"),
+        ("text\tlabel\na\t1\nb\t1\n", (None,) * 3, "expected at least two labels, found only '1'"),
         ("", (None,) * 3, "holds no example"),
     ],
 )
@@ -634,18 +634,18 @@ def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("a.csv", 'a,b,1\n"c,d,0\n', "line 2: a quotation mark is opened, and not closed"),
+        ("a.csv", 'a,b,1\n"c,d,0\n', "line 2: a quotation mark is opened but never closed"),
         ("a.csv", "a,b,1\nc,d\n", "line 2: expected 3 columns, separated by commas, as in the fi"),
-        ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is no CSV: "),
-        ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*; found"),
+        ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is not valid CSV: "),
+        ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*, found"),
         ("a.jsonl", "{}\n", "line 1: expected "),
-        ("a.jsonl", "5\n", "line 1: is no object of JSON: expected an object, found"),
+        ("a.jsonl", "5\n", "line 1: is not a JSON object: expected an object, found"),
         (
             "a.jsonl",
             '{\n"text_a": "a"\n}\n',
-            "line 1: is no object .*; jq -c . old.json > new.jsonl",
+            "line 1: is not a JSON object.*; convert the file with jq -c . old.json > new.jsonl",
         ),
-        ("a.jsonl", '{"text_a": "a", \n', "line 1: is no object of JSON: "),
+        ("a.jsonl", '{"text_a": "a", \n', "line 1: is not a JSON object: "),
         (
             "a.jsonl",
             '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": "a", "text_b": "b"}\n',
@@ -659,12 +659,12 @@ def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
         (
             "a.jsonl",
             '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": [], "text_b": "", "label": 1}',
-            "line 2: expected two texts; found a list or an object",
+            "line 2: expected two texts, found a list or an object",
         ),
         (
             "a.jsonl",
             '{"text_a": "a", "text_b": "b", "label": 1}\n{"text_a": NaN, "text_b": "", "label": 1}',
-            "line 2: is no object of JSON: it holds NaN, which is no number of JSON",
+            "line 2: is not a JSON object: NaN is not a JSON number",
         ),
     ],
 )
@@ -693,7 +693,7 @@ def test_bad_lines_of_them_can_be_left_out(tmp_path):
 def test_a_quotation_mark_that_is_not_closed_does_not_take_the_memory(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('a,b,1\n"c,d,0\n' + "e,f,1\n" * 400000)
-    with pytest.raises(UserError, match="line 2: a quotation mark is opened, and not closed"):
+    with pytest.raises(UserError, match="line 2: a quotation mark is opened but never closed"):
         reading.read_examples(str(path), TASK)
 
 
@@ -720,10 +720,18 @@ def test_what_is_written_is_read_back(tmp_path, format):
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("a.txt", "id\ttext\tlabel\n1\ta\t0\n2\tb\t1\n", "the header calls column 1 id"),
-        ("a.txt", "text\tlabel\tsource\na\t1\tx\nb\t0\ty\n", "the header calls column 2 label"),
-        ("a.csv", "编号,标题,标签\n1,a,0\n2,b,1\n", "the header calls column 1 编号"),
-        ("a.jsonl", '{"id": 1, "text": "a", "label": 1}\n', "line 1: .* the header calls column 1"),
+        ("a.txt", "id\ttext\tlabel\n1\ta\t0\n2\tb\t1\n", "found a header that calls column 1 id"),
+        (
+            "a.txt",
+            "text\tlabel\tsource\na\t1\tx\nb\t0\ty\n",
+            "found a header that calls column 2 label",
+        ),
+        ("a.csv", "编号,标题,标签\n1,a,0\n2,b,1\n", "found a header that calls column 1 编号"),
+        (
+            "a.jsonl",
+            '{"id": 1, "text": "a", "label": 1}\n',
+            "line 1: .* found a header that calls column 1",
+        ),
     ],
 )
 def test_a_header_that_says_otherwise_than_the_places_is_refused(tmp_path, name, text, message):
@@ -754,7 +762,7 @@ def test_a_stray_quotation_mark_takes_no_line_but_its_own(tmp_path, after, caplo
     with caplog.at_level("WARNING"):
         found = read_leniently(path)
     assert [example.text_a for example in found] == ["a"] + [str(n) for n in range(after)]
-    assert "1 of %d lines left out" % (after + 2) in caplog.text
+    assert "skipped 1 of %d lines" % (after + 2) in caplog.text
 
 
 def test_a_quotation_mark_within_a_cell_of_csv_is_text(tmp_path):
@@ -800,7 +808,7 @@ def test_numbers_of_json_are_texts_as_they_are_written(tmp_path):
 
 
 def test_labels_of_json_are_no_lists(tmp_path):
-    with pytest.raises(UserError, match="line 2: expected a label; found a list or an object"):
+    with pytest.raises(UserError, match="line 2: expected a label, found a list or an object"):
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n')
         inferred_task.infer_task(tasks.TASKS["custom"], str(path))
@@ -809,7 +817,7 @@ def test_labels_of_json_are_no_lists(tmp_path):
 def test_labels_that_often_stand_for_none_are_said(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         read_tsv(tmp_path / "train.tsv", "text\tlabel\na\tnan\nb\tyes\nc\tnan\nd\tyes\n")
-    assert "'nan' is taken for labels" in caplog.text or "'nan' is taken for a label" in caplog.text
+    assert "'nan' is treated like any other label" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["1_000", "１", "3e38", "0x1", "1e", "nan", "."])

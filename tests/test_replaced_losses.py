@@ -39,7 +39,7 @@ def test_each_epoch_has_its_own_means():
 
 def test_a_rise_is_said_in_numbers_and_with_what_helps():
     warning = collected(around(0.5) + around(1.5)).warning()
-    assert warning.startswith("the loss with nothing replaced has risen from 0.500 to 1.500: ")
+    assert warning.startswith("the loss without replaced modules has risen from 0.500 to 1.500: ")
     for flag in ("--learning_rate", "--suc_learning_rate", "--train_scope=successor_layers"):
         assert flag in warning
 

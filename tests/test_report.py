@@ -230,7 +230,7 @@ def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path,
     _, _, (row,) = tables(tmp_path)
     assert row == {
         "folder": "2/replacing/stage_2",
-        "less": "2/direct",
+        "baseline": "2/direct",
         "seeds": "2",
         "dev": "+0.0625 ± 0.7941",  # 12.7062 standard errors of 0.0625.
         "test.txt": "+0.2500",
@@ -242,7 +242,7 @@ def test_a_control_may_be_named_after_its_layers(tmp_path, monkeypatch):
         write_run(tmp_path / name, [score], suc_layers=layers, stage="successor")
     called(monkeypatch, tmp_path)
     _, _, (row,) = tables(tmp_path)
-    assert (row["folder"], row["less"], row["dev"]) == ("own_4", "subset_4", "+0.1250")
+    assert (row["folder"], row["baseline"], row["dev"]) == ("own_4", "subset_4", "+0.1250")
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_a_damaged_run_is_named_and_left_out(tmp_path, monkeypatch, capsys, name
     path.write_text(content)
     assert called(monkeypatch, tmp_path) is None
     line = capsys.readouterr().err.strip()
-    assert line.startswith("report.py: left out: ") and "\n" not in line and str(path) in line
+    assert line.startswith("report.py: skipped: ") and "\n" not in line and str(path) in line
     assert [row["folder"] for row in tables(tmp_path)[0]] == ["other"]
     assert called(monkeypatch, tmp_path / "out").endswith("holds no trained stage")
 

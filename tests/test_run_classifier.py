@@ -201,14 +201,14 @@ def test_predictions_follow_the_file(trained, monkeypatch, labelled):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("--learning_rate=1e-3", "--learning_rate: out_1 holds a run with 2e-05, .* has 0.001;"),
-        ("--seed=7", "--seed: out_1 holds a run with 42, this command has 7; .*stage_1_outputdir"),
-        ("--pad_to_max_length", "--pad_to_max_length: .* with None, this command has 128"),
-        ("--suc_layers=4", "--suc_layers: out_1 holds a run with 2, this command has 4"),
-        ("--max_train_examples=9", "--max_train_examples: .* with None, this command has 9"),
+        ("--learning_rate=1e-3", "--learning_rate: the run in out_1 has 2e-05, .* has 0.001;"),
+        ("--seed=7", "--seed: the run in out_1 has 42, this command has 7; .*stage_1_outputdir"),
+        ("--pad_to_max_length", "--pad_to_max_length: .* has None, this command has 128"),
+        ("--suc_layers=4", "--suc_layers: the run in out_1 has 2, this command has 4"),
+        ("--max_train_examples=9", "--max_train_examples: .* has None, this command has 9"),
         (
             "--init_checkpoint=",
-            "--init_checkpoint or --bert_pretrained_model: out_1 holds a run with oth",
+            "--init_checkpoint or --bert_pretrained_model: the run in out_1 was started with oth",
         ),
     ],
 )
@@ -253,7 +253,7 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
     refusal = refused(
         line + " --header=no --stage_0_outputdir=%s" % (tmp_path / "0"), trained, monkeypatch
     )
-    assert_matches("--header: .* holds a run with auto, this command has no;", refusal)
+    assert_matches("--header: the run in .* has auto, this command has no;", refusal)
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,9 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
     try:
         write_pairs(path, 64, seed=9)
         line = "--do_train --init_checkpoint=out_0 " + COMMON
-        assert "--data_dir: out_1 holds a run with other training data; bring" in refused(
-            line, trained, monkeypatch
+        assert (
+            "--data_dir: the run in out_1 was started with other training data; restore"
+            in refused(line, trained, monkeypatch)
         )
     finally:
         path.write_bytes(held)
@@ -299,13 +300,13 @@ def test_changed_training_data_is_refused(trained, monkeypatch):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("--do_eval --suc_layers=4", "--suc_layers: out_1 holds a run with 2, this command has 4"),
-        ("--do_eval --max_seq_length=64", "--max_seq_length: out_1 holds a run with 128"),
+        ("--do_eval --suc_layers=4", "--suc_layers: the run in out_1 has 2, this command has 4"),
+        ("--do_eval --max_seq_length=64", "--max_seq_length: the run in out_1 has 128"),
         (
             "--do_eval --stage_1_outputdir=none",
             "none: holds no trained model; .* give another folder with --stage_1_outputdir",
         ),
-        ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: out_1 holds a successor of 2"),
+        ("--do_train --suc_layers=4 --finetune_suc", "--suc_layers: the successor in out_1 has 2"),
         ("--do_train --suc_layers=3", "suc_layers = 3 does not divide .* 4 layers; choose one of"),
         ("--do_train --modules=1,2", "--modules: the sizes 1,2 add up to 3, .* has 4 layers; give"),
         ("--do_train --modules=1,1,2", "--suc_layers=2: --modules has 3 sizes, one for each layer"),
@@ -337,7 +338,9 @@ def test_another_successors_weights_are_refused(trained, monkeypatch):
     line = COMMON.replace("--suc_layers=2", "--suc_layers=1")
     line += " --do_train --finetune_suc --stage_2_outputdir=new"
     found = refused("--init_checkpoint=out_1 " + line, trained, monkeypatch)
-    assert_matches("--suc_layers: out_1 holds a successor of 2 layers, this command has 1", found)
+    assert_matches(
+        "--suc_layers: the successor in out_1 has 2 layers, this command asks for 1", found
+    )
     prefix = "out_1/" + read_json(trained, "out_1", "state.json")["best"]["checkpoint"]
     found = refused("--init_checkpoint=%s %s" % (prefix, line), trained, monkeypatch)
     assert_matches(
@@ -366,7 +369,7 @@ def test_a_float32_model_is_evaluated_in_bfloat16(trained, monkeypatch):
 @needs_tensorflow_2
 def test_a_run_in_another_precision_is_a_contradiction(trained, monkeypatch):
     line = "--do_train --init_checkpoint=out_0 --precision=bfloat16 " + COMMON
-    assert "--precision: out_1 holds a run with float32" in refused(line, trained, monkeypatch)
+    assert "--precision: the run in out_1 has float32" in refused(line, trained, monkeypatch)
 
 
 @pytest.mark.skipif(tf.__version__.startswith("2."), reason="TensorFlow 2 has bfloat16")
@@ -461,7 +464,7 @@ def test_a_classifier_keeps_its_labels_whatever_their_order(
     scope = "" if stage else " --train_scope=successor_layers"
     line = STILL + scope + " " + stage
     command(line, root, monkeypatch)
-    assert "by name: its order is 1, 0, the task's 0, 1" in caplog.text
+    assert "by name: its order is 1, 0, the task's is 0, 1" in caplog.text
     best = root / folder / read_json(root, folder, "state.json")["best"]["checkpoint"]
     held = weights.CheckpointWeights(str(best))
     np.testing.assert_array_equal(held["output_weights"], ROWS[::-1])
@@ -472,7 +475,10 @@ def test_a_classifier_keeps_its_labels_whatever_their_order(
     caplog.clear()
     command(line, root, monkeypatch)
     assert "by name" not in caplog.text
-    message = "--init_checkpoint or --bert_pretrained_model: %s holds a run with other names for"
+    message = (
+        "--init_checkpoint or --bert_pretrained_model: the run in %s was started with other label "
+        "names in"
+    )
     assert_refused(line, named("0", "1"), monkeypatch, message % folder)
 
 
@@ -480,9 +486,9 @@ def test_a_classifier_of_other_labels_starts_anew_and_is_refused_where_it_is_fro
     named, monkeypatch, caplog
 ):
     root = named("0", "yes")
-    reason = "since its labels are 0, yes, the task's 0, 1"
+    reason = "since its labels are 0, yes, the task's are 0, 1"
     message = "--train_scope=successor_layers: the classifier of named/bert_model.ckpt cannot be us"
-    message += "ed, %s, and a new one would stay random; give" % reason
+    message += "ed, %s, and a new one would not be trained; set" % reason
     line = STILL + " --train_scope=successor_layers"
     for stage in ("", " --finetune_suc --init_checkpoint=named"):
         assert_refused(line + stage, root, monkeypatch, message)
@@ -531,16 +537,16 @@ def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, mon
         with classifier.Classifier(str(trained / folder)) as model:
             assert len(model.classify([("手机", "电脑")])) == 1
     for how, message in [
-        ("--do_eval --modules=2,1,1", r"--modules: out_m holds a run with \[1, 1, 2\], this comm"),
-        ("--do_eval --modules=2,2", "--suc_layers: out_m holds a run with 3, this command has 2"),
-        ("--do_eval --suc_layers=2", "--suc_layers: out_m holds a run with 3, this command has 2"),
+        ("--do_eval --modules=2,1,1", r"--modules: the run in out_m has \[1, 1, 2\], this comm"),
+        ("--do_eval --modules=2,2", "--suc_layers: the run in out_m has 3, this command has 2"),
+        ("--do_eval --suc_layers=2", "--suc_layers: the run in out_m has 3, this command has 2"),
         (
             "--do_train --init_checkpoint=out_0 --suc_layers=2",
-            "--suc_layers: out_m holds a run with 3, this command has 2",
+            "--suc_layers: the run in out_m has 3, this command has 2",
         ),
         (
             "--do_train --init_checkpoint=out_0 --suc_layers=3 --modules=2,1,1",
-            r"--modules: out_m holds a run with \[1, 1, 2\], this command has \[2, 1, 1\]",
+            r"--modules: the run in out_m has \[1, 1, 2\], this command has \[2, 1, 1\]",
         ),
     ]:
         assert_matches(message, refused(how + " " + line, trained, monkeypatch))
@@ -576,10 +582,13 @@ def test_a_successor_starts_as_the_layers_asked_for(
     command(line + COMMON, trained, monkeypatch)
     assert_starts_as(trained / ("out_" + how), trained / "bert", layers)
     assert read_json(trained, "out_" + how, "run.json")["suc_init"] == recorded
-    assert "start as the predecessor's: 0 as %d, 1 as %d" % tuple(layers) in caplog.text
+    assert "start from predecessor layers: 0 from %d, 1 from %d" % tuple(layers) in caplog.text
     if recorded:
         found = refused(line.replace(how, "first", 1) + COMMON, trained, monkeypatch)
-        assert_matches("--suc_init: out_%s holds a run with another start of the suc" % how, found)
+        assert_matches(
+            "--suc_init: the run in out_%s was started with other initial weights of the suc" % how,
+            found,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -607,7 +616,7 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
     report = "the successor's layers: weights from lent/bert_model.ckpt\n  filled           32 vari"
     assert report in caplog.text
     assert "bert/embeddings/word_embeddings (1), bert/pooler/dense (2)" in caplog.text
-    assert "start as the predecessor's" not in caplog.text
+    assert "start from predecessor layers" not in caplog.text
 
     # It is known by what it holds, not by where it is.
     (lent / "lent").rename(lent / "moved")
@@ -616,19 +625,25 @@ def test_a_successor_starts_as_another_berts_layers_alone(lent, monkeypatch, cap
     finally:
         (lent / "moved").rename(lent / "lent")
     found = refused(line.replace("--suc_init=lent ", "--suc_init=last "), lent, monkeypatch)
-    assert_matches("--suc_init: out_lent holds a run with another start of the successor", found)
+    assert_matches(
+        "--suc_init: the run in out_lent was started with other initial weights of the successor",
+        found,
+    )
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
         ("lent_3", "lent_3 has 3 layers, the successor 2; give a BERT of 2 layers, or --suc_lay"),
-        ("lent_relu", "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT of"),
-        ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT of the sa"),
+        (
+            "lent_relu",
+            "lent_relu has hidden_act = relu, the predecessor gelu_tanh; give a BERT with",
+        ),
+        ("lent_8", "lent_8 has intermediate_size = 8, the predecessor 32; give a BERT with the sa"),
         ("./none", "./none is not a folder"),
         ("lats", "expected one of first, last, spread, layers such as 0,5,11, or a BERT's fol"),
-        ("0,1,2", "expected 2 layers between 0 and 3, one for each of --suc_layers"),
-        ("0,4", "expected 2 layers between 0 and 3, one for each of --suc_layers"),
+        ("0,1,2", "expected 2 layer numbers from 0 to 3, one for each of --suc_layers"),
+        ("0,4", "expected 2 layer numbers from 0 to 3, one for each of --suc_layers"),
     ],
 )
 def test_a_bert_that_cannot_lend_its_layers_is_refused(lent, monkeypatch, name, message):
@@ -643,7 +658,8 @@ def test_a_trained_successor_comes_before_suc_init(trained, monkeypatch, caplog)
     line = "--do_train --finetune_suc --suc_init=last " + COMMON
     command(line, trained, monkeypatch)
     assert_matches(
-        "--suc_init is not used: out_1/best/model.ckpt-[0-9]+ holds a successor's layers",
+        "--suc_init has no effect: out_1/best/model.ckpt-[0-9]+ already holds the successor's "
+        "layers",
         caplog.text,
     )
 
@@ -666,7 +682,7 @@ def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
     command(line, trained, monkeypatch)
     assert capsys.readouterr().out == first
     found = refused(line.replace("patience=2", "patience=3"), trained, monkeypatch)
-    assert_matches("--early_stopping_patience: out_early holds a run with 2, .* has 3", found)
+    assert_matches("--early_stopping_patience: the run in out_early has 2, .* has 3", found)
 
 
 def test_gradients_are_accumulated(trained, monkeypatch):
@@ -675,19 +691,19 @@ def test_gradients_are_accumulated(trained, monkeypatch):
     assert read_json(trained, "out_parts", "eval_results.json")["global_step"] == 2
     command(line, trained, monkeypatch)  # What it leaves out is the run's.
     found = refused(line + " --gradient_accumulation_steps=1", trained, monkeypatch)
-    assert_matches("--gradient_accumulation_steps: out_parts holds a run with 4", found)
+    assert_matches("--gradient_accumulation_steps: the run in out_parts has 4", found)
 
 
 def test_a_flagfile_is_read(trained, monkeypatch):
     (trained / "my.flags").write_text("--do_eval\n--data_dir=data\n--suc_layers=4\n")
     found = refused("--flagfile=my.flags", trained, monkeypatch)
-    assert_matches("--suc_layers: out_1 holds a run with 2, this command has 4", found)
+    assert_matches("--suc_layers: the run in out_1 has 2, this command has 4", found)
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"--do_eval\n\xff", "holds bytes that are not UTF-8"),
+        (b"--do_eval\n\xff", "is not valid UTF-8"),
         (b"\xef\xbb\xbf--do_eval", "byte-order"),
     ],
 )
@@ -778,7 +794,7 @@ def test_sigterm_saves_and_exits_with_1_and_a_line(small):
             process.terminate()
     assert process.wait() == 1
     process.stderr.close()
-    assert errors[-1] == "run_classifier.py: stopped; the same command resumes it\n"
+    assert errors[-1] == "run_classifier.py: stopped; the same command resumes the training\n"
     assert read_json(small, "stopped", "state.json")["last"]["global_step"] >= 3
     assert not (small / "stopped" / "eval_results.json").exists()
 
@@ -804,7 +820,10 @@ def test_a_signal_while_tensorflow_is_imported_is_one_line(workspace, number):
     process.send_signal(number)
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, b"")
-    assert errors.splitlines()[-1] == b"run_classifier.py: interrupted; nothing was begun"
+    assert (
+        errors.splitlines()[-1]
+        == b"run_classifier.py: interrupted during start-up; nothing was written"
+    )
 
 
 # --- The table of models ---
@@ -876,12 +895,18 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "--do_train --learning_rate=nan",
             "--learning_rate=nan: must be finite and less than 2147483648",
         ),
-        ("--do_eval --eval_files=a,a", "--eval_files: names a file twice, or an empty name"),
+        ("--do_eval --eval_files=a,a", "--eval_files: a file is named twice, or a name is empty"),
         ("--do_train --eval_files=a", "--eval_files needs --do_eval"),
         ("--do_eval --predict_file=a", "--predict_file needs --do_predict"),
-        ("--do_eval --encoding=no-such", "--encoding: unknown to Python; give one such as gb18030"),
+        (
+            "--do_eval --encoding=no-such",
+            "--encoding: Python knows no such encoding; give one such as gb18030",
+        ),
         ("--do_eval --task_name=custom --text_a_column=00", "columns are numbered from 1"),
-        ("--do_eval --task_name=custom --labels=a,a\u200b", "--labels: takes different ones"),
+        (
+            "--do_eval --task_name=custom --labels=a,a\u200b",
+            "--labels: expected two or more different labels",
+        ),
         ("--do_eval --header=perhaps", "--header=perhaps"),
         (
             "--do_eval --delimiter=;",
@@ -889,10 +914,13 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         ("--do_eval --format=csv --delimiter=ab", "--delimiter takes one character"),
         ("--do_eval --format=csv --delimiter=", "--delimiter takes one character"),
-        ("--do_eval --task_name=custom_number --labels=1,2", "--labels is for --task_name=custom"),
+        (
+            "--do_eval --task_name=custom_number --labels=1,2",
+            "--labels applies only to --task_name=custom",
+        ),
         (
             "--do_eval --task_name=sts-b --label_column=x",
-            "columns are for --task_name=custom and custom_number",
+            "--label_column apply only to --task_name=custom and custom_number",
         ),
         (
             "--do_train --finetune_pre --finetune_suc",
@@ -909,9 +937,12 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         (
             "--do_train --replace_scheduler=linear --replace_until=0.5 --steps_for_replacing=3",
-            "--steps_for_replacing is for a constant rate",
+            "--steps_for_replacing applies only to a constant rate",
         ),
-        ("--do_train --finetune_pre --train_scope=successor", "stage 0 trains all"),
+        (
+            "--do_train --finetune_pre --train_scope=successor",
+            "stage 0 has no successor and always trains all",
+        ),
         ("--do_train --modules=1,0,2", "modules=.*: give a whole number of at least 1 for each"),
         ("--do_train --modules=1,b", "modules=.*: give a whole number of at least 1 for each"),
         ("--do_train --modules=", "modules=.*: give a whole number of at least 1 for each"),
@@ -921,22 +952,22 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ),
         (
             "--do_train --train_batch_size=4 --gradient_accumulation_steps=5",
-            "a step's batch cannot be cut into more parts than its --train_batch_size",
+            "--gradient_accumulation_steps: must be at most --train_batch_size",
         ),
         (
             "--do_train --finetune_pre --distill_from=out_0",
-            "--distill_from is for stages 1 and 2",
+            "--distill_from applies only to stages 1 and 2",
         ),
-        ("--do_train --distill_temperature=4", "--distill_weight are for --distill_from"),
-        ("--do_train --distill_weight=0.5", "--distill_weight are for --distill_from"),
-        ("--do_predict --eval_split=test", "--eval_split=test is for --do_eval"),
-        ("--do_train --data_dir=\udccd\udce2", "holds bytes that are not UTF-8; name it otherwise"),
+        ("--do_train --distill_temperature=4", "--distill_weight need --distill_from"),
+        ("--do_train --distill_weight=0.5", "--distill_weight need --distill_from"),
+        ("--do_predict --eval_split=test", "--eval_split=test needs --do_eval"),
+        ("--do_train --data_dir=\udccd\udce2", "is not valid UTF-8; rename the file or folder"),
         ("--do_train --distill_temperature=0", "--distill_temperature=0: must be above 0"),
         ("--do_train --distill_temperature=inf", "=inf: must be finite and less than 2147483648"),
         ("--do_train --distill_weight=1.5", "--distill_weight=1.5: must be at most 1"),
         (
             "--do_train --select_checkpoint=last --early_stopping_patience=2",
-            "--early_stopping_patience goes back to the best checkpoint",
+            "--early_stopping_patience returns to the best checkpoint",
         ),
         ("--do_train --ema_decay=1", "--ema_decay=1: must be below 1"),
         ("--do_train --ema_decay=-0.5", "--ema_decay=-0.5: must be at least 0"),
@@ -959,8 +990,8 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
         ("--do_train --peer_timeout_s=0", "--peer_timeout_s=0: must be at least 1"),
         ("--do_train --distill_weight=nan", "=nan: must be finite and less than 2147483648"),
         ("--do_train --suc_learning_rate=nan", "=nan: must be finite and less than 2147483648"),
-        ("--do_train --finetune_pre --suc_learning_rate=1", "stage 0 has no successor; "),
-        ("--do_train --suc_learning_rate=1 --learning_rate=0", "of which it is a multiple, must"),
+        ("--do_train --finetune_pre --suc_learning_rate=1", "needs stage 1 or 2, and a "),
+        ("--do_train --suc_learning_rate=1 --learning_rate=0", "and a --learning_rate above 0"),
     ],
 )
 def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, message):
@@ -987,16 +1018,16 @@ def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, 
     common = common.replace("data_dir=data", "data_dir=%s" % (small / "data"))
     common += " --max_train_examples=32 "
     command("--do_train --finetune_pre " + common, tmp_path, monkeypatch)
-    assert "the case is kept: " in caplog.text
+    assert "texts are not lower-cased: " in caplog.text
     assert read_json(tmp_path, "out_0", "run.json")["do_lower_case"] is False
 
     (tmp_path / "x.txt").write_text("Apple Paris\tLondon\n", encoding="utf-8")
     (bert / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     line = "--finetune_pre --do_predict --predict_file=x.txt " + common
     command(line, tmp_path, monkeypatch)
-    assert "x.txt: 100.0% of its tokens are [UNK]" in caplog.text
+    assert "x.txt: 100.0% of its tokens are not in the vocabulary and become [UNK]" in caplog.text
     assert "Apple, Paris, London" in caplog.text
-    assert "--do_lower_case: out_0 holds a run with False, this command has True" in refused(
+    assert "--do_lower_case: the run in out_0 has False, this command has True" in refused(
         line + " --do_lower_case", tmp_path, monkeypatch
     )
 

@@ -21,11 +21,12 @@ def test_a_command_that_contradicts_the_run_is_refused_with_flag_and_both_values
     folder.claim(RUN, {"vocab.txt": "a\nb\n"})
     check_contradiction(folder, dict(RUN))
     check_contradiction(folder, {"suc_layers": 6})
-    with pytest.raises(UserError, match="^--suc_layers: .*out_1 holds a run with 6, .* has 2;"):
+    with pytest.raises(UserError, match="^--suc_layers: the run in .*out_1 has 6, .* has 2;"):
         check_contradiction(folder, dict(RUN, suc_layers=2))
-    with pytest.raises(UserError, match="^--pad_to_max_length: the padded length: .* with None, "):
+    with pytest.raises(UserError, match="^--pad_to_max_length: the padded length: .* has None, "):
         check_contradiction(folder, dict(RUN, padded_length=32))
-    message = "^--bert_pretrained_model: .*out_1 holds a run with another vocab.txt; bring that ba"
+    message = "^--bert_pretrained_model: the run in .*out_1 was started with another "
+    message += "vocab.txt; restore the original, or give"
     with pytest.raises(UserError, match=message):
         check_contradiction(folder, dict(RUN, vocab="cd"))
 
@@ -35,7 +36,7 @@ def test_every_part_of_a_run_is_compared_and_one_that_the_run_lacks_too(folder):
     for key in RUN:
         with pytest.raises(UserError):
             check_contradiction(folder, dict(RUN, **{key: "other"}))
-    with pytest.raises(UserError, match="^--seed: .* with None, this command has 3;"):
+    with pytest.raises(UserError, match="^--seed: .* has None, this command has 3;"):
         check_contradiction(folder, dict(RUN, seed=3))
     check_contradiction(folder, dict(RUN, seed=None))
 

@@ -90,7 +90,7 @@ def write(path, header, second, count=40):
 )
 def test_a_second_text_is_refused_in_train_by_its_name(tmp_path, first, second, make, ending):
     path = write(tmp_path / ("train." + ending), [first, second, "label"], make)
-    message = "only %s would be read, and column 2, %s, holds a second text; .*--text_b_column=%s"
+    message = "only %s would be read, but column 2, %s, holds a second text; .*--text_b_column=%s"
     with pytest.raises(UserError, match=message % (first, second, second)):
         inferred_task.infer_task(TSV, path)
     given = tasks.with_columns(TSV, tasks.NamedColumns(None, second, None))

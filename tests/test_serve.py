@@ -96,14 +96,18 @@ def test_single_texts_and_numbers_are_answered():
         ('{"text_a": "a", "text_b": "b", "text_c": "c"}', 422, "text_c: Extra inputs are not"),
         ("[]", 422, "give from 1 to 5 examples"),
         (json.dumps([{"text_a": "", "text_b": ""}] * 6), 422, "give from 1 to 5 examples"),
-        ('{"text_a": "", "text_b": ""}', 422, "expected a text; found nothing"),
+        ('{"text_a": "", "text_b": ""}', 422, "expected a text, found nothing"),
         (
             '[{"text_a": "a", "text_b": ""}, {"text_a": " \\u3000", "text_b": "\\u200b"}]',
             422,
             "1: exp",
         ),
         ('"text"', 422, "Input should be an object"),
-        (json.dumps(dict(PAIR, text_a="a" * 1000)), 413, "a request has 1000 bytes at most"),
+        (
+            json.dumps(dict(PAIR, text_a="a" * 1000)),
+            413,
+            "expected a request of at most 1000 bytes",
+        ),
         ('{"text_a": "!", "text_b": "!"}', 500, "the model's logits are not finite numbers"),
     ],
 )
@@ -185,7 +189,7 @@ def test_what_was_given_up_is_not_computed():
         limits.timeout_s = 0.2
         late = client.post("/classify", json={"text_a": "late", "text_b": ""})
         assert late.status_code == 504 and late.json() == {
-            "error": "not computed within 0.2 seconds"
+            "error": "no answer within 0.2 seconds; try again later"
         }
         limits.timeout_s = LONG
         model.may_go.set()

@@ -78,7 +78,7 @@ def test_a_command_that_wrote_nothing_leaves_nothing(tmp_path):
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="out: cannot be made: .*; give another folder$"):
+    with pytest.raises(UserError, match="out: cannot be created: .*; give another folder$"):
         with StageFolder(str(tmp_path / "out")).locked():
             pass
 
@@ -132,7 +132,9 @@ def test_a_folder_with_other_files_is_not_taken_over(folder, name):
     os.makedirs(os.path.dirname(folder.file(name)), exist_ok=True)
     with open(folder.file(name), "w") as writer:
         writer.write("mine")
-    with pytest.raises(FolderError, match="is there, but no run of this program; give another f"):
+    with pytest.raises(
+        FolderError, match="already exists but was not created by this program; give another f"
+    ):
         folder.claim(RUN, {"vocab.txt": "a\n"})
     assert folder.run_config() is None
     with open(folder.file(name)) as reader:
@@ -230,7 +232,9 @@ def test_a_claim_that_is_cut_off_can_be_made_again(folder, monkeypatch, name):
 def test_nothing_that_looks_like_anothers_model_is_written_over(folder, name):
     with open(folder.file(name), "w") as writer:
         writer.write("{}")
-    with pytest.raises(UserError, match="%s: is there, but no run of this program" % name):
+    with pytest.raises(
+        UserError, match="%s: already exists but was not created by this program" % name
+    ):
         folder.claim(RUN, {})
 
 
@@ -428,7 +432,7 @@ def test_a_hash_is_of_all_bytes_and_of_no_files_there_is_none(tmp_path):
         held.append(files.hash_files([str(tmp_path / name)]))
     assert held[0] != held[1]
     assert files.hash_text("手\n") == hashlib.sha256("手\n".encode("utf-8")).hexdigest()
-    with pytest.raises(UserError, match="a checkpoint has vanished"):
+    with pytest.raises(UserError, match="a checkpoint was removed while it was being read"):
         files.hash_files([])
 
 
@@ -438,7 +442,9 @@ def test_a_disk_without_room_for_the_checkpoints_is_said_before_training(folder,
     usage = collections.namedtuple("usage", "total used free")(9e9, 0, 5000000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     folder.check_full_disk(5000000 + there)  # What is there gives way.
-    with pytest.raises(FolderError, match="has 5 MB free, and the checkpoints need 2 more; free"):
+    with pytest.raises(
+        FolderError, match="has 5 MB free, but the checkpoints need 2 MB more; free"
+    ):
         folder.check_full_disk(7000000 + there)
 
 

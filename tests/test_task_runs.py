@@ -66,7 +66,7 @@ def test_three_labels_on_two_dev_files(folder, monkeypatch, capsys):
     weights = dict(tf.train.list_variables(str(folder / "out_1" / results["checkpoint"])))
     assert weights["output_weights"] == [3, 16]
     refusal = refused("--task_name=mnli --do_eval --threshold=0.5 " + FLAGS, folder, monkeypatch)
-    assert "--threshold: is for two labels" in refusal
+    assert "--threshold: applies only to tasks with two labels" in refusal
 
 
 @pytest.fixture
@@ -180,12 +180,15 @@ def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
             "--task_name=custom --labels=差,好 --do_eval",
             r"--labels: out_1 .*\['好', '差'\].*; give",
         ),
-        ("--task_name=lcqmc_pair --do_eval", "dev.tsv, line 1: .* the header calls column 1 id"),
+        (
+            "--task_name=lcqmc_pair --do_eval",
+            "dev.tsv, line 1: .* found a header that calls column 1 id",
+        ),
         (
             "--task_name=custom --do_predict --predict_file=new.tsv",
             "line 1: expected a header with",
         ),
-        ("--labels=差,好 --do_eval", "--labels: out_1 holds a run with"),
+        ("--labels=差,好 --do_eval", "--labels: the run in out_1 has"),
         ("--task_name=custom --label_column=0 --do_eval", "columns are numbered from 1"),
     ],
 )
@@ -256,7 +259,7 @@ def test_stage_0_of_other_labels_lends_all_but_its_classifier(folder, monkeypatc
     assert np.shape(results["confusion"]) == (3, 3)
     line = line.replace("out_0", "out_1") + " --finetune_suc --labels=差,好,中"
     command(line, folder, monkeypatch)
-    assert "matched by name: its order is 中, 好, 差, the task's 差, 好, 中" in caplog.text
+    assert "matched by name: its order is 中, 好, 差, the task's is 差, 好, 中" in caplog.text
     assert read_json(folder, "out_2", "run.json")["classifier_rows"] == [2, 1, 0]
 
 
@@ -287,7 +290,7 @@ def test_a_file_as_a_spreadsheet_leaves_it_is_trained_on_and_predicted(folder, m
     "value, message",
     [
         (np.nan, "pooler/dense/bias: holds NaN or infinite numbers"),
-        (1, "bias is of int64; a weight"),
+        (1, "bias has dtype int64, expected one"),
     ],
 )
 def test_weights_that_are_none_are_refused_before_anything_is_written(
@@ -325,7 +328,7 @@ def test_a_number_in_columns_of_ones_own(folder, monkeypatch):
     whole = dev.read_text(encoding="utf-8")
     dev.write_text(whole + "\n9;一;many\n", encoding="utf-8")
     refusal = refused(RATED + "--do_train", folder, monkeypatch)
-    assert "dev.CSV, line 11: expected a number; found 'many'" in refusal
+    assert "dev.CSV, line 11: expected a number, found 'many'" in refusal
     assert not (folder / "out_1").exists()
     dev.write_text(whole, encoding="utf-8")
     line = RATED + "--do_train --do_predict --predict_file=data/dev.CSV"

@@ -185,7 +185,7 @@ def test_columns_are_numbered_from_1():
 
 @pytest.mark.parametrize("given", [["1", "1"], ["1", " 1 "], ["1"], ["1", ""]])
 def test_labels_are_different_ones_two_at_least(given):
-    with pytest.raises(UserError, match="--labels: takes different ones, two at least"):
+    with pytest.raises(UserError, match="--labels: expected two or more different labels"):
         tasks.with_labels(TSV, given)
 
 

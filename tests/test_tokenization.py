@@ -75,7 +75,7 @@ def test_tokenizer_json_holds_the_vocabulary_of_vocab_txt(golden, vocab_file, tm
         ('{"model": {"vocab": [["a", 0]]}}', "model.vocab: expected an object, found"),
         ('{"model": {"vocab": {"a": "0"}}}', "model.vocab.a: expected a whole number"),
         ('{"model": {"vocab": {"a": null}}}', "model.vocab.a: expected a whole number"),
-        ('{"model": {"vocab": {"a": 0, "a": 1}}}', "it holds 'a' twice"),
+        ('{"model": {"vocab": {"a": 0, "a": 1}}}', "the name 'a' occurs twice"),
         ('{"model": {"type": 3, "vocab": {}}}', "model.type: expected text, found 3"),
         ('{"model": {"type": "BPE", "vocab": {}}}', "its model is BPE; BERT's is WordPiece"),
         ('{"model": {"vocab": {"a": 0, "b": 0}}}', "its tokens 'a' and 'b' have the same id, 0"),

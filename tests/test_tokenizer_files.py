@@ -178,7 +178,10 @@ def test_an_added_token_needs_a_row_in_the_table(tmp_path):
     assert pretrained.make_tokenizer(fitting, settings).tokenize("xKäse") == ["[UNK]", "Käse"]
     assert pretrained.vocab_warnings(fitting, settings.added_tokens) == []
     lacking = pretrained.Model(BertConfig(vocab_size=END), path)
-    message = r"the added token K\\xe4se has the id %d, and the BERT's table %d rows" % (END, END)
+    message = (
+        r"the added token K\\xe4se has the id %d, but the BERT's embedding table has %d rows"
+        % (END, END)
+    )
     with pytest.raises(UserError, match=message):
         pretrained.make_tokenizer(lacking, settings)
 
@@ -271,7 +274,9 @@ def test_a_class_without_parts_of_its_own_passes_by_tokenizer_json(tmp_path, nam
 
 def test_a_sentencepiece_model_without_a_vocabulary_is_named(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"")
-    with pytest.raises(UserError, match="its spiece.model is another tokenizer's than BERT's"):
+    with pytest.raises(
+        UserError, match="its spiece.model belongs to another tokenizer than BERT's"
+    ):
         pretrained.find_vocab(str(tmp_path))
 
 
@@ -374,7 +379,7 @@ def test_other_tokens_are_refused_with_a_text_of_the_users(tmp_path, held, text,
     found = refusal(write(tmp_path, tokenizer=held), ["stadt", long])
     assert 'gives other tokens than this program: "der stadt ' in found
     assert "..." in found and len(found) < 600
-    assert "%s there, and ... der stadt %s here" % (there, here) in found.replace(
+    assert "%s there, but ... der stadt %s here" % (there, here) in found.replace(
         "der=10 stadt=15", "der stadt"
     )
 

@@ -125,7 +125,7 @@ def test_other_settings_are_another_run_and_another_cache(root, tmp_path, monkey
     command(line, tmp_path, monkeypatch)
     write(tmp_path, "tokenizer_config", {"do_lower_case": True})
     found = refused(line, tmp_path, monkeypatch)
-    assert "--bert_pretrained_model: out_0 holds a run with another tokenizer: " in found
+    assert "--bert_pretrained_model: the run in out_0 was started with another tokenizer: " in found
     command(line + "--stage_0_outputdir=other", tmp_path, monkeypatch)
     assert len(list((tmp_path / "cache").iterdir())) == 2
     with Classifier(str(tmp_path / "other")) as model:
@@ -150,8 +150,8 @@ def test_what_the_folders_own_tokenizer_cuts_otherwise_is_refused(tmp_path, monk
     command(line, tmp_path, monkeypatch)  # No text has the two that change places.
 
     (tmp_path / "data" / "dev.txt").write_text("我们的手机\t你\t1\n你\t我\t0\n", encoding="utf-8")
-    pattern = 'bert: its own tokenizer gives other tokens than this program: "我们的手机" is '
-    pattern += r"我=\d+ \[UNK\]=0 的=.* there, and 我=\d+ \[UNK\]=1 的=.* here; "
+    pattern = 'bert: its own tokenizer gives other tokens than this program: "我们的手机" becomes '
+    pattern += r"我=\d+ \[UNK\]=0 的=.* there, but 我=\d+ \[UNK\]=1 的=.* here; "
     assert "们" not in CHARACTERS
     line += "--stage_0_outputdir=other"
     assert_refused(line, tmp_path, monkeypatch, pattern)
@@ -160,7 +160,7 @@ def test_what_the_folders_own_tokenizer_cuts_otherwise_is_refused(tmp_path, monk
 def test_a_bert_of_one_segment_takes_single_texts_and_no_pairs(tmp_path, monkeypatch):
     write_folder(tmp_path, type_vocab_size=1)
     line = "--do_train --finetune_pre " + COMMON
-    pattern = "bert: its BERT has type_vocab_size = 1, .* lcqmc_pair is over pairs, which take two"
+    pattern = "bert: the BERT has type_vocab_size = 1, but the pairs of lcqmc_pair need 2"
     assert_refused(line, tmp_path, monkeypatch, pattern)
     for split in ("train", "dev"):
         lines = (tmp_path / "data" / (split + ".txt")).read_text(encoding="utf-8").splitlines()

@@ -386,7 +386,7 @@ def test_a_damaged_last_checkpoint_is_said_and_the_one_before_used(
         damage(trainer.folder.checkpoint("last") + ending)
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         assert "model.ckpt-3%s: " % ending in caplog.text
-        assert "going on from the checkpoint before" in caplog.text
+        assert "resuming from the checkpoint before" in caplog.text
         assert trainer.run()
     assert_equals_no_interruption(tmp_path, uninterrupted)
 
@@ -408,7 +408,9 @@ def test_where_all_that_is_kept_is_damaged_it_is_one_line(bert, tmp_path):
         run_until_crash(trainer, 3)
         for entry in trainer.folder.state().checkpoints():
             truncate(trainer.folder.file(entry.checkpoint + ".index"))
-    with pytest.raises(UserError, match="ckpt-2.index: is damaged: .*; nothing before it is kept"):
+    with pytest.raises(
+        UserError, match="ckpt-2.index: is damaged: .*; no earlier checkpoint was kept"
+    ):
         with trainer_in(tmp_path, bert, make_settings()):
             pass
 
@@ -441,7 +443,9 @@ def test_a_checkpoint_of_another_step_than_its_record_says_is_refused(bert, tmp_
         state = trainer.folder.state()
         state.last = dataclasses.replace(state.last, global_step=7)
         trainer.folder.commit(state)
-    with pytest.raises(UserError, match="state.json: says step 7; its checkpoint is of step 1"):
+    with pytest.raises(
+        UserError, match="state.json: says step 7, but its checkpoint is from step 1"
+    ):
         with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)):
             pass
 
@@ -548,7 +552,7 @@ def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     )
     assert state.is_finished and state.last.global_step == 2 * epochs
     best = 2 if epochs == 2 else 6
-    message = "stopping early, by --early_stopping_patience=%s: step %d is still the best"
+    message = "stopping early (--early_stopping_patience=%s): step %d is still the best"
     assert (message % (patience, best) in "\n".join(lines)) == (epochs < 6)
 
 

@@ -32,7 +32,9 @@ def test_few_unknown_words_are_no_matter(tokenizer):
 
 def test_the_share_is_of_the_texts_tokens_and_the_most_frequent_come_first(tokenizer):
     warning = counted(tokenizer, [("the Apple", "Apple Paris")], [("the 手机", "the Apple")])
-    assert warning.startswith("a.tsv: 44.4% of its tokens are [UNK]")
+    assert warning.startswith(
+        "a.tsv: 44.4% of its tokens are not in the vocabulary and become [UNK]"
+    )
     assert "most often Apple, Paris;" in warning
 
 
@@ -41,8 +43,8 @@ def test_the_case_is_named_only_where_the_other_has_fewer_unknown_words(
     tokenizer, text, is_of_case
 ):
     warning = counted(tokenizer, [(text, "the")])
-    assert ("see --do_lower_case and --bert_pre" in warning) == is_of_case
-    assert ("; see --bert_pre" in warning) != is_of_case
+    assert ("check --do_lower_case and --bert_pre" in warning) == is_of_case
+    assert ("; check --bert_pre" in warning) != is_of_case
 
 
 def test_an_added_token_is_known(tokenizer, tmp_path):

@@ -1,4 +1,4 @@
-"""A trained model for use from Python: of a stage's folder, an export, or a fine-tuned BERT's."""
+"""A trained model for use from Python: a stage's folder, an export or a fine-tuned BERT."""
 
 import collections.abc
 import contextlib
@@ -16,12 +16,12 @@ from theseus.quiet import quiet_tensorflow
 
 
 class Classifier(object):
-    """A stage's best model, or an export, for use from Python and several threads at a time.
+    """A trained model for use from Python; several threads may use it at the same time.
 
         with Classifier("out_2") as model:
             (label, probabilities), = model.classify([("手机坏了", "手机坏了怎么办")])
 
-    It needs no `set_up_tensorflow`: its graph is its own.
+    It has a graph of its own, so `set_up_tensorflow` is not needed.
     """
 
     def __init__(self, path, precision=None):
@@ -48,7 +48,7 @@ class Classifier(object):
 
     def _load_export(self, path, precision, open_session):
         if precision is not None:
-            raise UserError("%s: is an export, which has its own precision; give none" % path)
+            raise UserError("%s: the precision of an export is fixed; leave out `precision`" % path)
         export = read_back.load(path, open_session)
         self._task, self._num_texts = export.task, (export.task.num_texts,)
         self._max_seq_length = export.max_seq_length
@@ -68,7 +68,7 @@ class Classifier(object):
         self._run = evaluation.runner(trained.session, trained.graph)
 
     def classify(self, pairs, batch_size=64):
-        """Predicts the label of each pair, or of each text where the task is over single ones.
+        """Predicts the label of each pair, or of each text if the task has single texts.
 
         Args:
           pairs: iterable, such as a list, of (text, text), str; or of a text, str.
@@ -80,9 +80,9 @@ class Classifier(object):
           probabilities.
 
         Raises:
-          TypeError: `pairs` is none of them, such as one text alone; or batch_size no int.
-          ValueError: a pair has not two texts, or there is nothing in both, or in a single text; or
-            batch_size is below 1.
+          TypeError: `pairs` is not such an iterable, but for example a single text; or batch_size
+            is not an int.
+          ValueError: a pair does not have two texts, an example is empty, or batch_size is below 1.
         """
         _check_batch_size(batch_size)
         rows = self._examples(pairs)
@@ -103,7 +103,7 @@ class Classifier(object):
 
         Raises:
           UserError: a logit is infinite or not a number.
-          RuntimeError: it is closed, or was loaded in the process that this one is a fork of.
+          RuntimeError: it is closed, or it was loaded before this process was forked.
         """
         if os.getpid() != self._process:
             raise RuntimeError(
@@ -131,7 +131,7 @@ class Classifier(object):
         examples = [self._example(takes, number, row) for number, row in enumerate(pairs)]
         for number, example in enumerate(examples):
             if reading.holds_nothing(example.text_a, example.text_b):
-                raise ValueError("%s; number %d, from 0, holds nothing" % (takes, number))
+                raise ValueError("%s; item %d (from 0) is empty" % (takes, number))
         return examples
 
     def _example(self, takes, number, row):
@@ -140,7 +140,7 @@ class Classifier(object):
 
     @property
     def task(self):
-        """What it was trained for, a tasks.Task."""
+        """The tasks.Task that it was trained for."""
         return self._task
 
     @property
@@ -149,7 +149,7 @@ class Classifier(object):
         return self._task.labels
 
     def __reduce__(self):
-        """Has a process that it is sent to load it anew."""
+        """Makes another process, to which it is sent, load the model again."""
         return Classifier, self._made_of
 
     def close(self):
@@ -193,18 +193,18 @@ _NO_LISTS = (str, bytes, bytearray, collections.abc.Mapping, collections.abc.Set
 def _one_text(takes, number, row):
     """Returns the Example of what is to be a text; TypeError where it is none."""
     if not isinstance(row, str):
-        raise TypeError("%s; number %d, from 0, is %s" % (takes, number, _describe(row)))
+        raise TypeError("%s; item %d (from 0) is %s" % (takes, number, _describe(row)))
     return reading.Example(str(row), None, None)
 
 
 def _two_texts(takes, number, row):
     """Returns the Example of what is to be a pair of texts; see Classifier.classify."""
-    place = "%s; number %d, from 0, is" % (takes, number)
+    place = "%s; item %d (from 0) is" % (takes, number)
     if isinstance(row, _NO_LISTS) or not hasattr(row, "__len__") or getattr(row, "ndim", 1) != 1:
         raise TypeError("%s %s" % (place, _describe(row)))
     texts = list(row)
     if len(texts) != 2:
-        raise ValueError("%s %s with %d members" % (place, type(row).__name__, len(texts)))
+        raise ValueError("%s a %s with %d members" % (place, type(row).__name__, len(texts)))
     for text in texts:
         if not isinstance(text, str):
             raise TypeError("%s a pair with %s" % (place, _describe(text)))
@@ -213,9 +213,9 @@ def _two_texts(takes, number, row):
 
 def _check_batch_size(batch_size):
     if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral):
-        raise TypeError("batch_size is an int of at least 1, not %s" % _describe(batch_size))
+        raise TypeError("batch_size must be an int of at least 1, not %s" % _describe(batch_size))
     if batch_size < 1:
-        raise ValueError("batch_size is an int of at least 1, not %d" % batch_size)
+        raise ValueError("batch_size must be an int of at least 1, not %d" % batch_size)
 
 
 def _kind(value):

@@ -16,27 +16,27 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        """Takes the message; of one that quotes something very long the middle is left out."""
+        """Takes the message; if it is very long, its middle is left out."""
         if len(message) > _LONGEST:
             message = "%s ... %s" % (message[: _LONGEST // 2], message[-_LONGEST // 2 :])
         super(UserError, self).__init__(message)
 
 
 class FolderError(UserError):
-    """What a stage's folder holds stands in the way; another folder would do.
+    """The content of a stage's folder does not fit the command; another folder would.
 
-    The message ends so that " with --stage_1_outputdir" can follow: a command knows which flag
-    names the folder, a Python caller has none.
+    The message ends with "give another folder", and `naming` adds " with --stage_1_outputdir": a
+    command knows which flag names the folder, a Python caller has no flag.
     """
 
     def __init__(self, message: str) -> None:
-        """Takes the message without its end, which is the same for all."""
+        """Takes the message without its last words, which are always the same."""
         super(FolderError, self).__init__("%s give another folder" % message)
 
 
 @contextlib.contextmanager
 def naming(flag: str) -> Iterator[None]:
-    """Says in a FolderError which flag names the folder, and makes a UserError of it."""
+    """Turns a FolderError into a UserError that also names the flag of the folder."""
     try:
         yield
     except FolderError as error:
@@ -45,11 +45,11 @@ def naming(flag: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def failing(path: str, done: str) -> Iterator[None]:
-    """Makes an OSError within, or that of a decoder, a UserError: the path cannot be read.
+    """Turns an OSError, or a decoder's error, into a UserError about the path.
 
     Args:
       path: what the message calls the file.
-      done: what it cannot be: "read", "written" or "removed".
+      done: what failed: "read", "written" or "removed".
     """
     try:
         yield
@@ -59,10 +59,10 @@ def failing(path: str, done: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, for use within a UserError's.
+    """Returns the first line of an exception's message, to be quoted in a UserError.
 
-    Of an error within TensorFlow's graph it is the line with the cause, which comes after the
-    places where the operation was built.
+    For an error within TensorFlow's graph it is the line that names the cause, which comes after
+    the places where the operation was built.
     """
     lines = str(error).strip().split("\n")
     nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]

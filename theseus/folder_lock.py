@@ -1,8 +1,8 @@
-"""A folder's lock: one writer at a time; and folders that take their name once they are whole.
+"""A folder's lock, for one writer at a time; and folders that get their name once complete.
 
-The folder itself is locked, by its descriptor, which is not undone by removing a file. A new
-folder is written beside the name that it is to take, and held meanwhile: one that nobody holds has
-lost its writer.
+The folder itself is locked, by its descriptor, so removing a file does not unlock it. A new folder
+is written beside its final name, and locked meanwhile. If such a folder is not locked, its writer
+was killed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from typing import Callable, Iterator, NamedTuple
 from theseus.errors import FolderError
 
 NAME = ".lock"
-"""A file that is locked in the folder's place if its file system locks files alone."""
+"""A file that is locked instead of the folder if the file system can only lock files."""
 
 
 class FolderLock(NamedTuple):
-    """A folder that is held against every other writer; see `locked`.
+    """A locked folder; see `locked`.
 
     Fields:
       folder: its path.
-      descriptor: of the folder that was there when it was locked.
+      descriptor: the descriptor of the folder that was locked.
     """
 
     folder: str
     descriptor: int
 
     def check(self) -> None:
-        """Raises FolderError where the folder's name is no longer that of what is held."""
+        """Raises FolderError if the path no longer leads to the locked folder."""
         if not self.is_there():
             raise FolderError(
-                "%s: was moved or removed while this run was writing to it; bring it back, or"
+                "%s: was moved or removed while this run was writing to it; move it back, or"
                 % self.folder
             )
 
     def is_there(self) -> bool:
-        """Returns whether the folder at the path is still the one that is held."""
+        """Returns whether the folder at the path is still the locked one."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.stat(self.folder))
         except OSError:
@@ -52,12 +52,10 @@ class FolderLock(NamedTuple):
 
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[FolderLock]:
-    """Holds a folder, made if need be, against every other writer.
-
-    The folder itself is locked, which is not undone by removing a file.
+    """Locks a folder, which is created if need be, against every other writer.
 
     Raises:
-      FolderError: another process holds it, or it cannot be made.
+      FolderError: another process has locked it, or it cannot be created.
     """
     is_new = not os.path.exists(folder)
     make_folder(folder)
@@ -69,7 +67,7 @@ def locked(folder: str) -> Iterator[FolderLock]:
             raise FolderError("%s: cannot be locked: %s;" % (folder, error.strerror))
         held = FolderLock(folder, descriptor)
         if not (is_held and held.is_there()):
-            raise FolderError("%s: another run is writing to it; wait for its end, or" % folder)
+            raise FolderError("%s: another run is writing to it; wait until it ends, or" % folder)
         try:
             yield held
         finally:
@@ -78,11 +76,11 @@ def locked(folder: str) -> Iterator[FolderLock]:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder, and those above it; FolderError where that fails."""
+    """Creates a folder and its parents; FolderError if that fails."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise FolderError("%s: cannot be made: %s;" % (path, error.strerror or error))
+        raise FolderError("%s: cannot be created: %s;" % (path, error.strerror or error))
 
 
 def _open(folder: str, flags: int, stack: contextlib.ExitStack) -> int:
@@ -109,30 +107,30 @@ def _take(folder: str, descriptor: int, stack: contextlib.ExitStack) -> bool:
 
 
 def _remove_if_empty(folder: str) -> None:
-    """Leaves no trace of a command that was refused before it wrote anything."""
+    """Removes the folder of a command that was refused before it wrote anything."""
     with contextlib.suppress(OSError):  # Another command may be coming in.
         if os.listdir(folder) == [NAME]:
             os.remove(os.path.join(folder, NAME))
         os.rmdir(folder)
 
 
-# --- Folders that are not yet whole ---
+# --- Folders that are not complete yet ---
 
 
 @contextlib.contextmanager
 def new(path: str, ending: str) -> Iterator[str]:
-    """Makes a folder `path`.<8 letters>`ending`, and holds it for as long as it is written.
+    """Creates a folder `path`.<8 letters>`ending`, and locks it while it is written.
 
-    When the context ends it is removed, unless it has taken its name.
+    When the context ends, the folder is removed, unless it was renamed to its final name.
 
     Raises:
-      OSError: it cannot be made.
+      OSError: it cannot be created.
     """
     while True:
         folder = "%s.%s%s" % (path, uuid.uuid4().hex[:8], ending)
         os.mkdir(folder)
         with _held(folder, waits=True):
-            if os.path.isdir(folder):  # Else it was swept away in the instant before.
+            if os.path.isdir(folder):  # Another process may have swept it before it was locked.
                 try:
                     yield folder
                 finally:
@@ -154,10 +152,10 @@ def _held(folder: str, waits: bool) -> Iterator[bool]:
 
 
 def sweep(path: str, ending: str, is_ours: Callable[[str], bool]) -> None:
-    """Removes what writers that were killed have left of `path`, as far as that can be done.
+    """Removes the unfinished folders of `path` whose writers were killed, as far as possible.
 
     Args:
-      path: str, the name that the folders were to take.
+      path: str, the final name of the folders.
       ending: str, as for `new`.
       is_ours: function of a file's path that returns whether a writer may have written it; a
         folder that holds another file stays, with that file.
@@ -170,7 +168,7 @@ def sweep(path: str, ending: str, is_ours: Callable[[str], bool]) -> None:
 
 
 def remove_files(folder: str, is_ours: Callable[[str], bool]) -> None:
-    """Removes the files below a folder that are ours, and the folders that are empty then."""
+    """Removes this program's files below a folder, and then the folders that are empty."""
     for place, _, names in os.walk(folder, topdown=False):
         for file in [os.path.join(place, name) for name in names]:
             if is_ours(file):

@@ -1,4 +1,4 @@
-"""What a process may have: too little of it, and TensorFlow ends without a word that helps."""
+"""Limits of a process: if one is too low, TensorFlow ends without a helpful message."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LEAST_ADDRESS_SPACE = 3 << 30  # 2.5e9 bytes were enough for two threads and a 
 
 
 def check_little_memory() -> None:
-    """Raises UserError where the shell allows less address space than TensorFlow maps."""
+    """Raises UserError if the shell allows less address space than TensorFlow maps."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
     if allowed != resource.RLIM_INFINITY and allowed < _LEAST_ADDRESS_SPACE:
         raise UserError(
-            "the shell allows %.1f GB of address space, TensorFlow needs %.1f; raise it by "
-            "ulimit -v" % (allowed / 1e9, _LEAST_ADDRESS_SPACE / 1e9)
+            "the shell allows %.1f GB of address space, TensorFlow needs %.1f; raise the limit "
+            "with ulimit -v" % (allowed / 1e9, _LEAST_ADDRESS_SPACE / 1e9)
         )

@@ -1,4 +1,4 @@
-"""What a run is computed by: versions and processor. The bits of a result depend on it."""
+"""The software and hardware of a run, on which the exact bits of a result depend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import theseus
 from theseus.quiet import import_tensorflow
 
-# The features by which libraries choose their products, as Linux names those of x86 and of ARM.
+# Processor features by which libraries choose their matrix products; Linux's names.
 _FEATURES = (
     "sse4_1 avx avx2 fma avx512f avx512_vnni avx512_bf16 avx_vnni amx_tile amx_int8 amx_bf16 "
     "avx_ne_convert asimd sve bf16 i8mm"
@@ -36,7 +36,7 @@ def _processor(*names: str) -> list[str]:
 
 
 def describe() -> dict[str, Any]:
-    """Returns what this process computes with, a dict of JSON values by name."""
+    """Returns the software and hardware of this process, a dict of JSON values."""
     found = processor_features()
     tf = import_tensorflow()
     return {
@@ -69,10 +69,10 @@ def _commit() -> str | None:
 
 
 def describe_change(environment: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Returns what differs between two of `describe`, str; "" where nothing does.
+    """Returns in words, str, how two results of `describe` differ; "" if they do not.
 
     Args:
-      environment, now: dicts as from `describe`; a key that either lacks is passed over.
+      environment, now: dicts as from `describe`; a key that is in only one of them is ignored.
     """
     changed = []
     for name in now:

@@ -1,6 +1,6 @@
-"""JSON that is read back, or that others wrote: checked before anything is made of it.
+"""Reads JSON files, and checks them before they are used.
 
-What a record holds is declared as a `Kind`, by the functions below; `read` is the one way to read.
+The content of a record is declared as a `Kind`, by the functions below; `read` reads every file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Callable, Iterable, Mapping
 from theseus.errors import UserError, failing
 
 Kind = Callable[[Any, str], None]
-"""A check of a value at a place of its record; raises _Wrong where it is something else."""
+"""A function that checks a value at a place of its record; raises _Wrong if it does not fit."""
 
 _SEAL = "sha256_of_the_rest"
-_LONGEST_NUMBER = 40  # In digits. Of more, Python itself takes long, or refuses.
+_LONGEST_NUMBER = 40  # In digits; Python is slow with longer numbers, or refuses them.
 _SHOWN = 40
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
@@ -35,10 +35,10 @@ class _Wrong(ValueError):
 
 
 def read(path: str, kind: Kind) -> Any:
-    """Returns what a JSON file holds, once it is of a Kind.
+    """Returns the content of a JSON file, checked against a Kind.
 
     Raises:
-      UserError: in one line, with the file: it cannot be read, or is damaged, and how.
+      UserError: the file cannot be read, or is damaged; the message says how.
     """
     try:
         with failing(path, "read"), io.open(path, encoding="utf-8", newline="\n") as reader:
@@ -48,19 +48,20 @@ def read(path: str, kind: Kind) -> Any:
 
 
 def read_if_there(path: str, kind: Kind) -> Any:
-    """As `read`; returns None where there is no such file."""
+    """As `read`, but returns None if there is no such file."""
     return read(path, kind) if os.path.lexists(path) else None
 
 
 def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None) -> Any:
-    """Returns the value of JSON text, once it is of a Kind; ValueError, in one line, if not.
+    """Returns the value of JSON text, checked against a Kind; ValueError, in one line, if it fails.
 
-    An object that was `sealed` comes without its sum, and must be as it was written.
+    The checksum of an object that was `sealed` is checked and removed.
 
     Args:
-      text, kind: as said.
-      parse_float: what makes a value of a number that is not whole, such as `as_written`; None:
-        a float.
+      text: str.
+      kind: the Kind.
+      parse_float: function from the text of a number that is not whole to its value, such as
+        `as_written`; None: float.
     """
     if text.startswith("\ufeff"):
         raise ValueError("it begins with a byte-order mark; save it as UTF-8 without one")
@@ -77,13 +78,13 @@ def parse(text: str, kind: Kind, parse_float: Callable[[str], Any] | None = None
     if isinstance(value, dict) and _SEAL in value:
         found = value.pop(_SEAL)
         if found != _sum(value):
-            raise ValueError("it is not what was written")
+            raise ValueError("its checksum does not match its content")
     kind(value, "")
     return value
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a JSON object with a sum of itself, by which `parse` notices what was altered."""
+    """Returns a JSON object with its checksum, by which `parse` notices changes."""
     return dict(value, **{_SEAL: _sum(value)})
 
 
@@ -95,29 +96,31 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError("it holds %s twice" % ascii(next(n for n in names if names.count(n) > 1)))
+        raise ValueError(
+            "the name %s occurs twice" % ascii(next(n for n in names if names.count(n) > 1))
+        )
     return value
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError("it holds %s, which is no number of JSON" % name)
+    raise ValueError("%s is not a JSON number" % name)
 
 
 def _whole(digits: str) -> int:
     if len(digits) > _LONGEST_NUMBER:
-        raise ValueError("it holds a number of %d digits" % len(digits))
+        raise ValueError("it contains a number of %d digits" % len(digits))
     return int(digits)
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError("it holds %s, which is too large a number" % digits[:_SHOWN])
+        raise ValueError("the number %s is too large" % digits[:_SHOWN])
     return value
 
 
 def as_written(digits: str) -> str:
-    """Returns a number of JSON text as it is written there, once it is finite."""
+    """Returns a number's text unchanged, if the number is finite."""
     _finite(digits)
     return digits
 
@@ -126,7 +129,7 @@ def as_written(digits: str) -> str:
 
 
 def _kind(expected: str, fits: Callable[[Any], Any]) -> Kind:
-    """Returns the Kind of the values that a function says true of."""
+    """Returns the Kind of the values for which a function is true."""
 
     def check(value: Any, place: str) -> None:
         if not fits(value):
@@ -141,7 +144,7 @@ _an_object = _kind("an object", lambda value: isinstance(value, dict))
 
 
 def whole(low: int = 0, high: int = 2**31 - 1) -> Kind:
-    """Whole numbers from `low` to `high`, neither true nor 1.0."""
+    """Whole numbers from `low` to `high`; true and 1.0 are not whole numbers."""
     return _kind(
         "a whole number from %d to %d" % (low, high),
         lambda value: type(value) is int and low <= value <= high,
@@ -157,11 +160,14 @@ def number(low: float = -math.inf, high: float = math.inf) -> Kind:
 
 
 def text(pattern: str = ".+", expected: str = "text") -> Kind:
-    """Text that a regular expression matches from end to end; without one any, but not empty."""
+    """Text that a regular expression matches completely; by default any text that is not empty."""
     matches = re.compile("(?s:%s)\\Z" % pattern).match
     return both(
         _kind(expected, lambda value: isinstance(value, str) and matches(value)),
-        _kind("text of whole characters", lambda value: not _HALF_A_CHARACTER.search(value)),
+        _kind(
+            "text without unpaired surrogates (half characters)",
+            lambda value: not _HALF_A_CHARACTER.search(value),
+        ),
     )
 
 
@@ -172,12 +178,12 @@ def choice(values: Iterable[Any]) -> Kind:
 
 
 def nullable(kind: Kind) -> Kind:
-    """null, or what is of a Kind."""
+    """null, or a value of a Kind."""
     return lambda value, place: None if value is None else kind(value, place)
 
 
 def both(first: Kind, second: Kind) -> Kind:
-    """What is of two Kinds."""
+    """Values that are of both Kinds."""
 
     def check(value: Any, place: str) -> None:
         first(value, place)
@@ -187,8 +193,8 @@ def both(first: Kind, second: Kind) -> Kind:
 
 
 def listed(kind: Kind, least: int = 0) -> Kind:
-    """A list, each member of which is of a Kind."""
-    expected = "a list of %d or more" % least if least else "a list"
+    """Lists whose members are of a Kind."""
+    expected = "a list of at least %d" % least if least else "a list"
     a_list = _kind(expected, lambda value: isinstance(value, list) and len(value) >= least)
 
     def check(value: Any, place: str) -> None:
@@ -200,7 +206,7 @@ def listed(kind: Kind, least: int = 0) -> Kind:
 
 
 def mapping(kind: Kind, names: Kind = anything) -> Kind:
-    """An object, each value of which is of a Kind, and each name of another."""
+    """Objects whose values are of one Kind, and whose names are of another."""
 
     def check(value: Any, place: str) -> None:
         _an_object(value, place)
@@ -216,15 +222,17 @@ def table(
     optional: Mapping[str, Kind] | None = None,
     others: bool = False,
 ) -> Kind:
-    """An object with declared fields.
+    """Objects with declared fields.
 
     Args:
-      fields: those that must be there.
-      optional: those that may be there.
-      others: whether there may be more; if not, such a record may be of a later version.
+      fields: the required fields.
+      optional: fields that may be missing.
+      others: whether other fields are allowed; if not, one may come from a later version.
     """
     known = dict(fields, **(optional or {}))
-    another = _kind("nothing else; it may be of a later version of this program", lambda _: others)
+    another = _kind(
+        "no such name (a later version of this program may have written it)", lambda _: others
+    )
 
     def check(value: Any, place: str) -> None:
         _an_object(value, place)
@@ -238,6 +246,6 @@ def table(
 
 
 def _at(place: str, name: str) -> str:
-    """Returns the place of an object's member; a name that is not of a program's is escaped."""
+    """Returns the place of an object's member; the name is escaped, since it may be any text."""
     name = ascii(name)[1:-1]
     return "%s.%s" % (place, name) if place else name

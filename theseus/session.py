@@ -1,4 +1,4 @@
-"""TensorFlow as this program uses it: graphs, sessions, and what a processor can compute in."""
+"""TensorFlow as this program uses it: graphs, sessions and precisions."""
 
 import contextlib
 import os
@@ -10,36 +10,36 @@ from theseus.errors import UserError
 from theseus.machine import processor_features
 from theseus.quiet import quiet_tensorflow
 
-# What Linux calls bfloat16 instructions, of x86 and of ARM.
+# Linux's names of bfloat16 instructions on x86 and on ARM.
 _BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
 
 
 def set_up_tensorflow() -> None:
-    """Makes TensorFlow build graphs, with resource variables, and keeps its log to errors."""
+    """Makes TensorFlow build graphs with resource variables, and log only errors."""
     tf.get_logger().setLevel("ERROR")
     tf.disable_v2_behavior()
     tf.enable_resource_variables()
-    with quiet_tensorflow():  # It may be the first to look for GPUs, and TensorFlow says so.
+    with quiet_tensorflow():  # TensorFlow logs much when it first looks for GPUs.
         has_gpus = bool(count_gpus())
-    if has_gpus:  # On a processor all that is used here is deterministic without it.
+    if has_gpus:  # On a CPU, all operations used here are deterministic anyway.
         os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 
 
 def count_gpus() -> int:
-    """Returns how many GPUs TensorFlow finds."""
+    """Returns the number of GPUs that TensorFlow finds."""
     return len(tf.config.experimental.list_physical_devices("GPU"))
 
 
 def check_precision(precision):
-    """Warns where the processor has no instructions for a precision.
+    """Warns if the processor has no instructions for a precision.
 
     Raises:
-      UserError: this TensorFlow cannot compute in it.
+      UserError: this version of TensorFlow cannot compute in it.
     """
     if precision == "bfloat16" and tf.__version__.startswith("1."):
         raise UserError(
             "--precision=bfloat16: needs TensorFlow 2, this is %s; give --precision=float32, "
-            "which also runs what was trained in bfloat16" % tf.__version__
+            "which also runs models trained in bfloat16" % tf.__version__
         )
     features = processor_features()
     has_instructions = count_gpus() or not features or features.intersection(_BFLOAT16_FEATURES)
@@ -52,7 +52,7 @@ def check_precision(precision):
 
 @contextlib.contextmanager
 def new_session(grappler=False, target="", config=None):
-    """A session over a new graph, which is the default one inside.
+    """Yields a session over a new graph, which is the default graph in the context.
 
     Args:
       grappler: bool, whether grappler, TensorFlow's optimizer, may join operations before the

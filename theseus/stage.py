@@ -1,11 +1,11 @@
-"""The three stages, and what tells one from another; without TensorFlow.
+"""The three stages and how they differ; without TensorFlow.
 
 stage 0  predecessor  fine-tunes all layers of the pretrained BERT
 stage 1  replacing    replaces its modules at random by the successor's layers
 stage 2  successor    trains the successor alone
 
-A *group* is a list of the predecessor's layers that form one module. A *replacement
-mask* has a bool for each module: whether the successor's layer stands in its place.
+A *group* is a list of the predecessor's layers that form one module. A *replacement mask* has a
+bool for each module: whether the successor's layer replaces it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Stage:
       number: int, 0 to 2.
       name: str, as run.json has it.
       output_flag: str, the flag that names its output folder.
-      default_scope: str, what trains where --train_scope is not given.
+      default_scope: str, what trains if --train_scope is not given.
       start_flag: str, the flag of the folder that it starts from; None: a pretrained BERT.
-      has_successor: bool, whether there is one; then it is what is evaluated.
+      has_successor: bool, whether there is a successor; if so, the successor is evaluated.
       replaces: bool, whether its modules are replaced at random.
     """
 
@@ -38,7 +38,7 @@ class Stage:
     replaces: bool = False
 
     def evaluated_mask(self, groups: Sequence[Sequence[int]]) -> list[bool]:
-        """Returns the replacement mask of what is evaluated: the successor's if there is one."""
+        """Returns the replacement mask of the evaluated model: the successor, if there is one."""
         return [self.has_successor] * len(groups)
 
 
@@ -48,25 +48,25 @@ SUCCESSOR = Stage(2, "successor", "stage_2_outputdir", "successor", "stage_1_out
 STAGES = (PREDECESSOR, REPLACING, SUCCESSOR)
 
 SUCCESSOR_STARTS = ("first", "last", "spread")
-"""The layers of the predecessor that the successor's can start as, see --suc_init; or by number."""
+"""The values of --suc_init that choose the predecessor's layers; it may also list numbers."""
 
 
 def layer_numbers(how: str) -> list[int] | None:
-    """Returns the layers that a --suc_init such as 0,5,11 names; None where it names none."""
+    """Returns the layers that a --suc_init such as 0,5,11 lists; None for any other value."""
     is_list = re.match("[0-9]{1,4}(,[0-9]{1,4})*$", how)
     return [int(number) for number in how.split(",")] if is_list else None
 
 
 def digits(mask: Sequence[bool]) -> str:
-    """Returns a replacement mask as it is written: 1 for a module that is replaced, else 0."""
+    """Returns a replacement mask as text: 1 for a module that is replaced, otherwise 0."""
     return "".join(str(int(is_replaced)) for is_replaced in mask)
 
 
 def result(name: str, mask: Sequence[bool] | None) -> str:
-    """Returns the name, in a stage's folder, of a result; a mixture has a folder of its own."""
+    """Returns the name of a result within a stage's folder; each mixture has its own folder."""
     return "mixture_%s/%s" % (digits(mask), name) if mask else name
 
 
 def of_name(name: str) -> Stage:
-    """Returns the Stage that run.json calls so; KeyError where there is none."""
+    """Returns the Stage of a name, as run.json has it; KeyError for an unknown name."""
     return {stage.name: stage for stage in STAGES}[name]

@@ -40,10 +40,10 @@ flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "The BERT whose v
 flags.DEFINE_list(
     "hidden_sizes", ["128", "768"], "Widths of the BERTs of 12 layers; 768 is base's."
 )
-flags.DEFINE_list("batch_sizes", ["64", "16"], "Examples in a step, for each of them.")
-flags.DEFINE_integer("max_seq_length", 64, "Longest example in tokens.", lower_bound=5)
-flags.DEFINE_integer("num_steps", 10, "Steps that are timed, after two that are not.", 1)
-flags.DEFINE_string("json", None, "File for the figures.")
+flags.DEFINE_list("batch_sizes", ["64", "16"], "Number of examples in a step, for each width.")
+flags.DEFINE_integer("max_seq_length", 64, "Maximum length of an example in tokens.", lower_bound=5)
+flags.DEFINE_integer("num_steps", 10, "Number of timed steps; two run before them, untimed.", 1)
+flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 TASK = tasks.TASKS["lcqmc_pair"]
 ROWS = [("one process, one core", 1, 1), ("one process, two cores", 1, 2)]

@@ -63,7 +63,9 @@ def spaced(plan, lengths, batch_size, count):
     """Returns `count` full batches of a plan, evenly spaced by tokens, in random order."""
     full = [rows for rows in plan if len(rows) == batch_size]
     if not full:
-        raise UserError("--batch_sizes: there are fewer than %d pairs" % batch_size)
+        raise UserError(
+            "--batch_sizes: dev has fewer than %d pairs; give smaller ones" % batch_size
+        )
     full.sort(key=lambda rows: lengths[rows].sum())
     places = ((np.arange(count) + 0.5) * len(full) / count).astype(int)
     return [full[place] for place in np.random.RandomState(1).permutation(places)]
@@ -204,13 +206,19 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder whose dev pairs are timed. Unset: random ones.")
+    flags.DEFINE_string(
+        "data_dir", None, "Folder with the dev file that is timed. Default: random pairs."
+    )
     flags.DEFINE_list("sentence_tokens", ["60"], "Tokens of each sentence of random pairs.")
-    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
-    flags.DEFINE_list("suc_layers", ["6", "2"], "Layers of the successors.")
-    flags.DEFINE_list("batch_sizes", ["10", "1"], "Pairs in a batch; several make more rows.")
+    flags.DEFINE_string(
+        "bert_pretrained_model", "data/tiny_bert", "Folder with the config of a BERT."
+    )
+    flags.DEFINE_list("suc_layers", ["6", "2"], "Numbers of layers of the successors.")
+    flags.DEFINE_list("batch_sizes", ["10", "1"], "Numbers of pairs in a batch, a row for each.")
     flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
-    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
-    flags.DEFINE_integer("num_batches", 20, "Timed batches.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    flags.DEFINE_integer(
+        "max_seq_length", 128, "Maximum length of a pair in tokens.", lower_bound=5
+    )
+    flags.DEFINE_integer("num_batches", 20, "Number of timed batches.", lower_bound=1)
+    flags.DEFINE_string("json", None, "JSON file for the rows.")
     app.run(main)

@@ -29,13 +29,21 @@ from theseus.session import set_up_tensorflow
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("model", "out_2", "A stage's output folder.")
-flags.DEFINE_string("text_file", "data/sample/dev.txt", "Pairs of texts, tab between them.")
-flags.DEFINE_string("predict_flags", "--finetune_suc --suc_layers=2", "Of the model's run.")
-flags.DEFINE_integer("texts", 100000, "Pairs that the Classifier is asked for.", 1)
-flags.DEFINE_integer("threads", 8, "Threads that ask at the same time.", 1)
-flags.DEFINE_list("rows", ["1000", "10000", "100000", "1000000"], "Rows of a predicted file.")
-flags.DEFINE_list("line_mb", ["1", "100"], "Megabytes of a file of one line.")
-flags.DEFINE_string("json", None, "File for the figures.")
+flags.DEFINE_string(
+    "text_file", "data/sample/dev.txt", "File of pairs of texts, separated by tabs."
+)
+flags.DEFINE_string(
+    "predict_flags",
+    "--finetune_suc --suc_layers=2",
+    "Flags of run_classifier.py that name the model.",
+)
+flags.DEFINE_integer("texts", 100000, "Number of pairs that the Classifier answers.", 1)
+flags.DEFINE_integer("threads", 8, "Number of threads that ask at the same time.", 1)
+flags.DEFINE_list(
+    "rows", ["1000", "10000", "100000", "1000000"], "Numbers of rows of the predicted files."
+)
+flags.DEFINE_list("line_mb", ["1", "100"], "Sizes in megabytes of files that are a single line.")
+flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BATCH = 500  # Pairs in a call.

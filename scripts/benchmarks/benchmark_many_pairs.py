@@ -26,14 +26,14 @@ from tokenization import FullTokenizer
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
-flags.DEFINE_string(
-    "bert_pretrained_model", "data/tiny_bert", "The BERT, of which vocab.txt is read."
+flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "BERT whose vocab.txt is read.")
+flags.DEFINE_integer("num_pairs", 1000000, "Number of pairs to encode.", lower_bound=1)
+flags.DEFINE_integer("num_few_pairs", 100000, "Number of pairs of the training that is compared.")
+flags.DEFINE_list(
+    "num_encoding_processes", ["1", "2"], "Numbers of encoding processes, a row for each."
 )
-flags.DEFINE_integer("num_pairs", 1000000, "Pairs to encode.", lower_bound=1)
-flags.DEFINE_integer("num_few_pairs", 100000, "Pairs whose training is compared with.")
-flags.DEFINE_list("num_encoding_processes", ["1", "2"], "Processes that encode; a row each.")
-flags.DEFINE_integer("max_seq_length", 64, "As in training.", lower_bound=5)
-flags.DEFINE_string("json", None, "File for the figures.")
+flags.DEFINE_integer("max_seq_length", 64, "As for training.", lower_bound=5)
+flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 TASK = tasks.TASKS["lcqmc_pair"]
 

@@ -204,10 +204,14 @@ def main(argv):
 if __name__ == "__main__":
     import serve
 
-    flags.DEFINE_string("text_file", "data/sample/dev.txt", "Examples, tab between their texts.")
-    flags.DEFINE_list("clients", ["1", "8", "64"], "Clients that ask at the same time.")
-    flags.DEFINE_float("seconds", 10.0, "How long is measured.", 0.1)
-    flags.DEFINE_bool("transformers", False, "Serve huggingface exports by its pipeline, too.")
-    flags.DEFINE_bool("serve_pipeline", False, "Be the server of such a one.")
-    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    flags.DEFINE_string(
+        "text_file", "data/sample/dev.txt", "File of examples, texts separated by tabs."
+    )
+    flags.DEFINE_list("clients", ["1", "8", "64"], "Numbers of clients that ask at the same time.")
+    flags.DEFINE_float("seconds", 10.0, "Seconds of each measurement.", 0.1)
+    flags.DEFINE_bool(
+        "transformers", False, "Also serve huggingface exports with transformers' pipeline."
+    )
+    flags.DEFINE_bool("serve_pipeline", False, "Internal: run as the server of the pipeline.")
+    flags.DEFINE_string("json", None, "JSON file for the rows.")
     app.run(main)

@@ -252,11 +252,19 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", "data/sample", "Folder whose dev pairs are asked.")
-    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
-    flags.DEFINE_list("suc_layers", ["6", "2"], "Layers of the successors.")
-    flags.DEFINE_list("batch_sizes", ["1", "10", "64"], "Pairs in a batch; several make more rows.")
-    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
-    flags.DEFINE_integer("num_batches", 20, "Timed batches.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    flags.DEFINE_string(
+        "data_dir", "data/sample", "Folder with the dev file whose pairs are classified."
+    )
+    flags.DEFINE_string(
+        "bert_pretrained_model", "data/tiny_bert", "Folder with the config of a BERT."
+    )
+    flags.DEFINE_list("suc_layers", ["6", "2"], "Numbers of layers of the successors.")
+    flags.DEFINE_list(
+        "batch_sizes", ["1", "10", "64"], "Numbers of pairs in a batch, a row for each."
+    )
+    flags.DEFINE_integer(
+        "max_seq_length", 128, "Maximum length of a pair in tokens.", lower_bound=5
+    )
+    flags.DEFINE_integer("num_batches", 20, "Number of timed batches.", lower_bound=1)
+    flags.DEFINE_string("json", None, "JSON file for the rows.")
     app.run(main)

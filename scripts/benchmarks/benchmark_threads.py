@@ -24,8 +24,8 @@ _WARM_UP = 10  # Runs that are not timed.
 
 flags.DEFINE_list("busy", ["0", "1", "2"], "Numbers of busy processes.")
 flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
-flags.DEFINE_integer("tokens", 24, "Tokens of an example.", 3)
-flags.DEFINE_integer("runs", 200, "Timed runs of each setting.", 1)
+flags.DEFINE_integer("tokens", 24, "Number of tokens of an example.", 3)
+flags.DEFINE_integer("runs", 200, "Number of timed runs of each setting.", 1)
 
 
 def open_sessions(path, threads):

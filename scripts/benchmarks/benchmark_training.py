@@ -370,7 +370,7 @@ def main(argv):
                 min(rates),
                 max(rates),
                 100 * spread,
-                ": others use this machine" if spread > LARGEST_SPREAD else "",
+                ": other programs use this machine" if spread > LARGEST_SPREAD else "",
             )
         )
     if FLAGS.json:
@@ -379,19 +379,31 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", "data/sample", "Folder with train.")
-    flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "Folder with a BERT's shape.")
-    flags.DEFINE_list("suc_layers", ["6"], "Layers of the successor; several make more rows.")
+    flags.DEFINE_string(
+        "bert_pretrained_model", "data/tiny_bert", "Folder with the config of a BERT."
+    )
+    flags.DEFINE_list("suc_layers", ["6"], "Numbers of layers of the successor, a row for each.")
     flags.DEFINE_list("precisions", ["float32"], "float32, bfloat16, or both.")
-    flags.DEFINE_list("batch_sizes", ["64"], "Pairs in a step; several make more rows.")
+    flags.DEFINE_list("batch_sizes", ["64"], "Numbers of pairs in a step, a row for each.")
     flags.DEFINE_list("rates", ["0", "0.5", "1"], "Replacing rates of stage 1.")
     flags.DEFINE_list("stages", [stage.name for stage in STAGES], "Stages to time.")
     flags.DEFINE_enum(
-        "train_scope", "successor", ["all", "successor", "successor_layers"], "Stage 1's."
+        "train_scope",
+        "successor",
+        ["all", "successor", "successor_layers"],
+        "Value of --train_scope in stage 1.",
     )
-    flags.DEFINE_integer("max_seq_length", 128, "Longest pair in tokens.", lower_bound=5)
-    flags.DEFINE_integer("max_train_examples", 20000, "Pairs to plan batches from.", lower_bound=1)
-    flags.DEFINE_integer("num_steps", 12, "Timed steps.", lower_bound=1)
-    flags.DEFINE_bool("profile", False, "Print what a step's time goes to.")
-    flags.DEFINE_bool("pad_to_max_length", False, "Pad to max_seq_length.")
-    flags.DEFINE_string("json", None, "File that takes the rows, too.")
+    flags.DEFINE_integer(
+        "max_seq_length", 128, "Maximum length of a pair in tokens.", lower_bound=5
+    )
+    flags.DEFINE_integer(
+        "max_train_examples",
+        20000,
+        "Number of pairs from which the batches are planned.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("num_steps", 12, "Number of timed steps.", lower_bound=1)
+    flags.DEFINE_bool("profile", False, "Also print the time of each operation of a step.")
+    flags.DEFINE_bool("pad_to_max_length", False, "Pad every batch to --max_seq_length.")
+    flags.DEFINE_string("json", None, "JSON file for the rows.")
     app.run(main)

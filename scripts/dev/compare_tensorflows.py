@@ -24,12 +24,14 @@ from theseus.training import curves
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("python", ".venv/bin/python", "A Python with one TensorFlow.")
-flags.DEFINE_string("other_python", ".venv-tf1/bin/python", "A Python with the other.")
+flags.DEFINE_string("python", ".venv/bin/python", "Python with the first TensorFlow.")
+flags.DEFINE_string("other_python", ".venv-tf1/bin/python", "Python with the other TensorFlow.")
 flags.DEFINE_string("data_dir", "data/sample", "Folder with train and dev.")
-flags.DEFINE_string("bert_pretrained_model", "data/tiny_bert", "The BERT, of Google's form.")
-flags.DEFINE_string("learning_rate", "2e-5", "Of all stages.")
-flags.DEFINE_float("largest_difference", 1e-4, "Of a loss.")
+flags.DEFINE_string(
+    "bert_pretrained_model", "data/tiny_bert", "BERT folder as Google publishes it."
+)
+flags.DEFINE_string("learning_rate", "2e-5", "Learning rate of all stages.")
+flags.DEFINE_float("largest_difference", 1e-4, "Largest difference of a loss that is accepted.")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STEPS, BATCH = 200, 8
@@ -114,7 +116,7 @@ def compare(runs, name, other, stage):
     """Returns (largest difference of the losses, labels that differ) of two trainings."""
     losses, others = runs.losses(name, stage), runs.losses(other, stage)
     if sorted(losses) != sorted(others) or len(losses) != STEPS:
-        sys.exit("compare_tensorflows.py: %s and %s are not of the same steps" % (name, other))
+        sys.exit("compare_tensorflows.py: %s and %s have different steps" % (name, other))
     difference = max(abs(losses[step] - others[step]) for step in losses)
     pairs = zip(runs.labels(name, stage), runs.labels(other, stage))
     return difference, sum(first != second for first, second in pairs)

@@ -26,17 +26,23 @@ from faults import surroundings, trials, world
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_bool("quick", False, "A few trials of each kind.")
-flags.DEFINE_integer("kills", 500, "Kills at file events and at random moments.", 0)
-flags.DEFINE_integer("torn", 2000, "Files truncated, altered or removed.", 0)
-flags.DEFINE_integer("failing_disk", 300, "Writes that fail: no space, no quota, read-only.", 0)
-flags.DEFINE_list("surroundings", surroundings.NAMES, "Streams, limits, signals and such.")
-flags.DEFINE_integer("fuzz", 10000, "Altered files, given to all that reads one.", 0)
-flags.DEFINE_integer("seed", 1, "Of the trials.")
-flags.DEFINE_integer("workers", 2, "How many trials run at a time.", 1)
-flags.DEFINE_list("commands", None, "Names of those that are tried; unset: all.")
-flags.DEFINE_string("out", None, "File for the report, as JSON.")
-flags.DEFINE_string("program", os.path.join(world.ROOT, "run_classifier.py"), "What is tried.")
+flags.DEFINE_bool("quick", False, "Run only a few trials of each kind.")
+flags.DEFINE_integer("kills", 500, "Number of kills, at file events and at random moments.", 0)
+flags.DEFINE_integer("torn", 2000, "Number of files truncated, altered or removed.", 0)
+flags.DEFINE_integer(
+    "failing_disk", 300, "Number of failing writes: no space, no quota, read-only.", 0
+)
+flags.DEFINE_list(
+    "surroundings", surroundings.NAMES, "Names of trials with streams, limits and signals."
+)
+flags.DEFINE_integer(
+    "fuzz", 10000, "Number of altered files, given to each function that reads such a file.", 0
+)
+flags.DEFINE_integer("seed", 1, "Random seed of the trials.")
+flags.DEFINE_integer("workers", 2, "Number of trials that run at the same time.", 1)
+flags.DEFINE_list("commands", None, "Names of the commands to disturb. Default: all.")
+flags.DEFINE_string("out", None, "JSON file for the report.")
+flags.DEFINE_string("program", os.path.join(world.ROOT, "run_classifier.py"), "Program to disturb.")
 
 QUICK = {"kills": 6, "torn": 6, "failing_disk": 6, "surroundings": [], "fuzz": 0}
 KINDS = {

@@ -67,10 +67,10 @@ class _Metrics(object):
     def __init__(self, num_waiting):
         self.registry = registry = prometheus_client.CollectorRegistry()
         self.requests = prometheus_client.Counter(
-            "requests", "Requests to /classify, by their status.", ["status"], registry=registry
+            "requests", "Requests to /classify by status.", ["status"], registry=registry
         )
         self.seconds = prometheus_client.Histogram(
-            "request_seconds", "From a request's head to its answer.", registry=registry
+            "request_seconds", "Seconds from a request's arrival to its answer.", registry=registry
         )
         self.batches = prometheus_client.Histogram(
             "batch_size",
@@ -78,7 +78,9 @@ class _Metrics(object):
             buckets=[1, 2, 4, 8, 16, 32, 64, 128],
             registry=registry,
         )
-        waiting = prometheus_client.Gauge("waiting", "Examples that wait.", registry=registry)
+        waiting = prometheus_client.Gauge(
+            "waiting", "Examples that are waiting.", registry=registry
+        )
         waiting.set_function(num_waiting)
 
 
@@ -143,7 +145,7 @@ def _answer_errors(app):
     @app.exception_handler(Exception)
     async def fail(_, error):
         """Answers if a bug leaves its traceback in the log."""
-        return JSONResponse({"error": "internal error; the server's log has it"}, 500)
+        return JSONResponse({"error": "internal error; see the server's log"}, 500)
 
 
 class _Service(object):
@@ -177,9 +179,11 @@ class _Service(object):
                 self.batcher.classify(examples), self._limits.timeout_s
             )
         except Full:
-            raise _Refused(503, "too many examples wait; try again later")
+            raise _Refused(503, "too many examples are waiting; try again later")
         except asyncio.TimeoutError:
-            raise _Refused(504, "not computed within %g seconds" % self._limits.timeout_s)
+            raise _Refused(
+                504, "no answer within %g seconds; try again later" % self._limits.timeout_s
+            )
         except UserError as error:  # Such as logits that are no numbers.
             raise _Refused(500, str(error))
         answers = [self._describe(*result) for result in results]
@@ -189,11 +193,11 @@ class _Service(object):
         most, body = self._limits.max_body_bytes, bytearray()
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > most:
-            raise _Refused(413, "a request has %d bytes at most" % most)
+            raise _Refused(413, "expected a request of at most %d bytes" % most)
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise _Refused(413, "a request has %d bytes at most" % most)
+                raise _Refused(413, "expected a request of at most %d bytes" % most)
         return bytes(body)
 
     def _parse(self, body, is_list):
@@ -211,7 +215,7 @@ class _Service(object):
         for number, texts in enumerate(examples):
             if holds_nothing(texts[0], texts[-1]):
                 place = "%d: " % number if is_list else ""
-                raise _Refused(422, place + "expected a text; found nothing")
+                raise _Refused(422, place + "expected a text, found nothing")
         return examples
 
     def _describe(self, label, probabilities):

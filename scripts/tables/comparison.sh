@@ -27,7 +27,7 @@ LAYERS="${LAYERS:-6 3 2}"
 source_data="$DATA"
 train="$(files_of "$DATA" train | head -n 1)"
 if [[ ! "$train" =~ \.(txt|tsv)$ ]]; then
-  echo "$script: DATA=$DATA: takes a train.txt or train.tsv without a header" >&2
+  echo "$script: DATA=$DATA: expected a train.txt or train.tsv without a header" >&2
   exit 1
 fi
 count="${PAIRS:-50000}"

@@ -30,7 +30,7 @@ for method in $METHODS; do
     direct | direct_pretrained | distilled) ;;
     replacing | replacing_linear | replacing_layers | replacing_pretrained | replacing_distilled) ;;
     *)
-      echo "$script: METHODS: $method is none of those that the script names" >&2
+      echo "$script: METHODS: $method is not a method of this script; see its first lines" >&2
       exit 1
       ;;
   esac

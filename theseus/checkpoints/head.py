@@ -133,7 +133,7 @@ def fit(head: Head, num_rows: int, task: Task, place: str) -> Rows:
     rows = None if reason else _matched(names, task.known_labels, place)
     if rows:
         return rows
-    reason = reason or "its labels are %s, the task's %s" % (_list(names or ()), _labels(task))
+    reason = reason or "its labels are %s, the task's are %s" % (_list(names or ()), _labels(task))
     note = "%s: its classifier is not used, since %s; a new one starts at random" % (place, reason)
     return Rows(None, reason, note, is_sure=False)
 
@@ -141,14 +141,14 @@ def fit(head: Head, num_rows: int, task: Task, place: str) -> Rows:
 def _unlike(head: Head, num_rows: int, task: Task) -> str:
     """Returns in what a classifier is of another kind, or size, than the task's; "" for nothing."""
     if head.architecture.endswith(_OTHER_HEADS):
-        return "it is that of a %s" % head.architecture
+        return "it belongs to a %s" % head.architecture
     if head.problem == _MULTI_LABEL:
-        return "it gives several labels at once (problem_type = %s)" % _MULTI_LABEL
+        return "it predicts several labels at once (problem_type = %s)" % _MULTI_LABEL
     gives_number = head.problem == _REGRESSION or num_rows == 1
     if gives_number and not task.is_regression:
-        return "it gives a number, the task has the labels %s" % _labels(task)
+        return "it predicts a number, the task has the labels %s" % _labels(task)
     if task.is_regression and not gives_number:
-        return "it gives %d labels, the task has a number" % num_rows
+        return "it has %d labels, the task predicts a number" % num_rows
     if num_rows != task.num_outputs:
         mine = ": " + _list(head.names) if head.names and len(head.names) == num_rows else ""
         theirs = "" if task.is_regression else ": " + _labels(task)
@@ -165,12 +165,12 @@ def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str)
     order = [int(label) for label in labels] if are_ids else list(range(len(labels)))
     if names and not _are_placeholders(names):
         pairs = ", ".join("%s is %s" % (label, name) for label, name in enumerate(names))
-        note = "%s: the labels of its classifier are taken by their ids: %s" % (place, pairs)
+        note = "%s: the labels of its classifier are matched by their ids: %s" % (place, pairs)
         return Rows(order, note=note) if are_ids and not set(names) & set(labels) else None
     assumed = [labels[order.index(row)] for row in range(len(labels))]
     note = (
-        "%s: nothing names the labels of its classifier; this order is assumed: %s; if it is "
-        "another, name them in id2label of a config.json there" % (place, _list(assumed))
+        "%s: no file names the labels of its classifier; assumed order: %s; if that is wrong, "
+        "name them in id2label of a config.json there" % (place, _list(assumed))
     )
     return Rows(order, note=note, is_sure=are_ids)
 
@@ -224,7 +224,7 @@ def _note_on_names(
     if taken != list(labels):
         parts.append(", ".join("%s is %s" % pair for pair in zip(taken, labels)))
     if list(order) != list(range(len(order))):
-        parts.append("its order is %s, the task's %s" % (_list(names), _list(labels)))
+        parts.append("its order is %s, the task's is %s" % (_list(names), _list(labels)))
     matched = "%s: the labels of its classifier are matched by name: " % place
     return matched + "; ".join(parts) if parts else ""
 

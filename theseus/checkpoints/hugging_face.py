@@ -150,7 +150,7 @@ class HuggingFaceWeights(weight_checks.Weights):
                     self._take(file, theirs)
             for theirs in promised:
                 if theirs not in file.shapes:
-                    lacks = "%s: holds no %s, which %s says it does"
+                    lacks = "%s: holds no %s, although %s lists it"
                     raise UserError(lacks % (file.path, theirs, path))
 
     def _take(self, file, theirs):
@@ -176,7 +176,9 @@ def _open(path):
     except OSError as error:
         raise UserError("%s: cannot be read: %s" % (path, error.strerror))
     if is_pointer:
-        raise UserError("%s: is git-lfs's pointer to a file; fetch that by git lfs pull" % path)
+        raise UserError(
+            "%s: is a Git LFS pointer instead of the file; fetch the file with git lfs pull" % path
+        )
     return _SafetensorsFile(path) if path.endswith(".safetensors") else _TorchFile(path)
 
 
@@ -240,11 +242,13 @@ class _TorchFile(object):
         """Raises UserError where the file does not hold a mapping from names to tensors."""
         if not isinstance(self._tensors, collections.abc.Mapping):
             content = type(self._tensors).__name__
-            raise UserError("%s: holds a %s, not weights by their names" % (self.path, content))
+            raise UserError(
+                "%s: expected a dict of tensors by name, found a %s" % (self.path, content)
+            )
         for name, tensor in self._tensors.items():
             if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
                 raise UserError(
-                    "%s: holds a %s under %s; expected a tensor under its name"
+                    "%s: expected tensors by name, found a %s under %s"
                     % (self.path, type(tensor).__name__, ascii(name)[:40])
                 )
 

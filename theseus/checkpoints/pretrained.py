@@ -56,7 +56,7 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
     folder = _download(hub_id, revision, _SMALL_FILES, flag)
     commit = hub_commit(folder)
     if commit:
-        logging.info("--%s: of %s the commit %s is used", flag, name, commit)
+        logging.info("--%s: using %s at commit %s", flag, name, commit)
     read_config(folder)  # Another architecture is refused before its weights come,
     if flag != "suc_init":  # and another tokenizer.
         TokenizerFiles(folder).check_other()
@@ -101,7 +101,7 @@ def hub_commit(folder):
 def _download(hub_id, revision, patterns, flag):
     """Fetches the files of a hub's model that match, and returns their folder."""
     name = "%s@%s" % (hub_id, revision) if revision else hub_id
-    absent = "--%s: there is no folder %s, and the hub" % (flag, name)
+    absent = "--%s: there is no folder %s, and the Hugging Face hub" % (flag, name)
     hub = hugging_face.import_optional("huggingface_hub", absent)
     try:
         return hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
@@ -109,9 +109,9 @@ def _download(hub_id, revision, patterns, flag):
         reason = first_line(error) or type(error).__name__
         page = "%s/tree/%s" % (hub_id, revision) if revision else hub_id
         raise UserError(
-            "%s gave none: %s; by hand: put config.json, vocab.txt, and model.safetensors or "
-            "pytorch_model.bin, of https://huggingface.co/%s into a folder, and give that folder"
-            % (absent, reason, page)
+            "%s did not provide it: %s; to download it by hand, put config.json, vocab.txt, "
+            "and model.safetensors or pytorch_model.bin of https://huggingface.co/%s into a "
+            "folder, and give that folder" % (absent, reason, page)
         )
 
 
@@ -127,7 +127,7 @@ def read_config(folder: str) -> Any:
     path = _first_existing(folder, names)
     if path is None:
         raise UserError(
-            "%s: holds no bert_config.json, nor Hugging Face's config.json; give a BERT's folder"
+            "%s: expected bert_config.json or config.json, found neither; give a BERT's folder"
             % folder
         )
     return BertConfig.from_json_file(path)
@@ -141,11 +141,11 @@ def find_vocab(folder):
     """
     path = _first_existing(folder, ["vocab.txt", "tokenizer.json"])
     if path is None:
-        message = "%s: holds no vocab.txt, nor a tokenizer.json in its place" % folder
+        message = "%s: expected vocab.txt or tokenizer.json, found neither" % folder
         other = _first_existing(folder, _OTHER_VOCABULARIES)
         if other:
             name = os.path.basename(other)
-            message += "; its %s is another tokenizer's than BERT's WordPiece" % name
+            message += "; its %s belongs to another tokenizer than BERT's WordPiece" % name
         else:
             message += "; copy there the one that the model was trained with"
         raise UserError(message)
@@ -213,14 +213,14 @@ def find_case(folder, given=None, files=None):
     if says is None:
         case = Case(words < _CASED_SHARE, has, None)
     elif not says and capitals is not None and capitals < _UNCASED_SHARE:
-        case = Case(True, has, "%s, but %s: what has some would be [UNK]" % (said, has))
+        case = Case(True, has, "%s, but %s: cased words would become [UNK]" % (said, has))
     elif says and words >= _CASED_SHARE:
-        case = Case(True, said, "%s, but %s, which no text gets" % (said, has))
+        case = Case(True, said, "%s, but %s, which lower-cased texts never match" % (said, has))
     else:
         case = Case(says, said, None)
     if given in (None, case.is_lowered):
         return case
-    warning = "%s, this run has --do_lower_case=%s" % (case.reason, str(given).lower())
+    warning = "%s, but this run has --do_lower_case=%s" % (case.reason, str(given).lower())
     return Case(given, "--do_lower_case", warning)
 
 
@@ -254,7 +254,7 @@ def read_model(folder, max_seq_length):
     config = read_config(folder)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(
-            "--max_seq_length=%d: %s has %d positions; give at most that"
+            "--max_seq_length=%d: %s has %d positions; give at most that many"
             % (max_seq_length, folder, config.max_position_embeddings)
         )
     return Model(config, find_vocab(folder))
@@ -274,18 +274,20 @@ def vocab_warnings(model, added_tokens=()):
     twice = [ascii(token)[1:-1] for token, count in counts.items() if count > 1]
     rows, warnings = model.config.vocab_size, []
     if twice:
-        some = "the token %s is there twice" % twice[0]
+        some = "the token %s occurs twice" % twice[0]
         if len(twice) > 1:
-            some = "%d tokens are there twice, such as %s" % (len(twice), twice[0])
-        warnings.append(some + "; the last of a token's ids is taken, as by BERT")
+            some = "%d tokens occur twice, such as %s" % (len(twice), twice[0])
+        warnings.append(some + "; the last id of a token counts, as in BERT")
     if blank:
         lines = "one of its lines is" if blank == 1 else "%d of its lines are" % blank
-        warnings.append("%s blank; no text gets their ids" % lines)
+        warnings.append("%s blank; blank lines are never used as tokens" % lines)
     if tokens[:1] != ["[PAD]"]:
-        warnings.append("its first token is not [PAD], whose id, 0, pads here; padding is masked")
+        warnings.append(
+            "its first token is not [PAD]; padding uses id 0 nevertheless, and is masked"
+        )
     count = len(tokens) + sum(token.id >= len(tokens) for token in added_tokens)
     if count < rows:
-        message = "holds %d tokens, the BERT's table %d; the rest of it is unused"
+        message = "holds %d tokens, the BERT's embedding table %d rows; the extra rows are unused"
         warnings.append(message % (count, rows))
     return ["%s: %s" % (model.vocab_file, warning) for warning in warnings]
 
@@ -310,14 +312,15 @@ def make_tokenizer(model, settings):
     wordpieces = max(tokenizer.wordpiece_tokenizer.vocab.values())
     if wordpieces >= rows:
         raise UserError(
-            "%s: holds %d tokens, the BERT's table %d" % (model.vocab_file, wordpieces + 1, rows)
+            "%s: holds %d tokens, the BERT's embedding table only %d rows; give the BERT's own "
+            "vocabulary" % (model.vocab_file, wordpieces + 1, rows)
         )
     for token in tokenizer.added_tokens:
         if token.id >= rows:
             folder, content = os.path.dirname(model.vocab_file), ascii(token.content)[1:-1]
             raise UserError(
-                "%s: the added token %s has the id %d, and the BERT's table %d rows; save the "
-                "model with the rows of its added tokens (resize_token_embeddings)"
+                "%s: the added token %s has the id %d, but the BERT's embedding table has %d "
+                "rows; save the model with rows for its added tokens (resize_token_embeddings)"
                 % (folder, content, token.id, rows)
             )
     return tokenizer

@@ -59,15 +59,15 @@ def check_other_tokens(
         return "the package tokenizers is not installed"
     there = _reference(files, tokenizer)
     if there is None:
-        return "the package tokenizers does not read its tokenizer.json"
+        return "the package tokenizers cannot read its tokenizer.json"
     for text in map(_without_known_differences, texts):
         found = there.encode(text, add_special_tokens=False)
         tokens = tokenizer.tokenize(text)
         ids = tokenizer.convert_tokens_to_ids(tokens)
         if found.ids != ids:
             raise UserError(
-                "%s: its own tokenizer gives other tokens than this program: %s; give a BERT with "
-                "the tokenizer of BertTokenizer, or take %s away if this program's are right"
+                "%s: its own tokenizer gives other tokens than this program: %s; give a BERT "
+                "that uses BertTokenizer, or remove %s if this program's tokens are right"
                 % (files.folder, describe(text, tokens, ids, found.tokens, found.ids), files.names)
             )
     return None
@@ -147,7 +147,7 @@ def describe(
     if list(tokens) == list(tokens_there):
         tokens = ["%s=%d" % pair for pair in zip(tokens, ids)]
         tokens_there = ["%s=%d" % pair for pair in zip(tokens_there, ids_there)]
-    return '"%s" is %s there, and %s here' % (
+    return '"%s" becomes %s there, but %s here' % (
         shown(text, _SHOWN_TEXT),
         _cut(tokens_there, first),
         _cut(tokens, first),

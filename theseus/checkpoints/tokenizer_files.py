@@ -112,8 +112,8 @@ class TokenizerFiles(object):
             first = differences[0][0]
             named = ", ".join(what for name, what in differences if name == first)
             raise UserError(
-                "%s: %s; this program has BERT's WordPiece alone, as BertTokenizer has it; give a "
-                "BERT with that" % (self.path(first), named)
+                "%s: %s; this program supports only BERT's WordPiece, as in BertTokenizer; "
+                "give a BERT that uses it" % (self.path(first), named)
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:

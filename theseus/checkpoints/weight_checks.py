@@ -56,7 +56,7 @@ class Weights(collections.abc.Mapping):
           UserError: there is one of that name; `place`, str, says where.
         """
         if name in self.originals:
-            both = "%s and %s are both %s" % (self.originals[name], original, name)
+            both = "%s and %s both name %s" % (self.originals[name], original, name)
             raise UserError("%s: %s; remove one" % (place, both))
         self.originals[name], self.shapes[name], self.dtypes[name] = original, shape, dtype
 
@@ -113,11 +113,15 @@ def as_weight(array, place, is_never_whole):
         taken = np.asarray(array, np.float32)
     if array.dtype == np.float64 and not np.array_equal(taken, array):
         if np.isfinite(array).all():
-            raise UserError("%s: float32 does not hold its float64 exactly; save it so" % place)
+            raise UserError(
+                "%s: float64 values exceed float32 precision; save the file as float32" % place
+            )
     if not np.isfinite(taken).all():
-        raise UserError("%s: holds NaN or infinite numbers, of a training gone wrong" % place)
+        raise UserError(
+            "%s: holds NaN or infinite numbers; the training that wrote it diverged" % place
+        )
     if is_never_whole and np.array_equal(taken, np.rint(taken)):
-        raise UserError("%s: holds whole numbers alone; it was rounded, or never trained" % place)
+        raise UserError("%s: holds only whole numbers; it was rounded, or never trained" % place)
     return taken
 
 
@@ -125,7 +129,7 @@ def check_dtype(weights, name):
     """Raises UserError where one of Weights is of a dtype that is none of `DTYPES`."""
     if weights.dtypes[name] not in DTYPES:
         raise UserError(
-            "%s: %s is of %s; a weight is of %s; save it as float32"
+            "%s: %s has dtype %s, expected one of %s; save it as float32"
             % (weights.prefix, name, weights.dtypes[name], ", ".join(DTYPES))
         )
 
@@ -142,4 +146,6 @@ def check_link(path):
         inside.append(os.path.realpath(os.path.join(before, "blobs")))
     real = os.path.realpath(path)
     if os.path.dirname(real) not in inside:
-        raise UserError("%s: is a link out of its folder, to %s; copy that there" % (path, real))
+        raise UserError(
+            "%s: is a link to %s, outside its folder; replace the link with a copy" % (path, real)
+        )

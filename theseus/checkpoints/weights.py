@@ -116,7 +116,7 @@ def find_checkpoint(path):
         refuse_answering(path)
         raise UserError(
             "%s: expected a checkpoint's prefix, or a folder with one bert_model.ckpt*.index, "
-            "model.safetensors or pytorch_model.bin; found %s"
+            "model.safetensors or pytorch_model.bin, found %s"
             % (path, "%d checkpoints" % len(indexes) if indexes else "none")
         )
     return indexes[0][: -len(".index")]
@@ -202,10 +202,10 @@ def _lack(weights, name):
         return "holds no %s, which the model needs" % name
     some = ", ".join(sorted({there[0], there[len(there) // 2], there[-1]}))
     if any(held.startswith(_REQUIRED) for held in weights):
-        return "holds no %s, which the model needs; names there are %s" % (name, some)
+        return "holds no %s, which the model needs; it holds names such as %s" % (name, some)
     return (
-        "holds no BERT that is known by its names; names there are %s; a BERT's begin with bert, "
-        "or all of them with the same before it" % some
+        "holds no BERT with the usual names; it holds names such as %s; a BERT's names begin "
+        "with bert/, or all with one prefix before bert/" % some
     )
 
 
@@ -214,7 +214,7 @@ def _check_misfit(variable, weights, name):
     if needed != shape:
         message = "%s: %s has the shape %s, the model needs %s"
         if name in _ROWS and needed[1:] == shape[1:]:
-            message += "; %s in its config, or its default, is another" % _ROWS[name]
+            message += "; its config, or a default, has another %s" % _ROWS[name]
         raise UserError(message % (weights.prefix, name, shape, needed))
     weight_checks.check_dtype(weights, name)
 
@@ -237,7 +237,7 @@ def report(matched, weights):
         "  not used         %s" % (unused or "none"),
     ]
     if weights.stripped:
-        lines.append("  names            there begin with %s, left out here" % weights.stripped)
+        lines.append("  prefix           %s, removed from the names" % weights.stripped)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A command: what may be missing is looked for first, then its actions are carried out."""
+"""A command: first prepares all its actions, which finds what is missing, then runs them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            "needs TensorFlow, which only ONNX exports do without; pip install tensorflow "
+            "needs TensorFlow, since only ONNX exports run without it; pip install tensorflow "
             "scikit-learn scipy safetensors huggingface_hub"
         )
-    # Of several workers the first alone writes; the others train with it, and do no more.
+    # If there are several workers, only the first writes; the others just train with it.
     follows = config.distribution == "multi_worker" and read_cluster(os.environ).rank
     if follows:
         config = config.with_only("train")
     with Context(config) as context, naming(context.stage.output_flag):
-        # Before a training that may take hours.
+        # An error here is found before a training that may take hours.
         prepared = [preparation.ACTIONS[name](context) for name in config.actions]
         if "train" not in config.actions:
             context.check_trained_folder()
@@ -51,7 +51,8 @@ def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
 def _import_actions(names: Iterable[str]) -> list[Any]:
     """Imports the modules of actions, and TensorFlow, which takes seconds.
 
-    Each has run(context, what its preparation returned) and a MEMORY_REMEDY.
+    Each module has a function run(context, prepared), where `prepared` is what the function of
+    `preparation` returned, and a MEMORY_REMEDY.
     """
     with quiet_tensorflow():
         actions = [importlib.import_module("theseus.commands." + name) for name in names]
@@ -60,14 +61,14 @@ def _import_actions(names: Iterable[str]) -> list[Any]:
 
 
 def writes(config: Any) -> bool:
-    """Returns whether a command writes to the folder, a bool: predicting from a pipe does not."""
+    """Returns whether a command writes to the folder, a bool; predicting from a pipe does not."""
     is_pipe = config.predict_file == sources.STANDARD_INPUT
     return not (is_pipe and config.actions == ("predict",))
 
 
 @contextlib.contextmanager
 def _in_memory(remedy):
-    """Makes a UserError, which says what to give, of an error for want of memory."""
+    """Turns an out-of-memory error into a UserError that names the remedy."""
     try:
         yield
     except (MemoryError, import_tensorflow().errors.ResourceExhaustedError) as error:

@@ -1,4 +1,4 @@
-"""What the actions of one command share: its config, folder, task, data and trained model."""
+"""The parts that a command's actions share: its config, folder, task, data and trained model."""
 
 import contextlib
 import dataclasses
@@ -18,13 +18,13 @@ from theseus.runs.stage_folder import StageFolder
 
 
 class Context(object):
-    """One command on one stage; a context manager, at whose end its models are closed.
+    """One command on one stage; a context manager that closes its models at the end.
 
     Attributes:
       config: config.Config.
       stage: a Stage.
       folder: the StageFolder.
-      task: the tasks.Task; what it leaves open is the folder's, or the training data's.
+      task: the tasks.Task, completed from the folder, or from the training data.
       data: Data.
     """
 
@@ -48,10 +48,10 @@ class Context(object):
         return self._open.__exit__(*exception)
 
     def _find_task(self, form):
-        """Returns the Task of the flags; what they leave open, the folder, train or a model says.
+        """Returns the Task of the flags, completed from the folder, from train or from a model.
 
         Raises:
-          UserError: --metric is none of such a task.
+          UserError: --metric does not apply to such a task.
         """
         config, recorded = self.config, self.folder.run_config() or {}
         task = tasks.of_flags(config.task_name, self.columns(), config.labels)
@@ -68,11 +68,11 @@ class Context(object):
             return task
         if task.is_regression != (config.metric in tasks.METRICS_OF_NUMBERS):
             kind = "numbers" if task.is_regression else "labels"
-            raise UserError("--metric: %s is not for a task of %s" % (config.metric, kind))
+            raise UserError("--metric: %s does not apply to predicted %s" % (config.metric, kind))
         return dataclasses.replace(task, metrics=(config.metric,))
 
     def _task_of_external(self, task, form):
-        """Returns a Task with what the classifier, and the files that it is to read, tell of it."""
+        """Returns a Task completed from an external classifier and the files that it will read."""
         config = self.config
         if config.actions == ("predict",):
             if task.labels is None:
@@ -84,14 +84,14 @@ class Context(object):
             return inferred_task.infer_task(task, path, form)
         names = initial_checkpoint.label_names(config)
         if not names:
-            self._open_external(None)  # There may be none: a line says so.
+            self._open_external(None)  # Raises UserError if there is no such model.
         path = sources.find_files(config.data_dir, task, config.eval_split)[0]
         task = inferred_task.infer_task(task, path, form)
         return head.named_as(names, task, may_lack=True)
 
     @property
     def pipes_predictions(self):
-        """Whether standard output is for predictions alone, a bool."""
+        """Whether standard output is reserved for predictions, a bool."""
         return self.config.predict_file == sources.STANDARD_INPUT
 
     def result(self, name):
@@ -104,9 +104,9 @@ class Context(object):
         return tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
 
     def trained_folder(self):
-        """Returns what the trained model is read from: the StageFolder, or an ExternalClassifier.
+        """Returns where the trained model is read from: the StageFolder, or an ExternalClassifier.
 
-        The classifier is that of --init_checkpoint, or lies in the output folder itself.
+        The latter is given by --init_checkpoint, or lies in the output folder itself.
 
         Raises:
           UserError: there is no trained model.
@@ -127,7 +127,7 @@ class Context(object):
         if path is None:
             path, flag = self.folder.path, self.stage.output_flag
             if not os.path.isdir(path) or not os.listdir(path):
-                self.folder.best_checkpoint()  # There is none: a line says so.
+                self.folder.best_checkpoint()  # Raises UserError, since there is no model.
         with naming(flag):
             folder = model_folder.trained_folder(
                 path, task, config.bert_pretrained_model, flag, config.max_seq_length
@@ -137,7 +137,7 @@ class Context(object):
             return folder
 
     def check_trained_folder(self):
-        """Raises UserError where there is no trained model, or the command contradicts it."""
+        """Raises UserError if there is no trained model, or the command contradicts it."""
         self.trained_folder().best_checkpoint()
         check_contradiction(self.folder, model_run_config(self))
         if self.folder.run_config():
@@ -147,7 +147,7 @@ class Context(object):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once.
 
         Args:
-          precision: str; None: as the command says, or else that of the training.
+          precision: str; None: that of the command, or else that of the training.
           is_calibrated: see trained_model.load.
 
         Raises:
@@ -164,6 +164,6 @@ class Context(object):
             loading = trained_model.load(folder, precision, mask, is_calibrated)
             trained = self._open.enter_context(loading)
             if mask:
-                logging.info("the mixture %s: %s", stages.digits(mask), ", ".join(trained.layers))
+                logging.info("mixture %s: %s", stages.digits(mask), ", ".join(trained.layers))
             self._models[precision, is_calibrated] = trained
         return self._models[precision, is_calibrated]

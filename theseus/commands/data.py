@@ -1,4 +1,4 @@
-"""The files of a command: each is read once, and encoded once."""
+"""The example files of a command: reads and encodes each of them once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from theseus.config.config import Config
     from tokenization import FullTokenizer
 
-# What encoded training data depend on, out of a run config, and on this program.
+# The parts of a run config that encoded training data depend on, and the cache's own version.
 _ENCODING_KEYS = ["train_data", "max_train_examples", "vocab", "task_name", "max_seq_length"]
 _ENCODING_KEYS += ["do_lower_case", "labels", "columns", "header", "encoding", "skip_bad_lines"]
 _ENCODING_KEYS += ["format", "delimiter", "tokenizer", "unlabelled_data"]
@@ -30,7 +30,7 @@ _CACHE_VERSION = 7
 
 
 class ExampleFile(NamedTuple):
-    """A file of labelled examples: what to call it, where it is, and what it holds."""
+    """A file of labelled examples: its name in messages, its path, and its examples."""
 
     name: str
     path: str
@@ -41,7 +41,7 @@ class Data(object):
     """The examples of a command, for one tokenizer."""
 
     def __init__(self, config: Config, task: Task, form: ReadOptions) -> None:
-        """Takes what says where they are and how they are read."""
+        """Takes the flags, which say where the files are, and the form that they are read in."""
         self.task = task
         self.form = form
         self._config = config
@@ -53,24 +53,24 @@ class Data(object):
         return sources.find_files(self._config.data_dir, self.task, split)
 
     def hash_of(self, split: str) -> str:
-        """Returns the SHA-256 of what training reads of a split, "train" or "dev"."""
+        """Returns the SHA-256 of the first file of a split, "train" or "dev"."""
         path = self.paths(split)[0]
         return hash_bytes(self.form.content(path)) if split == "dev" else hash_files([path])
 
     def hash_of_unlabelled(self) -> str | None:
-        """Returns the SHA-256 of --unlabelled_file; None where there is none."""
+        """Returns the SHA-256 of --unlabelled_file; None if the flag is not given."""
         path = self._config.unlabelled_file
         return hash_files([path]) if path else None
 
     def labelled(self, path: str, name: str | None = None) -> ExampleFile:
         """Returns the ExampleFile of a path, whose lines must have labels."""
         if path not in self._files:
-            self.form.content(path)  # Read once: the hash of dev is of the same bytes.
+            self.form.content(path)  # Read only once, so that the hash of dev is of these bytes.
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
 
     def has(self, split: str) -> bool:
-        """Returns whether a split's file is there."""
+        """Returns whether a split's file exists."""
         return sources.has_split(self._config.data_dir, self.task, split)
 
     def format_of(self, path: str) -> str:
@@ -78,11 +78,11 @@ class Data(object):
         return rows.format_of(path, self.form.format)
 
     def dev(self) -> ExampleFile:
-        """Returns the ExampleFile that the best checkpoint is chosen on."""
+        """Returns the ExampleFile that the best checkpoint is selected on."""
         return self.labelled(self.paths("dev")[0], "dev")
 
     def encode_file(self, file: ExampleFile, tokenizer: FullTokenizer) -> EncodedExamples:
-        """Returns the EncodedExamples of an ExampleFile; the first time it says what they lack."""
+        """Returns the EncodedExamples of an ExampleFile; the first time it logs what is lost."""
         if file.path not in self._encoded:
             encoded = self._encoded[file.path] = self.encode(file.examples, tokenizer)
             unseen = self.unseen(tokenizer)
@@ -91,7 +91,7 @@ class Data(object):
         return self._encoded[file.path]
 
     def unseen(self, tokenizer: FullTokenizer) -> Unseen:
-        """Returns an Unseen, which has counted nothing yet, for a file that a tokenizer encodes."""
+        """Returns a new Unseen for a file that is encoded with a tokenizer."""
         return Unseen(tokenizer, self._config.max_seq_length)
 
     def encode(self, examples: list[Example], tokenizer: FullTokenizer) -> EncodedExamples:
@@ -107,9 +107,9 @@ class Data(object):
     def encode_train(
         self, tokenizer: FullTokenizer, run_config: Mapping[str, Any]
     ) -> EncodedExamples:
-        """Returns the training data encoded, from the cache where they were encoded before.
+        """Returns the encoded training data, from the cache if they are in it.
 
-        Those of --unlabelled_file come last; their labels are unknown, see encoding.encode_labels.
+        Those of --unlabelled_file come last, with unknown labels, see encoding.encode_labels.
 
         Args:
           tokenizer: a tokenization.FullTokenizer.
@@ -142,14 +142,14 @@ class Data(object):
                 yield Example(example.text_a, example.text_b, None, example.row)
 
     def cache_file(self, run_config: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
-        """Returns the path under which something about the training data is kept.
+        """Returns the path in the cache of something that is computed from the training data.
 
         Args:
-          run_config: what defines the run.
-          more: what it depends on beside how the examples are encoded.
+          run_config: dict, what defines the run.
+          more: list of str, what else it depends on beside the encoded examples.
 
         Returns:
-          The path, named after all that; None where nothing is to be kept.
+          The path, whose name is a hash of all of these; None if there is no cache.
         """
         if not self._config.cache_dir:
             return None
@@ -158,19 +158,19 @@ class Data(object):
 
 
 class Unseen(object):
-    """What of a file's texts the model does not see: unknown words, ends beyond its length."""
+    """Counts what the model cannot see of a file's texts: unknown words, and truncated ends."""
 
     def __init__(self, tokenizer: FullTokenizer, max_seq_length: int) -> None:
-        """Takes what the file is encoded with."""
+        """Takes the tokenizer and the length, int, that the file is encoded with."""
         self._unknown, self._long = UnknownWords(tokenizer), LongTexts(max_seq_length)
 
     def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
-        """Counts those of a part of the file; see UnknownWords.add."""
+        """Counts them in a part of the file; see UnknownWords.add."""
         self._unknown.add(encoded, find_examples)
         self._long.add(encoded)
 
     def log(self, name: str) -> None:
-        """Logs them, a line for each kind that is not rare, under what the file is called."""
+        """Logs a warning for each kind that is not rare; `name` is the file's name in it."""
         for warning in (self._unknown.warning(name), self._long.warning(name)):
             if warning:
                 logging.warning("%s", warning)

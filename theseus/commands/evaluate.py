@@ -1,4 +1,4 @@
-"""--do_eval: metrics of the best checkpoint on labelled files, and how far to trust them."""
+"""--do_eval: metrics of the best checkpoint on labelled files, and calibration."""
 
 import collections
 import time
@@ -15,8 +15,8 @@ from theseus.records import sealed
 MEMORY_REMEDY = "a smaller --eval_batch_size"
 
 _Evaluated = collections.namedtuple("_Evaluated", "file predicted labels others seconds")
-"""An ExampleFile with its Predictions and labels; `others`: a dict from the folder of each model of
---compare_with to that model's Predictions; seconds: what computing the logits took."""
+"""An ExampleFile with the Predictions for it and its labels. `others` is a dict from the folder of
+each model of --compare_with to that model's Predictions; `seconds` is how long the logits took."""
 
 
 def run(context, prepared):
@@ -43,7 +43,7 @@ def _write_results(context, trained, evaluated, results):
       context: a Context.
       trained: its TrainedModel.
       evaluated: list of _Evaluated.
-      results: list of (name, what `_measure` returns of it).
+      results: list of (name, the dict that `_measure` returns).
     """
     config, folder = context.config, context.folder
     best, (split, of_split) = trained.best, results[0]
@@ -62,20 +62,20 @@ def _write_results(context, trained, evaluated, results):
 
 
 def calibrate(context, file):
-    """Finds the temperature on an ExampleFile of dev, keeps it, and says what it changes."""
+    """Finds the temperature on dev, an ExampleFile; stores it, and logs how the error changes."""
     trained, task = context.trained_model(is_calibrated=False), context.task
     encoded = context.data.encode_file(file, trained.tokenizer)
     logits, labels = _predict(context, trained, file.name, encoded).logits, encoded.labels
     temperature = calibration.find_temperature(logits, labels)
     if temperature is None:
         logging.warning(
-            "--calibrate: %s: all labels are predicted right; how far predictions can be trusted "
-            "is seen by wrong ones alone: nothing was calibrated",
+            "--calibrate: %s: every prediction is correct; calibration needs wrong "
+            "predictions, so nothing was calibrated",
             file.path,
         )
         kept = context.trained_model().temperature
-        if kept != 1:  # Which is that of a model that was never calibrated.
-            logging.warning("the temperature that was found before, %.4g, goes on to hold", kept)
+        if kept != 1:  # 1 is the temperature of a model that was never calibrated.
+            logging.warning("the temperature found before, %.4g, stays in use", kept)
         return
     before, after = (
         calibration.reliability(Predictions.of(task, logits / np.float32(divisor)), labels)
@@ -90,14 +90,16 @@ def calibrate(context, file):
         num_examples=len(labels),
     )
     context.folder.write_json(context.result(trained_model.CALIBRATION), sealed(record))
-    line = "temperature %.4g: the expected calibration error on dev is %.4f, and was %.4f"
+    line = "temperature %.4g: expected calibration error on dev %.4f, before %.4f"
     logging.info(line, temperature, record["ece"], record["ece_before"])
     if not calibration.is_inside(temperature):
-        logging.warning("temperature %.4g: dev has too few wrong labels to find one", temperature)
+        logging.warning(
+            "temperature %.4g: not reliable, since dev has too few wrong predictions", temperature
+        )
 
 
 def _evaluate(context, trained, file, others):
-    """Returns an ExampleFile as _Evaluated."""
+    """Predicts an ExampleFile; returns the _Evaluated."""
     encoded = context.data.encode_file(file, trained.tokenizer)
     start = time.perf_counter()
     predicted = _predict(context, trained, file.name, encoded)
@@ -107,7 +109,7 @@ def _evaluate(context, trained, file, others):
 
 
 def _predict(context, trained, name, encoded):
-    """Returns the Predictions of a TrainedModel; `name`: what the bar says of them."""
+    """Returns the Predictions of a TrainedModel; `name` is shown beside the progress bar."""
     config = context.config
     run_model = evaluation.runner(trained.session, trained.graph)
     with predictions.progress_bar(name, len(encoded)) as bar:
@@ -126,7 +128,7 @@ def _predictions_of(context, folder, files):
 
 
 def _measure(context, evaluated):
-    """Returns all that eval_results.json says of an _Evaluated."""
+    """Returns what eval_results.json holds about an _Evaluated, a dict."""
     task, least = context.task, context.config.abstain_below
     _, predicted, labels, others, _ = evaluated
     measured = metrics.compute(predicted, labels)
@@ -150,7 +152,7 @@ def _measure(context, evaluated):
 
 
 def _write_errors(context, evaluated):
-    """Writes the wrong predictions of an _Evaluated as predictions, the most confident first."""
+    """Writes the wrong predictions of an _Evaluated to errors.tsv, the most confident first."""
     file, predicted, labels, _, _ = evaluated
     if context.task.is_regression:
         rows = np.argsort(-np.abs(predicted.scores - labels), kind="stable")
@@ -166,11 +168,11 @@ def _write_errors(context, evaluated):
 
 
 def describe_results(context, results):
-    """Yields the table of all files, and what more is to be said of the first.
+    """Yields the table of all files, then the further tables and lines about the first file.
 
     Args:
       context: a Context.
-      results: list of (name, what `_measure` returns).
+      results: list of (name, the dict that `_measure` returns).
     """
     task, config = context.task, context.config
     yield metrics.format_table(results)
@@ -183,11 +185,13 @@ def describe_results(context, results):
         calibration.format_coverages(measured["most_confident"]),
     ]
     yield from filter(None, tables)
-    if config.eval_split == "dev" and measured.get("best_threshold"):  # Chosen on dev alone.
+    if config.eval_split == "dev" and measured.get(
+        "best_threshold"
+    ):  # A threshold is chosen only on dev.
         yield metrics.format_threshold(task, measured["best_threshold"])
     if "abstaining" in measured:
         kept = _describe_kept(measured["abstaining"])
-        yield "%s, of a probability of at least %g: %s" % (name, config.abstain_below, kept)
+        yield "%s, probability at least %g: %s" % (name, config.abstain_below, kept)
     for name, values in results:
         for folder, other in values["compared"].items():
             yield "%s, %s: %s %.4f; loyalty to it: labels %.4f, probabilities %.4f" % (

@@ -15,7 +15,7 @@ def run(context, prepared):
     )
     for name, place in places.items():
         place.check(exporter_lib.identity(name, run_config))
-    # An export is float32: so is what it is compared with.
+    # Exports are float32, so the model that they are compared with must be too.
     trained = context.trained_model("float32")
     encoded = context.data.encode_file(dev, trained.tokenizer)
     batch_size = context.config.eval_batch_size
@@ -24,5 +24,5 @@ def run(context, prepared):
     try:
         for name, place in places.items():
             rows.append(exporter.export(name, place))
-    finally:  # What is complete is said, even where a later one fails.
+    finally:  # Report the complete exports, even if a later one fails.
         say(exporter_lib.format_rows(rows, context.task), context.pipes_predictions)

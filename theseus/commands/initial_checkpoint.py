@@ -1,4 +1,4 @@
-"""What a stage's training starts from: a BERT's shape and vocabulary, and weights."""
+"""Finds what a stage's training starts from: a BERT's config and vocabulary, and weights."""
 
 import collections
 import dataclasses
@@ -24,17 +24,19 @@ InitialCheckpoint = collections.namedtuple(
 
 Fields:
   model: a pretrained.Model.
-  weights: as weights.open_weights returns them; the classifier's rows in the task's order.
-  tokenizer: a TokenizerSettings; the case as the command says, or as is found where it does not.
-  suc_init: str, what the run config says of the successor's start; None: layer i
-    starts as layer i, or --suc_init has no say.
-  successor_start: list of int, the predecessor's layers that the successor's start as; or None.
-  successor_weights: the weights of the BERT whose layers the successor's start as; or None.
-  classifier: the head.Rows that the task takes of the weights' classifier.
+  weights: as weights.open_weights returns them; the classifier's rows are in the task's order.
+  tokenizer: a TokenizerSettings; --do_lower_case decides the case, or else the detected value.
+  suc_init: str, the run config's entry for the successor's start; None: layer i is copied from
+    layer i, or --suc_init has no effect.
+  successor_start: list of int, the predecessor's layers that the successor's are copied from; or
+    None.
+  successor_weights: the weights of another BERT that the successor's layers are copied from; or
+    None.
+  classifier: the head.Rows of the weights' classifier that the task uses.
   tokenizer_files: the TokenizerFiles of a pretrained BERT's folder; None for a stage's folder.
 """
 
-# In what a BERT must be like the predecessor, for its layers to be the successor's.
+# The settings in which another BERT must equal the predecessor to lend its layers to the successor.
 _LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 
@@ -46,7 +48,7 @@ def find_initial_checkpoint(config, task):
       task: the command's tasks.Task.
 
     Returns:
-      An InitialCheckpoint; a stage's folder brings the BERT that it was trained with.
+      An InitialCheckpoint. For a stage's folder, the BERT is the one that it was trained with.
 
     Raises:
       UserError: it is missing, damaged, or does not match the command.
@@ -63,11 +65,11 @@ def find_initial_checkpoint(config, task):
 
 
 def _check_pairs(model, task):
-    """Raises UserError where a task is over pairs and a Model has no second segment."""
+    """Raises UserError if a task has pairs of texts but a Model has no second segment."""
     if task.num_texts == 2 and model.config.type_vocab_size < 2:
         raise UserError(
-            "%s: its BERT has type_vocab_size = %d, one segment, and %s is over pairs, which take "
-            "two; give a BERT with 2, or a task over single texts"
+            "%s: the BERT has type_vocab_size = %d, but the pairs of %s need 2; give a BERT "
+            "with 2, or a task of single texts"
             % (os.path.dirname(model.vocab_file), model.config.type_vocab_size, task.name)
         )
 
@@ -76,12 +78,12 @@ def _stage_start(source, config):
     """Returns the InitialCheckpoint from the best checkpoint of a StageFolder."""
     prefix = source.best_checkpoint()
     if not source.state().is_finished:
-        logging.info("%s is unfinished; starting from its best so far", source.path)
+        logging.info("%s has not finished; starting from its best checkpoint so far", source.path)
     run_config = source.trained_run_config()
     recorded, given = run_config["suc_layers"], config.suc_layers
     if config.stage is stages.SUCCESSOR and recorded not in (None, given):
         raise FolderError(
-            "--suc_layers: %s holds a successor of %d layers, this command has %d; give "
+            "--suc_layers: the successor in %s has %d layers, this command asks for %d; give "
             "--suc_layers=%d, or" % (source.path, recorded, given, recorded)
         )
     model = read_trained_model(source, config)
@@ -93,11 +95,11 @@ def _stage_start(source, config):
 
 
 def _start_classifier(start, source, task):
-    """Returns the InitialCheckpoint with those rows of its classifier that a Task takes.
+    """Returns the InitialCheckpoint with its classifier's rows in the order of a Task's labels.
 
     Args:
       start: an InitialCheckpoint.
-      source: the StageFolder that it is of; None: it is a plain checkpoint, or a part of a stage.
+      source: the StageFolder that it comes from; None for a plain checkpoint.
       task: the tasks.Task.
     """
     weights, name = start.weights, head.CLASSIFIER[0]
@@ -113,8 +115,8 @@ def _start_classifier(start, source, task):
 def label_names(config):
     """Returns the labels, tuple of str, of the classifier that a command begins with.
 
-    None where nothing names them, --labels does, or there is none. It is that of a training's
-    start, else that which is evaluated.
+    That is the classifier that training starts from, or otherwise the one that is evaluated. None
+    if no file names its labels, --labels names them, or there is no classifier.
 
     Args:
       config: config.Config, of a command whose output folder holds no run.
@@ -134,25 +136,25 @@ def label_names(config):
 
 
 def _start(config):
-    """Returns (path, its flag) of what a training starts from."""
+    """Returns (path, its flag) of the weights that a training starts from."""
     flag = config.stage.start_flag or "bert_pretrained_model"
     flag = "init_checkpoint" if config.init_checkpoint else flag
     return getattr(config, flag), flag
 
 
 def check_frozen_classifier(start, config):
-    """Raises UserError where a new classifier would have to be trained, and stays as it is."""
+    """Raises UserError if a new, random classifier would be frozen."""
     if config.train_scope == "successor_layers" and start.classifier.reason:
         raise UserError(
-            "--train_scope=successor_layers: the classifier of %s cannot be used, since %s, and a "
-            "new one would stay random; give --init_checkpoint a predecessor fine-tuned on this "
-            "task, such as --finetune_pre leaves, or --train_scope=successor"
-            % (start.weights.prefix, start.classifier.reason)
+            "--train_scope=successor_layers: the classifier of %s cannot be used, since %s, "
+            "and a new one would not be trained; set --init_checkpoint to a predecessor "
+            "fine-tuned on this task, such as the output folder of --finetune_pre, or give "
+            "--train_scope=successor" % (start.weights.prefix, start.classifier.reason)
         )
 
 
 def _tokenizer_of_stage(source, run_config, config):
-    """Returns the TokenizerSettings of a StageFolder; the case otherwise where a flag says so."""
+    """Returns the TokenizerSettings of a StageFolder, with --do_lower_case if that is given."""
     settings = tokenizer_settings.recorded(run_config)
     recorded, given = settings.do_lower_case, config.do_lower_case
     if given in (None, recorded):
@@ -178,7 +180,7 @@ def _plain_start(config):
         folder = pretrained.local_folder(config.bert_pretrained_model)
     model = pretrained.read_model(folder, config.max_seq_length)
     settings, case, files = pretrained.find_tokenizer(folder, config.do_lower_case)
-    logging.info("the case is %s: %s", _describe_case(settings), case.reason)
+    logging.info("texts are %s: %s", _describe_case(settings), case.reason)
     if case.warning:
         logging.warning("%s", case.warning)
     for line in _describe_others(settings):
@@ -192,35 +194,38 @@ def _plain_start(config):
 
 
 def _describe_case(settings):
-    """Returns what TokenizerSettings do to case and accents, str."""
-    if settings.strip_accents is None:
-        return "lowered, and accents are stripped" if settings.do_lower_case else "kept"
-    accents = "stripped" if settings.strip_accents else "kept"
-    return "%s, and accents are %s" % ("lowered" if settings.do_lower_case else "kept", accents)
+    """Returns in words, str, what TokenizerSettings do to case and accents."""
+    if settings.strip_accents is None and not settings.do_lower_case:
+        return "not lower-cased"
+    case = "lower-cased" if settings.do_lower_case else "not lower-cased"
+    accents = "kept" if settings.strip_accents is False else "stripped"
+    return "%s, and their accents are %s" % (case, accents)
 
 
 def _describe_others(settings):
-    """Returns what else is not BERT's own in TokenizerSettings, as lines, list of str."""
+    """Returns log lines, list of str, about the other TokenizerSettings that differ from BERT's."""
     found = []
     if not settings.tokenize_chinese_chars:
-        found.append("Chinese characters are not set apart (tokenize_chinese_chars)")
+        found.append("Chinese characters are not separated (tokenize_chinese_chars)")
     if settings.added_tokens:
         shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
         found.append(
-            "added tokens are kept whole: %d, such as %s" % (len(settings.added_tokens), shown)
+            "%d added tokens are never split, such as %s" % (len(settings.added_tokens), shown)
         )
     return found
 
 
 def _start_successor(start, config):
-    """Returns the InitialCheckpoint with what --suc_init says of the successor's layers."""
+    """Returns the InitialCheckpoint with the successor's start that --suc_init chooses."""
     import modeling_theseus  # Imports TensorFlow.
 
     how, num_layers = config.suc_init, config.suc_layers
     if modeling_theseus.holds_successor(start.weights):
         if how:
             prefix = start.weights.prefix
-            logging.info("--suc_init is not used: %s holds a successor's layers", prefix)
+            logging.info(
+                "--suc_init has no effect: %s already holds the successor's layers", prefix
+            )
         return start
     if how in (None,) + stages.SUCCESSOR_STARTS or stages.layer_numbers(how):
         depth = start.model.config.num_hidden_layers
@@ -232,7 +237,7 @@ def _start_successor(start, config):
 
 
 def _read_small_bert(name, config, num_layers):
-    """Opens the weights of a BERT that can lend its layers to a successor of such a config."""
+    """Opens the weights of a small BERT whose layers fit a successor of a predecessor's config."""
     folder = pretrained.local_folder(name, flag="suc_init")
     found = pretrained.read_config(folder)
     depth = found.num_hidden_layers
@@ -245,7 +250,7 @@ def _read_small_bert(name, config, num_layers):
         theirs, ours = getattr(found, key), getattr(config, key)
         if theirs != ours:
             raise UserError(
-                "--suc_init: %s has %s = %s, the predecessor %s; give a BERT of the same"
+                "--suc_init: %s has %s = %s, the predecessor %s; give a BERT with the same value"
                 % (name, key, theirs, ours)
             )
     return weights_lib.open_weights(weights_lib.find_checkpoint(folder))
@@ -269,7 +274,7 @@ def read_trained_model(folder, config):
         same_vocab = hash_vocab(named) == hash_vocab(model)
         if not same_vocab or named.config.to_dict() != model.config.to_dict():
             raise UserError(
-                "--bert_pretrained_model: %s was trained with another vocabulary or config than %s"
-                % (folder.path, config.bert_pretrained_model)
+                "--bert_pretrained_model: %s was trained with another vocabulary or config "
+                "than %s has; leave the flag out" % (folder.path, config.bert_pretrained_model)
             )
     return model

@@ -18,7 +18,7 @@ def find(flag, path, context):
       context: the command's Context.
 
     Raises:
-      UserError: it is no trained classifier, or of another task, other labels or another
+      UserError: it is not a trained classifier, or has another task, other labels or another
         number of texts.
     """
     task = context.task
@@ -30,18 +30,18 @@ def find(flag, path, context):
     was = "--%s: %s was trained on" % (flag, path)
     if recorded["task_name"] != task.name:
         raise UserError(
-            "%s %s, this command is for %s; give one of the same task"
+            "%s %s, this command is for %s; give one trained on the same task"
             % (was, recorded["task_name"], task.name)
         )
     other = tasks.recorded(recorded)
     if not other.has_labels_of(task):
         raise UserError(
-            "%s the labels %s, this command has %s; give one of the same"
+            "%s the labels %s, this command has %s; give one with the same labels"
             % (was, ",".join(other.labels), ",".join(task.labels))
         )
     if other.num_texts != task.num_texts:
         raise UserError(
-            "%s %d text%s an example, this command has %d; give one of as many"
+            "%s %d text%s per example, this command has %d; give one with the same number"
             % (was, other.num_texts, "s"[: other.num_texts - 1], task.num_texts)
         )
     return folder
@@ -52,10 +52,10 @@ Teacher = collections.namedtuple("Teacher", "folder weights_hash")
 
 
 def find_teacher(context, start):
-    """Returns the Teacher of a command; None where it names none.
+    """Returns the Teacher of a command; None if --distill_from is not given.
 
     Raises:
-      UserError: it is not a trained stage's folder, or of another task, other labels or another
+      UserError: it is not a trained classifier, or has another task, other labels or another
         vocabulary than the training that starts from `start`.
     """
     path = context.config.distill_from
@@ -69,6 +69,6 @@ def find_teacher(context, start):
     if not (same_vocab and same_tokenizer):
         raise UserError(
             "--distill_from: %s was trained with another vocabulary, case or tokenizer; give a "
-            "teacher of the same" % path
+            "teacher that has the same ones" % path
         )
     return Teacher(folder, hash_files(weights_lib.checkpoint_files(checkpoint)))

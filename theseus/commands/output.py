@@ -1,4 +1,4 @@
-"""What a command prints: its results, of which files keep all but the predictions of a pipe."""
+"""Printing: a command's results, and predictions that are piped to another program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from theseus.errors import UserError
 
 
 def say(text: str, is_beside_predictions: bool = False) -> None:
-    """Prints a line or a table; see `_written`. Beside predictions for a pipe, on stderr."""
+    """Prints a line or a table; on standard error if standard output is for predictions."""
     if is_beside_predictions:
         print(text, file=sys.stderr, flush=True)
         return
@@ -22,9 +22,11 @@ def say(text: str, is_beside_predictions: bool = False) -> None:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[_Stream]:
-    """Standard output in UTF-8, for what another program reads; see `_written`."""
+    """Yields standard output in UTF-8, for another program to read; see `_written`."""
     if sys.stdout is None:
-        raise UserError("standard output: is closed; predictions have nowhere to go")
+        raise UserError(
+            "standard output: is closed, so predictions cannot be written; redirect it to a file"
+        )
     descriptor = sys.stdout.fileno()
     stream = _Stream(io.open(descriptor, "w", encoding="utf-8", newline="\n", closefd=False))
     yield stream
@@ -32,7 +34,7 @@ def standard_output() -> Iterator[_Stream]:
 
 
 class _Stream(object):
-    """As much of a stream as is written to, which alone is to blame for its errors."""
+    """Standard output as a file to write to; its errors are told from all others."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -43,19 +45,19 @@ class _Stream(object):
             self._stream.write(text)
 
     def flush(self) -> None:
-        """Hands on what was written; see `_written`."""
+        """Flushes what was written; see `_written`."""
         with _written():
             self._stream.flush()
 
 
 @contextlib.contextmanager
 def _written() -> Iterator[None]:
-    """Raises UserError where standard output takes no more; BrokenPipeError if nobody reads it."""
+    """Raises UserError if standard output cannot be written, BrokenPipeError if nobody reads it."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Python writes what is left of it again when it ends.
+        # Python flushes standard output again when it exits; that must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise UserError("standard output: cannot be written: %s" % error.strerror)

@@ -14,8 +14,8 @@ MEMORY_REMEDY = "a smaller --predict_batch_size"
 def run(context, prepared):
     """Writes the predictions in the order of the file's lines.
 
-    Those of a file go to predictions.tsv, or .csv or .jsonl, as the file's format is; those of
-    standard input to standard output.
+    The predictions of a file go to predictions.tsv, .csv or .jsonl, whichever is the file's format.
+    Those of standard input go to standard output.
     """
     folder, is_piped = context.folder, context.pipes_predictions
     path, num_examples = prepared
@@ -38,7 +38,7 @@ def run(context, prepared):
 
 
 def _predict(context, trained, path, num_examples):
-    """Yields (Examples, their Predictions) of one pool of a file after another."""
+    """Yields (Examples, their Predictions) of a file, pool by pool."""
     config = context.config
     run_model = evaluation.runner(trained.session, trained.graph)
     unseen = context.data.unseen(trained.tokenizer)

@@ -1,7 +1,7 @@
-"""What each action of a command needs is looked for before the first begins; without TensorFlow.
+"""Prepares all actions of a command before the first one begins; without TensorFlow.
 
-Each function returns what its action's `run` takes, and raises UserError where something is
-missing, or does not fit: before a training that may take hours, and before TensorFlow is imported.
+Each function returns what its action's `run` takes, and raises UserError if something is missing or
+does not fit: before a training that may take hours, and before TensorFlow is imported.
 """
 
 import collections
@@ -23,15 +23,15 @@ _EXPORTS = sys.version_info >= (3, 8)  # Python 3.7 has TensorFlow 1.15.
 
 
 def train(context):
-    """Returns (InitialCheckpoint, Teacher or None, what defines the run but the devices)."""
+    """Returns (InitialCheckpoint, Teacher or None, what defines the run except the devices)."""
     _check_other_labels(context.config, context.task)
-    _check_undefined_score(context)  # A slip in dev is found before anything is written.
+    _check_undefined_score(context)  # An error in dev is found before anything is written.
     start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-    if context.folder.state().last is None:  # Else it has begun, with whatever it started from.
+    if context.folder.state().last is None:  # A training that has begun keeps its classifier.
         initial_checkpoint.check_frozen_classifier(start, context.config)
     teacher = other_model.find_teacher(context, start)
     run_config = make_run_config(context, start, teacher)
-    if context.config.distribution != "multi_worker":  # Of which the first alone has the folder.
+    if context.config.distribution != "multi_worker":  # Only the first worker has the folder.
         check_contradiction(context.folder, run_config)
     return start, teacher, run_config
 
@@ -40,17 +40,20 @@ def _check_other_labels(config, task):
     """Raises UserError for a flag that does not fit the task's labels."""
     if task.is_regression and (config.class_weights or config.label_smoothing):
         name = "class_weights" if config.class_weights else "label_smoothing"
-        raise UserError("--%s: is for labels; this task has numbers" % name)
+        raise UserError(
+            "--%s: applies only to tasks with labels, this task predicts a number; leave it out"
+            % name
+        )
     if config.class_weights not in ((), "balanced"):
         if len(config.class_weights) != len(task.labels):
             raise UserError(
-                "--class_weights: has %d numbers, the task the labels %s; give one for each of them"
-                % (len(config.class_weights), ",".join(task.labels))
+                "--class_weights: found %d numbers, the task has the labels %s; give one "
+                "number for each label" % (len(config.class_weights), ",".join(task.labels))
             )
 
 
 def _check_undefined_score(context):
-    """Raises UserError for a dev on which the score that selects the best epoch is undefined."""
+    """Raises UserError if the score that selects the best epoch is undefined on dev."""
     from theseus.inference import metrics  # Imports scikit-learn, which takes a second.
 
     dev, task = context.data.dev(), context.task
@@ -58,7 +61,7 @@ def _check_undefined_score(context):
     reason = metrics.why_undefined(task, labels)
     if reason and context.config.select_checkpoint == "best":
         raise UserError(
-            "%s: %s, and this score selects the best epoch; give a dev that defines it, another "
+            "%s: %s, but this score selects the best epoch; give another dev file, another "
             "--metric, or --select_checkpoint=last" % (dev.path, reason)
         )
     if reason:
@@ -70,7 +73,9 @@ def evaluate(context):
     _check_other_tasks(context)
     config = context.config
     if config.calibrate and not config.do_train and context.folder.run_config() is None:
-        raise UserError("--calibrate: is for the output folder of a stage that was trained here")
+        raise UserError(
+            "--calibrate: applies only to a stage that this program trained; leave it out"
+        )
     split = config.eval_split
     named = list(zip(context.task.files(split), context.data.paths(split)))
     named += [(path, path) for path in config.eval_files]
@@ -80,17 +85,20 @@ def evaluate(context):
 
 
 def _check_other_tasks(context):
-    """Raises UserError for a flag that the task's kind of labels has no use for."""
+    """Raises UserError for a flag that does not apply to the task's kind of labels."""
     config, task = context.config, context.task
     if config.threshold is not None and len(task.labels) != 2:
-        raise UserError("--threshold: is for two labels; this task has others")
+        raise UserError("--threshold: applies only to tasks with two labels; leave it out")
     for name in ("calibrate", "abstain_below", "compare_with"):
         if task.is_regression and config.has(name):
-            raise UserError("--%s: is for labels; this task has numbers" % name)
+            raise UserError(
+                "--%s: applies only to tasks with labels, this task predicts a number; leave "
+                "it out" % name
+            )
 
 
 def predict(context):
-    """Returns (path, number of examples); the file was read to its end, and may exceed memory."""
+    """Returns (path, number of examples); reads the whole file, which may be larger than memory."""
     _check_other_tasks(context)
     path = context.config.predict_file or context.data.paths("test")[0]
     return path, sum(1 for _ in examples_of(context, path))
@@ -126,11 +134,11 @@ def _export_folders(context):
 
 
 def check_missing_packages(names):
-    """Raises UserError where TensorFlow is 1.15, or a package is missing that a format needs."""
+    """Raises UserError if TensorFlow is 1.15, or a package that a format needs is missing."""
     if not _EXPORTS:
         raise UserError(
-            "--do_export: needs TensorFlow 2.21, this is %s; the same command exports the same "
-            "folder there" % import_tensorflow().__version__
+            "--do_export: needs TensorFlow 2.21, this is %s; run the same command on the same "
+            "folder with TensorFlow 2.21" % import_tensorflow().__version__
         )
     for name in names:
         packages = formats.FORMATS[name].packages

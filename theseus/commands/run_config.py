@@ -1,4 +1,4 @@
-"""What defines a run, and how a command is compared with the run that a folder holds."""
+"""The run config, which defines a run, and its comparison with the run that a folder holds."""
 
 import collections
 
@@ -7,7 +7,7 @@ from theseus.errors import FolderError
 from theseus.inference.model_folder import hash_vocab
 from theseus.runs.files import hash_files
 
-# What a message calls a part of the run config that is not named after its flag.
+# The words of a message for a part of the run config that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
@@ -15,7 +15,7 @@ _WORDS = {
     "num_replicas": "--distribution: the number of replicas",
     "columns": "--text_a_column, --text_b_column, --label_column",
 }
-# The parts that are contents of files: the flags that lead to them, and what has changed.
+# For parts that are contents of files: their flags, and what a message says has changed.
 _CONTENTS = {
     "train_data": ("--data_dir", "other training data"),
     "dev_data": ("--data_dir", "other dev data"),
@@ -24,33 +24,33 @@ _CONTENTS = {
     "vocab": ("--bert_pretrained_model", "another vocab.txt"),
     "classifier_rows": (
         "--init_checkpoint or --bert_pretrained_model",
-        "other names for the labels of the classifier that it started from",
+        "other label names in the classifier that it started from",
     ),
     "tokenizer": ("--bert_pretrained_model", "another tokenizer: other accents or added tokens"),
-    "suc_init": ("--suc_init", "another start of the successor's layers"),
+    "suc_init": ("--suc_init", "other initial weights of the successor's layers"),
     "distill_from": ("--distill_from", "another teacher, or none"),
-    "unlabelled_data": ("--unlabelled_file", "other examples without labels, or none"),
+    "unlabelled_data": ("--unlabelled_file", "other unlabelled examples, or none"),
 }
 
 
 def model_run_config(context):
-    """Returns what a trained model cannot be used without, as a dict of JSON values."""
+    """Returns the part of the run config that using a trained model needs, dict of JSON values."""
     config, task = context.config, context.task
     names = ["stage", "suc_layers", "modules", "task_name", "max_seq_length", "do_lower_case"]
     values = config.run_values()
     values = collections.OrderedDict((name, values[name]) for name in names)
     for name in ("modules", "do_lower_case"):
-        if values[name] is None:  # Then the trained model says it.
+        if values[name] is None:  # Not given: the trained model's value counts.
             del values[name]
     values.update(task.record())
     return values
 
 
 def make_run_config(context, start, teacher=None):
-    """Returns what defines a run of training, but num_replicas, as a dict of JSON values.
+    """Returns the run config of a training without num_replicas, a dict of JSON values.
 
-    The first one that differs is named: so the depth comes first, then data and weights, then
-    the flags in the order of their declarations.
+    A message names the first part that differs. So the depth comes first, then data and weights,
+    then the flags in the order of their declarations.
 
     Args:
       context: a Context.
@@ -88,7 +88,7 @@ def check_contradiction(folder, run_config):
       run_config: dict of what defines the command's run, or a part of it.
 
     Raises:
-      FolderError: names the first flag that differs, and both values or what has changed.
+      FolderError: it names the first flag that differs, with both values or what has changed.
     """
     recorded = folder.run_config()
     for key, value in run_config.items():
@@ -97,9 +97,10 @@ def check_contradiction(folder, run_config):
         if key in _CONTENTS:
             flag, other = _CONTENTS[key]
             raise FolderError(
-                "%s: %s holds a run with %s; bring that back, or" % (flag, folder.path, other)
+                "%s: the run in %s was started with %s; restore the original, or"
+                % (flag, folder.path, other)
             )
         raise FolderError(
-            "%s: %s holds a run with %s, this command has %s; give the same value, or"
+            "%s: the run in %s has %s, this command has %s; give the same value, or"
             % (_WORDS.get(key, "--" + key), folder.path, recorded.get(key), value)
         )

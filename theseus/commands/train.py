@@ -1,4 +1,4 @@
-"""--do_train: trains a stage from wherever its folder stands, and prints all evaluations."""
+"""--do_train: trains a stage, or resumes its training, and prints all evaluations."""
 
 import collections
 import json
@@ -30,7 +30,7 @@ MEMORY_REMEDY = (
 
 
 def run(context, prepared):
-    """Trains to the end, and prints the dev metrics of each epoch; a follower trains alone."""
+    """Trains to the end and prints the dev metrics of each epoch; a follower only trains."""
     start, teacher, run_config = prepared
     config = context.config
     check_precision(config.training_precision)
@@ -68,7 +68,7 @@ def _check_other_tokens(context, start, tokenizer):
 
 
 def _is_finished(folder):
-    """Returns whether a StageFolder's training has come to its end, and removes what it left."""
+    """Returns whether a StageFolder's training is finished; if so, removes superfluous files."""
     state = folder.state()
     if state.is_finished:
         folder.sweep(state)
@@ -80,7 +80,7 @@ def _report(context, num_examples):
     folder = context.folder
     state = folder.state()
     steps_per_epoch, _ = context.config.num_steps(num_examples)
-    # Of the steps taken, which may be fewer than --num_train_epochs asks for.
+    # Count the steps that were taken: early stopping may have saved some.
     examples = num_examples * state.last.global_step / steps_per_epoch
     write_training_time(folder, state.train_seconds, examples)
     say(evaluations_table(context.config, state, steps_per_epoch), context.pipes_predictions)
@@ -95,25 +95,30 @@ def _say_what_is_trained(context, train_data):
     logging.info("%s: %d steps on %d examples%s", place, num_steps, num_examples, without)
     changed = machine.describe_change(folder.environment(), machine.describe())
     if changed:
-        message = "%s began elsewhere (here: %s); from here on its bits may be others"
+        message = (
+            "%s was started with other software or hardware (now: %s); results may no longer "
+            "be bit-identical"
+        )
         logging.info(message, folder.path, changed)
     if context.task.takes_columns and context.task.labels:
         logging.info("the labels are %s", _describe_labels(context.task.labels))
     for label in _untaught_labels(context.task, train_data.labels):
-        logging.warning("train holds no example of label %s, which cannot be learned so", label)
+        logging.warning("no training example has label %s; it cannot be learned", label)
 
 
 def _describe_labels(labels):
-    """Returns labels, tuple of str, as words, and of which of two some metrics are."""
+    """Returns labels, tuple of str, in words; for two, also which one precision and F1 are of."""
     said = ", ".join(labels)
     if len(labels) == 2:
-        form = "; precision, recall and F1 are of %s (--labels=%s,%s makes them those of %s)"
+        form = (
+            "; precision, recall and F1 are those of label %s (give --labels=%s,%s for those of %s)"
+        )
         said += form % (labels[1], labels[1], labels[0], labels[0])
     return said
 
 
 def _untaught_labels(task, label_ids):
-    """Returns the labels, list of str, of which the training data hold no example."""
+    """Returns the labels, list of str, that no training example has."""
     taught = set(label_ids.tolist())
     return [label for label in task.labels if task.label_ids[label] not in taught]
 
@@ -123,7 +128,7 @@ _Training = collections.namedtuple("_Training", "context start run_config tokeni
 
 
 def _train(training, train_data, replicas):
-    """Builds the graph, and trains: the chief in its folder, which it claims, others with it.
+    """Builds the graph and trains: the chief claims and fills its folder, the others follow it.
 
     Args:
       training: a _Training.
@@ -160,7 +165,7 @@ def _train(training, train_data, replicas):
             trainer.initialize(initial)
             is_done = trainer.run()
     if not is_done:
-        raise UserError("stopped; the same command resumes it")
+        raise UserError("stopped; the same command resumes the training")
 
 
 def _class_weights(config, task, label_ids):
@@ -171,7 +176,7 @@ def _class_weights(config, task, label_ids):
 
 
 def _hub_commit(start):
-    """Returns which commit of a hub's model an InitialCheckpoint is, as a part of a record."""
+    """Returns a dict with the commit of the hub's model that training starts from, or {}."""
     files = start.tokenizer_files
     commit = files and pretrained.hub_commit(files.folder)
     return {"hub_commit": commit} if commit else {}
@@ -190,7 +195,7 @@ def write_training_time(folder, seconds, examples):
 
 
 def evaluations_table(config, state, steps_per_epoch):
-    """Returns the dev metrics of each epoch in a State as a table, str, the model's marked."""
+    """Returns a table, str, of the dev metrics of each epoch; the model's epoch is marked."""
     rows = []
     for entry in state.evaluations:
         step = entry["global_step"]

@@ -1,1 +1,1 @@
-"""The flags of the command line: each declared once, and what they must fulfil together."""
+"""The flags of the command line: their declarations, and the rules about several of them."""

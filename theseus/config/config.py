@@ -1,7 +1,7 @@
 """Every flag, declared once, and the resolved values of a command: the Config.
 
-`run_classifier.py` reads the flags and hands one Config down. From the same declarations come
---help, docs/flags.md, what run.json records and what the model card lists.
+`run_classifier.py` reads the flags and passes one Config to everything else. --help, docs/flags.md,
+run.json and the model card are derived from the same declarations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACTIONS = {
     "do_predict": "predict",
     "do_export": "export",
 }
-"""The flag of each action, and its name, in the order in which a command carries them out."""
+"""From the flag of each action to its name, in the order in which a command runs them."""
 
 _PATHS = (
     "data_dir", "bert_pretrained_model", "init_checkpoint", "suc_init", "distill_from",
@@ -50,7 +50,9 @@ def _class_weights(text: str) -> tuple[float, ...] | str:
         return text
     weights = listed(text)
     if not all(re.match(r"[0-9]{1,9}(\.[0-9]{1,20})?$", weight) for weight in weights):
-        raise ValueError("give balanced, or a number from 0 for each label, separated by commas")
+        raise ValueError(
+            "give balanced, or a number of at least 0 for each label, separated by commas"
+        )
     numbers = tuple(map(float, weights))
     if numbers and not any(numbers):
         raise ValueError("give at least one label a weight above 0")
@@ -59,22 +61,22 @@ def _class_weights(text: str) -> tuple[float, ...] | str:
 
 @dataclasses.dataclass(frozen=True)
 class Actions:
-    """What to do: at least one of the first four; they run in this order."""
+    """Actions: at least one of the first four; they run in this order."""
 
     do_train: bool = flag(
-        False, "Train the stage, or resume it where it was interrupted.", is_common=True
+        False, "Train the stage, or resume an interrupted training.", is_common=True
     )
     do_eval: bool = flag(False, "Evaluate the stage's model.", is_common=True)
     do_predict: bool = flag(False, "Write the predictions of the stage's model.", is_common=True)
     do_export: bool = flag(
-        False, "Write the stage's model in the formats of --export_format.", is_common=True
+        False, "Export the stage's model in the formats of --export_format.", is_common=True
     )
-    version: bool = flag(False, "Print the version, and do nothing else.")
+    version: bool = flag(False, "Print the version and exit.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """The stage: 0 with --finetune_pre, 2 with --finetune_suc, else 1, module replacing."""
+    """Stage: 0 with --finetune_pre, 2 with --finetune_suc, otherwise 1, module replacing."""
 
     finetune_pre: bool = flag(False, "Stage 0: fine-tune the predecessor.", is_common=True)
     finetune_suc: bool = flag(False, "Stage 2: train the successor alone.", is_common=True)
@@ -82,20 +84,20 @@ class Stages:
     stage_1_outputdir: str | None = flag(
         None,
         "Output folder of stage 1.",
-        "out_1_layers_N, N the --suc_layers",
+        "out_1_layers_N, where N is --suc_layers",
         must_name=True,
     )
     stage_2_outputdir: str | None = flag(
         None,
         "Output folder of stage 2.",
-        "out_2_layers_N, N the --suc_layers",
+        "out_2_layers_N, where N is --suc_layers",
         must_name=True,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The files of examples, and how they are written."""
+    """Files: the examples, and how their files are written."""
 
     data_dir: str = flag(
         "data/sample",
@@ -104,7 +106,7 @@ class Files:
         must_name=True,
     )
     eval_files: tuple[str, ...] = flag(
-        (), "More labelled files that --do_eval evaluates, each by itself."
+        (), "More labelled files for --do_eval, each evaluated separately."
     )
     predict_file: str | None = flag(
         None,
@@ -114,16 +116,16 @@ class Files:
     )
     format: str = flag(
         "auto",
-        "Format of the files; auto goes by a file's ending. Predictions are written in the format "
-        "of the predicted file.",
+        "Format of the files; auto decides by a file's extension. Predictions are written in "
+        "the format of their input file.",
         choices=("auto",) + tuple(rows.FORMATS),
     )
     delimiter: str | None = run_flag(
-        None, "With --format=csv: what separates the columns, a character, or tab.", "a comma"
+        None, "Column separator for --format=csv: one character, or tab.", "a comma"
     )
     header: str = run_flag(
         "auto",
-        "Whether the first row of a file is a header; auto judges it by the rows below.",
+        "Whether the first row of a file is a header; auto compares it with the rows below.",
         choices=("auto", "yes", "no"),
     )
     encoding: str | None = run_flag(
@@ -131,14 +133,12 @@ class Files:
     )
     skip_bad_lines: bool = run_flag(
         False,
-        "Leave out, count and list the lines that hold no example; otherwise they are an error.",
+        "Skip, count and log lines without a valid example; without this flag they are errors.",
     )
-    cache_dir: str = flag(
-        ".cache", "Folder that keeps encoded training examples for the next start; empty: none."
-    )
+    cache_dir: str = flag(".cache", "Cache folder for encoded training examples; empty: no cache.")
     num_encoding_processes: int | None = flag(
         None,
-        "Number of processes that encode training examples; the result is the same for any.",
+        "Number of processes that encode training examples; it does not change the result.",
         "one for each processor",
         lower=1,
         upper=1024,
@@ -147,25 +147,25 @@ class Files:
 
 @dataclasses.dataclass(frozen=True)
 class TaskFlags:
-    """The task: its columns, its labels and its metric."""
+    """Task: its columns, its labels and its metric."""
 
     task_name: str = run_flag(
         "lcqmc_pair",
-        "The task. custom is for your own columns and labels, custom_number for numbers.",
+        "Task. custom takes your own columns and labels; custom_number predicts a number.",
         choices=tuple(tasks.TASKS),
         parse=lambda name: tasks.ALIASES.get(name, name),
         is_common=True,
     )
     text_a_column: str | None = flag(
         None,
-        "Column of the text: its name in the header, or its number from 1; for custom tasks.",
+        "Column of the text, for custom tasks: its name in the header, or its number from 1.",
     )
     text_b_column: str | None = flag(
-        None, "Column of the second text, if there is one; as for --text_a_column."
+        None, "Column of the second text, if any; given like --text_a_column."
     )
-    label_column: str | None = flag(None, "Column of the label; as for --text_a_column.")
+    label_column: str | None = flag(None, "Column of the label; given like --text_a_column.")
     labels: tuple[str, ...] = flag(
-        (), "Labels in the order of their ids; for custom.", "those of train, sorted"
+        (), "Labels of a custom task, in the order of their ids.", "the labels in train, sorted"
     )
     metric: str | None = run_flag(
         None, "Dev metric that selects the best epoch.", "the task's", choices=tuple(tasks.METRICS)
@@ -174,57 +174,59 @@ class TaskFlags:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The BERT that is compressed, what training starts from, and how texts become tokens."""
+    """Model: the BERT to compress, the weights to start from, and how texts become tokens."""
 
     bert_pretrained_model: str = flag(
         "data/tiny_bert",
-        "Pretrained BERT: Google's folder (bert_config.json, vocab.txt, bert_model.ckpt*), Hugging "
-        "Face's folder, or a model of its hub, owner/name or owner/name@revision.",
+        "Pretrained BERT: a Google folder (bert_config.json, vocab.txt, bert_model.ckpt*), a "
+        "Hugging Face folder, or a model of the Hugging Face hub (owner/name or "
+        "owner/name@revision).",
         is_common=True,
     )
     init_checkpoint: str | None = flag(
         None,
-        "Weights to start from: a stage's folder, a pretrained BERT's folder, or a checkpoint's "
-        "prefix.",
+        "Weights to start from: a stage's output folder, a pretrained BERT's folder, or a "
+        "checkpoint's prefix.",
         "the pretrained BERT in stages 0 and 1, stage 1's model in stage 2",
         is_common=True,
     )
     max_seq_length: int = run_flag(
         128,
-        "Longest example in tokens, [CLS] and [SEP] included; longer ones are cut.",
+        "Maximum length of an example in tokens, including [CLS] and [SEP]; longer examples "
+        "are truncated.",
         lower=5,
         is_common=True,
     )
     do_lower_case: bool | None = run_flag(
-        None, "Lower the case of texts and strip accents.", "detected from the model"
+        None, "Lower-case the texts and strip accents.", "detected from the model"
     )
     precision: str | None = run_flag(
         None,
         "Precision of matrix products and activations.",
-        "float32 in training, else that of the training",
+        "float32 for training, otherwise the precision of the training",
         choices=("float32", "bfloat16"),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """Module replacing: modules, replacing rate, what trains, how the successor starts."""
+    """Method: modules, replacing rate, what trains, the successor's start, distillation."""
 
     suc_layers: int = run_flag(
-        6, "Layers of the successor.", lower=1, stages=(1, 2), is_common=True
+        6, "Number of layers of the successor.", lower=1, stages=(1, 2), is_common=True
     )
     modules: tuple[int, ...] | None = run_flag(
         None,
-        "Layers of the predecessor in each module, such as 1,1,2,2,3,3; their number is that of "
-        "--suc_layers.",
-        "equal modules",
+        "Number of the predecessor's layers in each module, such as 1,1,2,2,3,3: one number "
+        "for each layer of the successor.",
+        "modules of equal size",
         parse=_sizes,
         stages=(1,),
     )
     replace_rate_prob: float = run_flag(
         0.5,
-        "Probability that a module is replaced in a step; with a linear rate, that of the first "
-        "step.",
+        "Probability that a module is replaced in a step; with --replace_scheduler=linear, the "
+        "probability in the first step.",
         lower=0.0,
         upper=1.0,
         stages=(1,),
@@ -234,7 +236,7 @@ class Method:
         "constant", "Schedule of the replacing rate.", choices=("constant", "linear"), stages=(1,)
     )
     replace_linear_k: float | None = run_flag(
-        None, "Rise of a linear replacing rate in each step.", above=0.0, stages=(1,)
+        None, "Increase of a linear replacing rate per step.", above=0.0, stages=(1,)
     )
     replace_until: float | None = run_flag(
         None,
@@ -252,16 +254,17 @@ class Method:
     )
     train_scope: str | None = run_flag(
         None,
-        "What trains: all; successor: all but the predecessor's layers; successor_layers: the "
-        "successor's layers alone, as in the paper.",
+        "Which part of the model trains: all; successor (all but the predecessor's layers); or "
+        "successor_layers (only the successor's layers, as in the paper).",
         "all in stages 0 and 1, successor in stage 2",
         choices=("all", "successor", "successor_layers"),
     )
     suc_init: str | None = flag(
         None,
-        "Start of the successor's layers, if the starting weights hold none: the predecessor's "
-        "first or last layers, layers spread from its first to its last, its layers by number from "
-        "0, such as 0,5,11, or another BERT (a folder or a name as in --bert_pretrained_model).",
+        "Initial weights of the successor's layers, unless the starting weights hold them "
+        "already: the predecessor's first or last layers; spread, layers at equal distances "
+        "from its first to its last; layer numbers from 0, such as 0,5,11; or another BERT (a "
+        "folder or a name as in --bert_pretrained_model).",
         "first",
         stages=(1, 2),
     )
@@ -273,15 +276,15 @@ class Method:
     )
     distill_weight: float = run_flag(
         0.5,
-        "Weight of the distillation loss; the labels' loss has the rest.",
+        "Weight of the distillation loss; the loss on the labels gets the rest.",
         lower=0.0,
         upper=1.0,
         stages=(1, 2),
     )
     unlabelled_file: str | None = flag(
         None,
-        "File of examples to learn from beside train by the teacher of --distill_from alone; "
-        "labels in it are ignored.",
+        "File of additional training examples, learned only from the teacher of "
+        "--distill_from; labels in it are ignored.",
         stages=(1, 2),
     )
 
@@ -290,11 +293,11 @@ class Method:
 class Training:
     """Training: batches, learning rate, loss and stopping."""
 
-    train_batch_size: int = run_flag(64, "Examples in a step.", lower=1)
+    train_batch_size: int = run_flag(64, "Number of examples per training step.", lower=1)
     gradient_accumulation_steps: int = run_flag(
         1,
-        "Parts that a step's batch is computed in, one after another, to save memory; "
-        "--train_batch_size stays the examples of the whole step.",
+        "Number of micro-batches that each step's batch is split into, to save memory; "
+        "--train_batch_size is still the size of the whole batch.",
         lower=1,
         upper=256,
     )
@@ -308,32 +311,32 @@ class Training:
         lower=0.0,
     )
     warmup_proportion: float = run_flag(
-        0.1, "Fraction of the training in which the learning rate rises.", lower=0.0, upper=1.0
+        0.1, "Fraction of the training that is learning rate warm-up.", lower=0.0, upper=1.0
     )
     num_train_epochs: float = run_flag(
         10.0,
-        "Passes over the training data; fractions are possible.",
+        "Number of passes over the training data; may be fractional.",
         above=0.0,
         upper=1e6,
         is_common=True,
     )
     early_stopping_patience: int | None = run_flag(
         None,
-        "Stop after this many evaluations in a row (one an epoch) without a better score on dev; "
-        "the learning rate schedule stays that of all epochs.",
+        "Stop after this many epochs in a row without a better score on dev; the learning rate "
+        "schedule is still that of --num_train_epochs.",
         "never",
         lower=1,
     )
     select_checkpoint: str = run_flag(
         "best",
-        "Checkpoint that a training leaves as its model: the best on dev, or the last, so that "
-        "nothing is selected on dev.",
+        "Checkpoint that becomes the model: the best on dev, or the last (nothing is selected "
+        "on dev).",
         choices=("best", "last"),
     )
     ema_decay: float | None = run_flag(
         None,
-        "Decay per step of a moving average of the weights, which is then evaluated and kept, such "
-        "as 0.999.",
+        "Decay per step of a moving average of the weights, such as 0.999; the averaged "
+        "weights are evaluated and saved.",
         "no average",
         lower=0.0,
         below=1.0,
@@ -346,7 +349,7 @@ class Training:
     )
     label_smoothing: float = run_flag(
         0.0,
-        "Share of the target probability that is spread over all labels, such as 0.1.",
+        "Share of the target probability that is spread evenly over all labels, such as 0.1.",
         lower=0.0,
         below=1.0,
     )
@@ -356,20 +359,20 @@ class Training:
         "all",
         lower=1,
     )
-    seed: int = run_flag(42, "Seed of everything random.", lower=0)
+    seed: int = run_flag(42, "Random seed.", lower=0)
     pad_to_max_length: bool = flag(
-        False, "Pad to --max_seq_length instead of the longest example of a batch."
+        False, "Pad every batch to --max_seq_length, not just to its longest example."
     )
     distribution: str = flag(
         "none",
-        "Devices that train together, each on its share of a batch: none, one alone; mirrored, the "
-        "GPUs of this machine; multi_worker, the machines that TF_CONFIG names.",
+        "Devices that share each batch: none (one device), mirrored (the GPUs of this machine) "
+        "or multi_worker (the machines that TF_CONFIG lists).",
         choices=("none", "mirrored", "multi_worker"),
     )
     peer_timeout_s: float = flag(
         120.0,
-        "Seconds after which a worker of multi_worker that does not answer is lost; the others "
-        "then end too.",
+        "With multi_worker: seconds without an answer after which a worker counts as lost and "
+        "the others exit.",
         lower=1.0,
         upper=1e6,
     )
@@ -379,10 +382,10 @@ class Training:
 class Saving:
     """Log and checkpoints."""
 
-    log_steps: int = flag(50, "Steps between two lines of the log.", lower=1)
+    log_steps: int = flag(50, "Number of steps between two log lines.", lower=1)
     save_checkpoints_steps: int | None = flag(None, "Also save every N steps.", "off", lower=1)
     save_checkpoints_secs: float = flag(
-        600.0, "Seconds between two saves; the end of an epoch is always saved.", lower=0.0
+        600.0, "Seconds between two saves; each epoch's end is always saved.", lower=0.0
     )
     keep_checkpoints: int = flag(
         2,
@@ -392,7 +395,7 @@ class Saving:
     )
     keep_predecessor: bool = run_flag(
         False,
-        "Keep the predecessor's layers in the model too, for --replaced_modules.",
+        "Also keep the predecessor's layers in the model, for --replaced_modules.",
         stages=(1,),
     )
 
@@ -402,8 +405,8 @@ class Inference:
     """Evaluation, prediction and export."""
 
     eval_split: str = flag("dev", "Split that --do_eval evaluates.", choices=("dev", "test"))
-    eval_batch_size: int = flag(64, "Examples in a batch of --do_eval.", lower=1)
-    predict_batch_size: int = flag(1024, "Examples in a batch of --do_predict.", lower=1)
+    eval_batch_size: int = flag(64, "Batch size of --do_eval.", lower=1)
+    predict_batch_size: int = flag(1024, "Batch size of --do_predict.", lower=1)
     threshold: float | None = flag(
         None,
         "For two labels: predict the second label if its probability is at least this.",
@@ -413,26 +416,27 @@ class Inference:
     )
     calibrate: bool = flag(
         False,
-        "With --do_eval: find on dev the temperature that calibrates probabilities, and keep it "
-        "with the model and its exports.",
+        "With --do_eval: find on dev the temperature that calibrates the probabilities, and "
+        "store it with the model and its exports.",
     )
     abstain_below: float | None = flag(
         None,
-        "Mark predictions whose probability is below this as uncertain, and evaluate the others.",
+        "Mark predictions with a probability below this as uncertain; --do_eval also evaluates "
+        "the others alone.",
         "off",
         lower=0.0,
         upper=1.0,
     )
     compare_with: tuple[str, ...] = flag(
         (),
-        "With --do_eval: trained stages, such as out_0, that are evaluated too, and to whose "
-        "predictions the loyalty is measured.",
+        "With --do_eval: trained stages to evaluate as well, such as out_0; the loyalty to "
+        "their predictions is reported.",
     )
     replaced_modules: tuple[bool, ...] | None = flag(
         None,
-        "Stage 1: the mixture that is evaluated, predicted with and exported, a digit for each "
-        "module, such as 101011: 1 is the successor's layer, 0 the predecessor's layers, which "
-        "--keep_predecessor has kept.",
+        "Stage 1: the mixture to evaluate, predict with and export: a digit for each module, "
+        "such as 101011, where 1 is the successor's layer and 0 the predecessor's layers. The "
+        "training needs --keep_predecessor.",
         "the successor",
         parse=_mask,
     )
@@ -440,10 +444,15 @@ class Inference:
         (), "Formats that --do_export writes.", choices=EXPORT_FORMATS, is_common=True
     )
     export_dir: str | None = flag(
-        None, "Folder of one export.", "export/<format> in the stage's folder", must_name=True
+        None,
+        "Folder of the export, if there is only one.",
+        "export/<format> in the stage's folder",
+        must_name=True,
     )
     quantize: str | None = flag(
-        None, "Quantization of an onnx export; its <format> is onnx_int8.", choices=("int8",)
+        None,
+        "Quantization of the onnx export, whose <format> is then onnx_int8.",
+        choices=("int8",),
     )
 
 
@@ -478,7 +487,7 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """The names of what the command does, in that order."""
+        """The names of the command's actions, in the order in which they run."""
         return tuple(name for flag_name, name in ACTIONS.items() if getattr(self, flag_name))
 
     @property
@@ -487,7 +496,7 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         return self.train_scope or self.stage.default_scope
 
     def has(self, name: str) -> bool:
-        """Returns whether a flag has a value, which may be 0."""
+        """Returns whether a flag has a value; 0 is one."""
         value = getattr(self, name)
         return value is not None and value is not False and value != ()
 
@@ -497,12 +506,12 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         return self.precision or "float32"
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
-        """Returns (steps in an epoch, steps in all) of a training on so many examples."""
+        """Returns (steps in an epoch, steps in all) of a training on a number of examples."""
         per_epoch = int(math.ceil(num_examples / self.train_batch_size))
         return per_epoch, max(1, int(round(per_epoch * self.num_train_epochs)))
 
     def run_values(self) -> dict[str, Any]:
-        """Returns the flags that define a run, as JSON values; None if the stage has no use."""
+        """Returns the flags that define a run, as JSON values; None if the stage ignores one."""
         values: dict[str, Any] = {"stage": self.stage.name}
         for field, declared in all_declarations():
             if declared.defines_run:
@@ -512,12 +521,12 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         return dict(values, train_scope=self.scope, precision=self.training_precision)
 
     def paths(self) -> dict[str, str]:
-        """Returns where a run's files are, by the flags that name them."""
+        """Returns the paths of a run's files, a dict by the names of their flags."""
         values = {name: getattr(self, name) for name in _PATHS}
         return {name: value for name, value in values.items() if value}
 
     def with_only(self, action: str) -> Config:
-        """Returns the Config of one of the command's actions, by its name."""
+        """Returns the Config with only one action, given its name."""
         values: dict[str, Any] = {name: done == action for name, done in ACTIONS.items()}
         return dataclasses.replace(self, **values)
 
@@ -551,7 +560,7 @@ def resolve(values: Mapping[str, Any], given: frozenset[str]) -> Config:
 
 
 def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
-    """Returns a Config with as many layers of the successor as --modules has sizes."""
+    """Returns a Config whose --suc_layers is the number of sizes in --modules."""
     count = len(sizes)
     if "suc_layers" in config.given and config.suc_layers != count:
         raise UserError(
@@ -562,7 +571,7 @@ def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
 
 
 def fit_mask(config: Config) -> Config:
-    """Returns a Config whose --replaced_modules fit; those of the successor are the default.
+    """Returns a Config with checked --replaced_modules; None stands for the successor.
 
     Raises:
       UserError: they do not fit --suc_layers, or the training does not keep the predecessor.

@@ -1,7 +1,7 @@
-"""A field of a dataclass as a flag: its declaration, its parser, its bounds, its line of help.
+"""Flags as fields of a dataclass: declaration, parser, bounds and line of help.
 
-A group of flags is a frozen dataclass whose fields are made by `flag`. The field's name is the
-flag's, its annotation the type, its default the flag's default. Without TensorFlow.
+A group of flags is a frozen dataclass whose fields are made by `flag`. The field's name, annotation
+and default are the flag's name, type and default. Without TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MAX_NUMBER = 2**31
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What is declared of a flag beside its name, type and default.
+    """The declaration of a flag, apart from its name, type and default.
 
     Attributes:
       help: str, a noun phrase without the default.
-      default_help: str, what happens by default if the default's value does not tell; or "".
-      choices: tuple of str, the values that it takes; or ().
-      lower, upper: bounds, inclusive; None: there is none.
-      above, below: bounds, exclusive; None: there is none.
-      parse: function from text to the value, which raises ValueError; None: by the type.
+      default_help: str, the default in words if its value does not explain itself; or "".
+      choices: tuple of str, the allowed values; () if any is allowed.
+      lower, upper: bounds, inclusive; None: no bound.
+      above, below: bounds, exclusive; None: no bound.
+      parse: function from text to the value, which raises ValueError; None: chosen by the type.
       defines_run: bool, whether a result depends on it, so that run.json records it.
-      stages: tuple of int, the stages that have a use for it.
+      stages: tuple of int, the stages that use it.
       is_common: bool, whether --help shows it.
-      must_name: bool, whether an empty text is refused, as an unset shell variable makes one.
+      must_name: bool, whether an empty text is refused; an unset shell variable makes one.
     """
 
     help: str
@@ -59,7 +59,7 @@ run_flag = functools.partial(flag, defines_run=True)
 
 
 def declarations(group: type) -> Iterator[tuple[dataclasses.Field[Any], Declaration]]:
-    """Yields (field, Declaration) of each flag of a dataclass, those of its own only."""
+    """Yields (field, Declaration) of each flag that a dataclass declares itself."""
     own = group.__dict__.get("__annotations__", {})
     for field in dataclasses.fields(group):
         if field.name in own and "flag" in field.metadata:
@@ -92,7 +92,7 @@ class _Parser(flags.ArgumentParser):  # type: ignore[type-arg]
         self._read = declared.parse or _READERS[kind]
 
     def parse(self, argument: Any) -> Any:
-        """Returns the value of a flag's text; a default comes as it is."""
+        """Returns the value of a flag's text; a default, not being text, is returned as it is."""
         if not isinstance(argument, str):
             return argument
         if self._declared.must_name and not argument:
@@ -123,7 +123,9 @@ class _Parser(flags.ArgumentParser):  # type: ignore[type-arg]
             if value not in self._declared.choices:
                 raise ValueError("must be one of %s" % choices)
         elif len(set(value)) != len(value) or not set(value) <= set(self._declared.choices):
-            raise ValueError("give different ones of %s, separated by commas" % choices)
+            raise ValueError(
+                "give one or several different values of %s, separated by commas" % choices
+            )
 
 
 class _Serializer(flags.ArgumentSerializer):  # type: ignore[type-arg]
@@ -157,7 +159,7 @@ def _number(text: str) -> float:
 
 
 def texts(text: str) -> tuple[str, ...]:
-    """Returns what a comma-separated list names, a tuple of str."""
+    """Returns the members of a comma-separated list, a tuple of str."""
     return tuple(flags.ListParser().parse(text))
 
 

@@ -1,4 +1,4 @@
-"""The flags in words: --help, --helpfull, and the tables of docs/flags.md."""
+"""The texts of --help and --helpfull, and the tables of docs/flags.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Stage 0 fine-tunes the predecessor, stage 1 replaces its modules, stage 2 trains
   {program} --do_train --do_eval --finetune_pre --data_dir=my_data --bert_pretrained_model=my_bert
   {program} --do_train --do_eval --init_checkpoint=out_0 --data_dir=my_data
   {program} --do_train --do_eval --finetune_suc --data_dir=my_data
-The model of a stage is asked and written for other programs:
+To predict with a stage's model, and to export it for other programs:
   {program} --do_predict --finetune_suc --predict_file=my_texts.tsv
   {program} --do_export --finetune_suc --export_format=onnx
 """
@@ -25,7 +25,7 @@ _MORE = """
 
 
 def help_text(program: str, is_full: bool) -> str:
-    """Returns what --help prints, or --helpfull: the flags by their groups."""
+    """Returns the text of --help, or of --helpfull if `is_full`: the flags, group by group."""
     parts, left_out = [_USAGE.format(program=program)], 0
     for group in GROUPS:
         shown = [pair for pair in declarations(group) if is_full or pair[1].is_common]

@@ -1,7 +1,7 @@
-"""The flags that a command leaves out, as the run has them that it goes on with.
+"""Completes a command: flags that it leaves out are taken from the run that it continues.
 
-Of the run that the output folder holds: all that define it, and where its files were. Where there
-is none yet, of the stage that training starts from: what its model was trained for.
+If the output folder holds a run, these are all flags that define it, and the paths of its files. If
+not, they are the flags of the stage that training starts from that say what its model is for.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from theseus.stage import STAGES, of_name
 
 _COLUMNS = ("text_a_column", "text_b_column", "label_column")
 _OF_TASK = ("data_dir", "task_name", "metric", "max_seq_length", *_COLUMNS)
-_OF_ONE_TASK = ("labels", "metric", *_COLUMNS)  # They say nothing of another task.
+_OF_ONE_TASK = ("labels", "metric", *_COLUMNS)  # They do not apply to another task.
 _OF_SUCCESSOR = ("suc_layers", "modules")
 
 
 def complete(config: Config) -> Config:
-    """Returns a Config in which what is not given is that of the run it goes on with.
+    """Returns a Config whose missing flags are those of the run that it continues.
 
     Raises:
-      UserError: run.json is damaged; or there is no run to go on with, but one of another stage.
+      UserError: run.json is damaged; or there is no run to continue, but one of another stage.
     """
     folder = StageFolder(config.output_dir)
     with naming(config.stage.output_flag):
@@ -46,7 +46,7 @@ def complete(config: Config) -> Config:
 
 
 def _paths(folder: StageFolder, config: Config) -> dict[str, str]:
-    """Returns where a run's files were; what is gone, and needed, is for a message to name."""
+    """Returns the paths of a run's files; keeps missing ones that a message has to name."""
     return {
         name: path
         for name, path in folder.paths().items()
@@ -55,7 +55,7 @@ def _paths(folder: StageFolder, config: Config) -> dict[str, str]:
 
 
 def _like_start(config: Config) -> Config:
-    """Returns a Config with the task, and the depth, of the stage that a training starts from."""
+    """Returns a Config with the task and the depth of the stage that a training starts from."""
     start = config.init_checkpoint
     if start is None and config.stage.start_flag:
         start = getattr(config, config.stage.start_flag)
@@ -71,7 +71,7 @@ def _like_start(config: Config) -> Config:
 
 
 def _with_length_of_classifier(config: Config) -> Config:
-    """Returns a Config with the length of the fine-tuned classifier that a command begins with."""
+    """Returns a Config with the maximum length of the classifier that a command begins with."""
     path = config.init_checkpoint or (None if config.do_train else config.output_dir)
     if path is None or "max_seq_length" in config.given or StageFolder(path).run_config():
         return config
@@ -86,10 +86,10 @@ def _with_length_of_classifier(config: Config) -> Config:
 
 
 def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the flags that a run config has a value of, as a Config holds them."""
+    """Returns a dict of the flags that a run config has, with the values of a Config."""
     names = [field.name for field, declared in all_declarations() if declared.defines_run]
     values = {name: run[name] for name in names if run.get(name) is not None}
-    values.pop("distill_from", None)  # Of which the sum of its weights is recorded.
+    values.pop("distill_from", None)  # The record is a hash of its weights, not a path.
     values.update((name, text) for name, text in zip(_COLUMNS, run.get("columns") or ()) if text)
     if run.get("labels") and not run.get("takes_ids"):
         values["labels"] = run["labels"]
@@ -99,26 +99,26 @@ def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
-    """Returns a Config with values for what is not given; says which are no defaults."""
+    """Returns a Config with values for flags that are not given; logs those that are changed."""
     given = set(config.given)
-    if given.intersection(_OF_SUCCESSOR):  # They say one thing.
+    if given.intersection(_OF_SUCCESSOR):  # Either of them determines both.
         given.update(_OF_SUCCESSOR)
     if config.task_name != values.get("task_name") and "task_name" in given:
         given.update(_OF_ONE_TASK)
     if "format" in given and config.format != "csv":
         given.add("delimiter")
-    if config.do_predict:  # A row that goes without a prediction must be asked for.
+    if config.do_predict:  # A row may lack its prediction only if the user asks for that.
         given.add("skip_bad_lines")
     taken = {name: value for name, value in values.items() if name not in given}
     changed = {name: value for name, value in taken.items() if value != getattr(config, name)}
     if changed:
         shown = " ".join("--%s=%s" % (name, written(value)) for name, value in changed.items())
-        logging.info("as in %s: %s", place, shown)
+        logging.info("flags taken from %s: %s", place, shown)
     return dataclasses.replace(config, **changed)
 
 
 def _check_other_stage(config: Config) -> None:
-    """Raises UserError where another stage than the command's holds a trained model."""
+    """Raises UserError if the command's stage has no model but another stage has one."""
     if config.init_checkpoint or config.stage.output_flag in config.given:
         return
     for stage in STAGES:
@@ -126,7 +126,7 @@ def _check_other_stage(config: Config) -> None:
         if stage is not config.stage and StageFolder(path).state().best:
             with naming(config.stage.output_flag):
                 raise FolderError(
-                    "%s: holds no trained model, %s holds one of stage %d; give %s, or"
+                    "%s: holds no trained model, but %s holds one of stage %d; give %s, or"
                     % (config.output_dir, path, stage.number, _FLAG_OF_STAGE[stage.number])
                 )
 

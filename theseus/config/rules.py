@@ -1,4 +1,4 @@
-"""What the flags must fulfil together, and what must be there; without TensorFlow."""
+"""The rules about several flags, and the paths that must exist; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NEEDED = {
     "do_export": ("export_format",),
     "export_format": ("do_export",),
 }
-"""Flags, and those of which each needs one."""
+"""From a flag to the flags of which it needs at least one."""
 
 
 def _broken(config: Config) -> Iterator[str]:
-    """Yields a message for each rule about several flags that a command does not meet."""
+    """Yields a message for each rule about several flags that a command breaks."""
     yield from _broken_by_actions(config)
     yield from _broken_by_files(config)
     yield from _broken_by_training(config)
@@ -41,33 +41,38 @@ def _broken_by_actions(config: Config) -> Iterator[str]:
     for name, kind in (("eval_files", "file"), ("compare_with", "folder")):
         values = getattr(config, name)
         if len(set(filter(None, values))) < len(values):
-            yield "--%s: names a %s twice, or an empty name" % (name, kind)
+            yield "--%s: a %s is named twice, or a name is empty" % (name, kind)
     for name, needed in _NEEDED.items():
         if config.has(name) and not any(map(config.has, needed)):
             yield "--%s needs %s" % (name, " or ".join("--" + other for other in needed))
     if config.eval_split != "dev" and not config.do_eval:
-        yield "--eval_split=test is for --do_eval"
+        yield "--eval_split=test needs --do_eval"
     if config.calibrate and not (config.do_eval and config.eval_split == "dev"):
         yield "--calibrate needs --do_eval with --eval_split=dev"
     if config.export_dir is not None and len(config.export_format) != 1:
-        yield "--export_dir takes one --export_format"
+        yield "--export_dir needs exactly one --export_format"
     if config.quantize is not None and "onnx" not in config.export_format:
-        yield "--quantize is for --export_format=onnx"
+        yield "--quantize needs --export_format=onnx"
     if config.replaced_modules is not None and not config.stage.replaces:
-        yield "--replaced_modules is for stage 1"
+        yield "--replaced_modules applies only to stage 1"
 
 
 def _broken_by_files(config: Config) -> Iterator[str]:
     columns = (config.text_a_column, config.text_b_column, config.label_column)
     if columns != (None, None, None) and not tasks.TASKS[config.task_name].takes_columns:
-        yield "columns are for --task_name=custom and custom_number"
+        yield (
+            "--text_a_column, --text_b_column and --label_column apply only to "
+            "--task_name=custom and custom_number"
+        )
     if config.labels and config.task_name != "custom":
-        yield "--labels is for --task_name=custom"
+        yield "--labels applies only to --task_name=custom"
     if config.delimiter is not None:
         if config.format != "csv" or not rows.is_delimiter(config.delimiter):
             yield "--delimiter takes one character, or tab, and needs --format=csv"
     if config.encoding is not None and not lines.is_encoding(config.encoding):
-        yield "--encoding: unknown to Python; give one such as gb18030, big5 or utf-16"
+        yield (
+            "--encoding: Python knows no such encoding; give one such as gb18030, big5 or utf-16"
+        )
 
 
 def _broken_by_training(config: Config) -> Iterator[str]:
@@ -78,43 +83,43 @@ def _broken_by_training(config: Config) -> Iterator[str]:
             "--replace_until; constant takes neither"
         )
     if config.steps_for_replacing is not None and config.replace_scheduler != "constant":
-        yield "--steps_for_replacing is for a constant rate; leave it out"
+        yield "--steps_for_replacing applies only to a constant rate; leave it out"
     if config.gradient_accumulation_steps > config.train_batch_size:
         yield (
-            "--gradient_accumulation_steps: a step's batch cannot be cut into more parts than its "
-            "--train_batch_size examples"
+            "--gradient_accumulation_steps: must be at most --train_batch_size, so that each "
+            "micro-batch has an example"
         )
     if config.distill_from is None and config.given & {"distill_temperature", "distill_weight"}:
-        yield "--distill_temperature and --distill_weight are for --distill_from"
+        yield "--distill_temperature and --distill_weight need --distill_from"
     if config.distill_from is None and config.unlabelled_file is not None:
-        yield "--unlabelled_file needs --distill_from: a teacher says what its examples are"
+        yield (
+            "--unlabelled_file needs --distill_from: its examples are learned from the teacher "
+            "alone"
+        )
     if config.distill_from is not None and not config.stage.has_successor:
-        yield "--distill_from is for stages 1 and 2"
+        yield "--distill_from applies only to stages 1 and 2"
     if config.select_checkpoint != "best" and config.early_stopping_patience is not None:
         yield (
-            "--early_stopping_patience goes back to the best checkpoint; leave out "
-            "--select_checkpoint=last, or the patience"
+            "--early_stopping_patience returns to the best checkpoint; leave out either this "
+            "flag or --select_checkpoint=last"
         )
     if config.suc_learning_rate is not None:
         if not config.stage.has_successor or config.learning_rate <= 0:
-            yield (
-                "--suc_learning_rate: stage 0 has no successor; --learning_rate, of which it is a "
-                "multiple, must be above 0"
-            )
+            yield ("--suc_learning_rate: needs stage 1 or 2, and a --learning_rate above 0")
     if config.distribution != "none" and not config.do_train:
-        yield "--distribution is for --do_train"
+        yield "--distribution needs --do_train"
     if config.keep_predecessor and not config.stage.replaces:
-        yield "--keep_predecessor is for stage 1"
+        yield "--keep_predecessor applies only to stage 1"
     if config.train_scope not in (None, "all") and not config.stage.has_successor:
-        yield "--train_scope: stage 0 trains all; it has no successor"
+        yield "--train_scope: stage 0 has no successor and always trains all; leave the flag out"
 
 
 def check(config: Config) -> None:
-    """Checks everything about a command that needs no TensorFlow.
+    """Checks all of a command that can be checked without TensorFlow.
 
     Raises:
-      UserError: flags contradict each other, no file can have the columns or labels, or a file,
-        memory or TF_CONFIG is missing.
+      UserError: flags contradict each other; the columns or labels are impossible; a file or
+        TF_CONFIG is missing; or the memory is limited too much.
     """
     for message in _broken(config):
         raise UserError(message)

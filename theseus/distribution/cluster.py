@@ -46,26 +46,30 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
     """
     text = environment.get("TF_CONFIG", "")
     if not text:
-        raise UserError("TF_CONFIG: --distribution=multi_worker needs it, such as %s" % _EXAMPLE)
+        raise UserError(
+            "TF_CONFIG: is not set; --distribution=multi_worker needs it, such as %s" % _EXAMPLE
+        )
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError("TF_CONFIG: is no JSON: %s; it must look like %s" % (error, _EXAMPLE))
+        raise UserError(
+            "TF_CONFIG: is not valid JSON: %s; it must look like %s" % (error, _EXAMPLE)
+        )
     cluster, task = (_object(config, name) for name in ("cluster", "task"))
     foreign = sorted(set(cluster) - set(_ROLES))
     if foreign:
-        raise UserError("TF_CONFIG: cluster: only chief and worker are known, not %s" % foreign[0])
+        raise UserError("TF_CONFIG: cluster: expected only chief and worker, found %s" % foreign[0])
     addresses = {role: _addresses(cluster.get(role, []), role) for role in _ROLES}
     everyone = addresses["chief"] + addresses["worker"]
     if len(addresses["chief"]) > 1:
-        raise UserError("TF_CONFIG: cluster: there is one chief at the most")
+        raise UserError("TF_CONFIG: cluster: expected at most one chief")
     if len(set(everyone)) < len(everyone):
-        raise UserError("TF_CONFIG: cluster: an address is there twice")
+        raise UserError("TF_CONFIG: cluster: an address occurs twice")
     role, index = task.get("type"), task.get("index")
     if not isinstance(role, str) or role not in _ROLES or not addresses[role]:
         raise UserError("TF_CONFIG: task: the type %r is not in the cluster" % (role,))
     if isinstance(index, bool) or not isinstance(index, int):
-        raise UserError("TF_CONFIG: task: the index %r is no whole number" % (index,))
+        raise UserError("TF_CONFIG: task: the index %r is not a whole number" % (index,))
     if not 0 <= index < len(addresses[role]):
         raise UserError(
             "TF_CONFIG: task: the cluster has %d of type %s, numbered from 0; there is no index %d"
@@ -83,11 +87,13 @@ def _object(config: Any, name: str) -> dict[str, Any]:
 
 def _addresses(addresses: Any, role: str) -> list[str]:
     if not isinstance(addresses, list):
-        raise UserError("TF_CONFIG: cluster: %s is no list of addresses" % role)
+        raise UserError("TF_CONFIG: cluster: %s is not a list of addresses" % role)
     for address in addresses:
         match = re.match(r"(\S+):([0-9]{1,5})$", address) if isinstance(address, str) else None
         if not match or not 0 < int(match.group(2)) < 1 << 16:
-            raise UserError("TF_CONFIG: cluster: %r is no address, host:port" % (address,))
+            raise UserError(
+                "TF_CONFIG: cluster: expected an address host:port, found %r" % (address,)
+            )
     return addresses
 
 
@@ -99,6 +105,7 @@ def check_used_port(cluster: Cluster) -> None:
             probe.bind(("", cluster.port))
         except OSError as error:
             raise UserError(
-                "TF_CONFIG: %s, this worker's address, cannot be used: %s; end what uses it, or "
-                "give another port" % (cluster.addresses[cluster.rank], error.strerror)
+                "TF_CONFIG: %s, this worker's address, cannot be used: %s; stop the program "
+                "that uses it, or give another port"
+                % (cluster.addresses[cluster.rank], error.strerror)
             )

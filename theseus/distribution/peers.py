@@ -1,4 +1,4 @@
-"""Whether the other workers are still there, which TensorFlow itself would wait for without end."""
+"""Checks that the other workers are still there; TensorFlow itself would wait for ever."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from theseus.errors import UserError
 class Peers(object):
     """Asks each of the other workers again and again whether its server answers.
 
-    Ask once with `wait_for_all`; then, in the context `watched`, the loss of one ends the process
-    with a line, since the main thread waits inside TensorFlow, which cannot be interrupted.
+    Call `wait_for_all` once. Then, in the context `watched`, the loss of a worker ends the process
+    with a message: the main thread waits inside TensorFlow and cannot be interrupted.
     """
 
     def __init__(self, cluster: Cluster, timeout: float) -> None:
-        """Takes the Cluster, and the seconds after which a silent peer is taken for lost."""
+        """Takes the Cluster, and the seconds after which a silent peer counts as lost."""
         self._addresses = {
             rank: address for rank, address in enumerate(cluster.addresses) if rank != cluster.rank
         }
@@ -28,13 +28,13 @@ class Peers(object):
         self._is_over = threading.Event()
 
     def wait_for_all(self) -> None:
-        """Waits until all have come; UserError where one does not within the timeout."""
+        """Waits until all peers answer; UserError if one does not within the timeout."""
         end = time.monotonic() + self._timeout
         for rank, address in self._addresses.items():
             if not answers(address, max(1.0, end - time.monotonic())):
                 raise UserError(
-                    "worker %d, %s, has not come within %g s; start all workers of TF_CONFIG, or "
-                    "give a longer --peer_timeout_s" % (rank, address, self._timeout)
+                    "worker %d (%s) did not answer within %g s; start all workers of "
+                    "TF_CONFIG, or give a larger --peer_timeout_s" % (rank, address, self._timeout)
                 )
 
     @contextlib.contextmanager
@@ -61,17 +61,17 @@ class Peers(object):
                 _leave(rank, address)
 
     def _leave_if_lost(self) -> None:
-        """Ends the process where a peer is lost: an error may tell of it before `_watch`."""
+        """Ends the process if a peer is lost: an error may show that before `_watch` does."""
         for rank, address in self._addresses.items():
             if not answers(address, min(5.0, self._timeout / 4)):
                 _leave(rank, address)
 
 
 def _leave(rank: int, address: str) -> NoReturn:
-    """Says that a peer is lost, and ends the process, whose main thread may wait for ever."""
+    """Reports a lost peer and ends the process, whose main thread may wait for ever."""
     message = (
-        "\nrun_classifier.py: worker %d, %s, does not answer any more; start all workers again, "
-        "and they go on from worker 0's last checkpoint\n" % (rank, address)
+        "\nrun_classifier.py: worker %d (%s) no longer answers; start all workers again to "
+        "resume from worker 0's last checkpoint\n" % (rank, address)
     )
     os.write(2, message.encode("utf-8"))
     os._exit(1)
@@ -79,7 +79,7 @@ def _leave(rank: int, address: str) -> NoReturn:
 
 def answers(address: str, seconds: float) -> bool:
     """Returns whether a gRPC server answers at host:port within so many seconds."""
-    import grpc  # TensorFlow's own; only this needs it.
+    import grpc  # TensorFlow brings it; nothing else here needs it.
 
     # A connection of its own each time, and none through a proxy.
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]

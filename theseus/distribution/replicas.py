@@ -136,5 +136,5 @@ def _multi_worker(cluster):
         )
     except tf.errors.OpError as error:
         address = cluster.addresses[cluster.rank]
-        raise UserError("TF_CONFIG: no server can be at %s: %s" % (address, first_line(error)))
+        raise UserError("TF_CONFIG: cannot start a server at %s: %s" % (address, first_line(error)))
     return Replicas(strategy, cluster, server)

@@ -1,4 +1,4 @@
-"""What the workers of a training tell each other beside gradients: numbers, and all weights."""
+"""What the workers of a training exchange apart from gradients: numbers, and all weights."""
 
 import itertools
 
@@ -10,14 +10,14 @@ from theseus.errors import UserError
 
 
 class Workers(object):
-    """The workers of a session over the default graph; all of them must ask for the same.
+    """The workers of a session over the default graph; all must call the same methods in turn.
 
     Attributes:
       count: int, how many there are.
     """
 
     def __init__(self, replicas, session):
-        """Builds what they exchange; after all variables were made.
+        """Builds the operations of the exchange; call it after all variables were created.
 
         Args:
           replicas: Replicas.
@@ -43,7 +43,7 @@ class Workers(object):
         return self._session.run(self._all, dict(zip(self._given, values))).tolist()
 
     def any(self, fact):
-        """Returns whether a bool holds for one of the workers."""
+        """Returns whether a bool is true for any of the workers."""
         return any(self.exchange(float(fact)))
 
     def ask_chief(self, fact=False):
@@ -51,7 +51,7 @@ class Workers(object):
         return bool(self.exchange(float(fact))[0])
 
     def check_another(self, run_config_hash):
-        """Raises UserError where a worker trains something else than the chief.
+        """Raises UserError if a worker's training differs from the chief's.
 
         Args:
           run_config_hash: str of hexadecimal digits, of what defines this worker's training.
@@ -60,8 +60,8 @@ class Workers(object):
         for rank, number in enumerate(found):
             if number != found[0]:
                 raise UserError(
-                    "worker %d was given other data, weights or flags than worker 0; give all of "
-                    "them the same" % rank
+                    "worker %d has other data, weights or flags than worker 0; give all "
+                    "workers the same" % rank
                 )
 
     def take_over_weights(self):

@@ -145,8 +145,8 @@ def _what(plain):
 _PAPER = "[arXiv 2002.02925](https://arxiv.org/abs/2002.02925)"
 _METHODS = {
     stages.PREDECESSOR.name: "All layers of a BERT were fine-tuned (stage 0).",
-    stages.REPLACING.name: "Its layers took the place of the modules of a deeper BERT at random, "
-    "batch by batch\n(stage 1 of BERT-of-Theseus, %s)." % _PAPER,
+    stages.REPLACING.name: "In training, its layers replaced the modules of a deeper BERT at "
+    "random, batch by batch\n(stage 1 of BERT-of-Theseus, %s)." % _PAPER,
     stages.SUCCESSOR.name: "Its layers were trained alone (stage 2 of BERT-of-Theseus, %s),\n"
     "from the weights whose SHA-256 is below." % _PAPER,
 }
@@ -155,13 +155,13 @@ _METHODS = {
 def _how(plain):
     recorded = plain.run_config
     if recorded.get("is_external"):
-        return "It is a classifier that was fine-tuned elsewhere, and was exported as it is."
+        return "This classifier was fine-tuned elsewhere and exported unchanged."
     method = _METHODS[recorded["stage"]]
     if recorded.get("replaced_modules"):
         modules = recorded["replaced_modules"]
         method += " Of the modules, those marked 1 in `%s` are replaced." % modules
     if recorded.get("distill_from"):
-        method += "\nA teacher's logits were in the loss."
+        method += "\nIt was distilled: a teacher's logits were part of the loss."
     rows = [(name, recorded[name]) for name in _SETTINGS if _is_used(name, recorded)]
     hashed = ("train_data", "dev_data", "weights", "distill_from")
     rows += [("SHA-256 of " + name, recorded[name]) for name in hashed if recorded.get(name)]
@@ -193,11 +193,11 @@ def _scores(facts):
     for name, values in evaluated + list(results.get("eval_files", {}).items()):
         rows += _evaluated_rows(task, files.short_name(name) + by, values)
     head = ("file", task.score_name, "examples", "label loyalty, probability loyalty")
-    chosen = "The checkpoint is the best one on dev, so that dev's score is a little high."
+    chosen = "The checkpoint is the best one on dev, so the score on dev is slightly optimistic."
     if _is_last(facts.plain.run_config):
         chosen = "The checkpoint is the last one; nothing was selected on dev."
     if facts.plain.run_config.get("is_external"):
-        chosen = "Nothing is known of the data that it was trained on."
+        chosen = "Its training data are not known."
     other = facts.paths.get("distill_from") or facts.paths.get("init_checkpoint")
     if not results.get("compared") and other:
         chosen += (
@@ -249,7 +249,7 @@ def _use(facts):
 
 def _limits(plain):
     recorded = plain.run_config
-    limits = ["Texts beyond %d tokens together are cut." % recorded["max_seq_length"]]
+    limits = ["Texts longer than %d tokens together are truncated." % recorded["max_seq_length"]]
     settings = tokenizer_settings.recorded(recorded)
     if settings.do_lower_case:
         keeps = settings.strip_accents is False
@@ -258,12 +258,15 @@ def _limits(plain):
         )
     if settings.added_tokens:
         count = len(settings.added_tokens)
-        limits.append("Its tokenizer has %d added tokens, each kept whole." % count)
-    limits.append("It knows what its training data showed; elsewhere it must be evaluated first.")
+        limits.append("Its tokenizer has %d added tokens, which are never split." % count)
+    limits.append("Evaluate it before using it outside its training domain.")
     if not plain.task.is_regression and plain.temperature == 1:
         limits.append("Its probabilities were not calibrated (`--calibrate`).")
     elif not plain.task.is_regression:
-        form = "Its logits are divided by %.4g, found on dev, so that probabilities fit."
+        form = (
+            "Its logits are divided by %.4g, a temperature found on dev that calibrates the "
+            "probabilities."
+        )
         limits.append(form % plain.temperature)
     limits.append("Licence, language and the base model are not recorded: add them above.")
     return "\n".join("- " + line for line in limits)

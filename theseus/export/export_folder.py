@@ -62,7 +62,7 @@ class ExportFolder(object):
         except OSError as error:
             reason = files.first_reason(error)
             raise UserError("%s: cannot be removed or renamed: %s" % (self._replaced, reason))
-        message = "%s: the export before is there again; replacing it was cut off"
+        message = "%s: replacing it was interrupted; the previous export was restored"
         logging.warning(message, self.path)
 
     @contextlib.contextmanager
@@ -104,25 +104,25 @@ def _check_foreign(path, identity=None):
         listed = read_back.listed_files(path, recorded)
     except UserError:
         raise UserError(
-            "--export_dir: %s is there, and is no export that lists its files; give another "
-            "folder, or remove it" % path
+            "--export_dir: %s already exists but is not an export that lists its files; give "
+            "another folder, or remove it" % path
         )
     if identity is not None and any(recorded.get(key) != identity[key] for key in identity):
         raise UserError(
-            "--export_dir: %s is there, and is no export of this run as %s; give another folder, "
-            "or remove it" % (path, identity["format"])
+            "--export_dir: %s already exists but is not an export of this run as %s; give "
+            "another folder, or remove it" % (path, identity["format"])
         )
     card = os.path.join(path, read_back.CARD)
     if os.path.exists(card) and listed.get(read_back.CARD) not in (None, files.sums(card)):
         raise UserError(
-            "--export_dir: %s was edited; move it away, or give another folder, and take over "
-            "what you wrote" % card
+            "--export_dir: %s was edited; move it away, or give another folder, then copy your "
+            "edits over" % card
         )
     foreign = sorted(set(read_back.all_files(path)) - set(listed) - {read_back.DESCRIPTION})
     if foreign:
         raise UserError(
-            "--export_dir: %s holds %s, which is no part of the export; move it, or give another "
-            "folder" % (path, foreign[0])
+            "--export_dir: %s holds %s, which is not part of the export; move it, or give "
+            "another folder" % (path, foreign[0])
         )
 
 

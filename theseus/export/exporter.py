@@ -116,8 +116,8 @@ class Exporter(object):
             is_float = name != "onnx_int8"
             if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
                 raise UserError(
-                    "%s: its logits differ from the graph's by up to %.2g, more than %g; it is "
-                    "left out" % (path, difference, LARGEST_DIFFERENCE)
+                    "%s: its logits differ from the graph's by up to %.2g, more than %g; it "
+                    "was not exported" % (path, difference, LARGEST_DIFFERENCE)
                 )
             if os.path.exists(os.path.join(temporary, writers.TOKENIZER)):
                 writers.check_hugging_face_tokens(self._plain, temporary, self._checked_texts)
@@ -172,7 +172,7 @@ def _check_not_finite(run, path):
     def checked(arrays):
         logits = run(arrays)
         if not np.isfinite(logits).all():
-            raise UserError("%s: its logits are not finite numbers; it is left out" % path)
+            raise UserError("%s: its logits are not finite numbers; it was not exported" % path)
         return logits
 
     return checked

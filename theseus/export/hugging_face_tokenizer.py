@@ -177,7 +177,7 @@ def _is_cut_otherwise(
     tokens_there = [tokenizer.inv_vocab.get(index, "%d?" % index) for index in there[0]]
     text = " / ".join(text for text in pair if text is not None)
     raise UserError(
-        "huggingface: its tokenizer gives other tokens than this program: %s; it is left out"
+        "huggingface: its tokenizer gives other tokens than this program: %s; it was not exported"
         % token_check.describe(text, tokens, ids, tokens_there, there[0])
     )
 

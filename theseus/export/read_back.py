@@ -98,7 +98,9 @@ def check_altered(path, recorded):
     for name, entry in listed_files(path, recorded).items():
         file = os.path.join(path, name)
         if name != CARD and files.hash_files([file]) != entry["sha256"]:
-            raise UserError("%s: is damaged: it is not what was exported; export again" % file)
+            raise UserError(
+                "%s: is damaged: it differs from what was exported; export again" % file
+            )
 
 
 def load(path, open_session):
@@ -121,7 +123,7 @@ def load(path, open_session):
     num_outputs = run(shortest).shape[1]
     if num_outputs != task.num_outputs:
         raise UserError(
-            "%s: its model gives %d numbers, its %s asks for %d"
+            "%s: its model has %d outputs, but its %s needs %d; export again"
             % (path, num_outputs, DESCRIPTION, task.num_outputs)
         )
     settings = tokenizer_settings.recorded(recorded)

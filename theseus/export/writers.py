@@ -121,17 +121,17 @@ def write_bert(plain, path):
         config["hidden_act"] = "gelu"  # Which in google-research/bert is this form.
     elif config["hidden_act"] == "gelu_erf":
         logging.warning(
-            "bert: hidden_act is gelu_erf, which this program reads and google-research/bert "
-            "refuses; its gelu is the tanh form"
+            "bert: hidden_act is gelu_erf, which this program reads but google-research/bert "
+            "does not, since its gelu is the tanh form"
         )
     write_json(path, "bert_config.json", config)
     settings = tokenizer_settings.recorded(plain.run_config)
     if settings.to_record():
         write_json(path, "tokenizer_config.json", hugging_face_tokenizer.bert_config(settings))
         logging.warning(
-            "bert: google-research/bert's tokenizer has no strip_accents, tokenize_chinese_chars "
-            "and added tokens: its tokens differ from this model's; transformers and this program "
-            "read them in tokenizer_config.json"
+            "bert: google-research/bert's tokenizer has no strip_accents, "
+            "tokenize_chinese_chars or added tokens, so its tokens differ from this model's; "
+            "transformers and this program read these settings from tokenizer_config.json"
         )
     with plain_session(plain.config, plain.weights) as (session, graph):
         saver = tf.train.Saver(graph.variables)
@@ -213,9 +213,9 @@ def check_hugging_face_tokens(plain, path, pairs):
     logging.info("%s: the tokens of %d texts or pairs were compared", TOKENIZER, count)
     if cut_otherwise:
         logging.warning(
-            "%s: where both texts of a pair are cut to an even --max_seq_length, "
-            "transformers keeps one token more of the second and one fewer of the first, if the "
-            "first is not the longer one: %d of the %d of dev, such as %s",
+            "%s: transformers truncates some pairs differently: if --max_seq_length is even, "
+            "both texts are cut and the first is not the longer one, it keeps one token more "
+            "of the second and one fewer of the first: %d of the %d of dev, such as %s",
             TOKENIZER,
             len(cut_otherwise),
             len(pairs),
@@ -227,8 +227,8 @@ def read_hugging_face(path, open_session):
     """Reads the model by transformers, where that is installed."""
     if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
         logging.info(
-            "huggingface: torch and transformers are not installed: its weights are read back "
-            "and checked by this program's graph only"
+            "huggingface: torch and transformers are not installed, so its weights were "
+            "checked only with this program's graph"
         )
         return read_back.read_plain(path, open_session)
     import torch

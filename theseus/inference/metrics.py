@@ -53,14 +53,14 @@ def what_is_not_learned(predicted: Predictions, labels: NDArray[Any]) -> str | N
             return None
         limits = (scores.min(), scores.max(), labels.min(), labels.max())
         return (
-            "all predictions lie between %.4g and %.4g, the labels between %.4g and %.4g; their "
-            "size is not learned yet, which no correlation tells" % limits
+            "all predictions lie between %.4g and %.4g, the labels between %.4g and %.4g; the "
+            "scale of the labels is not learned yet, which correlations do not show" % limits
         )
     ids = np.argmax(predicted.logits, axis=1)
     if (ids != ids[0]).any() or (ids == labels).all():
         return None
     label = predicted.task.known_labels[ids[0]]
-    return "all examples get the label %s; nothing is learned yet" % label
+    return "every example is predicted as %s; nothing is learned yet" % label
 
 
 def why_undefined(task: Task, labels: NDArray[Any]) -> str | None:

@@ -124,7 +124,7 @@ def _own_task(known, num_rows, path):
     names = known.names
     if not names or len(names) != num_rows:
         names = tuple(map(str, range(num_rows)))
-        logging.info("%s: nothing names its labels; they are called %s", path, ", ".join(names))
+        logging.info("%s: no file names its labels; they are called %s", path, ", ".join(names))
     return dataclasses.replace(tasks.TASKS["custom"], labels=names)
 
 
@@ -144,11 +144,15 @@ def check_altered(recorded, model):
     """Raises UserError where a stage's vocabulary or config is not that of its run config."""
     vocab = hash_vocab(model)
     if recorded.get("vocab", vocab) != vocab:
-        raise UserError("%s: is damaged: it is not what the run began with" % model.vocab_file)
+        raise UserError(
+            "%s: is damaged: it differs from the file that the run started with" % model.vocab_file
+        )
     config = model.config.to_dict()
     if recorded.get("bert_config", config) != config:
         folder = os.path.dirname(model.vocab_file)
-        raise UserError("%s: its bert_config.json is not what the run began with" % folder)
+        raise UserError(
+            "%s: its bert_config.json differs from the one that the run started with" % folder
+        )
 
 
 def model_of(folder):
@@ -177,5 +181,5 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_l
     weights_lib.refuse_answering(path)
     raise UserError(
         "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "
-        "BERT: a Hugging Face folder, owner/name of its hub, or a checkpoint" % path
+        "BERT (a Hugging Face folder, owner/name of its hub, or a checkpoint)" % path
     )

@@ -109,7 +109,9 @@ def _find_temperature(folder, best, mask):
     if recorded is None:
         return 1.0
     if recorded["checkpoint"] != best.checkpoint:
-        logging.warning("%s: is of another checkpoint; give --calibrate again", name)
+        logging.warning(
+            "%s: belongs to another checkpoint and is not used; run --calibrate again", name
+        )
         return 1.0
     return recorded["temperature"]
 
@@ -185,9 +187,11 @@ def _check_mask(source, mask):
     """Raises UserError where a _Source has no such mixture, list of bool."""
     replaces = stages.of_name(source.recorded["stage"]).replaces
     if not replaces or len(mask) != len(source.groups):
-        raise UserError("--replaced_modules: %s is no mixture of this stage" % stages.digits(mask))
+        raise UserError(
+            "--replaced_modules: %s is not a mixture of this stage" % stages.digits(mask)
+        )
     if not (all(mask) or source.recorded.get("keep_predecessor")):
         raise UserError(
-            "--replaced_modules: the predecessor is not kept here; train the stage with "
+            "--replaced_modules: this stage did not keep the predecessor; train it with "
             "--keep_predecessor"
         )

@@ -37,7 +37,7 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
     labels = (example.label for example in iterate_examples(path, task, form=form))
     counts = collections.Counter(label for label in labels if label is not None)
     if len(counts) < 2:
-        raise UserError("%s: holds no label but %r; it takes two" % (path, list(counts)[0]))
+        raise UserError("%s: expected at least two labels, found only %r" % (path, list(counts)[0]))
     for message in _odd_labels(counts):
         form.say(path, message)
     return dataclasses.replace(task, labels=tasks.in_order(counts))
@@ -66,26 +66,30 @@ def _fractions(labels: Sequence[str]) -> list[str]:
 def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
     """Yields what is strange about the labels of a Counter, each a str."""
     if len(counts) > _MANY_LABELS:
-        yield "holds %d different labels in %d examples; is it the right column?" % (
+        yield "holds %d different labels in %d examples; is --label_column the right column?" % (
             len(counts),
             sum(counts.values()),
         )
     unknown = [label for label in tasks.in_order(counts) if label.lower() in layout.UNKNOWN_LABELS]
     if unknown:
-        yield "%s taken for labels, which often stand for one that is not known" % (
-            listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is")
-        )
+        yield (
+            "%s treated like any other label, although such values often stand for an unknown label"
+        ) % (listed(map(repr, unknown)) + (" are" if len(unknown) > 1 else " is"))
     fractions = _fractions(tasks.in_order(counts))
     if fractions:
         shown = listed(map(repr, fractions[:3]))
-        write = "write them with a point, and " if any("," in label for label in fractions) else ""
+        write = (
+            "write them with a decimal point, and "
+            if any("," in label for label in fractions)
+            else ""
+        )
         yield (
-            "its labels are numbers with fractions (%s), each of which is taken for a class of its "
-            "own; to predict a number, %sgive --task_name=custom_number" % (shown, write)
+            "its labels are fractional numbers (%s), and each counts as a separate class; to "
+            "predict a number, %sgive --task_name=custom_number" % (shown, write)
         )
     single = [label for label in tasks.in_order(counts) if counts[label] == 1]
     if single:
-        yield "%s: %s; a slip?" % (
+        yield "%s: %s; a typing error?" % (
             "one label occurs once" if len(single) == 1 else "%d labels occur once" % len(single),
             listed(map(repr, single)),
         )
@@ -94,4 +98,6 @@ def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
         alike[unicodedata.normalize("NFKC", label).casefold()].append(label)
     for labels in alike.values():
         if len(labels) > 1:
-            yield "labels that differ in case or width alone: %s" % listed(map(repr, labels))
+            yield "some labels differ only in case or character width: %s" % listed(
+                map(repr, labels)
+            )

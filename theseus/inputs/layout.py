@@ -124,7 +124,10 @@ def find_layout(
         raise _wrong_first_row(first, task, labels_required, header, separated)
     indices = [index for index in columns if index is not None]
     if len(set(indices)) < len(indices):
-        raise UserError("one column is taken for two of %s" % ", ".join(task.column_names(True)))
+        raise UserError(
+            "one column is used for two of %s; name different columns"
+            % ", ".join(task.column_names(True))
+        )
     return Layout(columns, first if is_header else None, len(first.cells), doubt)
 
 
@@ -178,7 +181,9 @@ def _place(column: Column | None, found: list[str]) -> int | None:
         return column if column is None or column < len(found) else None
     name = next((name for name in column if name in found), None)
     if name is not None and found.count(name) > 1:
-        raise UserError("%d columns are called %s; name them apart" % (found.count(name), name))
+        raise UserError(
+            "%d columns are called %s; give them different names" % (found.count(name), name)
+        )
     return None if name is None else found.index(name)
 
 
@@ -211,9 +216,9 @@ def _check_other_places(found: list[str], columns: Columns) -> None:
         wrong += [n for n, name in enumerate(found) if name in tasks.USUAL_LABEL_NAMES]
     if wrong:
         raise UserError(
-            "expected the texts first, then the label; the header calls column %d %s; name the "
-            "columns text_a, text_b and label, or give --task_name=custom, with --text_a_column, "
-            "--text_b_column and --label_column" % (wrong[0] + 1, found[wrong[0]])
+            "expected the texts first, then the label, found a header that calls column %d %s; "
+            "name the columns text_a, text_b and label, or give --task_name=custom, with "
+            "--text_a_column, --text_b_column and --label_column" % (wrong[0] + 1, found[wrong[0]])
         )
 
 
@@ -224,7 +229,7 @@ def _wrong_first_row(
     for name, column in task.header._asdict().items():
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
             return UserError(
-                "expected a column %d, --%s_column; found %s%s"
+                "expected a column %d (--%s_column), found %s%s"
                 % (column + 1, name, count(len(first.cells)), separated)
             )
     expected = ", ".join(task.column_names(with_label))
@@ -233,11 +238,11 @@ def _wrong_first_row(
     else:
         expected, found = "a header with " + expected, ", ".join(first.cells)
         if header == "no":
-            found = "--header=no, which is for columns that have numbers"
+            found = "--header=no, which needs columns given by number"
     hint = ""
     if task.takes_columns:
-        hint = "; name them by --text_a_column, --text_b_column and --label_column"
-    return UserError("expected %s; found %s%s" % (expected, found, hint))
+        hint = "; name them with --text_a_column, --text_b_column and --label_column"
+    return UserError("expected %s, found %s%s" % (expected, found, hint))
 
 
 def count(width: int) -> str:
@@ -269,7 +274,7 @@ def _judge(
         return is_header, None
     shown = ", ".join(repr(cell if len(cell) < 30 else cell[:27] + "...") for cell in first[:4])
     taken, other, value = ("a header", "a row", "no") if is_header else ("a row", "a header", "yes")
-    doubt = "%s is taken for %s; --header=%s takes it for %s" % (shown, taken, value, other)
+    doubt = "%s is read as %s; --header=%s reads it as %s" % (shown, taken, value, other)
     return is_header, doubt
 
 

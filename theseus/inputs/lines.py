@@ -29,8 +29,8 @@ class Unreadable(ValueError):
 Say = Callable[[str], None]
 """Takes a line of the log."""
 
-HOLDS_A_NUL = "holds a NUL, which no text does"
-HALF_A_CHARACTER = "holds half a character (a surrogate), which no text does"
+HOLDS_A_NUL = "holds a NUL character, which is not text"
+HALF_A_CHARACTER = "holds half a character (an unpaired surrogate), which is not text"
 # How many lines before and after one that is no text are looked at for the encoding.
 _SAMPLE_LINES = 200
 # What Python makes of a byte that the encoding does not know (PEP 383).
@@ -86,7 +86,7 @@ def _cut(reader: TextIO, say: Say) -> Iterator[str]:
     """Yields the lines of a text file, each with its end."""
     first = next(reader, "")
     if first and not first.endswith("\n") and "\r" in first.rstrip("\r"):
-        say("it holds no line feed: each carriage return is taken for the end of a line")
+        say("it holds no line feeds; each carriage return counts as the end of a line")
         yield from re.findall("[^\r]*\r|[^\r]+$", first)
         return
     if first:
@@ -121,19 +121,19 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
         elif len(head) < _SAMPLE_LINES:
             head.append(text)
         if not (has_said or problem) and "\r" in text.rstrip("\r\n"):
-            say("line %d holds a carriage return, taken for a character of its text" % number)
+            say("line %d holds a carriage return, which is kept as part of its text" % number)
             has_said = True
         yield Line(number, text.rstrip("\r\n"), problem)
 
 
 def _describe(text: str, encoding: str, likely: str) -> str:
     if text.startswith(_GZIP):
-        return "is no text: the file is packed by gzip; unpack it first"
+        return "is not text: the file is compressed with gzip; decompress it first"
     problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
         problem = HOLDS_A_NUL
     if likely:
-        problem += "; the file is likely %s: --encoding=%s reads it" % (likely, likely)
+        problem += "; the file is probably %s; give --encoding=%s" % (likely, likely)
     return problem
 
 

@@ -1,4 +1,4 @@
-"""How many examples of a file are longer than the model takes, and which text loses its end."""
+"""Counts the examples of a file that are longer than the model takes, and which text is cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from theseus.inputs.encoding import EncodedExamples
 
 LEAST_SHARE = 0.01
-"""The share of a file's examples that lose their end from which on it is warned of."""
+"""The share of a file's examples that must be cut for a warning."""
 
 
 class LongTexts(object):
@@ -24,7 +24,7 @@ class LongTexts(object):
         self._are_pairs = False
 
     def add(self, encoded: EncodedExamples) -> None:
-        """Counts those of a part, EncodedExamples that know what was `lost`."""
+        """Counts them in a part of the file: EncodedExamples whose `lost` is known."""
         assert encoded.lost is not None
         self._are_pairs = self._are_pairs or bool((encoded.lengths_a < encoded.lengths).any())
         is_long = encoded.lost.any(axis=1)
@@ -36,10 +36,10 @@ class LongTexts(object):
         self._longest = max(self._longest, int(lengths.max(initial=0)))
 
     def warning(self, name: str) -> str | None:
-        """Returns the line to log about the file, str; None if few of its examples are long.
+        """Returns a warning about the file, str; None if few of its examples are too long.
 
         Args:
-          name: str, what to call it.
+          name: str, the name of the file in the warning.
         """
         if not self._long or self._long < LEAST_SHARE * self._count:
             return None

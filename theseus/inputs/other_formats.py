@@ -11,7 +11,7 @@ from theseus.errors import UserError
 _SAVE_AS_CSV = "open it there and save it as CSV UTF-8"
 _BEGINNINGS = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls); " + _SAVE_AS_CSV,
-    b"PAR1": "a Parquet file; write it as CSV or JSON Lines, such as by pandas",
+    b"PAR1": "a Parquet file; convert it to CSV or JSON Lines, for example with pandas",
 }
 # What a zip archive holds a member of, by the beginning of the member's name.
 _ARCHIVES = {
@@ -20,14 +20,15 @@ _ARCHIVES = {
     "": "a zip archive; unpack it first",
 }
 _JSON_ARRAY = (
-    "a JSON array; JSON Lines has an object on each line: jq -c '.[]' old.json > new.jsonl makes it"
+    "a JSON array, not JSON Lines (one object per line); convert it with jq -c '.[]' old.json "
+    "> new.jsonl"
 )
 _SEPARATOR_LINE = re.compile(r"sep=([^\r\n])?[\r\n]")
 _READ_BY = {
-    ",": "--format=csv reads what commas separate",
-    "\t": "--format=tsv reads what tabs separate",
-    ";": '--format=csv --delimiter=";" reads what semicolons separate',
-    "|": '--format=csv --delimiter="|" reads what bars separate',
+    ",": "--format=csv reads columns separated by commas",
+    "\t": "--format=tsv reads columns separated by tabs",
+    ";": '--format=csv --delimiter=";" reads columns separated by semicolons',
+    "|": '--format=csv --delimiter="|" reads columns separated by bars',
 }
 _HEAD = 1 << 12
 
@@ -56,7 +57,7 @@ def refuse(stream: BinaryIO, name: str, format: str, encoding: str | None) -> No
         separator = separator_line.group(1) or ","
         how = "" if (format, separator) == ("csv", ",") else "; " + _READ_BY.get(separator, "")
         raise UserError(
-            '%s: line 1: "sep=%s" is a note of Excel, no row; delete the line%s'
+            '%s, line 1: "sep=%s" is a note of Excel, not a row; delete the line%s'
             % (name, separator, how)
         )
 
@@ -95,5 +96,5 @@ def hint(cells: Sequence[str], format: str, delimiter: str) -> str:
     if line.count(likeliest) <= line.count(current):
         return ""
     if likeliest == "\t" and '"' in line:
-        return "; --format=csv --delimiter=tab reads what tabs separate"
+        return "; --format=csv --delimiter=tab reads columns separated by tabs"
     return "; " + _READ_BY[likeliest]

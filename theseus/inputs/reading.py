@@ -1,7 +1,7 @@
-"""From a file of texts or pairs of texts to examples.
+"""Reads a file of texts, or of pairs of texts, as examples.
 
-A file (sources.py) -> lines (lines.py) -> rows (rows.py) -> where the columns are (layout.py) ->
-examples.
+A file (sources.py) is cut into lines (lines.py) and rows (rows.py). layout.py finds its columns,
+and this module makes the examples.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from theseus.inputs.tasks import Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# So many rows tell where a file's columns are.
+# The number of rows that are looked at to find a file's columns.
 _SAMPLE_ROWS = 1000
-# So many of a list's values are shown.
+# The number of a list's values that a message shows.
 _SHOWN_VALUES = 30
 
 
 class _Texts(NamedTuple):
-    """What of an Example is compared."""
+    """The fields of an Example that are compared."""
 
     text_a: str
     text_b: str | None
@@ -43,13 +43,13 @@ class Example(_Texts):
     Fields:
       text_a: the text, or the first of two.
       text_b: the second; None where there is one text.
-      label: "" where it is not known, None where its file has no labels.
+      label: "" if it is not known, None if its file has no labels.
 
-    Attributes:
-      row: the place of its line in its file, from 0, where a header does not count; None where
-        it is of none. It is no part of what is compared, nor is:
-      others: dict, what its line holds beside, by the names of the columns: str, or for JSON Lines
-        any value; None where that was not asked for.
+    Attributes, which are not compared:
+      row: the number of its line in its file, from 0, without a header; None if it is not from a
+        file.
+      others: dict from the names of the other columns to the values of its line: str, or for JSON
+        Lines any value; None if they were not asked for.
     """
 
     row: int | None
@@ -70,10 +70,7 @@ class Example(_Texts):
 
 
 def holds_nothing(text_a: str, text_b: str | None) -> bool:
-    """Returns whether there is nothing to predict from, in files and wherever else texts come from.
-
-    A single text must not be empty, and of two texts one.
-    """
+    """Returns whether an example is empty: a single text, or both texts of a pair."""
     return tasks.is_blank(text_a) and tasks.is_blank(text_b)
 
 
@@ -93,33 +90,33 @@ def iterate_examples(
 ) -> Iterator[Example]:
     """Reads the rows of a file, one after the other.
 
-    Byte-order marks and the line ends of lines.py are understood, and a header where the task's
-    files may have one. All lines have as many columns as the first. Blank lines at the end are
-    the end of the file. Before it, in a file whose examples must have labels, they are left out,
-    and said; elsewhere they are a mistake, so that there is an example for each line.
+    Byte-order marks, the line ends of lines.py and, if the task's files may have one, a header are
+    recognised. All lines must have as many columns as the first. Blank lines at the end of the file
+    are ignored. Before the end, they are skipped and logged in a file whose examples must have
+    labels. In other files they are errors, so that there is an example for each line.
 
-    A pair has a text at least, a single text is not empty, see `holds_nothing`. A label is
-    taken without what is not to be seen of it, see tasks.clean_label.
+    An example must not be empty, see `holds_nothing`. Invisible characters of a label are removed,
+    see tasks.clean_label.
 
     Args:
       path: the file, or `STANDARD_INPUT`.
       task: a tasks.Task.
-      labels_required: bool, whether each line must have a label. If not, a file need not have
-        that column, nor a line a label in it: nothing, -1 and such (layout.UNKNOWN_LABELS).
+      labels_required: bool, whether each line must have a label. If not, a file may lack that
+        column, and a line may have an unknown label such as -1 (layout.UNKNOWN_LABELS).
       form: a ReadOptions; None: a new one.
-      keeps_others: bool, whether an Example has all other columns of its line too.
+      keeps_others: bool, whether an Example also keeps all other columns of its line.
 
     Yields:
       Example, in the order of the file.
 
     Raises:
-      UserError: names the file, the line, what was expected and what was found.
+      UserError: it names the file, the line, what was expected and what was found.
     """
     return _Pass(path, task, labels_required, form or ReadOptions(), keeps_others).examples()
 
 
 class _Rows(object):
-    """The rows of a file; and the lines that are none, which are left out, said, or an error.
+    """The rows of a file. Lines that are not rows are skipped and logged, or are errors.
 
     Attributes:
       name: str, what a message calls the file.
@@ -133,7 +130,7 @@ class _Rows(object):
         Args:
           path: str.
           form: ReadOptions.
-          blank_is: str, what is wrong with a blank line before another; None: it is left out.
+          blank_is: str, the error of a blank line before the end; None: it is skipped.
         """
         self.name, self.format = name_of(path), rows.format_of(path, form.format)
         self.separated = rows.separated_by(self.format, form.delimiter)
@@ -143,7 +140,7 @@ class _Rows(object):
         self._num_lines = 0
 
     def iterate(self) -> Iterator[Row]:
-        """Yields the layout.Rows; at the end says which blank lines were taken for it."""
+        """Yields the layout.Rows; then logs which blank lines at the end were ignored."""
         blank: list[int] = []
         for row in rows.iterate_rows(self._lines(), self.format, self._form.delimiter):
             if isinstance(row, Row):
@@ -160,7 +157,7 @@ class _Rows(object):
                 self.leave_out(row.number, row.problem)
         if blank:
             what = "%s from line %d on" % (_blank_lines(blank), blank[0])
-            self.say("%s, at the end, counted as the end of the file" % what)
+            self.say("%s ignored, at the end of the file" % what)
 
     def _lines(self) -> Iterator[lines.Line]:
         stream = self._form.open(self._path)
@@ -168,7 +165,7 @@ class _Rows(object):
             for line in lines.iterate_lines(stream, self._form.encoding, self.say):
                 self._num_lines = line.number
                 yield line
-        except lines.Unreadable as error:  # What comes after it cannot be left out unseen.
+        except lines.Unreadable as error:  # The lines after it cannot be skipped unread.
             raise UserError("%s, about line %d: %s" % (self.name, self._num_lines + 1, error))
 
     def say(self, message: str, level: int = logging.WARNING) -> None:
@@ -176,25 +173,25 @@ class _Rows(object):
         self._form.say(self._path, message, level)
 
     def leave_out(self, number: int, why: str) -> None:
-        """Notes a line that is not an example; raises UserError where none may be left out."""
+        """Skips a line that is not an example; raises UserError without --skip_bad_lines."""
         if not self._form.skip_bad_lines:
             raise UserError("%s, line %d: %s" % (self.name, number, why))
         self._bad.append((number, why))
 
     def no_example(self) -> UserError:
-        """Returns what is wrong with a file without an example; it tells of the first bad line."""
-        first = "; left out: line %d: %s" % self._bad[0] if self._bad else ""
+        """Returns the UserError of a file without an example; it quotes the first bad line."""
+        first = "; skipped line %d: %s" % self._bad[0] if self._bad else ""
         return UserError("%s: holds no example%s" % (self.name, first))
 
     def say_left_out(self) -> None:
-        """Says which lines were left out."""
+        """Logs which lines were skipped."""
         if self._blank:
             what = (_blank_lines(self._blank), self._blank[0])
-            self.say("%s left out, the first of them line %d" % what)
+            self.say("%s skipped, the first is line %d" % what)
         for item in sorted(self._bad):
-            self.say("line %d left out: %s" % item)
+            self.say("skipped line %d: %s" % item)
         if self._bad:
-            self.say("%d of %d lines left out" % (len(self._bad), self._num_lines))
+            self.say("skipped %d of %d lines" % (len(self._bad), self._num_lines))
 
 
 class _Pass(object):
@@ -206,7 +203,7 @@ class _Pass(object):
         self.path, self.task, self.form = path, task, form
         self.labels_required = labels_required
         self.keeps_others = keeps_others
-        self._expected = "expected %s; found " % ("a text" if task.num_texts == 1 else "two texts")
+        self._expected = "expected %s, found " % ("a text" if task.num_texts == 1 else "two texts")
         self._rows = _Rows(path, form, None if labels_required else self._expected + "a blank line")
 
     def examples(self) -> Iterator[Example]:
@@ -229,7 +226,7 @@ class _Pass(object):
         self._rows.say_left_out()
 
     def _found_rows(self) -> Iterator[tuple[Row, Layout]]:
-        """Yields the layout.Rows but for the header's, with the file's layout.Layout."""
+        """Yields (layout.Row, the file's layout.Layout) of all rows but the header."""
         all_rows = self._rows.iterate()
         head = list(itertools.islice(all_rows, _SAMPLE_ROWS))
         if head:
@@ -239,10 +236,10 @@ class _Pass(object):
                     yield row, found
 
     def _find_layout(self, head: list[Row]) -> tuple[list[Row], Layout]:
-        """Finds the file's layout.Layout, and says what of it may be another.
+        """Finds the file's layout.Layout, and logs what is not certain about it.
 
         Returns:
-          (the rows of `head` from the first one on that is not left out, the Layout).
+          (the rows of `head` from the first one that is not skipped, the Layout).
         """
         if self.form.skip_bad_lines:
             widths = [len(row.cells) for row in head]
@@ -250,7 +247,7 @@ class _Pass(object):
             first = widths.index(width)
             for row in head[:first]:
                 what = (width, len(row.cells))
-                why = "expected %d columns, as in most lines; found %d" % what
+                why = "expected %d columns, as in most lines, found %d" % what
                 self._rows.leave_out(row.number, why)
             head = head[first:]
         try:
@@ -269,25 +266,25 @@ class _Pass(object):
             self._rows.say(layout.describe(found.columns, found.header), logging.INFO)
         if found.header and found.header.cells[0].startswith('"'):
             self._rows.say(
-                "the names are in quotation marks; in the rows these are part of the texts "
-                "(--format=csv reads what commas separate)"
+                "the column names are in quotation marks; in the rows such marks stay part of "
+                "the texts (--format=csv reads columns separated by commas)"
             )
         self.form.remember(self.path, found)
         return head, found
 
     def _example(self, row: Row, found: Layout) -> Example:
-        """Returns a layout.Row as an Example; raises UserError where it is none."""
+        """Returns the Example of a layout.Row; raises UserError if the row is not one."""
         columns = found.columns
         if len(row.cells) != found.width:
             expected = layout.count(found.width) + self._rows.separated
             what = (expected, layout.count(len(row.cells)))
-            raise UserError("expected %s, as in the first line; found %s" % what)
+            raise UserError("expected %s, as in the first line, found %s" % what)
         for index in columns:
             if index is not None and isinstance(row.cells[index], rows.Missing):
                 name = found.header.cells[index] if found.header else ""
                 raise UserError("lacks %s, which the first object has" % ascii(name))
         if found.header and layout.names(row) == layout.names(found.header):
-            raise UserError("holds the header again, as where two files were put together")
+            raise UserError("repeats the header, as if two files were joined; remove it")
         text_a = row.cells[columns.text_a]
         text_b = None if columns.text_b is None else row.cells[columns.text_b]
         if rows.Nested in (type(text_a), type(text_b)):
@@ -301,7 +298,7 @@ class _Pass(object):
 
     def _label(self, row: Row, column: int, found: Layout) -> str:
         if isinstance(row.cells[column], rows.Nested):
-            raise UserError("expected a label; found a list or an object")
+            raise UserError("expected a label, found a list or an object")
         label = tasks.clean_label(row.cells[column])
         if layout.is_label(label, self.task):
             return label
@@ -313,11 +310,11 @@ class _Pass(object):
         hint = ""
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint = "; if the line is a header, give --header=yes"
-        raise UserError("expected %s; found %s%s" % (expected, _shown(label), hint))
+        raise UserError("expected %s, found %s%s" % (expected, _shown(label), hint))
 
 
 def _others(row: Row, found: Layout) -> dict[str, Any]:
-    """Returns what a layout.Row holds beside the columns that count, by the columns' names."""
+    """Returns a dict of a layout.Row's other columns, from their names to their values."""
     if row.source and found.header:  # An object may have keys that the first one lacks.
         taken = {found.header.cells[index] for index in found.columns if index is not None}
         values = json.loads(row.source)
@@ -336,12 +333,12 @@ def _blank_lines(numbers: Sequence[int]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Returns a str as a message shows it: so much of it that it can be found."""
+    """Returns a str as a message quotes it: shortened, but long enough to be found."""
     return "none" if not text else repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def listed(values: Iterable[str]) -> str:
-    """Returns the first of some str as a list in words."""
+    """Returns the first of some str, separated by commas, and the number of the others."""
     values = list(values)
     more = len(values) - _SHOWN_VALUES
     return ", ".join(values[:_SHOWN_VALUES]) + (" and %d more" % more if more > 0 else "")
@@ -351,9 +348,9 @@ def listed(values: Iterable[str]) -> str:
 
 
 def sample_examples(examples: list[Example], count: int | None) -> list[Example]:
-    """Returns `count` random examples in the order of the file, always the same ones.
+    """Returns `count` random examples in the order of the file; the same ones at every call.
 
-    A smaller sample is part of a larger one. None, or more than there are: all.
+    A smaller sample is part of a larger one. If `count` is None or too large, all are returned.
     """
     if count is None or count >= len(examples):
         return examples
@@ -363,7 +360,7 @@ def sample_examples(examples: list[Example], count: int | None) -> list[Example]
 def iterate_sample(
     path: str, task: Task, count: int | None, form: ReadOptions | None = None
 ) -> Iterator[Example]:
-    """Yields what `sample_examples` returns of a file's labelled examples, without a list of them.
+    """Yields a sample of a file's labelled examples, as `sample_examples`, without a list of all.
 
     Args:
       count: as there.

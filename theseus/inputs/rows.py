@@ -145,7 +145,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
             problems = (line.problem for line in begun)
             yield Line(begun[0].number, text, next(filter(None, problems), None))
         elif line is None or len(text) > _LONGEST_RECORD:
-            yield begun[0]._replace(problem="a quotation mark is opened, and not closed")
+            yield begun[0]._replace(problem="a quotation mark is opened but never closed")
             again.extendleft(reversed(begun[1:]))
         else:
             continue
@@ -167,7 +167,7 @@ def _read_csv(line: Line, delimiter: str) -> Row:
         (cells,) = csv.reader([line.text], strict=True, delimiter=delimiter)
     except csv.Error as error:
         hint = other_formats.hint([line.text], "csv", delimiter)
-        raise ValueError("is no CSV: %s%s" % (error, hint))
+        raise ValueError("is not valid CSV: %s%s" % (error, hint))
     return Row(line.number, cells)
 
 
@@ -180,8 +180,8 @@ def _read_object(line: Line, is_first: bool) -> dict[str, Any]:
         return value
     except ValueError as error:
         is_begun = is_first and line.text.strip() == "{"
-        how = "; jq -c . old.json > new.jsonl writes an object on each line" if is_begun else ""
-        raise ValueError("is no object of JSON: %s%s" % (error, how))
+        how = "; convert the file with jq -c . old.json > new.jsonl" if is_begun else ""
+        raise ValueError("is not a JSON object: %s%s" % (error, how))
 
 
 def _cell(value: object) -> str:

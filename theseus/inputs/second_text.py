@@ -59,8 +59,8 @@ def refuse(head: Sequence[Row], found: Layout, task: Task, name: str) -> None:
     if second is not None:
         shown_a, shown_b = (found.header.cells[n].strip() for n in (found.columns.text_a, second))
         raise UserError(
-            "%s: only %s would be read, and column %d, %s, holds a second text; for pairs give "
-            "--text_b_column=%s, in training too; for single texts --text_a_column=%s"
+            "%s: only %s would be read, but column %d, %s, holds a second text; for pairs give "
+            "--text_b_column=%s (in training too), for single texts --text_a_column=%s"
             % (name, shown_a, second + 1, shown_b, shown_b, shown_a)
         )
 

@@ -1,7 +1,7 @@
-"""The files that are read: which they are, and in which form.
+"""Finds the files of a split, and holds how the files of a command are read.
 
-A split's files are found by their names; what a command knows of their form, and has said of them
-already, is its ReadOptions.
+A split's files are found by their names. A command's ReadOptions hold their form, and what was
+already logged about them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STANDARD_INPUT = "-"
 
 
 def name_of(path: str) -> str:
-    """Returns what a message calls a file, str."""
+    """Returns the name of a file in messages, str."""
     return "standard input" if path == STANDARD_INPUT else path
 
 
@@ -46,7 +46,7 @@ def find_files(data_dir: str, task: Task, split: str) -> list[str]:
       split: "train", "dev" or "test".
 
     Raises:
-      UserError: one of them is not there, or is there with several endings.
+      UserError: one of them does not exist, or exists with several extensions.
     """
     return [_find_file(os.path.join(data_dir, name)) for name in task.files(split)]
 
@@ -61,9 +61,9 @@ def _find_file(path: str) -> str:
         raise UserError("%s: %s exist; keep one" % (", ".join(found), all_of_them))
     if not found:
         others = ", ".join(os.path.basename(name) for name in rows.files_beside(path))
-        beside = "; %s will not do" % others if others else ""
+        beside = "; %s cannot be read" % others if others else ""
         raise UserError(
-            "%s: there is none with an ending of %s, .json%s; see --data_dir"
+            "%s: there is no such file with one of the extensions %s, .json%s; see --data_dir"
             % (path, ", ".join(rows.ENDINGS), beside)
         )
     return found[0]
@@ -73,7 +73,7 @@ def _find_file(path: str) -> str:
 
 
 class ReadOptions(object):
-    """How the files of a command are to be read, and what was said of them already."""
+    """How the files of a command are read, and what was already logged about them."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class ReadOptions(object):
         format: str = "auto",
         delimiter: str | None = None,
     ) -> None:
-        """Takes what the flags of the same names say.
+        """Takes the values of the flags with the same names.
 
         Args:
           header: str, see layout.find_layout.
           encoding: str; None: UTF-8.
-          skip_bad_lines: bool, whether a line that is not an example is left out, and said, where
-            it would otherwise be an error.
+          skip_bad_lines: bool, whether a line without a valid example is skipped and logged; if
+            not, it is an error.
           format: str, one of rows.FORMATS; "auto": by the file's ending.
           delimiter: str, what separates the columns of CSV; see rows.delimiter_of.
         """
@@ -105,17 +105,17 @@ class ReadOptions(object):
         self._contents: dict[str, bytes] = {}
 
     def say(self, path: str, message: str, level: int = logging.WARNING) -> None:
-        """Logs a line about a file, the first time that it is to be said."""
+        """Logs a line about a file, but never the same line twice."""
         line = "%s: %s" % (name_of(path), message)
         if line not in self._said:
             self._said.add(line)
             logging.log(level, "%s", line)
 
     def header_of(self, path: str, names: list[str]) -> str:
-        """Returns what layout.find_layout is to be told of a file's header, str.
+        """Returns the argument `header` of layout.find_layout for a file, str.
 
-        What was found of a file holds when it is read again. A first row that is another
-        file's header is one.
+        A decision about a file holds when it is read again. A first row that equals another file's
+        header is a header.
 
         Args:
           path: str.
@@ -134,7 +134,7 @@ class ReadOptions(object):
             self._headers.append(layout.names(found.header))
 
     def content(self, path: str) -> bytes:
-        """Returns what a small file holds, bytes; `open` gives the same from then on.
+        """Returns the content of a small file, bytes; from then on `open` reads these bytes.
 
         Raises:
           UserError: it cannot be read.
@@ -147,7 +147,7 @@ class ReadOptions(object):
     def open(self, path: str) -> BinaryIO:
         """Returns a file, opened to be read as bytes from its start, again and again.
 
-        What can be read but once, standard input or a pipe, is copied to the disk.
+        Standard input and pipes, which can be read only once, are copied to the disk.
 
         Raises:
           UserError: it cannot be read.
@@ -170,7 +170,7 @@ class ReadOptions(object):
 
 
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
-    """Returns the ReadOptions of a file beside those of a run, by its run_config, a dict."""
+    """Returns the ReadOptions of a further file of a run, by its run config, a dict."""
     is_named = os.path.splitext(path)[1].lower() != ".txt"  # After its format.
     return ReadOptions(
         run_config.get("header") or "auto",

@@ -265,7 +265,9 @@ def with_labels(task: Task, labels: Sequence[str]) -> Task:
     """Returns `task` with the labels that a user gives; none: as they are in `task`."""
     cleaned = tuple(map(clean_label, labels))
     if cleaned and (len(set(cleaned)) < max(2, len(cleaned)) or "" in cleaned):
-        raise UserError("--labels: takes different ones, two at least; found %s" % ",".join(labels))
+        raise UserError(
+            "--labels: expected two or more different labels, found %s" % ",".join(labels)
+        )
     return dataclasses.replace(task, labels=cleaned) if cleaned else task
 
 
@@ -294,7 +296,7 @@ def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
             task = with_columns(task, NamedColumns(*run_config["columns"]))
     labels, takes_ids = tuple(run_config.get("labels") or ()), run_config.get("takes_ids") is True
     if task.labels is None and not labels:
-        raise UserError("the record of a run of %s holds no labels" % task.name)
+        raise UserError("the record of a run of task %s holds no labels" % task.name)
     if task.labels is None or (takes_ids and task.labels in (labels, ids(len(labels)))):
         task = dataclasses.replace(task, labels=labels, takes_ids=takes_ids)
     if task.takes_columns and run_config.get("num_texts") == 1:

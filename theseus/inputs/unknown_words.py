@@ -1,4 +1,4 @@
-"""How much of the texts of a file the vocabulary does not have, and what."""
+"""Counts the words of a file's texts that the vocabulary does not have, and finds examples."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _UNKNOWN = "[UNK]"
 
 LARGEST_SHARE = 0.03
-"""The share of [UNK] in a file's tokens above which it is warned of."""
+"""The share of [UNK] in a file's tokens above which there is a warning."""
 
 _SHOWN = 8
-# Words are looked for in so many examples of a call at most: tokens are cheap to count, words not.
+# The most examples of a call in which words are looked for: counting tokens is cheap, words is not.
 _SEARCHED = 2000
-# Tokens are compared so many at a time: those of a large file are not in memory.
+# The number of tokens that are compared at a time: those of a large file do not fit in memory.
 _BLOCK = 1 << 22
 
 
@@ -38,12 +38,12 @@ class UnknownWords(object):
         self._in_this_case = self._in_other_case = 0
 
     def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
-        """Counts those of a part.
+        """Counts them in a part of the file.
 
         Args:
           encoded: encoding.EncodedExamples.
-          find_examples: function without arguments that returns an iterable of the same as
-            Examples; it is called where there are many.
+          find_examples: function without arguments that returns the same examples as an iterable
+            of Example; it is called only if many words are unknown.
         """
         special = self._tokenizer.convert_tokens_to_ids([_UNKNOWN, "[CLS]", "[SEP]"])
         counts = np.zeros(len(special), np.int64)
@@ -62,16 +62,16 @@ class UnknownWords(object):
                     self._in_other_case += len(_unknown_words(self._other, text))
 
     def warning(self, name: str) -> str | None:
-        """Returns what is to be said of the file, str; None where few are unknown.
+        """Returns a warning about the file, str; None if few words are unknown.
 
         Args:
-          name: str, what to call it.
+          name: str, the name of the file in the warning.
         """
         if self._unknown <= LARGEST_SHARE * self._all:
             return None
         often = self._words.most_common(_SHOWN)
         return (
-            "%s: %.1f%% of its tokens are [UNK], which the vocabulary does not have%s; see "
+            "%s: %.1f%% of its tokens are not in the vocabulary and become [UNK]%s; check "
             "%s--bert_pretrained_model"
             % (
                 name,
@@ -89,6 +89,6 @@ def _unknown_words(tokenizer: FullTokenizer, text: str) -> list[str]:
 
 
 def shown(text: str, longest: int = 20) -> str:
-    """Returns a text for a line of the log: short, and what is invisible escaped."""
+    """Returns a text for a log line: shortened, and with invisible characters escaped."""
     short = text if len(text) <= longest else text[:longest] + "..."
     return "".join(c if c.isprintable() else "\\u%04x" % ord(c) for c in short)

@@ -87,7 +87,9 @@ class BertConfig(object):
             if not _is_number(rate) or not 0 <= rate < 1:
                 raise ValueError("a dropout probability of %r is not in [0, 1)" % (rate,))
         if not _is_number(self.initializer_range) or not 0 <= self.initializer_range < 1e6:
-            raise ValueError("initializer_range = %r is no size" % (self.initializer_range,))
+            raise ValueError(
+                "initializer_range = %r is not in [0, 1e6)" % (self.initializer_range,)
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "hidden_size = %d is not a multiple of num_attention_heads = %d"
@@ -143,7 +145,7 @@ def check_activation(name):
     """Raises ValueError where a name is none of `ACTIVATIONS`."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(sorted(set(ACTIVATIONS).union(TANH_GELUS)))
-        raise ValueError("hidden_act = %s is none of %s" % (name, known))
+        raise ValueError("hidden_act = %s is not one of %s" % (name, known))
 
 
 def _is_number(value):
@@ -154,7 +156,7 @@ def _check_other_architecture(values):
     """Raises ValueError where a config of Hugging Face's asks for another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):
-        raise ValueError("architectures = %s is no list of names" % ascii(architectures)[:40])
+        raise ValueError("architectures = %s is not a list of names" % ascii(architectures)[:40])
     if "model_type" not in values and not architectures[0].startswith("Bert"):
         raise ValueError("architectures = %s; give a BERT" % architectures[0])
     for key, only in _ONLY.items():

@@ -1,1 +1,1 @@
-"""What a run leaves on disk."""
+"""The output folder of a run."""

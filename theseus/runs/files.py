@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written in one step, forced to disk, known by their hash."""
+"""Files that are complete or absent: written in one step, synced to disk, known by their hash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hash_files(paths: Sequence[str]) -> str:
       UserError: a file cannot be read.
     """
     if not paths:
-        raise UserError("a checkpoint has vanished while it was to be read; try again")
+        raise UserError("a checkpoint was removed while it was being read; try again")
     digest = hashlib.sha256()
     for path in paths:
         with failing(path, "read"), io.open(path, "rb") as reader:
@@ -41,7 +41,7 @@ SUMS = table({"bytes": whole(0, 2**63), "sha256": text("[0-9a-f]{64}")})
 
 
 def identity(path: str) -> tuple[int, int, int]:
-    """Returns by what a file that was written again differs."""
+    """Returns a key that changes when a file is written again."""
     found = os.stat(path)
     return found.st_ino, found.st_mtime_ns, found.st_size
 
@@ -57,7 +57,7 @@ def hash_text(text: str) -> str:
 
 
 def first_reason(error: Exception) -> str:
-    """Returns what is said of an OSError without its number and path, else the whole message."""
+    """Returns an OSError's reason without its number and path; for other errors the message."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -95,7 +95,7 @@ def short_name(path: str) -> str:
 
 
 def remove(path: str) -> None:
-    """Removes a file, or a folder with what it holds; UserError where that fails."""
+    """Removes a file, or a folder with its content; UserError if that fails."""
     with failing(path, "removed"):
         if os.path.isdir(path):
             shutil.rmtree(path)

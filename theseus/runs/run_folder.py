@@ -1,4 +1,4 @@
-"""An output folder as that of one run: its lock, what defines the run, and records beside it."""
+"""The output folder of one run: its lock, its run config, and its result files."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _OPEN = {
     _PATHS: records.mapping(records.text()),
 }
 RUN = records.table({}, dict(_OF_MODEL, **_OPEN), others=True)
-"""The Kind of run.json: what is known of a run config, as far as it is there."""
+"""The Kind of run.json; every known part may be missing."""
 TRAINED_RUN = records.table(_OF_MODEL, _OPEN, others=True)
-"""The same where all is there that a trained model cannot be used without."""
+"""The same with all parts that using a trained model needs."""
 
 
 class RunFolder(object):
@@ -59,7 +59,7 @@ class RunFolder(object):
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """The context in which the folder is this process's; see folder_lock.locked."""
+        """The context in which this process has locked the folder; see folder_lock.locked."""
         with folder_lock.locked(self.path) as self._held:
             try:
                 yield
@@ -67,27 +67,27 @@ class RunFolder(object):
                 self._held = None
 
     def check_moved(self) -> None:
-        """Raises FolderError where the folder that is locked is no longer at its path."""
+        """Raises FolderError if the locked folder is no longer at its path."""
         if self._held is not None:
             self._held.check()
 
     # --- What run it holds ---
 
     def run_config(self) -> dict[str, Any] | None:
-        """Returns what defines the run, a dict; None where there is no run."""
+        """Returns the run config, a dict; None if the folder holds no run."""
         recorded = self._read_run()
         return recorded and _defining(recorded)
 
     def environment(self) -> dict[str, Any]:
-        """Returns what the run began on, as from machine.describe; {} where it is not known."""
+        """Returns the software and hardware that the run started with; {} if not known."""
         return (self._read_run() or {}).get(_ENVIRONMENT) or {}
 
     def paths(self) -> dict[str, str]:
-        """Returns where the run's files were, by the names of their flags; {} if not known."""
+        """Returns the paths of the run's files, by the names of their flags; {} if not known."""
         return (self._read_run() or {}).get(_PATHS) or {}
 
     def trained_run_config(self) -> dict[str, Any]:
-        """Returns what defines the run of a trained model; UserError where a part is missing."""
+        """Returns the run config of a trained model; UserError if a part of it is missing."""
         self.check_moved()
         recorded: dict[str, Any] = records.read(self.file(_RUN), TRAINED_RUN)
         if stage.of_name(recorded["stage"]).has_successor and recorded["suc_layers"] is None:
@@ -95,11 +95,11 @@ class RunFolder(object):
         return _defining(recorded)
 
     def takes_texts(self) -> tuple[int, ...]:
-        """Returns how many texts an example of the trained model has, (1,) or (2,)."""
+        """Returns the number of texts in an example of the trained model, (1,) or (2,)."""
         return (tasks.recorded(self.trained_run_config()).num_texts,)
 
     def _read_run(self) -> dict[str, Any] | None:
-        """Returns what run.json holds, a dict, read again only where it is another file."""
+        """Returns the content of run.json, a dict; it is read again if the file has changed."""
         self.check_moved()
         path = self.file(_RUN)
         is_of = files.identity(path) if os.path.exists(path) else None
@@ -141,7 +141,7 @@ class RunFolder(object):
         files.write_json(self._new_file(name), value)
 
     def update_json(self, name: str, **values: Any) -> None:
-        """Adds values to a JSON file, or puts them in the place of older ones."""
+        """Adds values to a JSON file; they replace older ones of the same names."""
         recorded = records.read_if_there(self.file(name), records.mapping(records.anything))
         self.write_json(name, dict(recorded or {}, **values))
 
@@ -150,7 +150,7 @@ class RunFolder(object):
         return files.writing(self._new_file(name))
 
     def _new_file(self, name: str) -> str:
-        """Returns the path of a file that is to be written, whose own folder is there then."""
+        """Returns the path of a file that is to be written, and creates the file's folder."""
         self.check_moved()
         if os.path.dirname(name):
             folder_lock.make_folder(os.path.dirname(self.file(name)))
@@ -162,7 +162,7 @@ def _defining(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
-    """Refuses a folder without a run in which something would be lost."""
+    """Raises FolderError if a folder without a run has files that would be overwritten."""
     foreign: list[str] = []
     for name in (STATE_FILE, "last", "best", "bert_model.ckpt*"):
         foreign += glob.glob(os.path.join(glob.escape(path), name))
@@ -171,4 +171,4 @@ def _check_foreign_files(path: str, model_files: Mapping[str, str]) -> None:
         if os.path.exists(file) and files.hash_files([file]) != files.hash_text(text):
             foreign.append(file)
     if foreign:
-        raise FolderError("%s: is there, but no run of this program;" % foreign[0])
+        raise FolderError("%s: already exists but was not created by this program;" % foreign[0])

@@ -1,14 +1,13 @@
 """A stage's output folder: the run it holds, its checkpoints and results.
 
-  run.json           what defines the run; a command that contradicts it is refused; and the
-                     versions and the processor that it began on
+  run.json           the run config, which a command must not contradict; and the software and
+                     hardware that the run started with
   state.json         the last and the best checkpoint, and the evaluations so far
   last/, best/       checkpoints; last with the optimizer's state, best without
   bert_config.json, vocab.txt, and the results: eval_results.json, predictions.tsv, timing.json
 
-state.json is the one place that says which checkpoint counts. It is replaced in one
-step, after the checkpoint that it names is on disk, so a run that is cut off at any
-moment finds its last complete state.
+Only state.json says which checkpoints count. It is replaced in one step, after the checkpoint that
+it names is on disk. So a run that is interrupted at any moment finds its last complete state.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class StageFolder(RunFolder):
         self._sound: dict[str, list[tuple[int, int, int]]] = {}
 
     def state(self) -> State:
-        """Returns the State; that of a run not yet begun where there is none.
+        """Returns the State; if there is none, that of a run that has not begun.
 
         Raises:
           FolderError: state.json is damaged, or run.json is missing beside it; or the folder that
@@ -55,7 +54,7 @@ class StageFolder(RunFolder):
         return State.from_json(recorded)
 
     def checkpoint(self, which: str) -> str | None:
-        """Returns the path of the checkpoint "last" or "best"; None where there is none."""
+        """Returns the path of the checkpoint "last" or "best"; None if there is none."""
         entry = getattr(self.state(), which)
         return self.file(entry.checkpoint) if entry else None
 
@@ -64,7 +63,7 @@ class StageFolder(RunFolder):
         return self.file(self.sound_best().checkpoint)
 
     def sound_best(self) -> Checkpoint:
-        """Returns the best Checkpoint; UserError where there is none, or it is damaged."""
+        """Returns the best Checkpoint; UserError if there is none, or it is damaged."""
         best = self.state().best
         if best is None:
             raise FolderError("%s: holds no trained model; train it first, or" % self.path)
@@ -72,9 +71,9 @@ class StageFolder(RunFolder):
         return best
 
     def check_full_disk(self, needed: int) -> None:
-        """Raises FolderError where its disk has no room for so many bytes of checkpoints.
+        """Raises FolderError if the disk has no room for a number of bytes of checkpoints.
 
-        Those that are there count, since they give way.
+        The space of the existing checkpoints counts as free, since they will be replaced.
         """
         places = [glob.escape(self.file(which)) for which in ("last", "best")]
         there = [path for place in places for path in glob.glob(place + "/model.ckpt-*")]
@@ -82,18 +81,19 @@ class StageFolder(RunFolder):
         lacking = needed - free - sum(map(os.path.getsize, filter(os.path.isfile, there)))
         if lacking > 0:
             raise FolderError(
-                "%s: its disk has %.0f MB free, and the checkpoints need %.0f more; free them, or "
-                "give fewer --keep_checkpoints, or" % (self.path, free / 1e6, lacking / 1e6)
+                "%s: its disk has %.0f MB free, but the checkpoints need %.0f MB more; free "
+                "space, give a smaller --keep_checkpoints, or"
+                % (self.path, free / 1e6, lacking / 1e6)
             )
 
     def new_checkpoint(self, which: str, global_step: int) -> Checkpoint:
-        """Returns the Checkpoint that is to be written, its folder made."""
+        """Returns the Checkpoint that is to be written, and creates its folder."""
         self.check_moved()
         folder_lock.make_folder(self.file(which))
         return Checkpoint("%s/model.ckpt-%d" % (which, global_step), global_step)
 
     def seal(self, entry: Checkpoint) -> Checkpoint:
-        """Returns a Checkpoint that was written with the sums of its files, which are on disk."""
+        """Syncs a written Checkpoint to disk; returns it with the checksums of its files."""
         parts = self._parts(entry)
         files.sync(parts + [os.path.dirname(self.file(entry.checkpoint)), self.path])
         return dataclasses.replace(entry, files={os.path.basename(p): files.sums(p) for p in parts})
@@ -104,9 +104,9 @@ class StageFolder(RunFolder):
         return sorted(path for path in beside if re.search(r"\.(index|data-\d+-of-\d+)$", path))
 
     def check_damaged(self, entry: Checkpoint) -> None:
-        """Raises UserError where a file of a Checkpoint is missing, or not what was written.
+        """Raises UserError if a file of a Checkpoint is missing, or differs from what was written.
 
-        What was found sound, and is the same file, is not read again.
+        Files that were checked before and have not changed are not read again.
         """
         folder = os.path.dirname(self.file(entry.checkpoint))
         paths = {name: os.path.join(folder, name) for name in entry.files or {}}
@@ -115,11 +115,11 @@ class StageFolder(RunFolder):
             return
         for name, path in paths.items():
             if files.sums(path) != (entry.files or {})[name]:
-                raise UserError("%s: is damaged: it is not what was written" % path)
+                raise UserError("%s: is damaged: it differs from what was written" % path)
         self._sound[entry.checkpoint] = found
 
     def sound_state(self) -> State:
-        """Returns the State, with the last checkpoint that is not damaged; says which are.
+        """Returns the State with the last checkpoint that is not damaged; logs damaged ones.
 
         Raises:
           FolderError: there is none.
@@ -131,9 +131,9 @@ class StageFolder(RunFolder):
                 break
             except UserError as error:
                 if not state.previous:
-                    raise FolderError("%s; nothing before it is kept; begin anew:" % error)
+                    raise FolderError("%s; no earlier checkpoint was kept; to start again," % error)
                 state = state.before_last()
-                logging.warning("%s; going on from the checkpoint before", error)
+                logging.warning("%s; resuming from the checkpoint before", error)
         return state
 
     def commit(self, state: State) -> None:

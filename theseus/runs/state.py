@@ -1,4 +1,4 @@
-"""How far a run has come, as state.json has it; without TensorFlow."""
+"""The progress of a run, as state.json records it; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Checkpoint:
 
 @dataclasses.dataclass
 class State:
-    """How far a run has come; by default one that has not begun.
+    """The progress of a run; by default of one that has not begun.
 
     Attributes:
       last: the Checkpoint that training resumes from, or None.
       previous: list of Checkpoints that were the last before, the latest first.
-      best: the Checkpoint that is evaluated, or None.
+      best: the Checkpoint that is the model, or None.
       evaluations: list of dicts of dev metrics, each with its global_step.
       train_seconds: float, spent in steps.
       is_finished: bool.
@@ -58,23 +58,23 @@ class State:
         return cls(**values)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Returns all that are kept."""
+        """Returns all Checkpoints that are kept."""
         return [entry for entry in (self.last, self.best, *self.previous) if entry]
 
     def unreplaced_losses(self) -> list[float]:
-        """Returns those of the last checkpoint."""
+        """Returns the unreplaced losses of the last checkpoint."""
         return (self.last and self.last.unreplaced_losses) or []
 
     def renew_last(self, saved: Checkpoint, num_kept: int) -> None:
-        """Makes a Checkpoint the last one, of which the latest `num_kept` are kept."""
+        """Makes a Checkpoint the last one; the latest `num_kept` last checkpoints are kept."""
         before = [self.last] if self.last else []
         self.previous = (before + self.previous)[: num_kept - 1]
         self.last = saved
 
     def before_last(self) -> State:
-        """Returns the State in which training goes on from the checkpoint before the last.
+        """Returns the State in which training resumes from the checkpoint before the last.
 
-        The best stays, also where it is of a later step: it comes again.
+        The best stays, even if it is of a later step, since training will reach that step again.
         """
         last, *previous = self.previous
         kept = [entry for entry in self.evaluations if entry["global_step"] <= last.global_step]
@@ -87,16 +87,16 @@ class State:
         return dataclasses.asdict(self)
 
     def is_evaluated(self, global_step: int) -> bool:
-        """Returns whether there is an evaluation of that step."""
+        """Returns whether a step was evaluated."""
         return any(entry["global_step"] == global_step for entry in self.evaluations)
 
     def best_evaluation(self) -> dict[str, Any] | None:
-        """Returns the dev metrics of the best checkpoint, a dict; None where there is none."""
+        """Returns the dev metrics of the best checkpoint, a dict; None if there is none."""
         step = self.best and self.best.global_step
         return next((e for e in self.evaluations if e["global_step"] == step), None)
 
     def stale_evaluations(self) -> int:
-        """Returns how many evaluations came after the best one; all where there is none."""
+        """Returns the number of evaluations after the best one; all if there is no best."""
         best_step = self.best.global_step if self.best else -1
         return sum(entry["global_step"] > best_step for entry in self.evaluations)
 

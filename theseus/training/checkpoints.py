@@ -14,12 +14,12 @@ class Checkpoints(object):
     """Saves and restores the variables of a session in a StageFolder."""
 
     def __init__(self, session, folder, kept):
-        """Takes the session over the default graph, the StageFolder, and what "best" holds.
+        """Takes the session over the default graph, the StageFolder, and the best's variables.
 
         Args:
           session: a tf.Session.
           folder: a locked StageFolder.
-          kept: list of tf.Variable, those of the evaluated model, at least.
+          kept: list of tf.Variable that "best" saves: at least those of the evaluated model.
         """
         self._session = session
         self._folder = folder
@@ -27,14 +27,14 @@ class Checkpoints(object):
         self._savers = {}
 
     def num_bytes(self, keep, steps, epochs):
-        """Returns how much disk a training needs at the most, int.
+        """Returns the largest number of bytes that a training's checkpoints take on disk, int.
 
-        Any step may save, as the time says. Of the last, and of the best, of which there is one
-        for each epoch, there is one more while it is written.
+        Any step may save a last checkpoint, and each epoch a best one. While a checkpoint is
+        written, the one that it replaces is still there.
 
         Args:
-          keep: int, how many of the last are kept.
-          steps, epochs: int, how long it is.
+          keep: int, how many of the last checkpoints are kept.
+          steps, epochs: int, the length of the training.
         """
         last, best = (
             sum(v.shape.num_elements() * v.dtype.size for v in variables)
@@ -43,7 +43,7 @@ class Checkpoints(object):
         return last * min(keep + 1, steps) + best * min(2, epochs)
 
     def restore(self, prefix):
-        """Restores the last checkpoint, and says so; FolderError where it cannot be read."""
+        """Restores and logs the last checkpoint; FolderError if it cannot be read."""
         logging.info("resuming from %s", prefix)
         try:
             with plain_path(prefix) as path:
@@ -52,7 +52,7 @@ class Checkpoints(object):
             raise FolderError("%s: cannot be read: %s;" % (prefix, first_line(error)))
 
     def save(self, which, step):
-        """Saves the "last" or the "best"; returns its Checkpoint, which no state names yet."""
+        """Saves the "last" or the "best"; returns its Checkpoint, which is not in any state yet."""
         saved = self._folder.new_checkpoint(which, step)
         path = self._folder.file(saved.checkpoint)
         try:
@@ -62,16 +62,16 @@ class Checkpoints(object):
         return self._folder.seal(saved)
 
     def _kept_by_name(self):
-        """Returns the variables that the best holds by the names that a BERT's have."""
+        """Returns the best checkpoint's variables, by their names in a plain BERT."""
         ending = re.compile(re.escape(AVERAGE) + "$")
         copies = tf.distribute.get_strategy().experimental_local_results
-        # Each replica has a copy of a variable; they are the same.
+        # Each replica has a copy of each variable; all copies are equal.
         return {ending.sub("", v.op.name): copies(v)[0] for v in self._kept}
 
     def _saver(self, which):
-        """Returns the tf.train.Saver of last or best, built when it is first asked for.
+        """Returns the tf.train.Saver of last or best, which is built when it is first needed.
 
-        Its operations take most of a second to build, for which no first step should wait.
+        Building its operations takes most of a second, and the first step should not wait for it.
         """
         if which not in self._savers:
             variables = tf.global_variables() if which == "last" else self._kept_by_name()

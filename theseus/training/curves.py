@@ -1,15 +1,15 @@
 """The curves of a training: a file of events such as TensorBoard shows, and the same as JSON lines.
 
-A stage's folder holds one of each, events.out.tfevents.<time> and metrics.jsonl, in which a line
-is what one event holds: {"step": 1, "time": seconds since 1970, "loss": 0.69, ...}. A step's
-number is the number of steps done, as in the log: the first step's loss, and the learning rate
-and the replacing rate that it was trained with, stand at 1; an evaluation after n steps at n.
+A stage's folder has one of each: events.out.tfevents.<time> and metrics.jsonl. A line of the latter
+is one event: {"step": 1, "time": seconds since 1970, "loss": 0.69, ...}. A step's number is the
+number of steps done, as in the log: the loss, the learning rate and the replacing rate of the first
+step have the number 1, and an evaluation after n steps has the number n.
 
-A run that was cut off has events of steps after its last checkpoint, which a resumed run
-takes again. So a run that begins copies what still counts into a new file, removes the old
-one once the new one has its name, and writes on in it. The name is a new one, later in
-order, since a TensorBoard that looks on would not open the old name again. The lines are
-written anew from the events, and never read.
+An interrupted run has events of steps after its last checkpoint, and the resumed run trains these
+steps again. Therefore a run first copies the events that still count into a new file, removes the
+old file once the new one has its name, and appends to the new one. The new name is later in
+alphabetical order, because a TensorBoard that is watching would not open the old name again.
+metrics.jsonl is written anew from the events; it is never read.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from theseus.errors import UserError, first_line
 from theseus.runs.files import sync
 
 EVALUATION = "dev/"
-"""What the names of an evaluation's scalars begin with."""
+"""The beginning of the names of an evaluation's scalars."""
 
 _LOSS_BY_REPLACED = "loss_by_replaced/%d"
 _NAME = "events.out.tfevents.%010d"
 _PATTERN = "events.out.tfevents." + 10 * "[0-9]"
 _LINES = "metrics.jsonl"
-# Names before they are complete; none that TensorBoard would read.
+# The files' names until they are complete; TensorBoard does not read such names.
 _TEMPORARY, _TEMPORARY_LINES = "events.tmp", "metrics.tmp"
 
 
@@ -57,12 +57,12 @@ def step_scalars(values, is_replacing, examples_per_second=None):
 
 
 def read_events(folder):
-    """Yields the tf.Events in a stage's folder, up to where the file is cut off, if it is.
+    """Yields the tf.Events in a stage's folder; a file that is cut off is read as far as possible.
 
     Raises:
       tf.errors.OpError: the file cannot be read.
     """
-    # There are two where a run was cut off while it replaced one: the later is complete.
+    # There are two files if a run was interrupted while it replaced one; the later is complete.
     for path in _event_files(folder)[-1:]:
         with contextlib.suppress(tf.errors.DataLossError):
             for event in tf.train.summary_iterator(path):
@@ -86,9 +86,9 @@ def _event_files(folder):
 class EventWriter(object):
     """Writes the curves of a run; a context manager.
 
-    A training does not end for its curves: the first error of writing ends them, with a
-    warning. Every step is handed to the operating system at once, so that a viewer sees
-    it, and a process that is killed loses none.
+    An error in writing the curves does not end the training: the curves end, with a warning. Every
+    step is handed to the operating system at once, so that a viewer sees it and a killed process
+    loses nothing.
     """
 
     def __init__(self, folder, step, evaluated_steps):
@@ -96,8 +96,8 @@ class EventWriter(object):
 
         Args:
           folder: path of a stage's folder, locked.
-          step: int, the steps done; events of later ones are dropped.
-          evaluated_steps: list of int, the evaluations that count; others are dropped.
+          step: int, the number of steps done; events of later steps are dropped.
+          evaluated_steps: list of int, the steps whose evaluations count; others are dropped.
         """
         self._folder = folder
         self._path = os.path.join(folder, _TEMPORARY)
@@ -148,7 +148,7 @@ class EventWriter(object):
             self._lines.write(_line(event))
 
     def sync(self):
-        """Waits until what was written is on disk, as a checkpoint of these steps will be."""
+        """Waits until the events are on disk, before the checkpoint of these steps is."""
         with self._or_warn():
             if self._writer:
                 self._flush_to_disk()
@@ -167,18 +167,18 @@ class EventWriter(object):
             yield
         except (OSError, UserError, tf.errors.OpError) as error:
             self._writer = None
-            with contextlib.suppress(OSError):  # What it still holds may have no room either.
+            with contextlib.suppress(OSError):  # Its buffer may not fit on the disk either.
                 if self._lines:
                     self._lines.close()
             for name in (_TEMPORARY, _TEMPORARY_LINES):
                 with contextlib.suppress(OSError):
                     os.remove(self._file(name))
-            message = "%s: no more curves are written, the training goes on: %s"
+            message = "%s: the curves can no longer be written; training continues without them: %s"
             logging.warning(message, self._path, first_line(error))
 
 
 def _counts(event, step, evaluated_steps):
-    """Returns whether an event belongs to a run that has come to `step`, a bool."""
+    """Returns whether an event belongs to a run that has reached `step`, a bool."""
     values = event.summary.value
     if values and values[0].tag.startswith(EVALUATION):
         return event.step in evaluated_steps
@@ -186,7 +186,7 @@ def _counts(event, step, evaluated_steps):
 
 
 def _line(event):
-    """Returns an event of scalars as a line of JSON; what is not finite is null."""
+    """Returns an event of scalars as a line of JSON; a value that is not finite is null."""
     line = {"step": event.step, "time": round(event.wall_time, 3)}
     for value in event.summary.value:
         number = float(str(np.float32(value.simple_value)))  # As many digits as float32 has.

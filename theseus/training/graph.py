@@ -1,4 +1,4 @@
-"""The graph of one stage's training: what is computed with the mask, the loss, and the update."""
+"""The training graph of one stage: the replacement mask, the logits, the loss and the update."""
 
 import collections
 
@@ -14,14 +14,16 @@ from theseus.model.random_key import RandomKey
 from theseus.training import losses
 
 Inputs = collections.namedtuple("Inputs", "features labels teacher_logits micro_batch batch_size")
-"""What a replica is fed of a step's batch: placeholders, but where said otherwise.
+"""A replica's inputs in a step; all are placeholders unless stated otherwise.
 
 Fields:
   features: int32 [B, T] each, by name.
   labels: int32 or float32 [B].
-  teacher_logits: float32 [B, outputs]; None where no teacher is learned from.
-  micro_batch: int64 scalar, the number of the micro-batch in its step; 0 where there is one.
-  batch_size: int32 scalar, the rows of the whole step; those here where it comes at once.
+  teacher_logits: float32 [B, outputs]; None if there is no teacher.
+  micro_batch: int64 scalar, the number of the micro-batch in its step; the int 0 if a step's batch
+    is not cut.
+  batch_size: int32 scalar, the number of rows of the whole step; a tensor computed from `labels`
+    if a step's batch is not cut or shared.
 """
 
 TrainingGraph = collections.namedtuple(
@@ -35,7 +37,7 @@ Fields:
   task: the tasks.Task that it was built for.
   inputs: list of Inputs, one for each replica of this process.
   replacing_rate: float32 scalar.
-  mask: bool [M], the modules replaced in this step.
+  mask: bool [M], whether each module is replaced in this step.
   loss, train_op, learning_rate, gradient_norm, accumulate_op: see optimization_theseus.Update.
   evaluation: an EvaluationGraph over the same variables.
   variables: list of the model's tf.Variable.
@@ -44,18 +46,18 @@ Fields:
 """
 
 _Part = collections.namedtuple("_Part", "inputs update averages")
-"""What is built for one replica."""
+"""The parts of the graph that are built once for each replica."""
 
 
 def gains_by_grappler(bert_config):
-    """Returns whether a training's session should let TensorFlow rewrite the graph, a bool."""
+    """Returns whether TensorFlow's graph rewriting makes a training of this BERT faster, a bool."""
     return bert_config.hidden_size >= operations.WIDE
 
 
 def build_graph(
     config, bert_config, task, groups, num_train_steps, replicas=None, class_weights=None
 ):
-    """Builds a TrainingGraph in the default graph, whose seed it sets.
+    """Builds a TrainingGraph in the default graph, and sets that graph's seed.
 
     Args:
       config: config.Config.
@@ -110,7 +112,7 @@ def _kept(config, evaluation_graph, variables, averages):
 
 
 def _of_all(parts):
-    """Returns one Update that does what those of all replicas do."""
+    """Returns one Update that runs the updates of all replicas."""
     updates = [part.update for part in parts]
     if len(updates) == 1:
         return updates[0]
@@ -143,7 +145,7 @@ def _update(config, loss, num_train_steps, step, trained):
         factor = config.suc_learning_rate / config.learning_rate
         names = [v.op.name for v in trained if modeling_theseus.is_of_successor(v.op.name)]
         multipliers = dict.fromkeys(names, factor)
-    with tf.control_dependencies([step]):  # Which an average needs as it was before the update.
+    with tf.control_dependencies([step]):  # The averages need the step before the update.
         update = optimization_theseus.build_update(
             loss,
             config.learning_rate,
@@ -170,7 +172,7 @@ def _mask_and_rate(config, step, evaluated, num_train_steps):
 
 
 def describe_variables(trained, variables):
-    """Returns a line, str: how much trains, and which parts of the model are frozen."""
+    """Returns a log line, str: the number of trained parameters, and the frozen parts."""
     names = {v.op.name for v in trained}
     parts = collections.OrderedDict()
     for variable in variables:
@@ -187,5 +189,5 @@ def describe_variables(trained, variables):
 
 
 def count_parameters(variables):
-    """Returns how many numbers the variables hold, int."""
+    """Returns the number of parameters in the variables, int."""
     return sum(int(np.prod(v.shape.as_list())) for v in variables)

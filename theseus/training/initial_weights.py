@@ -1,4 +1,4 @@
-"""Which weights a training's variables start as: found, checked, said and loaded."""
+"""The initial weights of a training: finds, checks, logs and loads them."""
 
 import collections
 
@@ -15,32 +15,32 @@ InitialWeights = collections.namedtuple(
     "source match successor_source successor_match classifier",
     defaults=(None, None, head.Rows()),
 )
-"""Weights that were compared with a graph.
+"""Weights that were matched with the variables of a graph.
 
 Fields:
   source: as weights.open_weights returns them.
   match: their weights.Match with the graph.
-  successor_source, successor_match: the same of the successor's layers, where these start as
-    another BERT's; else None.
-  classifier: the head.Rows that the task takes of the weights' classifier.
+  successor_source, successor_match: the same for the successor's layers if they are copied from
+    another BERT; otherwise None.
+  classifier: the head.Rows of the weights' classifier that the task uses.
 """
 
 
 def match_start(train_scope, start, graph_variables):
-    """Compares what training starts from with the graph.
+    """Matches the weights that training starts from with the graph.
 
     Args:
       train_scope: str, resolved.
-      start: what `weights`, `successor_weights`, `successor_start` and `classifier` are read
-        of; see commands.initial_checkpoint.InitialCheckpoint.
+      start: a commands.initial_checkpoint.InitialCheckpoint; `weights`, `successor_weights`,
+        `successor_start` and `classifier` are read.
       graph_variables: list of tf.Variable.
 
     Returns:
       InitialWeights.
 
     Raises:
-      UserError: they do not match, see `match_weights`; or a weight of the small BERT whose
-        layers the successor's start as is missing, or of another shape.
+      UserError: they do not match, see `match_weights`; or a weight of the small BERT that the
+        successor's layers are copied from is missing or has another shape.
     """
     small, of_small = start.successor_weights, None
     if small is not None:
@@ -59,17 +59,17 @@ def match_start(train_scope, start, graph_variables):
 
 
 def check_unfit(initial):
-    """Raises UserError where one of the InitialWeights holds what no weight is."""
+    """Raises UserError if one of the InitialWeights has a value that no weight can have."""
     weights_lib.check_unfit_values(initial.match, initial.source)
     if initial.successor_match is not None:
         weights_lib.check_unfit_values(initial.successor_match, initial.successor_source)
 
 
 def start(initial, session, workers, is_new=True):
-    """Initializes the variables of the default graph, as InitialWeights where a training is new.
+    """Initializes the variables of the default graph; a new training gets the InitialWeights.
 
-    Of several workers all initialize alike, also where the chief goes on with a training: what
-    they then wait for is the same.
+    If there are several workers, all load the InitialWeights, even if the chief resumes a training:
+    all of them must run the same operations, since they wait for one another.
     """
     session.run([variable.initializer for variable in tf.local_variables()])
     if is_new or workers.count > 1:
@@ -77,7 +77,7 @@ def start(initial, session, workers, is_new=True):
 
 
 def load(initial, session):
-    """Gives all variables of the default graph their InitialWeights; says which they are."""
+    """Loads the InitialWeights into all variables of the default graph, and logs them."""
     sources = initial.match.sources
     logging.info("%s", weights_lib.report(initial.match, initial.source))
     if initial.classifier.note:
@@ -85,8 +85,8 @@ def load(initial, session):
         logging.log(level, "%s", initial.classifier.note)
     started = modeling_theseus.successor_layers_started(sources)
     if started:
-        pairs = ", ".join("%d as %d" % pair for pair in started)
-        logging.info("the successor's layers start as the predecessor's: %s", pairs)
+        pairs = ", ".join("%d from %d" % pair for pair in started)
+        logging.info("successor layers start from predecessor layers: %s", pairs)
     weights_lib.load(session, tf.global_variables(), initial.source, sources)
     if initial.successor_source is not None:
         report = weights_lib.report(initial.successor_match, initial.successor_source)
@@ -106,7 +106,7 @@ def match_weights(
       source: as weights.open_weights returns them.
       graph_variables: list of tf.Variable.
       successor_start: see modeling_theseus.assign_sources.
-      takes_classifier: bool, whether the classifier is to be that of the weights, if they have one.
+      takes_classifier: bool, whether the weights' classifier is used, if they have one.
 
     Returns:
       A weights.Match.
@@ -117,7 +117,7 @@ def match_weights(
     """
     names = [v.op.name for v in graph_variables]
     depth, found = modeling_theseus.successor_depth(names), modeling_theseus.successor_depth(source)
-    if depth and found not in (0, depth):  # Each of its layers was trained to stand for others.
+    if depth and found not in (0, depth):  # Each layer was trained to replace another module.
         raise UserError(
             "--suc_layers: %s holds a successor of %d layers, this command has %d; start from its "
             "predecessor, or give --suc_layers=%d" % (source.prefix, found, depth, found)
@@ -129,8 +129,8 @@ def match_weights(
     match = weights_lib.match(graph_variables, source, sources)
     if train_scope == "successor_layers" and is_untrained:
         raise UserError(
-            "--train_scope=successor_layers: %s holds no trained classifier, which would stay "
-            "random; give --init_checkpoint a fine-tuned predecessor, such as --finetune_pre "
-            "leaves" % source.prefix
+            "--train_scope=successor_layers: %s holds no trained classifier, and a new one "
+            "would not be trained; set --init_checkpoint to a fine-tuned predecessor, such as "
+            "the output folder of --finetune_pre" % source.prefix
         )
     return match

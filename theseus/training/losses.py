@@ -1,7 +1,7 @@
-"""The losses: the task's, and with a teacher also its distance from the teacher's logits.
+"""The losses: the task's loss, and with a teacher also the distance from the teacher's logits.
 
-Each is a sum over the rows here, divided by the rows of the whole batch, so that micro-batches'
-add up to the batch's.
+Each loss is a sum over the rows of this part of the batch, divided by the number of rows of the
+whole batch. So the losses of all parts add up to the loss of the batch.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 
 def balanced_weights(label_ids, num_labels):
-    """Returns weights by which each label counts alike in a training, float64 [num_labels].
+    """Returns weights that give all labels the same total weight, float64 [num_labels].
 
     Source: scikit-learn, compute_class_weight("balanced"): rows / (labels * rows of the label);
     1 for a label that does not occur. Rows without a label, -1, do not count.
@@ -19,17 +19,17 @@ def balanced_weights(label_ids, num_labels):
 
 
 def total_loss(config, task, logits, inputs, class_weights=None):
-    """The loss of a training: (1 - w) times the task's and w times the teacher's.
+    """The loss of a training: (1 - w) * the task's loss + w * the distance from the teacher.
 
-    In a row without a label the distance from the teacher stands in the place of the task's loss.
+    For a row without a label, the distance from the teacher replaces the task's loss.
 
     Args:
-      config: config.Config, of which w is `distill_weight`, `label_smoothing`, and
-        `unlabelled_file`.
+      config: config.Config; `distill_weight` (w), `distill_temperature`, `label_smoothing` and
+        `unlabelled_file` are read.
       task: a tasks.Task.
       logits: float32 [B, outputs].
-      inputs: graph.Inputs, with `labels`, int32 or float32 [B], -1 or NaN where there is none;
-        `teacher_logits`, float32 [B, outputs], or None: the loss is the task's alone; and
+      inputs: graph.Inputs, with `labels`, int32 or float32 [B], -1 or NaN for a row without a
+        label; `teacher_logits`, float32 [B, outputs], or None if there is no teacher; and
         `batch_size`, int32 scalar, the rows of the step over all micro-batches and replicas.
       class_weights: see `classification_loss`.
 
@@ -68,16 +68,16 @@ def classification_loss(
 ):
     """The task's loss: cross entropy, summed here and divided by the whole batch's rows.
 
-    Source of the smoothing: Szegedy et al., arXiv 1512.00567, section 7: of the label's
-    probability that share is spread evenly over all labels.
+    Source of the smoothing: Szegedy et al., arXiv 1512.00567, section 7: this share of the label's
+    target probability is spread evenly over all labels.
 
     Args:
       logits: float32 [B, num_labels].
       label_ids: int32 [B].
       global_batch_size: int32 scalar, the rows of the step over all micro-batches and
         replicas.
-      class_weights: a float for each label, by which its examples' losses are multiplied; None:
-        all count alike.
+      class_weights: a float for each label, a factor of the losses of its examples; None: all
+        are 1.
       label_smoothing: float in [0, 1).
 
     Returns:
@@ -115,8 +115,8 @@ def regression_loss(logits, labels, global_batch_size):
 def distillation_loss(logits, teacher_logits, global_batch_size, temperature):
     """T^2 KL(teacher || student) of the probabilities at a temperature T.
 
-    Source: Hinton et al., arXiv 1503.02531, section 2: with T^2 the gradients are as large at
-    every temperature.
+    Source: Hinton et al., arXiv 1503.02531, section 2: the factor T^2 keeps the size of the
+    gradients about the same at every temperature.
 
     Args:
       logits, teacher_logits: float32 [B, num_labels].

@@ -1,4 +1,4 @@
-"""An epoch's progress: a bar on a terminal, else a line of the log now and then."""
+"""An epoch's progress: a bar on a terminal, otherwise a log line every --log_steps steps."""
 
 import time
 
@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 
 class Progress(object):
-    """Shows loss, modules replaced (in stage 1) and speed, means since the last line was due.
+    """Shows loss, modules replaced (in stage 1) and speed, as means since the last line was due.
 
-    A context manager, at whose end the bar goes.
+    It is a context manager; at its end the bar is removed.
     """
 
     def __init__(self, name, first_step, last_step, num_steps, log_steps, is_replacing):
@@ -18,9 +18,9 @@ class Progress(object):
 
         Args:
           name: str, such as "epoch 1/3".
-          first_step, last_step: int, the steps done before it and after it.
-          num_steps: int, those of the whole training.
-          log_steps: int, a line is due where it divides the steps done.
+          first_step, last_step: int, the number of steps done before it and after it.
+          num_steps: int, the number of steps of the whole training.
+          log_steps: int, a line is due whenever it divides the number of steps done.
           is_replacing: bool, whether modules are replaced.
         """
         self._name = name
@@ -48,12 +48,12 @@ class Progress(object):
         """Counts a step.
 
         Args:
-          step: int, the steps done.
-          values: its StepValues.
-          examples: int, the rows of its batch.
+          step: int, the number of steps done.
+          values: the step's StepValues.
+          examples: int, the number of rows of its batch.
 
         Returns:
-          float, the examples per second of the window that ends with this step, or None.
+          float, the examples per second since the last line, if a line is due; otherwise None.
         """
         self._values.append(values)
         self._examples += examples

@@ -1,7 +1,7 @@
-"""The loss by the number of modules replaced: whether the mixture learns, or is destroyed.
+"""The loss by the number of modules replaced: shows if training damages the predecessor.
 
-A rate that suits the successor may destroy the predecessor, whose batches are those with nothing
-replaced, while the mean over all batches hides it.
+A learning rate that suits the successor may damage the predecessor. The batches with no module
+replaced show it; the mean over all batches hides it.
 """
 
 import collections
@@ -9,18 +9,19 @@ import collections
 import numpy as np
 from absl import logging
 
-# Batches of a mean, of the first ones and of the last ones.
+# The number of batches in each of the two means, the first batches and the last ones.
 _BATCHES = 20
-# The loss has risen if it is higher by this share, by this many standard errors and by so much:
-# that of a predecessor that is its own teacher is near 0 at first, and any change a large share.
+# The loss has risen if it is higher by this share, by this many standard errors and by this amount.
+# The amount matters for a predecessor that is its own teacher: its loss is near 0 at first, so any
+# change is a large share of it.
 _SHARE, _ERRORS, _LEAST = 0.2, 3.0, 0.05
 
 
 class ReplacedLosses(object):
-    """Collects the losses of steps by how many modules were replaced."""
+    """Collects the losses of steps by the number of replaced modules."""
 
     def __init__(self, unreplaced=()):
-        """Begins with what an earlier part of the run has left; see `unreplaced`."""
+        """Begins with the losses of an earlier part of the run; see `unreplaced`."""
         unreplaced = list(unreplaced)
         self._first = unreplaced[:_BATCHES]
         self._last = collections.deque(unreplaced[_BATCHES:], maxlen=_BATCHES)
@@ -32,13 +33,13 @@ class ReplacedLosses(object):
         return self._first + list(self._last)
 
     def add(self, num_replaced, loss):
-        """Counts a step: how many modules were replaced, int, and its loss, float."""
+        """Adds a step: the number of replaced modules, int, and its loss, float."""
         self._epoch[num_replaced].append(loss)
         if num_replaced == 0:
             (self._first if len(self._first) < _BATCHES else self._last).append(loss)
 
     def log_epoch(self):
-        """Logs the epoch's means, and a warning where the predecessor gets worse."""
+        """Logs the epoch's means, and a warning if the predecessor gets worse."""
         if self._epoch:  # A stop may come before its first step.
             logging.info("%s", self.describe_epoch())
         warning = self.warning()
@@ -46,7 +47,7 @@ class ReplacedLosses(object):
             logging.warning("%s", warning)
 
     def describe_epoch(self):
-        """Returns a line on the steps since the last call, str: number replaced, mean, steps."""
+        """Returns a line about the steps since the last call, str: number replaced, mean, steps."""
         parts = [
             "%d: %.4f (%d)" % (count, np.mean(losses), len(losses))
             for count, losses in sorted(self._epoch.items())
@@ -55,7 +56,7 @@ class ReplacedLosses(object):
         return "loss by modules replaced (steps): " + ", ".join(parts)
 
     def warning(self):
-        """Returns, once, that the predecessor gets worse, str; None where it does not."""
+        """Returns a warning, str, the first time that the predecessor gets worse; else None."""
         if self._has_warned or len(self._last) < _BATCHES:
             return None
         first, last = np.mean(self._first), np.mean(self._last)
@@ -64,7 +65,7 @@ class ReplacedLosses(object):
             return None
         self._has_warned = True
         return (
-            "the loss with nothing replaced has risen from %.3f to %.3f: the predecessor is being "
-            "destroyed; lower --learning_rate (--suc_learning_rate keeps the successor's), or "
-            "give --train_scope=successor_layers" % (first, last)
+            "the loss without replaced modules has risen from %.3f to %.3f: the predecessor is "
+            "being damaged; lower --learning_rate (--suc_learning_rate can keep the "
+            "successor's), or give --train_scope=successor_layers" % (first, last)
         )

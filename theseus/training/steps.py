@@ -1,4 +1,4 @@
-"""The steps of a training: a batch is fed, in parts where it is cut, and the weights updated."""
+"""The steps of a training: feeds each batch, perhaps in parts, and updates the weights."""
 
 import collections
 
@@ -12,21 +12,21 @@ from theseus.inputs import batches
 StepValues = collections.namedtuple(
     "StepValues", "loss replacing_rate mask learning_rate gradient_norm"
 )
-"""What a step has computed: floats, and the modules replaced, bool [M]."""
+"""The results of a step: floats, and `mask`, whether each module was replaced, bool [M]."""
 
 
 class StepRunner(object):
     """Runs the steps of a TrainingGraph."""
 
     def __init__(self, session, graph, data, num_parts=1, replicas=None):
-        """Takes the parts.
+        """Keeps its arguments.
 
         Args:
           session: a tf.Session over the graph.
           graph: a TrainingGraph.
           data: labelled encoding.EncodedExamples.
-          num_parts: int, the micro-batches that a step's batch is cut into. Above 1 the graph
-            must have an accumulate_op.
+          num_parts: int, the number of micro-batches that a step's batch is cut into. If above 1,
+            the graph must have an accumulate_op.
           replicas: the Replicas that the graph was built for; None: one device.
         """
         self._session = session
@@ -66,13 +66,13 @@ class Steps(object):
     """The steps of a training in their order, epoch by epoch.
 
     Attributes:
-      per_epoch, in_all: int, how many there are.
-      epochs: float, what they are in epochs: --num_train_epochs, rounded to whole steps.
+      per_epoch, in_all: int, the number of steps in an epoch, and in the whole training.
+      epochs: float, the length in epochs: --num_train_epochs, rounded to whole steps.
       runner: the StepRunner.
     """
 
     def __init__(self, config, lengths, runner):
-        """Takes the Config, the tokens of each row, int64 [rows], and a StepRunner."""
+        """Takes the Config, the number of tokens of each row, int64 [rows], and a StepRunner."""
         self._config = config
         self._lengths = lengths
         self.runner = runner
@@ -80,34 +80,37 @@ class Steps(object):
         self.epochs = self.in_all / self.per_epoch
 
     def epoch_of(self, done):
-        """Returns (the epoch, from 0, of the step after `done`, the steps done at its end)."""
+        """Returns (the epoch, from 0, of the next step; the number of steps done at its end)."""
         epoch = done // self.per_epoch
         return epoch, min((epoch + 1) * self.per_epoch, self.in_all)
 
     def ends_epoch(self, done):
-        """Returns whether an epoch, or the training, has ended after so many steps."""
+        """Returns whether an epoch, or the training, ends after `done` steps."""
         return done > 0 and (done % self.per_epoch == 0 or done == self.in_all)
 
     def rest_of_epoch(self, done):
-        """Returns the batches of the epoch that come after `done` steps, a list of int64 [B]."""
+        """Returns the batches of the epoch that are left after `done` steps, list of int64 [B]."""
         epoch, end = self.epoch_of(done)
         size, seed = self._config.train_batch_size, self._config.seed
         plan = batches.plan_epoch(self._lengths, size, seed, epoch)
         return plan[done - epoch * self.per_epoch :][: end - done]
 
     def train_step(self, rows, done):
-        """Trains on the rows of a batch, after `done` steps; returns its StepValues.
+        """Trains the step after `done` steps on the rows of a batch; returns its StepValues.
 
         Raises:
           UserError: the loss is no longer a finite number.
         """
         values = self.runner.run(rows)
         if not np.isfinite(values.loss):
-            message = "the loss is %s in step %d; lower --learning_rate, in another folder"
+            message = (
+                "the loss is %s in step %d; start again in another folder with a lower "
+                "--learning_rate"
+            )
             raise UserError(message % (values.loss, done + 1))
         return values
 
 
 def steps_done(session):
-    """Returns how many steps the session's variables have been trained for, int."""
+    """Returns the number of steps that the session's variables were trained for, int."""
     return int(session.run(tf.train.get_global_step()))

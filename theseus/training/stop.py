@@ -1,4 +1,4 @@
-"""A signal to stop, which waits for the end of a step, and on which all workers agree."""
+"""Stopping on a signal: after the current step, and on all workers after the same step."""
 
 import contextlib
 import os
@@ -6,10 +6,10 @@ import signal
 
 
 class Stop(object):
-    """What ends a training; several workers ask at the same moments, and get the same answers.
+    """Tells whether a training is to end; all workers ask at the same moments and get one answer.
 
     Attributes:
-      requested: bool, whether a stop is requested, as far as this worker knows.
+      requested: bool, whether a stop was requested, as far as this worker knows.
     """
 
     def __init__(self, workers):
@@ -18,29 +18,29 @@ class Stop(object):
         self._workers = workers
 
     def is_requested(self):
-        """Returns, after a step, whether any worker is to stop, a bool."""
+        """Returns whether any worker is to stop, a bool; called after a step."""
         self.requested = self._workers.any(self.requested)
         return self.requested
 
     def ends_training(self, is_finished=False):
-        """Returns, before an epoch, whether the chief's training is finished or to stop."""
+        """Returns whether the chief is finished or is to stop, a bool; called before an epoch."""
         return self._workers.ask_chief(is_finished or self.requested)
 
 
 @contextlib.contextmanager
 def stop_on_signal(workers):
-    """Yields a Stop that the first signal to end requests, so that a step is not cut in two."""
+    """Yields a Stop; the first signal requests it, so that the current step can finish."""
     stop = Stop(workers)
     previous = {}
 
     def request(number, _):
         stop.requested = True
         signal.signal(number, previous[number])
-        # print is not safe here: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        # print is not safe here, because the signal may have interrupted another print.
+        os.write(2, b"\nstopping after this step; press again to stop immediately\n")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
+        if signal.getsignal(number) != signal.SIG_IGN:  # As under nohup.
             previous[number] = signal.signal(number, request)
     try:
         yield stop

@@ -18,10 +18,11 @@ from theseus.training.stop import stop_on_signal
 
 
 def is_best(task, values, state):
-    """Returns whether dev metrics are better than all that a State holds.
+    """Returns whether dev metrics are better than all evaluations of a State.
 
-    What is undefined is worse than any number, and no worse than what is undefined too: a
-    training does not stop early, nor keep its first epoch, because nothing could be compared.
+    An undefined score is worse than any number. Two undefined scores count as an improvement, so
+    that a training neither stops early nor keeps its first epoch only because its scores cannot be
+    compared.
     """
     score = metrics.score(task, values)
     others = [metrics.score(task, entry) for entry in state.evaluations]
@@ -29,13 +30,13 @@ def is_best(task, values, state):
 
 
 class Trainer(object):
-    """Trains one stage in a locked StageFolder, from wherever it stands.
+    """Trains one stage in a locked StageFolder, from the beginning or from its last checkpoint.
 
-    Of several workers, the chief has one; the others `follow` it.
+    If there are several workers, only the chief has a Trainer; the others `follow` it.
     """
 
     def __init__(self, config, graph, steps, dev_data, folder, session, workers):
-        """Takes the parts.
+        """Keeps its arguments.
 
         Args:
           config: config.Config.
@@ -62,7 +63,7 @@ class Trainer(object):
         self._saved_at = time.monotonic()
 
     def initialize(self, initial):
-        """Restores the last checkpoint, or starts from InitialWeights; says which."""
+        """Restores the last checkpoint, or else loads the InitialWeights; logs which."""
         self.folder.sweep(self._state)
         last = self._state.last
         initial_weights.start(initial, self.session, self.workers, last is None)
@@ -73,19 +74,19 @@ class Trainer(object):
         logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
 
     def _check_another_step(self):
-        """Raises FolderError where state.json and its last checkpoint are not of one training."""
+        """Raises FolderError if state.json and its last checkpoint do not belong together."""
         last, found = self._state.last, steps_done(self.session)
         if last.global_step != found or found > self.steps.in_all:
             raise FolderError(
-                "%s: says step %d; its checkpoint is of step %d, and the training has %d;"
+                "%s: says step %d, but its checkpoint is from step %d of %d;"
                 % (self.folder.file("state.json"), last.global_step, found, self.steps.in_all)
             )
 
     def run(self):
-        """Trains to the end; evaluates, first of all, an epoch that was left unevaluated.
+        """Trains to the end; first evaluates an epoch that was interrupted before its evaluation.
 
         Returns:
-          bool: whether it came to the end without a signal to stop.
+          bool: whether the training ended without a signal to stop.
 
         Raises:
           UserError: a loss or a logit is not finite; a checkpoint cannot be read or written.
@@ -118,7 +119,7 @@ class Trainer(object):
     # --- Log ---
 
     def _log(self, progress, step, values, num_examples):
-        """Logs a step that was done: its number, its StepValues, the examples of its batch."""
+        """Logs a finished step, given its number, its StepValues and its number of examples."""
         replaces = self.config.stage.replaces
         speed = progress.update(step, values, num_examples)
         self._curves.add(step, curves.step_scalars(values, replaces, speed))
@@ -139,7 +140,7 @@ class Trainer(object):
         return bool(every and step % every == 0) or time.monotonic() - self._saved_at >= seconds
 
     def _save_last(self, step):
-        """Saves everything that the next step needs, once a step."""
+        """Saves all that the next step needs, unless this step was saved already."""
         if self._state.last and self._state.last.global_step == step:
             return
         saved = self._checkpoints.save("last", step)
@@ -176,12 +177,12 @@ class Trainer(object):
         place += (metrics.headline(self.graph.task, values), seconds)
         logging.info("epoch %.4g of %.4g, step %d: dev %s (%.1f s)", *place)
         if stops_early:
-            message = "stopping early, by --early_stopping_patience=%d: step %d is still the best"
+            message = "stopping early (--early_stopping_patience=%d): step %d is still the best"
             logging.info(message, stale, state.best.global_step)
 
 
 def follow(initial, steps, session, workers):
-    """Trains on a worker that is not the chief, in step with it, and writes nothing.
+    """Trains on a worker that is not the chief, in the same steps as the chief; writes nothing.
 
     Args:
       initial: InitialWeights.
@@ -190,7 +191,7 @@ def follow(initial, steps, session, workers):
       workers: Workers of the session.
 
     Returns:
-      bool: whether it came to the end without a signal to stop.
+      bool: whether the training ended without a signal to stop.
 
     Raises:
       UserError: the loss is no longer a finite number.

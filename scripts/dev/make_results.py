@@ -184,7 +184,9 @@ WIDE = [
     ("2 layers: replacing, then stage 2", _wide("3e-4", "replacing_linear/stage_2")),
     ("2 layers: replacing, the paper's scope", _wide("3e-4", "replacing_layers/stage_2")),
     ("2 layers: replacing, distilled", _wide("3e-4", "replacing_distilled/stage_2")),
-    ("2 layers: the same, a rate of its own", _wide("own", "replacing_distilled/stage_2")),
+    ("2 layers: replacing, a rate of its own", _wide("own", "replacing_linear/stage_2")),
+    ("2 layers: the same, distilled", _wide("own", "replacing_distilled/stage_2")),
+    ("2 layers: the same, spread start", _wide("own_spread", "replacing_distilled/stage_2")),
 ]
 NARROW = [
     ("subset of the predecessor", "1e-4/controls/seed_1/2_layers/direct"),
@@ -195,7 +197,7 @@ NARROW = [
     ("replacing, linear, the paper's scope", "2_layers/replacing_layers/stage_2"),
 ]
 INGREDIENTS = [
-    ("replacing, linear, distilled", "2_layers/base/stage_2"),
+    ("base: replacing, linear, distilled", "2_layers/base/stage_2"),
     ("spread start (layers 0 and 11)", "2_layers/start_spread/stage_2"),
     ("by way of 6 layers", "2_layers/stepwise/stage_2"),
     ("rate 1 after 30 % of the steps, not 80 %", "2_layers/early/stage_2"),
@@ -235,11 +237,11 @@ def draw(path):
         lines.setdefault(method, []).append((layers, statistics.mean(values), bar, len(values)))
     for method, points in lines.items():
         depths, means, bars, seeds = zip(*points)
-        label = "%s (%s)" % (METHODS[method], " ".join("%d seeds" % n for n in sorted(set(seeds))))
+        label = "%s, seeds: %s" % (METHODS[method], ", ".join(map(str, sorted(set(seeds)))))
         panel.errorbar(depths, means, bars, fmt="o-", ms=4, capsize=3, label=label)
     panel.set_xticks([12, 6, 4, 3, 2])
     panel.set_xlabel("layers")
-    panel.set_ylabel("accuracy on test, percent; bars: 95 % interval")
+    panel.set_ylabel("accuracy on test, percent (bars, if any: 95 % interval)")
     panel.legend(fontsize=7)
     panel.grid(alpha=0.3)
     source = files.hash_files([os.path.join(RESULTS, MAIN)])

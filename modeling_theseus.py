@@ -112,7 +112,7 @@ def groups_of_sizes(num_layers, sizes):
     return [list(range(end - size, end)) for end, size in zip(ends, sizes)]
 
 
-def layers_on(groups, mask):
+def layer_names(groups, mask):
     """Returns the names of a mixture's layers, from the lowest; `mask` is a list of M bools."""
     names = []
     for index, (group, is_replaced) in enumerate(zip(groups, mask)):
@@ -137,7 +137,7 @@ def draw_replacement_mask(seed, step, replacing_rate, num_modules):
     Returns:
       bool [M].
     """
-    key = RandomKey(seed, step).at("path")
+    key = RandomKey(seed, step).at("path")  # Another name would change every draw.
     return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
 
 
@@ -308,7 +308,7 @@ def plain_name(name, layers):
 
     Args:
       name: str.
-      layers: list of the names of the model's layers, from the lowest, see `layers_on`. In the
+      layers: list of the names of the model's layers, from the lowest, see `layer_names`. In the
         plain BERT they are called layer_0, layer_1 and so on; all other names stay the same.
     """
     return _LAYER.sub(lambda found: "layer_%d" % layers.index(found.group()), name)

@@ -37,6 +37,7 @@ import numpy as np
 from absl import logging
 
 import run_classifier
+from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.classifier import Classifier
 from theseus.commands import initial_checkpoint
@@ -48,7 +49,7 @@ from theseus.inputs import encoding, inferred_task, reading, rows, sources, task
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
-_ENVIRONMENT = dict(os.environ)  # An import of TensorFlow adds to it what silences it once.
+_ENVIRONMENT = dict(os.environ)  # Before the import of TensorFlow, which adds to it.
 # The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
@@ -96,17 +97,17 @@ def read_settings(environment):
     """Returns the Settings of the environment's variables; UserError where one is wrong."""
     for name in ("DATA", "BERT"):
         if not environment.get(name):
-            raise UserError("%s is not set; DATA=my_data BERT=my_bert OUT=out_compressed" % name)
-    try:
-        layers = sorted(map(int, environment.get("LAYERS", "6 4 3 2").split()), reverse=True)
-        keep = float(environment.get("KEEP", "98"))
-        max_ms = float(environment.get("MAX_MS") or "inf")
-    except ValueError as error:
-        raise UserError("LAYERS takes whole numbers, KEEP and MAX_MS numbers: %s" % error)
+            raise UserError(
+                "%s is not set; run DATA=my_data BERT=my_bert OUT=out_compressed bash "
+                "scripts/compress.sh" % name
+            )
+    layers = sorted(_numbers(environment, "LAYERS", "6 4 3 2", int), reverse=True)
+    (keep,) = _numbers(environment, "KEEP", "98", float)
+    (max_ms,) = _numbers(environment, "MAX_MS", "inf", float)
     unlabelled = environment.get("UNLABELLED", "")
     if unlabelled and not os.path.isfile(unlabelled):
         raise UserError("UNLABELLED=%s: there is no such file" % unlabelled)
-    if not layers or layers[-1] < 1 or len(set(layers)) < len(layers):
+    if layers[-1] < 1 or len(set(layers)) < len(layers):
         raise UserError("LAYERS: takes different numbers of layers, such as 6 3")
     return Settings(
         environment["DATA"],
@@ -119,6 +120,34 @@ def read_settings(environment):
         environment.get("SEED") or "42",
         shlex.split(environment.get("FLAGS", "")),
     )
+
+
+def _numbers(environment, name, default, kind):
+    """Returns the numbers of a variable, as a list; one, but for LAYERS."""
+    text = environment.get(name) or default
+    try:
+        numbers = list(map(kind, text.split()))
+    except ValueError:
+        numbers = []
+    if not numbers or (name != "LAYERS" and len(numbers) > 1):
+        wanted = "whole numbers, such as 6 3" if name == "LAYERS" else "a number"
+        raise UserError("%s=%s: give %s" % (name, text, wanted))
+    return numbers
+
+
+def _check_places(settings):
+    """Raises UserError where DATA or BERT is no folder; BERT may be a model of the hub."""
+    if not os.path.isdir(settings.data):
+        raise UserError(
+            "DATA=%s: there is no such folder; give one with train, dev and perhaps test"
+            % settings.data
+        )
+    bert = settings.bert
+    if not (os.path.exists(bert) or os.path.exists(bert + ".index") or pretrained.is_hub_id(bert)):
+        raise UserError(
+            "BERT=%s: there is no such folder; give a BERT's folder, a checkpoint's prefix, or "
+            "owner/name of the Hugging Face hub" % bert
+        )
 
 
 # --- The commands ---
@@ -196,7 +225,7 @@ def guessed_task(settings):
     """Returns the flag of the task where FLAGS have none: custom if files name their columns."""
     if any(flag.startswith("--task_name") for flag in settings.flags):
         return []
-    if StageFolder(settings.bert).run_config():  # Which says it.
+    if StageFolder(settings.bert).run_config():  # Its run.json names the task.
         return []
     task = tasks.TASKS["custom"]
     train = sources.find_files(settings.data, task, "train")[0]
@@ -224,7 +253,7 @@ def _share_labelled(data, unlabelled, config):
     return sizes[0] / sum(sizes)
 
 
-def _sum_of(data, start, unlabelled):
+def _content_hash(data, start, unlabelled):
     """Returns the SHA-256 of a Data's and one more file, and of an InitialCheckpoint's weights."""
     paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
     paths += [unlabelled] if unlabelled else []
@@ -251,6 +280,7 @@ class Plan(object):
 
     def __init__(self, settings):
         """Looks at DATA and at BERT; UserError where one of them cannot be used."""
+        _check_places(settings)
         self._settings = settings
         self.common = ["--data_dir=%s" % settings.data, "--seed=%s" % settings.seed]
         self.common += guessed_task(settings) + settings.flags
@@ -259,7 +289,7 @@ class Plan(object):
         with Context(read_config(_of_stage_0(self.common) + pre)) as context:
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-            self.content = _sum_of(data, start, settings.unlabelled)
+            self.content = _content_hash(data, start, settings.unlabelled)
             self._share = 1.0
             if settings.unlabelled:
                 self._share = _share_labelled(data, settings.unlabelled, context.config)

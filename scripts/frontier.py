@@ -137,7 +137,7 @@ def _seconds(run, arrays):
 
 def milliseconds_by_layers(folder, paths, groups, encoded):
     """Returns a dict from each number of layers, of paths, to the milliseconds of a batch."""
-    of_depth = {len(modeling_theseus.layers_on(groups, path)): path for path in sorted(paths)}
+    of_depth = {len(modeling_theseus.layer_names(groups, path)): path for path in sorted(paths)}
     return dict(zip(of_depth, milliseconds(folder, of_depth.values(), encoded)))
 
 
@@ -226,7 +226,7 @@ def measure(folder):
         taken = milliseconds_by_layers(folder, scores.found, groups, dev)
 
         def point(path):
-            layers = len(modeling_theseus.layers_on(groups, path))
+            layers = len(modeling_theseus.layer_names(groups, path))
             return Point(stages.digits(path), layers, taken[layers], scores(path), None)
 
         points = [point(path) for path in sorted(scores.found)]

@@ -37,11 +37,15 @@ def place(tmp_path):
 @pytest.mark.parametrize(
     "variables, message",
     [
-        ({"DATA": ""}, "DATA is not set; DATA=my_data BERT=my_bert"),
-        ({"LAYERS": "6 six"}, "LAYERS takes whole numbers"),
+        (
+            {"DATA": ""},
+            "DATA is not set; run DATA=my_data BERT=my_bert OUT=out_compressed bash scr",
+        ),
+        ({"LAYERS": "6 six"}, "LAYERS=6 six: give whole numbers, such as 6 3"),
         ({"LAYERS": "6 6"}, "LAYERS: takes different numbers"),
-        ({"LAYERS": ""}, "LAYERS: takes different numbers"),
-        ({"KEEP": "all"}, "KEEP and MAX_MS numbers"),
+        ({"LAYERS": "2 0"}, "LAYERS: takes different numbers"),
+        ({"KEEP": "all"}, "KEEP=all: give a number"),
+        ({"MAX_MS": "1 2"}, "MAX_MS=1 2: give a number"),
         ({"UNLABELLED": "none.txt"}, "UNLABELLED=none.txt: there is no such file"),
     ],
 )
@@ -137,6 +141,18 @@ def test_flags_of_the_successors_are_not_stage_0s(place):
     assert "distill_weight" not in commands["predecessor"]
     assert commands["predecessor"]["train_batch_size"] == "8"
     assert commands["layers_2"]["suc_learning_rate"] == "1e-3"
+
+
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"DATA": "nowhere"}, "DATA=nowhere: there is no such folder; give one with train"),
+        ({"BERT": "no/where/at/all"}, "BERT=no/where/at/all: there is no such folder; give a BERT"),
+    ],
+)
+def test_a_place_that_is_not_there_is_named_by_its_variable(place, variables, message):
+    with pytest.raises(UserError, match=message):
+        compress.Plan(settings(place, LAYERS="2", **variables))
 
 
 def test_as_many_layers_as_the_bert_has_are_refused(place):

@@ -390,7 +390,7 @@ def test_replicas_with_the_same_row_differ_by_their_masks_alone(monkeypatch, rat
 def test_workers_that_train_something_else_are_refused(session, monkeypatch):
     workers = Workers(Replicas(), session)
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number])
-    workers.check_another("ab" * 32)
+    workers.check_same_run("ab" * 32)
     monkeypatch.setattr(workers, "exchange", lambda number: [number, number, number + 1])
     with pytest.raises(UserError, match="^worker 2 has other data, weights or flags than"):
-        workers.check_another("ab" * 32)
+        workers.check_same_run("ab" * 32)

@@ -110,7 +110,7 @@ def test_unset_it_is_the_successor(folder):
 def test_layers_are_named_by_their_place_on_the_path():
     layers = ["suc_layer_0", "layer_2", "layer_10"]
     groups, path = [[0, 1], [2], [10]], [True, False, False]
-    assert modeling_theseus.layers_on(groups, path) == layers and stages.digits(path) == "100"
+    assert modeling_theseus.layer_names(groups, path) == layers and stages.digits(path) == "100"
     names = ["bert/encoder/%s/output/dense/kernel" % layer for layer in layers]
     found = [modeling_theseus.plain_name(name, layers) for name in names]
     assert found == ["bert/encoder/layer_%d/output/dense/kernel" % n for n in range(3)]

@@ -101,7 +101,7 @@ def work(options):
     is_alone = "TF_CONFIG" not in os.environ
     with contextlib.ExitStack() as stack:
         replicas = stack.enter_context(opened("none" if is_alone else "multi_worker", 120.0))
-        session = stack.enter_context(replicas.session(graph_lib.gains_by_grappler(config)))
+        session = stack.enter_context(replicas.session(graph_lib.benefits_from_grappler(config)))
         chosen = Config(finetune_pre=True, train_batch_size=options["batch_size"], seed=1)
         groups = modeling_theseus.module_groups(PREDECESSOR, config.num_hidden_layers, 6)
         graph = graph_lib.build_graph(chosen, config, TASK, groups, 10**6, replicas)

@@ -183,7 +183,7 @@ def measure(row, options):
     groups = modeling_theseus.module_groups(
         of_name(row.stage), model.config.num_hidden_layers, row.suc_layers
     )
-    with new_session(graph_lib.gains_by_grappler(model.config)) as session:
+    with new_session(graph_lib.benefits_from_grappler(model.config)) as session:
         check_precision(row.precision)
         chosen = make_config(row, options["train_scope"])
         graph = graph_lib.build_graph(chosen, model.config, TASK, groups, num_train_steps=10**6)

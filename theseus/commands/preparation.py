@@ -24,7 +24,7 @@ _EXPORTS = sys.version_info >= (3, 8)  # Python 3.7 has TensorFlow 1.15.
 
 def train(context):
     """Returns (InitialCheckpoint, Teacher or None, what defines the run except the devices)."""
-    _check_other_labels(context.config, context.task)
+    _check_label_flags(context.config, context.task)
     _check_undefined_score(context)  # An error in dev is found before anything is written.
     start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
     if context.folder.state().last is None:  # A training that has begun keeps its classifier.
@@ -36,7 +36,7 @@ def train(context):
     return start, teacher, run_config
 
 
-def _check_other_labels(config, task):
+def _check_label_flags(config, task):
     """Raises UserError for a flag that does not fit the task's labels."""
     if task.is_regression and (config.class_weights or config.label_smoothing):
         name = "class_weights" if config.class_weights else "label_smoothing"
@@ -70,7 +70,7 @@ def _check_undefined_score(context):
 
 def evaluate(context):
     """Returns (ExampleFiles: of the split, then each of --eval_files; StageFolders to compare)."""
-    _check_other_tasks(context)
+    _check_task_flags(context)
     config = context.config
     if config.calibrate and not config.do_train and context.folder.run_config() is None:
         raise UserError(
@@ -84,7 +84,7 @@ def evaluate(context):
     return [context.data.labelled(path, name) for name, path in named], others
 
 
-def _check_other_tasks(context):
+def _check_task_flags(context):
     """Raises UserError for a flag that does not apply to the task's kind of labels."""
     config, task = context.config, context.task
     if config.threshold is not None and len(task.labels) != 2:
@@ -99,7 +99,7 @@ def _check_other_tasks(context):
 
 def predict(context):
     """Returns (path, number of examples); reads the whole file, which may be larger than memory."""
-    _check_other_tasks(context)
+    _check_task_flags(context)
     path = context.config.predict_file or context.data.paths("test")[0]
     return path, sum(1 for _ in examples_of(context, path))
 

@@ -42,7 +42,7 @@ def run(context, prepared):
         train_data = context.data.encode_train(tokenizer, run_config)
         is_finished = replicas.is_chief and _is_finished(context.folder)
         if replicas.num_workers > 1 or not is_finished:
-            _check_other_tokens(context, start, tokenizer)
+            _check_same_tokens(context, start, tokenizer)
             _say_what_is_trained(context, train_data)
             if teacher:
                 train_data.teacher_logits = distillation.teacher_logits(
@@ -54,7 +54,7 @@ def run(context, prepared):
         _report(context, len(train_data))
 
 
-def _check_other_tokens(context, start, tokenizer):
+def _check_same_tokens(context, start, tokenizer):
     """Compares the tokens with those of the pretrained BERT's own tokenizer, on dev's texts."""
     if not start.tokenizer_files:
         return
@@ -141,7 +141,7 @@ def _train(training, train_data, replicas):
         context.stage, bert_config.num_hidden_layers, config.suc_layers, config.modules
     )
     _, num_steps = config.num_steps(len(train_data))
-    with replicas.session(graph_lib.gains_by_grappler(bert_config)) as session:
+    with replicas.session(graph_lib.benefits_from_grappler(bert_config)) as session:
         class_weights = _class_weights(config, context.task, train_data.labels)
         graph = graph_lib.build_graph(
             config, bert_config, context.task, groups, num_steps, replicas, class_weights
@@ -151,12 +151,12 @@ def _train(training, train_data, replicas):
         runner = StepRunner(session, graph, train_data, parts, replicas)
         steps = Steps(config, train_data.lengths, runner)
         workers = Workers(replicas, session)
-        workers.check_another(hash_text(json.dumps(run_config, sort_keys=True)))
+        workers.check_same_run(hash_text(json.dumps(run_config, sort_keys=True)))
         if not replicas.is_chief:
             is_done = follow(initial, steps, session, workers)
         else:
             if context.folder.state().last is None:
-                initial_weights.check_unfit(initial)  # Before anything is written.
+                initial_weights.check_fits(initial)  # Before anything is written.
             environment = dict(machine.describe(), **_hub_commit(start))
             model_files = _model_files(start.model)
             context.folder.claim(run_config, model_files, environment, config.paths())

@@ -61,7 +61,7 @@ def _class_weights(text: str) -> tuple[float, ...] | str:
 
 @dataclasses.dataclass(frozen=True)
 class Actions:
-    """Actions: at least one of the first four; they run in this order."""
+    """Actions: at least one of train, eval, predict, export; they run in this order."""
 
     do_train: bool = flag(
         False, "Train the stage, or resume an interrupted training.", is_common=True
@@ -269,7 +269,9 @@ class Method:
         stages=(1, 2),
     )
     distill_from: str | None = flag(
-        None, "Trained stage to use as the distillation teacher, such as out_0.", stages=(1, 2)
+        None,
+        "Distillation teacher: a trained stage, such as out_0, or a fine-tuned classifier.",
+        stages=(1, 2),
     )
     distill_temperature: float = run_flag(
         1.0, "Temperature of distillation.", above=0.0, stages=(1, 2)

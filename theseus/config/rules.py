@@ -143,7 +143,9 @@ def _check_paths(config: Config) -> None:
             raise UserError("--%s: there is no file %s" % (name, path))
     reads_splits = config.actions != ("predict",)
     if (reads_splits or not config.predict_file) and not os.path.isdir(config.data_dir):
-        raise UserError("--data_dir: there is no folder %s" % config.data_dir)
+        raise UserError(
+            "--data_dir: there is no folder %s; give one with train and dev" % config.data_dir
+        )
     start = config.init_checkpoint
     if start:
         is_there = any(map(os.path.exists, [start, start + ".index"]))

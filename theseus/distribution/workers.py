@@ -50,7 +50,7 @@ class Workers(object):
         """Returns the chief's bool."""
         return bool(self.exchange(float(fact))[0])
 
-    def check_another(self, run_config_hash):
+    def check_same_run(self, run_config_hash):
         """Raises UserError if a worker's training differs from the chief's.
 
         Args:

@@ -86,7 +86,7 @@ def load_into(session, folder, precision, mask=None, is_calibrated=True):
     _divide_logits(session, graph, source.weights, temperature)
     settings = tokenizer_settings.recorded(source.recorded)
     tokenizer = pretrained.make_tokenizer(source.model, settings)
-    layers = modeling_theseus.layers_on(source.groups, taken)
+    layers = modeling_theseus.layer_names(source.groups, taken)
     return TrainedModel(
         session,
         graph,

@@ -49,7 +49,7 @@ _Part = collections.namedtuple("_Part", "inputs update averages")
 """The parts of the graph that are built once for each replica."""
 
 
-def gains_by_grappler(bert_config):
+def benefits_from_grappler(bert_config):
     """Returns whether TensorFlow's graph rewriting makes a training of this BERT faster, a bool."""
     return bert_config.hidden_size >= operations.WIDE
 

@@ -58,7 +58,7 @@ def match_start(train_scope, start, graph_variables):
     return InitialWeights(start.weights, match, small, of_small, start.classifier)
 
 
-def check_unfit(initial):
+def check_fits(initial):
     """Raises UserError if one of the InitialWeights has a value that no weight can have."""
     weights_lib.check_unfit_values(initial.match, initial.source)
     if initial.successor_match is not None:

@@ -69,11 +69,11 @@ class Trainer(object):
         initial_weights.start(initial, self.session, self.workers, last is None)
         if last:
             self._checkpoints.restore(self.folder.file(last.checkpoint))
-            self._check_another_step()
+            self._check_same_step()
         self.workers.take_over_weights()
         logging.info("%s", describe_variables(self.graph.trained, self.graph.variables))
 
-    def _check_another_step(self):
+    def _check_same_step(self):
         """Raises FolderError if state.json and its last checkpoint do not belong together."""
         last, found = self._state.last, steps_done(self.session)
         if last.global_step != found or found > self.steps.in_all:

@@ -597,7 +597,12 @@ def test_all_but_a_prediction_from_a_pipe_holds_the_folders_lock(make_command):
         "--do_export --export_format=bert": True,
     }
     for line, expected in writes.items():
-        assert command_lib.writes(make_command(line + " --data_dir=data").config) == expected, line
+        assert (
+            command_lib.writes(
+                make_command(line + " --data_dir=data --bert_pretrained_model=bert").config
+            )
+            == expected
+        ), line
 
 
 def test_speed_is_of_the_steps_that_were_taken(root, monkeypatch):

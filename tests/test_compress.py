@@ -216,7 +216,12 @@ ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2
         (ROWS, {}, (3, "float32"), "the smallest with 98 % retained"),
         (ROWS, {"KEEP": "95"}, (2, "float32"), "the smallest with 95 % retained"),
         (ROWS, {"KEEP": "99"}, (6, "float32"), "the smallest with 99 % retained"),
-        (ROWS, {"KEEP": "99", "MAX_MS": "4"}, (3, "float32"), "no successor has 99 % retained within 4 ms"),
+        (
+            ROWS,
+            {"KEEP": "99", "MAX_MS": "4"},
+            (3, "float32"),
+            "no successor has 99 % retained within 4 ms",
+        ),
         (ROWS, {"MAX_MS": "1"}, (2, "float32"), "no successor has"),
         (ROWS + [row(3, 0.884, 1.0, "int8")], {}, (3, "int8"), "the smallest"),
         (ROWS + [row(3, 0.884, 3.2, "int8")], {}, (3, "int8"), "the smallest"),

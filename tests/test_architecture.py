@@ -5,7 +5,7 @@ import glob
 import io
 import os
 
-from conftest import ROOT
+from conftest import ROOT, WITHOUT_TENSORFLOW
 
 # From the top; what stands on one floor does not import each other, but for a folder's own files.
 FLOORS = [
@@ -41,6 +41,13 @@ def place(module):
     return None
 
 
+def scripts():
+    """Returns the paths of the programs beside the command line, of all folders that tests see."""
+    folders = [os.path.join(ROOT, "scripts", "**"), os.path.join(ROOT, "data")]
+    paths = [glob.glob(os.path.join(folder, "*.py"), recursive=True) for folder in folders]
+    return paths[0] + paths[1]
+
+
 def modules():
     """Yields (name, path) of each of the program's modules."""
     for name in ("run_classifier", "modeling_theseus", "optimization_theseus", "tokenization"):
@@ -52,15 +59,18 @@ def modules():
                 yield os.path.relpath(path, ROOT)[: -len(".py")].replace(os.sep, "."), path
 
 
-def imported(path):
-    """Yields the full name of each module, or member of one, that a file imports."""
+def imported(path, at_once=False):
+    """Yields the full name of each module, or member of one, that a file imports.
+
+    With `at_once` what it imports as it is imported itself.
+    """
     with io.open(path, encoding="utf-8") as reader:
         tree = ast.parse(reader.read())
     # What only a type checker reads is not imported.
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
-    for node in ast.walk(tree):
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name
@@ -86,7 +96,7 @@ def test_imports_go_down():
 
 def test_no_function_class_or_file_has_outgrown_its_reader():
     paths = [path for _, path in modules()]
-    paths += glob.glob(os.path.join(ROOT, "scripts", "**", "*.py"), recursive=True)
+    paths += scripts()
     longest = {ast.FunctionDef: 50, ast.ClassDef: 150}
     for path in paths:
         with io.open(path, encoding="utf-8") as reader:
@@ -97,3 +107,41 @@ def test_no_function_class_or_file_has_outgrown_its_reader():
             if type(found) in longest and hasattr(found, "end_lineno"):
                 length = found.end_lineno - found.lineno + 1
                 assert length <= longest[type(found)], "%s: %s" % (path, found.name)
+
+
+# What of conftest.py needs TensorFlow.
+OF_TENSORFLOW = {"session", "command", "refused", "assert_refused", "make_config", "write_bert"}
+OF_TENSORFLOW |= {"write_stage", "write_start", "write_weights", "random_data", "export", "forks"}
+
+
+def touches_tensorflow(path, ours):
+    """Returns whether a test's file imports TensorFlow, or of `ours` what imports it.
+
+    Args:
+      ours: mapping from the names of this project's modules to their paths.
+    """
+    with io.open(path, encoding="utf-8") as reader:
+        tree = ast.parse(reader.read())
+    waiting, reached = list(imported(path)), set()
+    taken = {name.rpartition(".")[2] for name in waiting if name.startswith(("conftest.", "forks"))}
+    taken |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}  # As fixtures.
+    if taken & OF_TENSORFLOW:
+        return True
+    while waiting:
+        name = waiting.pop()
+        if name.split(".")[0] == "tensorflow":
+            return True
+        for module in (name, name.rpartition(".")[0]):
+            if module in ours and module not in reached:
+                reached.add(module)
+                waiting += imported(ours[module], at_once=True)
+    return False
+
+
+def test_what_is_left_out_on_tensorflow_1_touches_no_tensorflow():
+    ours = dict(modules())
+    ours.update({os.path.basename(path)[: -len(".py")]: path for path in scripts()})
+    paths = {name: os.path.join(ROOT, "tests", "test_%s.py" % name) for name in WITHOUT_TENSORFLOW}
+    assert [name for name, path in paths.items() if touches_tensorflow(path, ours)] == []
+    assert touches_tensorflow(os.path.join(ROOT, "tests", "test_curves.py"), ours)
+    assert touches_tensorflow(os.path.join(ROOT, "tests", "test_serve.py"), ours)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import types
 
 import numpy as np
@@ -10,12 +9,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import benchmark_training
+import forks
 import modeling_theseus
 import optimization_theseus
-from conftest import ROOT, SMALL_BERT, run, write_bert
+from conftest import ROOT, SMALL_BERT, write_bert
 from theseus.stage import STAGES
 
-CONFIG = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=4))
+CONFIG = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
 GROUPS = [[0, 1], [2, 3]]
 PATH = [True, False]
 TOKENS, HIDDEN, LAYERS = 3 * 7, 16, 3
@@ -80,7 +80,7 @@ def test_a_row_for_each_stage_and_rate(random_data, tmp_path):
     arguments += ["--data_dir=%s" % random_data, "--json=rows.json", "--rates=1"]
     arguments += ["--batch_sizes=8", "--suc_layers=2", "--stages=predecessor,replacing"]
     arguments += ["--profile"]
-    status, output, errors = run([sys.executable, script] + arguments, tmp_path)
+    status, output, errors = forks.run([script] + arguments, tmp_path)
     assert status == 0, errors
     with open(str(tmp_path / "rows.json")) as reader:
         rows = json.load(reader)
@@ -104,7 +104,7 @@ def test_a_batch_larger_than_the_data_is_refused(random_data, tmp_path):
     script = os.path.join(ROOT, "scripts", "benchmarks", "benchmark_training.py")
     arguments = ["--bert_pretrained_model=%s" % (random_data / "bert"), "--batch_sizes=500"]
     arguments += ["--data_dir=%s" % random_data]
-    status, _, errors = run([sys.executable, script] + arguments, tmp_path)
+    status, _, errors = forks.run([script] + arguments, tmp_path)
     message = "--batch_sizes: dev has fewer than 500 pairs"
     assert (status, errors.splitlines()[-1]) == (1, "benchmark_training.py: " + message)
 

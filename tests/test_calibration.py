@@ -127,14 +127,24 @@ def test_loyalty_is_to_the_labels_that_a_threshold_predicts():
 # --- What a command keeps and says ---
 
 
+def prepare(root):
+    """Fills a folder with data and a stage 2, whose random weights are often wrong; returns it."""
+    (root / "data").mkdir()
+    write_pairs(root / "data" / "dev.txt", 40, seed=1)
+    write_pairs(root / "data" / "test.txt", 20, seed=2)
+    write_stage(root / "out_2", "successor")
+    return root
+
+
 @pytest.fixture
 def root(tmp_path):
-    """A folder with data and a trained stage 2, whose random weights are often wrong."""
-    (tmp_path / "data").mkdir()
-    write_pairs(tmp_path / "data" / "dev.txt", 40, seed=1)
-    write_pairs(tmp_path / "data" / "test.txt", 20, seed=2)
-    write_stage(tmp_path / "out_2", "successor")
-    return tmp_path
+    return prepare(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The logits over dev of the stage, and its labels, before anything is kept beside it."""
+    return dev_logits(prepare(tmp_path_factory.mktemp("plain")))
 
 
 def dev_logits(root, **loading):
@@ -146,8 +156,8 @@ def dev_logits(root, **loading):
         return predictions.compute_logits(run, encoded, 64), encoded.labels
 
 
-def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
-    before, labels = dev_logits(root)
+def test_the_temperature_is_kept_and_holds_from_then_on(root, plain, monkeypatch):
+    before, labels = plain
     command(
         "--do_eval --do_predict --predict_file=data/dev.txt --calibrate " + USED, root, monkeypatch
     )
@@ -176,7 +186,6 @@ def test_the_temperature_is_kept_and_holds_from_then_on(root, monkeypatch):
 
 @needs_tensorflow_2
 def test_an_export_divides_by_it(root, monkeypatch):
-    before, _ = dev_logits(root)
     command("--do_eval --do_export --export_format=bert --calibrate " + USED, root, monkeypatch)
     export = root / "out_2" / "export" / "bert"
     temperature = read_json(root, "out_2", "calibration.json")["temperature"]
@@ -189,12 +198,11 @@ def test_an_export_divides_by_it(root, monkeypatch):
     np.testing.assert_array_equal(exported[name], stage[name])
 
 
-def test_of_another_checkpoint_it_does_not_hold(root, monkeypatch, caplog):
-    before, _ = dev_logits(root)
+def test_of_another_checkpoint_it_does_not_hold(root, plain, monkeypatch, caplog):
     command("--do_eval --calibrate " + USED, root, monkeypatch)
     path = root / "out_2" / "calibration.json"
     path.write_text(json.dumps(dict(read_json(path), checkpoint="best/model.ckpt-6")))
-    np.testing.assert_array_equal(dev_logits(root)[0], before)
+    np.testing.assert_array_equal(dev_logits(root)[0], plain[0])
     assert (
         "calibration.json: belongs to another checkpoint and is not used; run --calibrate again"
         in caplog.text
@@ -208,9 +216,7 @@ def test_a_damaged_one_is_one_line(root, monkeypatch):
     assert_matches("out_2/calibration.json: is damaged: temperature: expected", found)
 
 
-def test_a_teacher_teaches_as_it_was_trained(root, monkeypatch):
-    before, _ = dev_logits(root)
-    command("--do_eval --calibrate " + USED, root, monkeypatch)
+def test_a_teacher_teaches_as_it_was_trained(monkeypatch):
     seen = []
     monkeypatch.setattr(trained_model, "load", lambda *_, **given: seen.append(given) or 1 / 0)
     monkeypatch.setattr(cache, "through_cache", lambda path, names, compute: compute())
@@ -275,8 +281,8 @@ def test_tables_stay_out_of_a_stream_of_predictions(root, monkeypatch, capfd):
     assert out.startswith("index\ttext_a\ttext_b") and "examples  accuracy" in err
 
 
-def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
-    logits, labels = dev_logits(root)
+def test_uncertain_predictions_are_marked(root, plain, monkeypatch, capsys):
+    logits, labels = plain
     least = float(np.median(predict(TASK, logits).confidences))
     line = "--do_eval --do_predict --predict_file=data/dev.txt --abstain_below=%r " % least
     command(line + USED, root, monkeypatch)
@@ -291,12 +297,12 @@ def test_uncertain_predictions_are_marked(root, monkeypatch, capsys):
     assert "%.1f%% of the examples, accuracy" % (100 * sure.mean()) in capsys.readouterr().out
 
 
-def test_loyalty_is_to_the_other_stages_predictions(root, monkeypatch, capsys):
+def test_loyalty_is_to_the_other_stages_predictions(root, plain, monkeypatch, capsys):
     write_stage(root / "out_0", "predecessor")
     command(
         "--do_eval --compare_with=out_0,out_2 --eval_files=data/test.txt " + USED, root, monkeypatch
     )
-    ours, _ = dev_logits(root)
+    ours, _ = plain
     other = StageFolder(str(root / "out_0"))
     monkeypatch.setattr(trained_model, "load", lambda _, load=trained_model.load: load(other))
     theirs, labels = dev_logits(root)
@@ -313,8 +319,8 @@ def test_loyalty_is_to_the_other_stages_predictions(root, monkeypatch, capsys):
     assert "data/test.txt, out_2: accuracy" in output
 
 
-def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatch):
-    logits, labels = dev_logits(root)
+def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, plain, monkeypatch):
+    logits, labels = plain
     command("--do_eval " + USED, root, monkeypatch)
     with open(str(root / "out_2" / "errors.tsv"), encoding="utf-8") as reader:
         rows = list(csv.DictReader(reader, delimiter="\t"))
@@ -325,8 +331,8 @@ def test_the_errors_are_the_wrong_ones_the_most_confident_first(root, monkeypatc
     assert surest == sorted(surest, reverse=True)
 
 
-def test_without_an_error_the_columns_are_there(root, monkeypatch):
-    logits, labels = dev_logits(root)
+def test_without_an_error_the_columns_are_there(root, plain, monkeypatch):
+    logits, labels = plain
     monkeypatch.setattr(predictions, "compute_logits", lambda *_: 9.0 * np.eye(2)[labels])
     command("--do_eval " + USED, root, monkeypatch)
     with open(str(root / "out_2" / "errors.tsv"), encoding="utf-8") as reader:
@@ -334,8 +340,8 @@ def test_without_an_error_the_columns_are_there(root, monkeypatch):
     assert header[:5] == ["index", "text_a", "text_b", "label", "predicted_label"]
 
 
-def test_each_label_has_its_scores(root, monkeypatch, capsys):
-    logits, labels = dev_logits(root)
+def test_each_label_has_its_scores(root, plain, monkeypatch, capsys):
+    logits, labels = plain
     command("--do_eval " + USED, root, monkeypatch)
     predicted = logits.argmax(axis=1)
     for number, row in enumerate(read_json(root, "out_2", "eval_results.json")["by_label"]):

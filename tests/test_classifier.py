@@ -4,13 +4,13 @@ import concurrent.futures
 import io
 import os
 import pickle
-import sys
 import types
 
 import numpy as np
 import pytest
 
-from conftest import EXPORTS, ROOT, assert_close, run, write_stage
+import forks
+from conftest import EXPORTS, ROOT, assert_close, write_stage
 from theseus import classifier, machine, session
 from theseus.errors import UserError
 from theseus.inference import evaluation, predictions, trained_model
@@ -118,7 +118,7 @@ def test_it_needs_no_set_up_and_leaves_tensorflow_as_it_was(folder):
     program += "eager = tf.executing_eagerly(); model = theseus.Classifier(%r); "
     program += "print(model.classify([('手机', '电脑')])[0][0] in '01', "
     program += "tf.executing_eagerly() == eager)"
-    status, output, errors = run([sys.executable, "-c", program % (ROOT, folder.path)], ROOT)
+    status, output, errors = forks.run(["-c", program % (ROOT, folder.path)], ROOT)
     assert (status, output) == (0, "True True\n"), errors
 
 

@@ -71,7 +71,7 @@ def root(tmp_path_factory):
         (
             "bert_relu",
             "bert_config.json",
-            json.dumps(dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu")),
+            json.dumps(dict(SMALL_BERT, hidden_act="relu")),
         ),
     ]:
         shutil.copytree(str(path / "bert"), str(path / name))

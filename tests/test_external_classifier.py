@@ -144,8 +144,8 @@ def test_it_teaches_and_is_compared_with(copy, monkeypatch, capsys):
 
 
 def test_a_stage_starts_from_it(copy, monkeypatch, caplog):
-    line = "--do_train --suc_layers=2 --data_dir=data --num_train_epochs=1 --init_checkpoint=%s "
-    line += "--stage_1_outputdir=%s --learning_rate=0 --max_seq_length=32"
+    line = "--do_train --finetune_suc --suc_layers=2 --data_dir=data --num_train_epochs=1 "
+    line += "--init_checkpoint=%s --stage_2_outputdir=%s --learning_rate=0 --max_seq_length=32"
     for start in ("out_0", "named"):
         command(line % (start, "of_" + start), copy, monkeypatch)
     found = [

@@ -216,8 +216,8 @@ def root(tmp_path_factory):
         for split, count in zip(("train", "dev", "test"), counts):
             write_pairs(root / name / (split + ".txt"), count, seed=count)
     values = dict(SMALL_BERT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    write_bert(root / "bert", dict(values, num_hidden_layers=4, initializer_range=0.2))
-    write_bert(root / "other", dict(values, num_hidden_layers=4, initializer_range=0.3))
+    write_bert(root / "bert", dict(values, initializer_range=0.2))
+    write_bert(root / "other", dict(values, initializer_range=0.3))
     for path in (root / "other").glob("bert_model.ckpt.*"):
         path.rename(root / path.name.replace("bert_model", "other"))
     values = dict(values, num_hidden_layers=2, initializer_range=0.25)

@@ -1,5 +1,8 @@
 """The frontier of paths: which are scored, which are on it, what replacing a module costs."""
 
+import contextlib
+import importlib.util
+import io
 import itertools
 import types
 
@@ -14,12 +17,11 @@ from theseus.inputs import encoding, reading, tasks
 TASK = tasks.TASKS["lcqmc_pair"]
 
 
-@pytest.fixture(autouse=True)
-def options(monkeypatch, tmp_path):
-    """The script's flags, of a folder with dev alone."""
-    write_pairs(tmp_path / "dev.txt", 30, seed=2)
+def make_options(patch, data_dir):
+    """Returns the script's flags, of a folder with dev alone."""
+    write_pairs(data_dir / "dev.txt", 30, seed=2)
     values = types.SimpleNamespace(
-        data_dir=str(tmp_path),
+        data_dir=str(data_dir),
         test_file=None,
         max_dev_examples=None,
         max_paths=64,
@@ -29,8 +31,13 @@ def options(monkeypatch, tmp_path):
         eval_batch_size=7,
         plot=False,
     )
-    monkeypatch.setattr(frontier, "FLAGS", values)
+    patch.setattr(frontier, "FLAGS", values)
     return values
+
+
+@pytest.fixture(autouse=True)
+def options(monkeypatch, tmp_path):
+    return make_options(monkeypatch, tmp_path)
 
 
 class FakeScores(object):
@@ -101,15 +108,22 @@ def test_the_best_of_the_fast_ones_is_chosen(options):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def searched(tmp_path_factory):
+    """(a stage 1's folder, the data's, what is printed) of a search that draws what it finds."""
     root = tmp_path_factory.mktemp("frontier")
-    return write_stage(root / "out_1", "replacing", keep_predecessor=True)
+    folder = write_stage(root / "out_1", "replacing", keep_predecessor=True)
+    write_pairs(root / "test.txt", 20, seed=5)
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
+        options = make_options(patch, root)
+        options.test_file = str(root / "test.txt")
+        options.plot = importlib.util.find_spec("matplotlib") is not None
+        with contextlib.redirect_stdout(said):
+            frontier.main(["frontier.py", folder.path])
+        return folder, str(root), said.getvalue()
 
 
-def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
-    options.test_file = str(options.data_dir) + "/test.txt"
-    write_pairs(options.test_file, 20, seed=5)
-    frontier.main(["frontier.py", folder.path])
+def test_the_scores_are_those_of_the_paths_own_models(searched):
+    folder, data_dir, output = searched
     found = read_json(folder.path, "frontier.json")
     assert [point["path"] for point in found["paths"]] == ["00", "01", "10", "11"]
     assert [point["layers"] for point in found["paths"]] == [4, 3, 3, 2]
@@ -119,7 +133,7 @@ def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
         with trained_model.load(folder, mask=path) as model:
             scores = []
             for name in ("dev.txt", "test.txt"):
-                examples = reading.read_examples("%s/%s" % (options.data_dir, name), TASK)
+                examples = reading.read_examples("%s/%s" % (data_dir, name), TASK)
                 encoded = encoding.encode_examples(examples, TASK, model.tokenizer, 32)
                 run = evaluation.runner(model.session, model.graph)
                 logits = predictions.compute_logits(run, encoded, 64)
@@ -130,14 +144,12 @@ def test_the_scores_are_those_of_the_paths_own_models(folder, options, capsys):
         assert on_test.get(point["path"], scores[1]) == scores[1]
     same = {p["milliseconds"] for p in found["paths"] if p["layers"] == 3}
     assert len(same) == 1 and min(p["milliseconds"] for p in found["paths"]) > 0
-    output = capsys.readouterr().out
     assert "evaluated 4 of 4 mixtures" in output and "test accuracy" in output
 
 
-def test_a_picture_is_drawn(folder, options):
+def test_a_picture_is_drawn(searched):
     pytest.importorskip("matplotlib")
-    options.plot = True
-    frontier.main(["frontier.py", folder.path])
+    folder, _, _ = searched
     with open(folder.file("frontier.png"), "rb") as reader:
         assert reader.read(4) == b"\x89PNG"
 

@@ -65,18 +65,8 @@ def build_loss(reference, config, path, random_key=None):
     return logits, losses.classification_loss(logits, labels, 3)
 
 
-@pytest.mark.parametrize("hidden_act", ["gelu_erf", "gelu_tanh"])
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("form", ["inference", "training", "training on a tensor as path"])
-def test_logits_and_gradients_equal_the_reference(session, reference, hidden_act, path, form):
-    given = tf.constant(path) if "tensor" in form else list(path)
-    random_key = RandomKey(1, 2) if "training" in form else None
-    logits, loss = build_loss(reference, make_config(hidden_act), given, random_key)
-    variables = tf.trainable_variables()
-    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
-    load_reference_weights(session, reference)
-
-    found = session.run([logits, loss, gradients])
+def assert_is_the_reference(found, variables, reference, hidden_act, path):
+    """Compares [logits, loss, gradients] on a path with the reference's."""
     key = "%s/%s/" % (hidden_act, "".join(str(int(replaced)) for replaced in path))
     assert_close(found[0], reference[key + "logits"], 2e-5)
     assert_close(found[1], reference[key + "loss"], 2e-5, np.abs(found[0]).max())
@@ -86,6 +76,36 @@ def test_logits_and_gradients_equal_the_reference(session, reference, hidden_act
     for name in set(gradients) - set(expected):  # Not on the path: a gradient, of zero.
         assert not gradients.pop(name).any(), name
     assert_gradients_close(gradients, expected)
+
+
+def build_all(reference, hidden_act, path, random_key):
+    """Returns ([logits, loss, gradients], variables) of a graph."""
+    logits, loss = build_loss(reference, make_config(hidden_act), path, random_key)
+    variables = tf.trainable_variables()
+    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
+    return [logits, loss, gradients], variables
+
+
+@pytest.mark.parametrize(
+    "hidden_act, path, trains",
+    [("gelu_erf", path, trains) for path in PATHS for trains in (False, True)]
+    + [("gelu_tanh", (True, False), trains) for trains in (False, True)],
+)
+def test_logits_and_gradients_equal_the_reference(session, reference, hidden_act, path, trains):
+    random_key = RandomKey(1, 2) if trains else None
+    fetches, variables = build_all(reference, hidden_act, list(path), random_key)
+    load_reference_weights(session, reference)
+    assert_is_the_reference(session.run(fetches), variables, reference, hidden_act, path)
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu_erf", "gelu_tanh"])
+def test_one_graph_equals_the_reference_on_every_path(session, reference, hidden_act):
+    given = tf.placeholder(tf.bool, [len(GROUPS)])
+    fetches, variables = build_all(reference, hidden_act, given, RandomKey(1, 2))
+    load_reference_weights(session, reference)
+    for path in PATHS:
+        found = session.run(fetches, {given: path})
+        assert_is_the_reference(found, variables, reference, hidden_act, path)
 
 
 def test_the_two_gelus_differ(reference):

@@ -1,5 +1,6 @@
 """Every path of a stage 1 that keeps its predecessor is a model: a BERT of the path's layers."""
 
+import functools
 import itertools
 import json
 import os
@@ -63,6 +64,20 @@ def some_arrays():
     return {"input_ids": ids * mask, "input_mask": mask, "segment_ids": segments}
 
 
+@pytest.fixture(scope="module")
+def plain_logits(folder):
+    """A function from digits to the logits of a BERT of that path's layers, computed once."""
+    return functools.lru_cache(None)(lambda digits: logits_of_plain_bert(folder, LAYERS[digits]))
+
+
+@pytest.fixture(scope="module")
+def runner(folder):
+    """A function from a path to what runs it, of the graph of all paths."""
+    with trained_model.load_all_paths(folder) as (runner, groups):
+        assert groups == [[0, 1], [2, 3]]
+        yield runner
+
+
 def logits_of_plain_bert(folder, layers):
     """Returns the logits of a BERT whose layers are those of that name in a stage's checkpoint."""
     config = modeling_theseus.BertConfig.from_dict(
@@ -80,24 +95,18 @@ def logits_of_plain_bert(folder, layers):
 
 
 @pytest.mark.parametrize("digits", sorted(LAYERS))
-def test_a_path_is_a_bert_of_its_layers(folder, digits):
-    path, expected = (
-        [digit == "1" for digit in digits],
-        logits_of_plain_bert(folder, LAYERS[digits]),
-    )
+def test_a_path_is_a_bert_of_its_layers(folder, plain_logits, runner, digits):
+    path, expected = [digit == "1" for digit in digits], plain_logits(digits)
     with trained_model.load(folder, mask=path) as model:
         assert model.layers == LAYERS[digits] and model.mask == path
         found = evaluation.runner(model.session, model.graph)(some_arrays())
     assert_close(found, expected)
-    with trained_model.load_all_paths(folder) as (runner, groups):
-        assert groups == [[0, 1], [2, 3]]
-        assert_close(runner(path)(some_arrays()), expected)
+    assert_close(runner(path)(some_arrays()), expected)
 
 
-def test_the_paths_are_different_models(folder):
-    with trained_model.load_all_paths(folder) as (runner, _):
-        paths = itertools.product([False, True], repeat=2)
-        found = [runner(list(path))(some_arrays()) for path in paths]
+def test_the_paths_are_different_models(runner):
+    paths = itertools.product([False, True], repeat=2)
+    found = [runner(list(path))(some_arrays()) for path in paths]
     for one, other in itertools.combinations(found, 2):
         assert np.abs(one - other).max() > 1e-3
 
@@ -157,7 +166,7 @@ def test_its_results_have_a_folder_of_their_own(root, monkeypatch):
     assert results[0]["loss"] != results[1]["loss"]
 
 
-def test_its_temperature_is_its_own(folder, root, tmp_path):
+def test_its_temperature_is_its_own(plain_logits, root, tmp_path):
     shutil.copytree(str(root / "out_1"), str(tmp_path / "out_1"))
     copied = model_folder.trained_folder(str(tmp_path / "out_1"))
     temperatures = {None: 2.0, "01": 4.0}  # None: the stage's, on the path it is evaluated on.
@@ -172,7 +181,7 @@ def test_its_temperature_is_its_own(folder, root, tmp_path):
         with trained_model.load(copied, mask=path) as model:
             assert model.temperature == temperature
             found = evaluation.runner(model.session, model.graph)(some_arrays())
-        assert_close(found, logits_of_plain_bert(folder, LAYERS[digits or "11"]) / temperature)
+        assert_close(found, plain_logits(digits or "11") / temperature)
 
 
 def test_a_path_is_calibrated_for_itself(root, tmp_path, monkeypatch):

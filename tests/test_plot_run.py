@@ -7,8 +7,9 @@ import types
 import numpy as np
 import pytest
 
+import forks
 import plot_run
-from conftest import ROOT, run, write_stage
+from conftest import ROOT, write_stage
 from theseus.inputs import tasks
 from theseus.runs.state import Checkpoint, State
 from theseus.training import curves
@@ -32,7 +33,7 @@ def root(tmp_path_factory):
 
 def test_stages_become_one_picture_of_loss_metric_and_rates(root, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    status, output, errors = run([sys.executable, SCRIPT, "out_1"], root)
+    status, output, errors = forks.run([SCRIPT, "out_1"], root)
     assert (status, output) == (0, "out_1/run.png\n"), errors
     monkeypatch.chdir(str(root))
     monkeypatch.setattr(sys, "argv", ["plot_run.py", "out_0", "out_1", "--output=both.png"])

@@ -41,6 +41,11 @@ def test_requirements_are_installed_once_and_again_after_they_change(project):
     assert install in run_script(project, "test.sh", "tests/test_a.py")[1]
 
 
+def test_the_long_tests_are_run_where_they_are_asked_for(project):
+    _, lines = run_script(project, "test.sh", "--all", "tests/test_a.py")
+    assert lines[-1] == ["-m", "pytest", "-q", "-n", "2", "-m", "tests/test_a.py"]  # And "".
+
+
 def test_an_environment_that_could_not_be_filled_is_not_called_done(project):
     assert run_script(project, "test.sh", STUB_FAILS="requirements-test.txt")[0] == 1
     status, lines = run_script(project, "test.sh")

@@ -19,7 +19,7 @@ from theseus.inputs import tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import State
 
-CONFIG = dict(SMALL_BERT, num_hidden_layers=4)
+CONFIG = SMALL_BERT
 
 
 def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):

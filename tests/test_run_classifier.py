@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import forks
 from conftest import (
     CASED_VOCABULARY,
     ROOT,
@@ -39,8 +40,8 @@ from theseus.training import curves
 
 
 def run_script(workspace, line):
-    """Runs a command line in a new process; returns (exit status, output, errors)."""
-    return run([sys.executable, SCRIPT] + line.split()[2:], workspace)
+    """Runs a command line in a fork; returns (exit status, output, errors)."""
+    return forks.run([SCRIPT] + line.split()[2:], workspace)
 
 
 # --- The published lines ---
@@ -67,14 +68,14 @@ def workspace(tmp_path_factory):
     "lines, folders, layers",
     [
         (SIX, ["out_1_layers_6", "out_2_layers_6"], 6),
-        (TWO, ["out_1_2", "out_2_2"], 2),
-        (THREE, ["out_1_3"], 2),
+        pytest.param(TWO, ["out_1_2", "out_2_2"], 2, marks=pytest.mark.long),
+        pytest.param(THREE, ["out_1_3"], 2, marks=pytest.mark.long),
     ],
 )
 def test_the_published_lines(workspace, monkeypatch, capsys, caplog, lines, folders, layers):
     for line, folder in zip(lines, folders):
         line += " --max_train_examples=128 --num_train_epochs=1"
-        if layers == 6:  # In processes of their own; the others like them, in this one.
+        if layers == 6:  # As programs of their own; the others like them, in this process.
             status, output, errors = run_script(workspace, line)
             assert status == 0, errors
         else:
@@ -98,17 +99,19 @@ def test_the_published_lines(workspace, monkeypatch, capsys, caplog, lines, fold
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A folder with data in TSV, of 2 steps an epoch, and a BERT of 4 layers."""
+    """A folder with data in TSV, of 2 steps an epoch, and BERTs of 4 layers and, bert_2, of 2."""
     root = tmp_path_factory.mktemp("small")
     (root / "data").mkdir()
     for split, count, seed in [("train", 64, 1), ("dev", 30, 2), ("test", 20, 3)]:
         write_pairs(root / "data" / (split + ".tsv"), count, seed)
-    write_bert(root / "bert", dict(SMALL_BERT, num_hidden_layers=4))
+    write_bert(root / "bert")
+    write_bert(root / "bert_2", dict(SMALL_BERT, num_hidden_layers=2))
     return root
 
 
 COMMON = "--data_dir=data --bert_pretrained_model=bert --suc_layers=2 --train_batch_size=32 "
 COMMON += "--num_train_epochs=1"
+OF_2 = COMMON.replace("=bert", "=bert_2")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +239,7 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
 
     watch(encoding, "encode_examples")
     watch(parallel_encoding.Encoder, "encode")
-    line = "--do_train --finetune_pre --cache_dir=%s %s " % (tmp_path / "cache", COMMON)
+    line = "--do_train --finetune_pre --cache_dir=%s %s " % (tmp_path / "cache", OF_2)
     for number, more in enumerate(["", "", "--max_train_examples=32"]):
         folder = " --stage_0_outputdir=%s" % (tmp_path / str(number))
         if number:
@@ -257,25 +260,24 @@ def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "line, module, names",
+    "line, names, is_tensorflows",
     [
-        ("--do_eval", "predictions.compute_logits", ["--eval_batch_size"]),
-        ("--do_predict", "predictions.compute_logits", ["--predict_batch_size"]),
+        ("--do_eval", ["--eval_batch_size"], False),
+        ("--do_predict", ["--predict_batch_size"], True),
         (
-            "--do_train --stage_1_outputdir=new_memory",
-            "predictions.compute_logits",
+            "--do_train --finetune_suc --stage_2_outputdir=new_memory",
             ["--train_batch_size", "--gradient_accumulation_steps", "--max_seq_length"],
+            True,
         ),
     ],
 )
-@pytest.mark.parametrize("is_tensorflows", [True, False])
-def test_too_little_memory_is_one_line(trained, monkeypatch, line, module, names, is_tensorflows):
+def test_too_little_memory_is_one_line(trained, monkeypatch, line, names, is_tensorflows):
     def fail(*_, **__):
         if is_tensorflows:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore lines")
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("theseus.inference." + module, fail)
+    monkeypatch.setattr("theseus.inference.predictions.compute_logits", fail)
     found = refused(line + " " + COMMON, trained, monkeypatch)
     shutil.rmtree(str(trained / "new_memory"), ignore_errors=True)
     assert found.startswith("run_classifier.py: out of memory; give ")
@@ -347,9 +349,8 @@ def test_another_successors_weights_are_refused(trained, monkeypatch):
         "--suc_layers: %s holds a successor of 2 layers, this command has 1" % prefix, found
     )
     line = COMMON.replace("--suc_layers=2", "--suc_layers=4") + " --stage_1_outputdir=new"
-    for start in ("out_1", prefix):
-        found = refused("--do_train --init_checkpoint=%s %s" % (start, line), trained, monkeypatch)
-        assert_matches("holds a successor of 2 layers, this command has 4; start from its", found)
+    found = refused("--do_train --init_checkpoint=out_1 " + line, trained, monkeypatch)
+    assert_matches("holds a successor of 2 layers, this command has 4; start from its", found)
     assert not (trained / "new").exists()
 
 
@@ -380,7 +381,7 @@ def test_bfloat16_is_refused_where_tensorflow_has_none(trained, monkeypatch):
 
 def test_another_bert_than_the_stages_is_refused(trained, monkeypatch):
     if not (trained / "other").exists():
-        write_bert(trained / "other", dict(SMALL_BERT, num_hidden_layers=4, hidden_act="relu"))
+        write_bert(trained / "other", dict(SMALL_BERT, hidden_act="relu"))
     line = COMMON.replace("bert_pretrained_model=bert", "bert_pretrained_model=other")
     found = refused("--do_eval " + line, trained, monkeypatch)
     assert_matches("--bert_pretrained_model: out_1 was trained with another", found)
@@ -438,7 +439,7 @@ ROWS = np.arange(32, dtype=np.float32).reshape(2, 16) / 64
 def named(small, tmp_path):
     """A function from the names of two rows to a BERT with a classifier, in the folder `named`."""
     (tmp_path / "data").symlink_to(small / "data")
-    arrays = dict(weights.CheckpointWeights(str(small / "bert" / "bert_model.ckpt")))
+    arrays = dict(weights.CheckpointWeights(str(small / "bert_2" / "bert_model.ckpt")))
     arrays.update(output_weights=ROWS, output_bias=np.float32([5, 7]))
     (tmp_path / "named").mkdir()
     write_weights(tmp_path / "named" / "bert_model.ckpt", arrays)
@@ -446,7 +447,7 @@ def named(small, tmp_path):
 
     def name(*names):
         id2label = {str(number): name for number, name in enumerate(names)}
-        values = dict(SMALL_BERT, num_hidden_layers=4, id2label=id2label)
+        values = dict(SMALL_BERT, num_hidden_layers=2, id2label=id2label)
         (tmp_path / "named" / "bert_config.json").write_text(json.dumps(values))
         return tmp_path
 
@@ -521,13 +522,23 @@ def assert_starts_as(folder, bert, layers):
         np.testing.assert_array_equal(value, held[source], err_msg=name)
 
 
-def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, monkeypatch, capsys):
-    folders = "--stage_1_outputdir=out_m --stage_2_outputdir=out_m_2 "
-    line = folders + ANY
-    command("--do_train --modules=1,1,2 --init_checkpoint=out_0 " + line, trained, monkeypatch)
+MODULES = "--stage_1_outputdir=out_m --stage_2_outputdir=out_m_2 " + ANY
+
+
+@pytest.fixture(scope="module")
+def of_modules(trained):
+    """The folder with a stage 1 of unequal modules, out_m."""
+    with pytest.MonkeyPatch.context() as patch:
+        line = "--do_train --modules=1,1,2 --init_checkpoint=out_0 " + MODULES
+        command(line, trained, patch)
+    return trained
+
+
+def test_unequal_modules_train_and_are_used_with_their_number_alone(of_modules, monkeypatch):
+    trained, line = of_modules, MODULES
     held = read_json(trained, "out_m", "run.json")
     assert (held["modules"], held["suc_layers"]) == ([1, 1, 2], 3)
-    for how in ("--modules=1,1,2 ", "--suc_layers=3 ", "--suc_layers=3 --modules=1,1,2 "):
+    for how in ("--suc_layers=3 ", "--suc_layers=3 --modules=1,1,2 "):
         command("--do_eval --do_predict " + how + line, trained, monkeypatch)
         command("--do_train --finetune_suc " + how + line, trained, monkeypatch)
         command("--do_eval --do_predict --finetune_suc " + how + line, trained, monkeypatch)
@@ -557,13 +568,12 @@ def test_unequal_modules_train_and_are_used_with_their_number_alone(trained, mon
 
 
 @needs_tensorflow_2
-def test_a_successor_of_unequal_modules_is_exported(trained, monkeypatch):
-    line = "--modules=3,1 --stage_1_outputdir=out_m_export " + ANY
-    command("--do_train " + line, trained, monkeypatch)
-    command("--do_export --export_format=bert " + line, trained, monkeypatch)
-    written = trained / "out_m_export" / "export" / "bert"
-    assert read_json(written, "bert_config.json")["num_hidden_layers"] == 2
-    assert len(layers_of(written / "bert_model.ckpt", "layer")) == 2 * 16
+def test_a_successor_of_unequal_modules_is_exported(of_modules, monkeypatch):
+    line = "--do_export --export_format=bert --modules=1,1,2 "
+    command(line + MODULES, of_modules, monkeypatch)
+    written = of_modules / "out_m" / "export" / "bert"
+    assert read_json(written, "bert_config.json")["num_hidden_layers"] == 3
+    assert len(layers_of(written / "bert_model.ckpt", "layer")) == 3 * 16
 
 
 @pytest.mark.parametrize(
@@ -578,7 +588,8 @@ def test_a_successor_of_unequal_modules_is_exported(trained, monkeypatch):
 def test_a_successor_starts_as_the_layers_asked_for(
     trained, monkeypatch, caplog, how, layers, recorded
 ):
-    line = "--do_train --suc_init=%s --learning_rate=0 --stage_1_outputdir=out_%s " % (how, how)
+    line = "--do_train --finetune_suc --init_checkpoint=bert --suc_init=%s --learning_rate=0 "
+    line = line % how + "--stage_2_outputdir=out_%s " % how
     command(line + COMMON, trained, monkeypatch)
     assert_starts_as(trained / ("out_" + how), trained / "bert", layers)
     assert read_json(trained, "out_" + how, "run.json")["suc_init"] == recorded
@@ -666,7 +677,7 @@ def test_a_trained_successor_comes_before_suc_init(trained, monkeypatch, caplog)
 
 def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
     line = "--do_train --finetune_pre --learning_rate=0 --early_stopping_patience=2 "
-    line += "--stage_0_outputdir=out_early " + COMMON.replace("epochs=1", "epochs=9")
+    line += "--stage_0_outputdir=out_early " + OF_2.replace("epochs=1", "epochs=9")
     capsys.readouterr()
     command(line, trained, monkeypatch)
     first = capsys.readouterr().out
@@ -686,7 +697,7 @@ def test_a_run_that_stops_early_is_finished(trained, monkeypatch, capsys):
 
 
 def test_gradients_are_accumulated(trained, monkeypatch):
-    line = "--do_train --do_eval --finetune_pre --stage_0_outputdir=out_parts " + COMMON
+    line = "--do_train --do_eval --finetune_pre --stage_0_outputdir=out_parts " + OF_2
     command(line + " --gradient_accumulation_steps=4", trained, monkeypatch)
     assert read_json(trained, "out_parts", "eval_results.json")["global_step"] == 2
     command(line, trained, monkeypatch)  # What it leaves out is the run's.
@@ -756,18 +767,14 @@ def test_a_start_that_lacks_a_part_is_one_line(trained, monkeypatch):
 def test_a_kill_and_the_same_command_equal_no_interruption(small):
     """A process killed at some moment of its training, and run again."""
     line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
-    line += COMMON.replace("epochs=1", "epochs=6") + " --save_checkpoints_steps=1 "
+    line += OF_2.replace("epochs=1", "epochs=6") + " --save_checkpoints_steps=1 "
     assert run_script(small, line + "--stage_0_outputdir=straight")[0] == 0
 
     arguments = (line + "--stage_0_outputdir=killed").split()[2:]
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT] + arguments, cwd=str(small), stderr=subprocess.PIPE
-    )
-    for written in process.stderr:
-        if b"step 4/12" in written:
-            process.kill()
+    process = forks.Fork([SCRIPT] + arguments, small)
+    process.wait_for("step 4/12")
+    process.kill()
     assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
     status, _, errors = run_script(small, line + "--stage_0_outputdir=killed")
     assert status == 0 and "resuming from killed/last/model.ckpt-" in errors
     killed, straight = small / "killed", small / "straight"
@@ -783,18 +790,13 @@ def test_a_kill_and_the_same_command_equal_no_interruption(small):
 
 def test_sigterm_saves_and_exits_with_1_and_a_line(small):
     line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
-    line += COMMON.replace("epochs=1", "epochs=500") + " --stage_0_outputdir=stopped"
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT] + line.split()[2:], cwd=str(small), stderr=subprocess.PIPE
-    )
-    errors = []
-    for written in process.stderr:
-        errors.append(written.decode("utf-8"))
-        if "step 3/1000" in errors[-1]:
-            process.terminate()
+    line += OF_2.replace("epochs=1", "epochs=500") + " --stage_0_outputdir=stopped"
+    process = forks.Fork([SCRIPT] + line.split()[2:], small)
+    process.wait_for("step 3/1000")
+    process.kill(signal.SIGTERM)
     assert process.wait() == 1
-    process.stderr.close()
-    assert errors[-1] == "run_classifier.py: stopped; the same command resumes the training\n"
+    last = process.errors().splitlines()[-1]
+    assert last == "run_classifier.py: stopped; the same command resumes the training"
     assert read_json(small, "stopped", "state.json")["last"]["global_step"] >= 3
     assert not (small / "stopped" / "eval_results.json").exists()
 
@@ -832,7 +834,7 @@ def test_a_signal_while_tensorflow_is_imported_is_one_line(workspace, number):
 def compare_models(trained, *arguments):
     """Runs scripts/compare_models.py; returns (exit status, output, errors)."""
     script = os.path.join(ROOT, "scripts", "compare_models.py")
-    return run([sys.executable, script, "--num_batches=4"] + list(arguments), trained)
+    return forks.run([script, "--num_batches=4"] + list(arguments), trained)
 
 
 def test_models_are_compared_with_the_first_one(trained):
@@ -1001,9 +1003,8 @@ def test_a_mistake_in_the_flags_is_one_line(tmp_path, monkeypatch, arguments, me
 
 
 def test_a_mistake_in_the_flags_exits_with_1_and_one_line_on_standard_error(workspace):
-    status, output, errors = run_script(
-        workspace, "python run_classifier.py --do_train --do_eval suc_layers = 6 --finetune_suc"
-    )
+    line = "--do_train --do_eval suc_layers = 6 --finetune_suc"
+    status, output, errors = run([sys.executable, SCRIPT] + line.split(), workspace)
     assert (status, output) == (1, "")
     meant = "run_classifier.py: 'suc_layers' is not a flag; did you mean --suc_layers=6?\n"
     assert errors == meant
@@ -1031,9 +1032,9 @@ def test_a_stages_case_is_found_recorded_and_kept(small, tmp_path, monkeypatch, 
         line + " --do_lower_case", tmp_path, monkeypatch
     )
 
-    line = "--do_train --init_checkpoint=out_0 " + common
-    command(line + " --stage_1_outputdir=a", tmp_path, monkeypatch)
+    line = "--do_train --finetune_suc --init_checkpoint=out_0 " + common
+    command(line + " --stage_2_outputdir=a", tmp_path, monkeypatch)
     assert read_json(tmp_path, "a", "run.json")["do_lower_case"] is False
-    command(line + " --stage_1_outputdir=b --do_lower_case", tmp_path, monkeypatch)
+    command(line + " --stage_2_outputdir=b --do_lower_case", tmp_path, monkeypatch)
     assert read_json(tmp_path, "b", "run.json")["do_lower_case"] is True
     assert "--do_lower_case=true: out_0 was trained with false" in caplog.text

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import types
@@ -16,6 +14,7 @@ import urllib.request
 
 import pytest
 
+import forks
 import serve
 from conftest import ROOT, run, write_stage
 from serving.batcher import Batcher, Full
@@ -282,27 +281,26 @@ def test_a_batch_that_fails_does_not_end_the_others():
 
 def test_sigterm_answers_what_was_begun(tmp_path):
     folder = write_stage(tmp_path / "out_2", "successor")
-    command = [sys.executable, SCRIPT, folder.path, "--port=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True) as process:
-        address = process.stdout.readline().split()[-1]
-        rows = [{"text_a": "手机" * 200, "text_b": "电脑"}] * 100
-        answers = []
+    process = forks.Fork([SCRIPT, folder.path, "--port=0"], tmp_path)
+    address = process.wait_for("serving ").split()[-1]
+    rows = [{"text_a": "手机" * 200, "text_b": "电脑"}] * 100
+    answers = []
 
-        def ask():
-            request = urllib.request.Request(address + "/classify", json.dumps(rows).encode())
-            with urllib.request.urlopen(request) as answer:
-                answers.append(json.load(answer))
+    def ask():
+        request = urllib.request.Request(address + "/classify", json.dumps(rows).encode())
+        with urllib.request.urlopen(request) as answer:
+            answers.append(json.load(answer))
 
-        thread = threading.Thread(target=ask)
-        thread.start()
+    thread = threading.Thread(target=ask)
+    thread.start()
 
-        def metrics():
-            return urllib.request.urlopen(address + "/metrics").read().decode()
+    def metrics():
+        return urllib.request.urlopen(address + "/metrics").read().decode()
 
-        wait_until(lambda: "batch_size_count 0.0" not in metrics())
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONG) in (0, -signal.SIGTERM)
-        thread.join()
+    wait_until(lambda: "batch_size_count 0.0" not in metrics())
+    process.kill(signal.SIGTERM)
+    assert process.wait(LONG) in (0, -signal.SIGTERM)
+    thread.join()
     with Classifier(folder.path) as model:
         (label, probabilities), *_ = model.classify([("手机" * 200, "电脑")])
     (answer,) = answers
@@ -321,8 +319,7 @@ def test_an_answer_does_not_wait_for_its_head_to_be_confirmed(monkeypatch):
 def test_a_mistake_is_one_line(tmp_path, mistake):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1] if mistake == "port" else 0
-        arguments = [sys.executable, SCRIPT, "none", "--port=%d" % port]
-        status, _, errors = run(arguments, tmp_path)
+        status, _, errors = forks.run([SCRIPT, "none", "--port=%d" % port], tmp_path)
     line = errors.splitlines()[-1]
     expected = "none: " if mistake == "folder" else "--host, --port: 127.0.0.1:%d: Address" % port
     assert status == 1 and line.startswith("serve.py: " + expected)
@@ -336,14 +333,12 @@ def test_the_page_works_in_a_browser(tmp_path):
     folder = write_stage(tmp_path / "out_2", "successor")
     with Classifier(folder.path) as model:
         (label, probabilities), *_ = model.classify([("手机", "电脑")])
-    command = [sys.executable, SCRIPT, folder.path, "--port=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True) as process:
-        address = process.stdout.readline().split()[-1]
-        query = urllib.parse.urlencode({"text_a": "手机", "text_b": "电脑"})
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
-        arguments = [browser] + options + ["--dump-dom", "%s/?%s" % (address, query)]
-        _, page, _ = run(arguments, tmp_path)
-        process.terminate()
+    process = forks.Fork([SCRIPT, folder.path, "--port=0"], tmp_path)
+    address = process.wait_for("serving ").split()[-1]
+    query = urllib.parse.urlencode({"text_a": "手机", "text_b": "电脑"})
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
+    arguments = [browser] + options + ["--dump-dom", "%s/?%s" % (address, query)]
+    _, page, _ = run(arguments, tmp_path)
     assert "<h2>%s</h2>" % label in page
     for name, probability in zip("01", probabilities):
         assert "<span>%s  %.4f</span>" % (name, probability) in page

@@ -1,16 +1,14 @@
 """Tasks end to end, on the command line: three labels, a number, one text, a file of one's own."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import forks
 from conftest import (
     CHARACTERS,
     SCRIPT,
@@ -28,7 +26,7 @@ from theseus.inputs import tasks
 from theseus.session import new_session
 
 FLAGS = "--data_dir=data --bert_pretrained_model=bert --train_batch_size=16 --num_train_epochs=2 "
-FLAGS += "--suc_layers=2 "
+FLAGS += "--suc_layers=1 "
 
 
 def sentence(random):
@@ -40,12 +38,22 @@ def write_file(path, header, rows):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def prepare(root):
+    """Puts bert/, of 2 layers, and an empty data/ into a folder; returns it."""
+    write_bert(root / "bert", dict(SMALL_BERT, num_hidden_layers=2))
+    (root / "data").mkdir()
+    return root
+
+
+def copy(source, target):
+    """Copies a folder; returns the copy."""
+    shutil.copytree(str(source), str(target))
+    return target
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with bert/, of 4 layers, and an empty data/."""
-    write_bert(tmp_path / "bert", dict(SMALL_BERT, num_hidden_layers=4))
-    (tmp_path / "data").mkdir()
-    return tmp_path
+    return prepare(tmp_path)
 
 
 def test_three_labels_on_two_dev_files(folder, monkeypatch, capsys):
@@ -69,17 +77,25 @@ def test_three_labels_on_two_dev_files(folder, monkeypatch, capsys):
     assert "--threshold: applies only to tasks with two labels" in refusal
 
 
-@pytest.fixture
-def numbers(folder, monkeypatch):
+@pytest.fixture(scope="module")
+def trained_on_numbers(tmp_path_factory):
     """A folder in which stage 1 was trained on pairs with a number."""
+    folder = prepare(tmp_path_factory.mktemp("numbers"))
     random = np.random.RandomState(1)
     header = ["sentence1", "sentence2", "score"]
     for name, count in [("train", 64), ("dev", 12), ("test", 5)]:
         rows = [[sentence(random), sentence(random), "%.1f" % (n % 6)] for n in range(count)]
         write_file(folder / "data" / (name + ".tsv"), header, rows)
     line = "--task_name=sts-b --learning_rate=1e-2 --do_train --do_eval --do_predict "
-    command(line + FLAGS, folder, monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        command(line + FLAGS, folder, patch)
     return folder
+
+
+@pytest.fixture
+def numbers(trained_on_numbers, tmp_path):
+    """A copy of that folder."""
+    return copy(trained_on_numbers, tmp_path / "numbers")
 
 
 def test_a_number(numbers):
@@ -124,21 +140,29 @@ def test_an_export_of_a_number(numbers, monkeypatch):
         assert one.classify([("手机", "电脑")]) == [(pytest.approx(expected, rel=1e-4), [])]
 
 
-@pytest.fixture
-def reviews(folder, monkeypatch):
+@pytest.fixture(scope="module")
+def trained_on_reviews(tmp_path_factory):
     """A folder in which stage 1 was trained on single texts with the labels 好 and 差."""
+    folder = prepare(tmp_path_factory.mktemp("reviews"))
     random = np.random.RandomState(1)
     for name, count in [("train", 48), ("dev", 20)]:
         rows = [[str(n), sentence(random), "好差差差"[n % 4]] for n in range(count)]
         write_file(folder / "data" / (name + ".tsv"), ["id", "review", "label"], rows)
-    command("--task_name=custom --do_train " + FLAGS, folder, monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        command("--task_name=custom --do_train " + FLAGS, folder, patch)
     return folder
+
+
+@pytest.fixture
+def reviews(trained_on_reviews, tmp_path):
+    """A copy of that folder."""
+    return copy(trained_on_reviews, tmp_path / "reviews")
 
 
 @needs_tensorflow_2
 def test_an_export_of_ones_own_labels(reviews, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    line = "--task_name=custom --do_export --export_format=onnx,huggingface --suc_layers=2 "
+    line = "--task_name=custom --do_export --export_format=onnx,huggingface --suc_layers=1 "
     command(line + "--data_dir=data", reviews, monkeypatch)
     config = read_json(reviews, "out_1", "export", "huggingface", "config.json")
     assert config["label2id"] == {"好": 0, "差": 1}
@@ -199,22 +223,15 @@ def test_another_use_of_ones_own_labels_is_refused(reviews, monkeypatch, line, m
 
 def pipe(folder, line, text, **environment):
     """Predicts what comes in on standard input; returns (exit status, output, errors)."""
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--do_predict", "--predict_file=-"] + line.split(),
-        cwd=str(folder),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(os.environ, **environment),
-    )
-    output, errors = process.communicate(text.encode("utf-8"))
-    return process.returncode, output.decode("utf-8"), errors.decode("utf-8")
+    (folder.parent / "piped").write_text(text, encoding="utf-8")
+    arguments = [SCRIPT, "--do_predict", "--predict_file=-"] + line.split()
+    return forks.run(arguments, folder, stdin=str(folder.parent / "piped"), **environment)
 
 
 def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
     text = "review\tid\n手机好\t1\n电脑怎么办\t2\n"
     (reviews / "new.tsv").write_text(text, encoding="utf-8")
-    line = "--task_name=custom --suc_layers=2 --stage_1_outputdir=out_1 "
+    line = "--task_name=custom --suc_layers=1 --stage_1_outputdir=out_1 "
     command(line + "--do_predict --predict_file=new.tsv", reviews, monkeypatch)
     held = {path: path.read_bytes() for path in (reviews / "out_1").iterdir() if path.is_file()}
     status, output, errors = pipe(reviews, line, text)
@@ -229,14 +246,9 @@ def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
 
 
 def test_a_table_of_labels_goes_to_an_output_that_is_ascii_only(reviews):
-    line = "--do_eval --stage_1_outputdir=out_1"
-    output = subprocess.check_output(
-        [sys.executable, SCRIPT] + line.split(),
-        cwd=str(reviews),
-        stderr=subprocess.DEVNULL,
-        env=dict(os.environ, PYTHONIOENCODING="ascii", LC_ALL="C"),
-    )
-    assert b"true \\u597d" in output
+    arguments = [SCRIPT, "--do_eval", "--stage_1_outputdir=out_1"]
+    status, output, _ = forks.run(arguments, reviews, PYTHONIOENCODING="ascii")
+    assert status == 0 and "true \\u597d" in output
     results = read_json(reviews, "out_1", "eval_results.json")
     assert results["num_examples"] == 20
 
@@ -278,7 +290,7 @@ def test_a_file_as_a_spreadsheet_leaves_it_is_trained_on_and_predicted(folder, m
     command("--do_train --skip_bad_lines " + flags + FLAGS, folder, monkeypatch)
     assert read_json(folder, "out_1", "run.json")["labels"] == ["好", "差"]
     (folder / "new.tsv").write_bytes("comment\tsentiment\n手机\t-1\n断\n电脑\t\n".encode("gb18030"))
-    line = "--do_predict --predict_file=new.tsv --suc_layers=2 " + flags
+    line = "--do_predict --predict_file=new.tsv --suc_layers=1 " + flags
     assert "new.tsv, line 3: expected 2 columns" in refused(line, folder, monkeypatch)
     assert not (folder / "out_1" / "predictions.tsv").exists()
     command(line + "--skip_bad_lines", folder, monkeypatch)
@@ -357,7 +369,7 @@ def test_what_is_predicted_keeps_its_id(reviews, monkeypatch):
     """As CLUE's test files are given out, and with a key that some lines lack."""
     lines = ['{"id": 3, "review": "手机好"}', '{"review": "电脑", "id": "x", "note": [1]}']
     (reviews / "test.json").write_text("\n".join(lines), encoding="utf-8")
-    line = "--task_name=custom --do_predict --suc_layers=2 --predict_file=test.json"
+    line = "--task_name=custom --do_predict --suc_layers=1 --predict_file=test.json"
     command(line, reviews, monkeypatch)
     found = (reviews / "out_1" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     first, second = map(json.loads, found)

@@ -23,7 +23,7 @@ from theseus import Classifier
 TEXTS = ("Köln 手机 Ärger", "Zug 9 zug 9x 🚆我")
 TOKENS = [["köln", "手", "机", "[UNK]"], ["Zug 9", "Zug 9", "[UNK]", "🚆", "我"]]
 FIRST = SMALL_BERT["vocab_size"] + 2
-COMMON = "--data_dir=data --bert_pretrained_model=bert --suc_layers=2 --num_train_epochs=1 "
+COMMON = "--data_dir=data --bert_pretrained_model=bert --suc_layers=1 --num_train_epochs=1 "
 COMMON += "--train_batch_size=32 --max_seq_length=24 "
 FORMATS = ["bert", "huggingface", "saved_model"]
 HAS_ONNX = all(map(importlib.util.find_spec, ["tf2onnx", "onnx", "onnxruntime"]))
@@ -34,7 +34,7 @@ def write_folder(root, **changes):
     (root / "data").mkdir()
     for split, seed in (("train", 1), ("dev", 2)):
         write_pairs(root / "data" / (split + ".txt"), 32, seed)
-    values = dict(SMALL_BERT, num_hidden_layers=4, vocab_size=FIRST + 2, initializer_range=0.5)
+    values = dict(SMALL_BERT, num_hidden_layers=2, vocab_size=FIRST + 2, initializer_range=0.5)
     write_bert(root / "bert", dict(values, **changes))
     (root / "bert" / "vocab.txt").write_text(VOCABULARY + "köln\nkoln\n", encoding="utf-8")
     write(root, "tokenizer_config", {"do_lower_case": True, "strip_accents": False})
@@ -93,12 +93,20 @@ def test_every_export_has_them(root, monkeypatch, caplog):
             np.testing.assert_allclose(found, expected, atol=0.05 if "int8" in name else 1e-5)
 
 
+def exported(root, monkeypatch, name):
+    """Returns the folder of stage 1's export, made once."""
+    pytest.importorskip("safetensors")
+    path = root / "out_1" / "export" / name
+    if not path.exists():
+        command("--do_export --export_format=%s " % name + COMMON, root, monkeypatch)
+    return path
+
+
 @needs_tensorflow_2
 @pytest.mark.parametrize("name", ["bert", "huggingface"])
 def test_an_export_is_a_start_with_the_same_tokenizer(root, monkeypatch, name):
-    pytest.importorskip("safetensors")
-    command("--do_export --export_format=%s " % name + COMMON, root, monkeypatch)
-    line = COMMON.replace("=bert ", "=out_1/export/%s " % name).replace("layers=2", "layers=1")
+    exported(root, monkeypatch, name)
+    line = COMMON.replace("=bert ", "=out_1/export/%s " % name)
     command(
         "--do_train --finetune_pre --stage_0_outputdir=from_%s " % name + line, root, monkeypatch
     )
@@ -109,9 +117,7 @@ def test_an_export_is_a_start_with_the_same_tokenizer(root, monkeypatch, name):
 @needs_tensorflow_2
 def test_the_huggingface_export_gives_other_programs_the_same_tokens(root, monkeypatch):
     tokenizers = pytest.importorskip("tokenizers")
-    pytest.importorskip("safetensors")
-    command("--do_export --export_format=huggingface " + COMMON, root, monkeypatch)
-    path = root / "out_1" / "export" / "huggingface" / "tokenizer.json"
+    path = exported(root, monkeypatch, "huggingface") / "tokenizer.json"
     there = tokenizers.Tokenizer.from_file(str(path))
     for text, tokens in zip(TEXTS, TOKENS):
         found = there.encode(text, add_special_tokens=False)

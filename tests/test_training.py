@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 from unittest import mock
 
@@ -158,7 +159,7 @@ def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupt
     assert not [n for n in names if "adam" in n or "bert/encoder/layer_" in n]
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
+@pytest.mark.parametrize("stop_after", [1, 2])  # Within an epoch, and at its end.
 def test_a_signal_at_any_step_and_a_resume_equal_no_interruption(
     bert, tmp_path, uninterrupted, stop_after
 ):
@@ -192,7 +193,7 @@ def run_until_crash(trainer, crash_at):
         trainer.run()
 
 
-@pytest.mark.parametrize("crash_at, save_steps", [(0, 1), (1, 1), (3, 1), (1, None), (3, None)])
+@pytest.mark.parametrize("crash_at, save_steps", [(0, 1), (3, 1), (1, None), (3, None)])
 def test_a_crash_in_any_step_and_a_resume_equal_no_interruption(
     bert, tmp_path, uninterrupted, crash_at, save_steps
 ):
@@ -371,11 +372,11 @@ def empty(path):
     open(path, "wb").close()
 
 
-DAMAGES = [flip, truncate, empty, os.remove]
+INDEX, DATA = ".index", ".data-00000-of-00001"
+DAMAGES = [(flip, DATA), (truncate, INDEX), (empty, DATA), (os.remove, INDEX)]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage, ending", DAMAGES)
 def test_a_damaged_last_checkpoint_is_said_and_the_one_before_used(
     bert, tmp_path, uninterrupted, caplog, ending, damage
 ):
@@ -391,11 +392,10 @@ def test_a_damaged_last_checkpoint_is_said_and_the_one_before_used(
     assert_equals_no_interruption(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_end_is_trained_again_and_the_best_kept(bert, tmp_path, uninterrupted, damage):
+def test_a_damaged_end_is_trained_again_and_the_best_kept(bert, tmp_path, uninterrupted):
     with trainer_in(tmp_path, bert, make_settings(), save_checkpoints_steps=1) as trainer:
         assert trainer.run()
-        damage(trainer.folder.checkpoint("last") + ".index")
+        flip(trainer.folder.checkpoint("last") + INDEX)
         best = trainer.folder.best_checkpoint()
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         assert trainer.folder.best_checkpoint() == best
@@ -426,15 +426,15 @@ def test_so_many_of_the_last_checkpoints_are_kept(bert, tmp_path, num_kept):
         assert steps == [4, 3, 2][:num_kept][::-1] and len(names) == 2 * num_kept
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
-def test_a_damaged_best_checkpoint_is_named(bert, tmp_path, ending, damage):
-    with trainer_in(tmp_path, bert, make_settings(num_train_epochs=0.5)) as trainer:
-        assert trainer.run()
-        prefix = trainer.folder.best_checkpoint()
-        damage(prefix + ending)
-        with pytest.raises(UserError, match="best/model.ckpt-1%s: (is damaged|cannot)" % ending):
-            trainer.folder.best_checkpoint()
+@pytest.mark.parametrize("damage", [flip, truncate, empty, os.remove])
+@pytest.mark.parametrize("ending", [INDEX, DATA])
+def test_a_damaged_best_checkpoint_is_named(uninterrupted, tmp_path, ending, damage):
+    folder = StageFolder(shutil.copytree(uninterrupted[3], str(tmp_path / "copy")))
+    prefix = folder.best_checkpoint()
+    damage(prefix + ending)
+    message = "best/%s%s: (is damaged|cannot)" % (os.path.basename(prefix), ending)
+    with pytest.raises(UserError, match=message):
+        folder.best_checkpoint()
 
 
 def test_a_checkpoint_of_another_step_than_its_record_says_is_refused(bert, tmp_path):
@@ -463,7 +463,7 @@ def test_what_an_older_version_left_without_sums_is_refused_in_one_line(bert, tm
             pass
 
 
-@pytest.mark.parametrize("name", ["run[1]", "[seed=1]", "a*b?", "back\\slash", "{a,b}"])
+@pytest.mark.parametrize("name", ["run[1]", "a*b?{a,b}back\\slash"])
 def test_a_folder_may_be_named_as_a_pattern_is(bert, tmp_path, uninterrupted, name):
     (tmp_path / "run1").mkdir()  # What the pattern would fit.
     path = tmp_path / name
@@ -536,7 +536,7 @@ def test_the_last_checkpoint_is_the_model_if_it_is_selected(bert, tmp_path, monk
     assert_same(best, {name: last[name] for name in best})
 
 
-@pytest.mark.parametrize("patience, epochs", [(1, 2), (2, 5), (3, 6), (4, 6), (None, 6)], ids=str)
+@pytest.mark.parametrize("patience, epochs", [(1, 2), (2, 5), (3, 6), (None, 6)], ids=str)
 def test_a_run_stops_after_so_many_evaluations_without_a_better_one(
     bert, tmp_path, monkeypatch, patience, epochs
 ):
@@ -956,13 +956,12 @@ def test_a_damaged_end_takes_its_losses_with_it(bert, tmp_path):
 
 
 def test_a_successor_of_any_number_of_layers_trains_alone():
-    config = modeling_theseus.BertConfig.from_dict(SMALL_BERT)
-    assert len(modeling_theseus.module_groups(SUCCESSOR, config.num_hidden_layers, 5)) == 5
+    assert len(modeling_theseus.module_groups(SUCCESSOR, 12, 5)) == 5
     sizes = [1, 1, 2, 2, 6]
-    groups = modeling_theseus.module_groups(REPLACING, config.num_hidden_layers, 5, sizes)
+    groups = modeling_theseus.module_groups(REPLACING, 12, 5, sizes)
     assert [len(group) for group in groups] == sizes
     with pytest.raises(UserError, match="suc_layers = 5 does not divide"):
-        modeling_theseus.module_groups(REPLACING, config.num_hidden_layers, 5)
+        modeling_theseus.module_groups(REPLACING, 12, 5)
 
 
 def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):

@@ -2,13 +2,14 @@
 
   LD_PRELOAD=shim.so python scripts/faults/server.py < requests > replies
 
-A request is a line of JSON, see `_child`; a reply the exit status, a line of JSON. Written for
-inject_faults.py: a command that costs four seconds of import and half a second of work costs
-the half.
+A request is a line of JSON and so is its reply: to begin a program, see `_child`, and its process
+id; or to wait for one, see `_wait`, and its exit status. Written for inject_faults.py, and used by
+the tests: a command that costs four seconds of import and half a second of work costs the half.
 """
 
 import contextlib
 import ctypes
+import gc
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ DEATHS = {
     "signals": 7,
 }
 CLOSED_PIPE = "|"
+_running = set()
 
 
 def _open(path, number, flags):
@@ -60,20 +62,23 @@ def _child(request):
     event, death, detail: at which event what happens, see shim.c.
     limits: mapping from names such as RLIMIT_NOFILE to numbers.
     clock_step_s: number, by which the clock goes back with every look at it.
-    patience_s: number, after which it is killed.
     program: path of the Python program.
+    environment: mapping from names to values, which are added.
     """
     os.setsid()
     os.chdir(request["folder"])
+    os.environ.update(request["environment"])
     if request["log"]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         log = os.dup2(os.open(request["log"], flags, 0o666), 1000)
     for number, path in enumerate(request["streams"]):
         _open(path, number, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
     # As a Python that starts: a stream whose descriptor is closed is None.
+    encoding = os.environ.get("PYTHONIOENCODING")
     for number, name in enumerate(["stdin", "stdout", "stderr"]):
         is_open = request["streams"][number] is not None
-        file = open(number, "w" if number else "r", closefd=False) if is_open else None
+        mode = "w" if number else "r"
+        file = open(number, mode, encoding=encoding, closefd=False) if is_open else None
         setattr(sys, name, file)
         setattr(sys, "__%s__" % name, file)
     for name, value in request["limits"].items():
@@ -86,6 +91,7 @@ def _child(request):
         log = log if request["log"] else -1
         shim.faults_arm(folder, ctypes.c_long(request["event"]), death, request["detail"], log)
     sys.argv = [request["program"]] + request["argv"]
+    sys.path.insert(0, os.path.dirname(request["program"]))
     runpy.run_path(request["program"], run_name="__main__")
 
 
@@ -120,39 +126,59 @@ def _end_child(request):
         os._exit(status)
 
 
-def _wait(process, patience_s):
-    """Returns the exit status, negative of a signal; None where it had to be killed."""
+def _wait(process, patience_s, kills=True):
+    """Returns the exit status of a process that was begun, negative of a signal, and once alone.
+
+    Args:
+      process: its id.
+      patience_s: number, how long to wait.
+      kills: bool, whether it is killed then.
+
+    Returns:
+      None where it has not ended by itself.
+    """
     until = time.monotonic() + patience_s
     while True:
         found, status = os.waitpid(process, os.WNOHANG)
         if found:
+            _running.discard(process)
             return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        if time.monotonic() > until:
-            os.killpg(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+        if time.monotonic() >= until:
+            if kills:
+                for kill in (os.kill, os.killpg):  # It may not lead its group yet.
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                _running.discard(process)
             return None
         time.sleep(0.01)
 
 
+def _reply(request):
+    """Does what a request asks for; returns its reply."""
+    if "process" in request:
+        return _wait(**request)
+    process = os.fork()
+    if not process:
+        _end_child(request)
+    _running.add(process)
+    return process
+
+
 def main():
-    """Imports what the command imports, and serves until its input ends."""
+    """Imports what the commands import, and serves until its input ends, and then ends all."""
     sys.path.insert(0, ROOT)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from theseus.commands import command  # noqa: F401
+    from theseus.commands import evaluate, export, predict, train  # noqa: F401
 
+    gc.freeze()  # Which a fork would copy, page by page, as it looks for garbage.
     for line in sys.stdin:
-        request = json.loads(line)
-        process = os.fork()
-        if not process:
-            _end_child(request)
-        try:
-            status = _wait(process, request["patience_s"])
-        except ProcessLookupError:
-            status = None
-        replies.write(json.dumps(status) + "\n")
+        replies.write(json.dumps(_reply(json.loads(line))) + "\n")
         replies.flush()
+    for process in list(_running):
+        _wait(process, 0)
 
 
 if __name__ == "__main__":

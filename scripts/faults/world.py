@@ -102,7 +102,10 @@ class Server(object):
         )
 
     def start(self, folder, argv, disturbance=UNDISTURBED, suffix="", **others):
-        """Begins a command in a folder; `others` are fields of a request, see server._child."""
+        """Begins a command in a folder; `others` are fields of a request, see server._child.
+
+        One of them is none: `patience_s`, seconds after which `finish` kills it.
+        """
         names = ("output", "errors", "log")
         self._files = {name: "%s%s.%s" % (folder, suffix, name) for name in names}
         for path in self._files.values():
@@ -115,17 +118,23 @@ class Server(object):
             "log": self._files["log"],
             "limits": {},
             "clock_step_s": 0,
-            "patience_s": _PATIENCE_S,
             "program": self.program,
+            "environment": {},
         }
         request.update(disturbance._asdict())
         request.update(others)
+        self._patience_s = request.pop("patience_s", _PATIENCE_S)
+        self._child = self.ask(request)
+
+    def ask(self, request):
+        """Returns the reply to a request, see server.py."""
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     def finish(self):
         """Waits for what was started; returns its Result."""
-        status = json.loads(self._process.stdout.readline())
+        status = self.ask({"process": self._child, "patience_s": self._patience_s})
         texts = []
         for name in ("output", "errors", "log"):
             try:

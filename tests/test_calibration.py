@@ -415,7 +415,7 @@ def test_of_numbers_a_picture_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "eval_results.json").write_text('{"split": "dev", "pearson": 0.5}')
     found = call_script(monkeypatch, plot_evaluation, tmp_path)
     assert_matches(
-        "plot_evaluation.py: .*/eval_results.json: the task predicts numbers, conf", found
+        "plot_evaluation.py: .*/eval_results.json: the task predicts numbers, the plots need", found
     )
 
 

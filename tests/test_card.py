@@ -96,7 +96,7 @@ def test_the_test_split_is_called_so(root, monkeypatch):
         found = model.classify([tuple(line[:2]) for line in lines])
     right = [label == line[2] for (label, _), line in zip(found, lines)]
     of_files = rows(card(root).split("## Scores")[1].split("## Speed")[0])
-    assert of_files[4:] == [("test", "%.4f" % np.mean(right), "40", "")]
+    assert of_files[4:] == [("test", "%.4f" % np.mean(right), "40")]
     assert [row[0] for row in of_files[2:4]] == ["dev, this export", "dev, before exporting"]
 
 

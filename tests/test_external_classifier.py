@@ -312,7 +312,7 @@ DOORS = {
     [
         ("onnx", "only answers .model.onnx.; give the folder that it was exported from, or its ex"),
         ("roberta", "roberta/config.json: .*model_type = roberta; give a BERT with bert"),
-        ("words", "words: holds no vocab.txt"),
+        ("words", "words: expected vocab.txt or tokenizer.json, found neither"),
         ("empty", "give|expected a checkpoint's prefix, or a folder"),
         ("gone", "give"),
     ],

@@ -202,7 +202,7 @@ def test_ones_own_labels_and_one_text(reviews, monkeypatch, capsys):
     [
         (
             "--task_name=custom --labels=差,好 --do_eval",
-            r"--labels: out_1 .*\['好', '差'\].*; give",
+            r"--labels: the run in out_1 .*\['好', '差'\].*; give",
         ),
         (
             "--task_name=lcqmc_pair --do_eval",

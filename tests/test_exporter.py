@@ -240,7 +240,7 @@ def test_a_step_of_the_successors_layers_leaves_the_rest_to_the_bit(
 # --- saved_model ---
 
 LOAD_SAVED_MODEL = """
-import types
+import sys
 import numpy as np
 import tensorflow as tf
 signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
@@ -588,7 +588,7 @@ def test_an_export_that_differs_is_left_out(stages, random_data, monkeypatch, tm
 
     wrong = formats.FORMATS["bert"]._replace(write=write_wrong)
     monkeypatch.setitem(formats.FORMATS, "bert", wrong)
-    message = "target: its logits differ from the graph's by up to 0.0002, more than 0.0001; it is"
+    message = "target: its logits differ from the graph's by up to 0.0002, more than 0.0001; it was"
     assert message in refused(line, tmp_path, monkeypatch)
     assert contents(tmp_path) == before
 

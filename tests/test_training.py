@@ -458,7 +458,9 @@ def test_what_an_older_version_left_without_sums_is_refused_in_one_line(bert, tm
     held = read_json(path)
     del held["last"]["files"], held["best"]["files"]
     path.write_text(json.dumps(held))
-    with pytest.raises(UserError, match="state.json: is damaged: last: expected an object with files"):
+    with pytest.raises(
+        UserError, match="state.json: is damaged: last: expected an object with files"
+    ):
         with trainer_in(tmp_path, bert, make_settings()):
             pass
 

@@ -109,7 +109,7 @@ def test_a_training_has_the_task_and_the_depth_of_what_it_starts_from():
 def test_the_stage_that_holds_a_model_is_named():
     finish("out_1_layers_2")
     with pytest.raises(
-        UserError, match="holds no trained model, out_1_layers_2 holds one of stage 1"
+        UserError, match="holds no trained model, but out_1_layers_2 holds one of stage 1"
     ):
         completed(do_eval=True, finetune_suc=True, suc_layers=2)
     claim("out_2_layers_3", dict(RUN, stage="successor", suc_layers=3))

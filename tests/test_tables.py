@@ -442,7 +442,9 @@ def test_the_control_that_starts_from_the_pretrained_bert_needs_its_folder(proje
 
 def test_a_method_that_is_none_is_one_line_before_anything_is_trained(project):
     found = refused(project, "controls.sh", METHODS="direct magic")
-    assert found == ["controls.sh: METHODS: magic is none of those that the script names"]
+    assert found == [
+        "controls.sh: METHODS: magic is not a method of this script; see its first lines"
+    ]
 
 
 # --- GLUE, and one change at a time ---

@@ -44,7 +44,6 @@ from theseus.training.steps import StepRunner, Steps, StepValues
 from theseus.training.trainer import Trainer
 
 TASK = tasks.TASKS["lcqmc_pair"]
-GROUPS = [[0], [1]]
 
 
 def make_settings(stage=REPLACING, **changes):
@@ -61,9 +60,9 @@ def make_settings(stage=REPLACING, **changes):
 
 @pytest.fixture(scope="module")
 def bert(random_data):
-    """(config, weights, training data, dev data) of 2 layers; 40 pairs are 2 steps an epoch."""
+    """(config, weights, training data, dev data) of a layer; 40 pairs are 2 steps an epoch."""
     folder = random_data / "bert"
-    config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=2))
+    config = modeling_theseus.BertConfig.from_dict(dict(SMALL_BERT, num_hidden_layers=1))
     tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
 
     def encode(split, count):
@@ -75,6 +74,32 @@ def bert(random_data):
     return config, start, encode("train", 40), encode("dev", 30)
 
 
+@pytest.fixture(scope="module")
+def two_modules(bert):
+    """The same of 2 layers, where it matters that a path has several modules."""
+    values = dict(bert[0].to_dict(), num_hidden_layers=2)
+    return (modeling_theseus.BertConfig.from_dict(values),) + bert[1:]
+
+
+def build_graph(settings, config, num_steps, task=TASK):
+    """Builds the TrainingGraph of a successor that has a layer for each of its predecessor's."""
+    groups = modeling_theseus.equal_groups(config.num_hidden_layers, config.num_hidden_layers)
+    return graph_lib.build_graph(settings, config, task, groups, num_steps)
+
+
+def as_a_graph_reads(settings):
+    """Returns Settings that are equal where graphs are: those that differ in what else is read."""
+    parts = min(settings.gradient_accumulation_steps, 2)
+    others = make_settings()
+    return dataclasses.replace(
+        settings,
+        gradient_accumulation_steps=parts,
+        num_train_epochs=others.num_train_epochs,
+        early_stopping_patience=others.early_stopping_patience,
+        select_checkpoint=others.select_checkpoint,
+    )
+
+
 @functools.lru_cache(maxsize=None)
 def built_graph(settings, config, num_steps):
     """Builds the TrainingGraph of Settings and of a config as JSON, once for all tests.
@@ -84,7 +109,7 @@ def built_graph(settings, config, num_steps):
     """
     with tf.Graph().as_default() as tf_graph:
         config = modeling_theseus.BertConfig.from_dict(json.loads(config))
-        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, num_steps)
+        graph = build_graph(settings, config, num_steps)
         return graph, tf.Session(graph=tf_graph), tf.global_variables_initializer()
 
 
@@ -94,7 +119,9 @@ def trainer_in(path, bert, settings, **reporting):
     config, start, train_data, dev_data = bert
     folder = StageFolder(str(path))
     _, num_steps = settings.num_steps(len(train_data))
-    graph, session, forget = built_graph(settings, config.to_json_string(), num_steps)
+    graph, session, forget = built_graph(
+        as_a_graph_reads(settings), config.to_json_string(), num_steps
+    )
     with folder.locked(), session.graph.as_default():
         session.run(forget)
         variables = tf.trainable_variables()
@@ -155,7 +182,7 @@ def test_a_run_counts_steps_evaluates_epochs_and_keeps_last_and_best(uninterrupt
     assert state.best_evaluation()["accuracy"] == top
     assert any("/adam_m" in name for name in last)
     names = set(best)
-    assert "bert/encoder/suc_layer_1/output/dense/kernel" in names and "output_weights" in names
+    assert "bert/encoder/suc_layer_0/output/dense/kernel" in names and "output_weights" in names
     assert not [n for n in names if "adam" in n or "bert/encoder/layer_" in n]
 
 
@@ -271,7 +298,7 @@ def test_only_what_should_train_changes(bert, stage, scope, changing):
     config, start, train_data, _ = bert
     settings = make_settings(stage, train_scope=scope)
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
+        graph = build_graph(settings, config, 6)
         variables = tf.trainable_variables()
         names = [v.op.name for v in variables]
         sources = modeling_theseus.assign_sources(names, start)
@@ -649,7 +676,7 @@ def test_accumulated_gradients_are_the_whole_batchs(bert):
     for parts in (1, 5):
         settings = make_settings(gradient_accumulation_steps=parts)
         with tf.Graph().as_default(), tf.Session() as session:
-            graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
+            graph = build_graph(settings, config, 6)
             variables = tf.trainable_variables()
             sources = initial_weights.match_weights("all", start, variables).sources
             gradients = [tf.convert_to_tensor(g) for g in tf.gradients(graph.loss, graph.trained)]
@@ -672,12 +699,12 @@ def test_accumulated_gradients_are_the_whole_batchs(bert):
     assert_gradients_close(summed, whole)
 
 
-def test_micro_batches_share_the_path_and_not_the_dropout(bert):
-    config, start, train_data, _ = bert
+def test_micro_batches_share_the_path_and_not_the_dropout(two_modules):
+    config, start, train_data, _ = two_modules
     settings = make_settings(gradient_accumulation_steps=2)
     rows = batches.plan_epoch(train_data.lengths, 8, 1, 0)[0]
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 6)
+        graph = build_graph(settings, config, 6)
         variables = tf.trainable_variables()
         sources = initial_weights.match_weights("all", start, variables).sources
         weights.load(session, tf.global_variables(), start, sources)
@@ -780,7 +807,7 @@ def test_the_averages_are_what_is_evaluated(bert, averaged):
     config, _, _, dev_data = bert
     found = []
     with tf.Graph().as_default(), tf.Session() as session:
-        modules = modeling_theseus.encoder_modules(config, GROUPS, [True, True])
+        modules = modeling_theseus.encoder_modules(config, [[0]], [True])
         graph = evaluation.build_graph(config, 2, modules)
         run_model = evaluation.runner(session, graph)
         for ending in ("/average", ""):
@@ -801,7 +828,7 @@ def test_the_best_can_hold_the_predecessor_too(bert, tmp_path, averages):
     folder = StageFolder(str(tmp_path))
     last, best = values_of(folder.checkpoint("last")), values_of(folder.best_checkpoint())
     layers = {name.split("/")[2] for name in best if "/encoder/" in name}
-    assert layers == {"layer_0", "layer_1", "suc_layer_0", "suc_layer_1"}
+    assert layers == {"layer_0", "suc_layer_0"}
     assert_same(best, {name: last[name + ("/average" if averages else "")] for name in best})
 
 
@@ -820,7 +847,7 @@ def test_averages_after_a_crash_and_a_resume_equal_no_interruption(
 def test_what_is_frozen_is_evaluated_as_it_is_beside_the_averages(bert):
     settings = make_settings(SUCCESSOR, train_scope="successor_layers", ema_decay=0.5)
     with tf.Graph().as_default():
-        graph = graph_lib.build_graph(settings, bert[0], TASK, GROUPS, 4)
+        graph = build_graph(settings, bert[0], 4)
     evaluated = {variable.op.name for variable in graph.evaluation.variables}
     trained = {variable.op.name for variable in graph.trained}
     frozen = {variable.op.name for variable in graph.variables} - trained
@@ -832,7 +859,7 @@ def test_the_step_that_an_average_needs_is_read_before_the_update(bert):
     """Also in a graph without dropout, of a stage that draws no path: there it alone needs it."""
     config = without_dropout(bert)[0]
     with tf.Graph().as_default() as tf_graph:
-        graph_lib.build_graph(make_settings(SUCCESSOR, ema_decay=0.5), config, TASK, GROUPS, 4)
+        build_graph(make_settings(SUCCESSOR, ema_decay=0.5), config, 4)
         (counted,) = [op for op in tf_graph.get_operations() if op.type.startswith("AssignAdd")]
         step = tf_graph.get_operation_by_name("step_before")
     waiting, reached = [counted], set()
@@ -915,13 +942,13 @@ def test_a_teachers_logits_come_with_their_rows_in_whole_and_in_parts(bert, tmp_
 
 
 def test_each_epochs_losses_by_modules_replaced_are_said_where_modules_are(
-    bert, tmp_path, monkeypatch
+    two_modules, tmp_path, monkeypatch
 ):
     lines = []
     monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
     for stage in (REPLACING, SUCCESSOR):
         settings = make_settings(stage, replace_until=None, replace_rate_prob=1.0)
-        with trainer_in(tmp_path / stage.name, bert, settings) as trainer:
+        with trainer_in(tmp_path / stage.name, two_modules, settings) as trainer:
             losses = losses_of(trainer)
             assert trainer.run()
         said = [line for line in lines if line.startswith("loss by modules replaced")]
@@ -966,11 +993,11 @@ def test_a_successor_of_any_number_of_layers_trains_alone():
         modeling_theseus.module_groups(REPLACING, 12, 5)
 
 
-def test_the_log_counts_the_modules_replaced(bert, tmp_path, monkeypatch):
+def test_the_log_counts_the_modules_replaced(two_modules, tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
     settings = make_settings(replace_until=None, replace_rate_prob=1.0)
-    with trainer_in(tmp_path, bert, settings) as trainer:
+    with trainer_in(tmp_path, two_modules, settings) as trainer:
         trainer.run()
     steps = [line for line in lines if ", step " in line and "left" in line]
     assert len(steps) == 4
@@ -992,8 +1019,8 @@ def scalars(uninterrupted):
     return curves.read_scalars(uninterrupted[3])
 
 
-def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(bert, tmp_path):
-    with trainer_in(tmp_path, bert, make_settings()) as trainer:
+def test_the_curves_are_the_steps_losses_and_paths_and_what_the_state_says(two_modules, tmp_path):
+    with trainer_in(tmp_path, two_modules, make_settings()) as trainer:
         step_of, values = trainer.steps.train_step, []
 
         def train_step(rows, step):
@@ -1076,7 +1103,7 @@ def test_successor_layers_from_weights_without_a_classifier_is_refused(bert):
     config, start, _, _ = bert
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        graph_lib.build_graph(settings, config, TASK, GROUPS, 4)
+        build_graph(settings, config, 4)
         with pytest.raises(UserError, match="successor_layers: .*bert_model.ckpt holds no trained"):
             initial_weights.match_weights(settings.scope, start, tf.trainable_variables())
 
@@ -1091,7 +1118,7 @@ def test_a_classifier_that_the_task_does_not_take_starts_at_random(bert):
     head = {"output_weights", "output_bias"}
     for takes_it in (True, False):
         with tf.Graph().as_default():
-            graph_lib.build_graph(make_settings(), config, tasks.TASKS["rte"], GROUPS, 4)
+            build_graph(make_settings(), config, 4, tasks.TASKS["rte"])
             variables = tf.trainable_variables()
             matched = initial_weights.match_weights(
                 "all", source, variables, takes_classifier=takes_it
@@ -1100,11 +1127,11 @@ def test_a_classifier_that_the_task_does_not_take_starts_at_random(bert):
         assert head.intersection(matched.missing) == (set() if takes_it else head)
 
 
-def test_the_log_says_what_trains_and_what_is_frozen(bert):
-    config, _, _, _ = bert
+def test_the_log_says_what_trains_and_what_is_frozen(two_modules):
+    config, _, _, _ = two_modules
     settings = make_settings(train_scope="successor_layers")
     with tf.Graph().as_default():
-        graph = graph_lib.build_graph(settings, config, TASK, GROUPS, 4)
+        graph = build_graph(settings, config, 4)
         line = graph_lib.describe_variables(graph.trained, tf.trainable_variables())
     # A layer: 4 (16 * 16 + 16) + 2 (16 * 32) + 32 + 16 + 4 * 16.
     layer = 4 * 272 + 2 * 512 + 48 + 64
@@ -1125,13 +1152,11 @@ def probe_of(bert, seed, attention_dropout):
     config, start, train_data, _ = bert
     # The encoder's dropout alone, so that its masks are what a loss depends on.
     rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=attention_dropout)
-    config = modeling_theseus.BertConfig.from_dict(
-        dict(config.to_dict(), num_hidden_layers=1, **rates)
-    )
+    config = modeling_theseus.BertConfig.from_dict(dict(config.to_dict(), **rates))
     settings = make_settings(seed=seed, replace_rate_prob=0.0, replace_until=0.5)
     rows = np.arange(5)
     with tf.Graph().as_default(), tf.Session() as session:
-        graph = graph_lib.build_graph(settings, config, TASK, [[0]], SCHEDULE_STEPS)
+        graph = build_graph(settings, config, SCHEDULE_STEPS)
         matched = initial_weights.match_weights(settings.scope, start, tf.trainable_variables())
         weights.load(session, tf.global_variables(), start, matched.sources)
         feed = {graph.inputs[0].labels: train_data.labels[rows]}

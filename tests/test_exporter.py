@@ -240,6 +240,7 @@ def test_a_step_of_the_successors_layers_leaves_the_rest_to_the_bit(
 # --- saved_model ---
 
 LOAD_SAVED_MODEL = """
+import sys
 import types
 import numpy as np
 import tensorflow as tf

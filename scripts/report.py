@@ -367,12 +367,15 @@ def format_report(runs, root):
 
 def evaluation_rows(runs):
     """Returns (header, rows) of the dev score after each epoch, and the best, of each Run."""
-    rows = []
-    for run in runs:
-        scores = [score for _, score in run.evaluations]
-        shown = " ".join(("%.4f" % score).lstrip("0") for score in scores)
-        rows.append([run.path, str(run.seed), shown, "%.4f" % max(scores, default=run.score)])
+    rows = [[run.path, str(run.seed)] + evaluation_cells(run.evaluations) for run in runs]
     return ["folder", "seed", "dev by epoch", "best"], rows
+
+
+def evaluation_cells(evaluations):
+    """Returns the cells of a list of [step, score]: all scores, and the best; at least one."""
+    scores = [score for _, score in evaluations]
+    shown = " ".join(("%.4f" % score).lstrip("0") for score in scores)
+    return [shown, "%.4f" % max(scores)]
 
 
 def measures_of(runs):

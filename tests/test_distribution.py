@@ -102,7 +102,8 @@ def test_flags_that_cannot_be_meant_are_one_line(random_data, monkeypatch):
 
 @pytest.mark.skipif(tf.__version__.startswith("2."), reason="of TensorFlow 1")
 def test_tensorflow_1_is_refused(random_data, monkeypatch):
-    flags = "--data_dir=. --bert_pretrained_model=bert --suc_layers=2 --do_train --distribution=mirrored"
+    flags = "--data_dir=. --bert_pretrained_model=bert --suc_layers=2 --do_train "
+    flags += "--distribution=mirrored"
     assert "--distribution=mirrored: needs TensorFlow 2" in refused(flags, random_data, monkeypatch)
 
 

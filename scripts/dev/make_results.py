@@ -110,9 +110,8 @@ def epoch_table(name):
     rows = []
     for (layers, method), by_seed in methods_of(read(name)).items():
         for seed, run in sorted(by_seed.items()):
-            scores = [score for _, score in run["evaluations"]]
-            shown = " ".join(("%.4f" % score).lstrip("0") for score in scores)
-            rows.append([str(layers), METHODS[method], str(seed), shown, "%.4f" % max(scores)])
+            cells = report.evaluation_cells(run["evaluations"])
+            rows.append([str(layers), METHODS[method], str(seed)] + cells)
     return metrics.markdown_table(["layers", "method", "seed", "dev by epoch", "best"], rows)
 
 

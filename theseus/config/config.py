@@ -451,10 +451,11 @@ class Inference:
         "export/<format> in the stage's folder",
         must_name=True,
     )
-    quantize: str | None = flag(
-        None,
-        "Quantization of the onnx export, whose <format> is then onnx_int8.",
-        choices=("int8",),
+    quantize: tuple[str, ...] = flag(
+        ("none",),
+        "Number types of the onnx export's weights: none is float32; the <format> of int8 is "
+        "onnx_int8.",
+        choices=("none", "int8"),
     )
 
 

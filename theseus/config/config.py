@@ -365,6 +365,11 @@ class Training:
     pad_to_max_length: bool = flag(
         False, "Pad every batch to --max_seq_length, not just to its longest example."
     )
+    xla: bool = flag(
+        False,
+        "Compile the training steps with XLA, for a GPU. Batches are padded to multiples of 16 "
+        "tokens, since each length is compiled for itself.",
+    )
     distribution: str = flag(
         "none",
         "Devices that share each batch: none (one device), mirrored (the GPUs of this machine) "

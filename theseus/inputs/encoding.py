@@ -108,7 +108,7 @@ def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
 
 
 def few_lengths(longest: int, step: int = 16) -> tuple[int, ...]:
-    """Returns multiples of `step`, and `longest`: XLA compiles each length of a batch for itself."""
+    """Returns multiples of `step`, and `longest`, for XLA, which compiles each length by itself."""
     return (*range(step, longest, step), longest)
 
 

@@ -1,7 +1,7 @@
-"""The model card of an export: README.md in the hub's layout, filled from what is recorded.
+"""Writes the model card of an export: README.md in the hub's layout, from the recorded facts.
 
-The head between the two lines --- is YAML; each value in it is JSON, which is YAML too. Source of
-its keys: https://huggingface.co/docs/hub/model-cards.
+The part between the two lines --- is YAML; each of its values is JSON, which is also YAML. Source
+of its keys: https://huggingface.co/docs/hub/model-cards.
 """
 
 import collections
@@ -15,20 +15,20 @@ from theseus.inference import metrics
 from theseus.inputs import tokenizer_settings
 from theseus.runs import files
 
-# What the hub calls some metrics.
+# The hub's names of some metrics.
 _HUB_METRICS = {
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }
-# Settings of the run that the card names, where they are not null.
+# Settings of the run that the card lists unless they are null.
 _SETTINGS = (
     "train_scope learning_rate suc_learning_rate num_train_epochs train_batch_size "
     "gradient_accumulation_steps warmup_proportion seed precision modules replace_rate_prob "
     "replace_linear_k replace_until steps_for_replacing suc_init distill_temperature "
     "distill_weight ema_decay class_weights label_smoothing max_train_examples select_checkpoint"
 ).split()
-# Their values that say nothing.
+# The values at which a setting has no effect.
 _UNUSED = {"gradient_accumulation_steps": 1, "label_smoothing": 0.0, "class_weights": []}
 _HERE = """```python
 from theseus import Classifier
@@ -40,23 +40,24 @@ with Classifier("this_folder") as model:
 Facts = collections.namedtuple(
     "Facts", "format plain row graph_row batch_sizes results paths", defaults=({},)
 )
-"""What a card says.
+"""The facts that a card contains.
 
 Fields:
-  format: str, one of formats.FORMATS; plain: its writers.PlainClassifier.
+  format: str, one of formats.FORMATS.
+  plain: the exported writers.PlainClassifier.
   row, graph_row: exporter.Row of the export and of the graph that it was made from.
-  batch_sizes: tuple of int, those of the rows' seconds.
+  batch_sizes: tuple of int, the batch sizes of the rows' seconds.
   results: dict, as from `read_results`, or None.
   paths: dict, as from RunFolder.paths.
 """
 
 
 def read_results(folder, mask, task, best):
-    """Returns what eval_results.json says of the exported checkpoint; None where nothing does.
+    """Returns eval_results.json if it is about the exported checkpoint; otherwise None.
 
     Args:
       folder: a StageFolder.
-      mask: as TrainedModel has it.
+      mask: see TrainedModel.
       task: the tasks.Task.
       best: the state.Checkpoint that is exported.
 
@@ -118,7 +119,7 @@ def _head(facts):
 
 
 def _data(facts):
-    """Returns what the data are called: a user's own after their folder, others as their task."""
+    """Returns the name of the data: the folder's name for a user's own, else the task's name."""
     task, folder = facts.plain.task, os.path.abspath(facts.paths.get("data_dir", ""))
     is_own = facts.paths.get("data_dir") and (task.takes_columns or task.name == "lcqmc_pair")
     return os.path.basename(folder) if is_own else task.name
@@ -171,7 +172,7 @@ def _how(plain):
 
 
 def _is_used(name, recorded):
-    """Returns whether a setting of a run config says anything, a bool."""
+    """Returns whether a setting of a run config had an effect, a bool."""
     if name in ("distill_temperature", "distill_weight") and not recorded.get("distill_from"):
         return False
     return recorded.get(name) not in (None, _UNUSED.get(name))

@@ -889,7 +889,12 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "",
             ": give at least one of --do_train, --do_eval, --do_predict and --do_export$",
         ),
-        ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
+        ("--nonsense", "unknown flag --nonsense; see --help$"),
+        (
+            "--do_train --suc_layer=6",
+            "unknown flag --suc_layer; did you mean --suc_layers[?] See --help$",
+        ),
+        ("--text_column=a", "did you mean --text_a_column, --text_b_column[?] See --help$"),
         ("--do_train --suc_layers=0", "--suc_layers=0: must be at least 1"),
         ("--do_train --replace_rate_prob=1.5", "--replace_rate_prob=1.5: must be at most 1"),
         ("--do_train --num_train_epochs=0", "--num_train_epochs=0: must be above 0"),

@@ -157,7 +157,7 @@ def find_models(paths):
         for path in paths:
             model_folder.trained_folder(path)
         raise UserError(
-            "give the output folder of at least one stage beside classifiers from elsewhere"
+            "give the output folder of at least one stage besides classifiers from elsewhere"
         )
     recorded = stages[0].trained_run_config()
     task = tasks.recorded(recorded)

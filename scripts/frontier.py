@@ -272,7 +272,7 @@ def choose(front):
     if not fast:
         fastest = front[0].milliseconds
         raise UserError(
-            "--max_milliseconds: the fastest mixture takes %.2f ms; give more" % fastest
+            "--max_milliseconds: the fastest mixture takes %.2f ms; give a larger value" % fastest
         )
     return "within %g ms: --replaced_modules=%s" % (FLAGS.max_milliseconds, fast[-1].path)
 

@@ -59,7 +59,7 @@ def hold_out(source, target, pairs):
     of_train, of_dev = (sources.find_files(source, TASK, name)[0] for name in ("train", "dev"))
     train, dev = (reading.read_examples(path, TASK) for path in (of_train, of_dev))
     if not 0 < pairs < len(train):
-        raise UserError("--pairs: give from 1 to %d" % (len(train) - 1))
+        raise UserError("--pairs: give a number from 1 to %d" % (len(train) - 1))
     rest, test = split(train, dev, pairs)
     if not test:
         raise UserError(

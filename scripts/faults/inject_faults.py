@@ -143,7 +143,7 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         shim = world.compile_shim(folder)
         if shim is None:
-            sys.exit("inject_faults.py: needs a C compiler, cc, to catch file events")
+            sys.exit("inject_faults.py: needs a C compiler, cc, to intercept file events")
         report = run_all(folder, shim)
     problems = [problem for kind in report.values() for problem in kind["problems"]]
     print(json.dumps({kind: found["outcomes"] for kind, found in report.items()}, indent=2))

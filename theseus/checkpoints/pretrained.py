@@ -49,7 +49,7 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
     hub_name = _HUB_NAME.match(name)
     if os.path.exists(name) or not hub_name:
         raise UserError(
-            "--%s: %s is not a folder; give a BERT's, or owner/name of the Hugging Face hub"
+            "--%s: %s is not a folder; give a BERT's folder, or owner/name of the Hugging Face hub"
             % (flag, name)
         )
     hub_id, revision = hub_name.groups()

@@ -135,12 +135,12 @@ def _what(plain):
     task = plain.task
     texts = "pairs of texts" if task.num_texts == 2 else "texts"
     labels = ", ".join("`%s`" % label for label in task.labels)
-    gives = "a number" if task.is_regression else "one of " + labels
+    gives = "a number" if task.is_regression else "one of the labels " + labels
     count = sum(array.size for array in plain.weights.values())
     depth = plain.run_config.get("bert_config", {}).get("num_hidden_layers")
     is_smaller = depth and depth != plain.config.num_hidden_layers
     origin = ", compressed from a BERT of %d layers" % depth if is_smaller else ""
-    return "Gives %s %s. %s parameters%s." % (texts, gives, format(count, ","), origin)
+    return "Predicts %s for %s. %s parameters%s." % (gives, texts, format(count, ","), origin)
 
 
 _PAPER = "[arXiv 2002.02925](https://arxiv.org/abs/2002.02925)"
@@ -160,7 +160,7 @@ def _how(plain):
     method = _METHODS[recorded["stage"]]
     if recorded.get("replaced_modules"):
         modules = recorded["replaced_modules"]
-        method += " Of the modules, those marked 1 in `%s` are replaced." % modules
+        method += " The modules with a 1 in `%s` are replaced." % modules
     if recorded.get("distill_from"):
         method += "\nIt was distilled: a teacher's logits were part of the loss."
     rows = [(name, recorded[name]) for name in _SETTINGS if _is_used(name, recorded)]
@@ -202,8 +202,8 @@ def _scores(facts):
     other = facts.paths.get("distill_from") or facts.paths.get("init_checkpoint")
     if not results.get("compared") and other:
         chosen += (
-            " Nothing was\nevaluated beside it: `--do_eval --compare_with=%s` before "
-            "`--do_export` puts that here." % other
+            "\nTo add a comparison here, run `--do_eval --compare_with=%s` before `--do_export`."
+            % other
         )
     used = [place for place in range(len(head)) if place < 2 or any(row[place] for row in rows)]
     table = [[row[place] for place in used] for row in [head, *rows]]
@@ -214,7 +214,7 @@ def _evaluated_rows(task, name, values):
     rows = [(name, "%.4f" % metrics.score(task, values), values["num_examples"], "")]
     for other, theirs in values.get("compared", {}).items():
         loyal = "%.4f, %.4f" % (theirs["label_loyalty"], theirs["probability_loyalty"])
-        beside = "%s, beside it: %s" % (name, files.short_name(other))
+        beside = "%s, for comparison: %s" % (name, files.short_name(other))
         score = "%.4f" % metrics.score(task, theirs)
         rows.append((beside, score, theirs["num_examples"], loyal))
     return rows
@@ -227,9 +227,9 @@ def _speed(facts):
         (size, *("%.2f" % (1e3 * each) for each in pair))
         for size, pair in zip(facts.batch_sizes, seconds)
     ]
-    head = ("batch", "this export", "the graph that it was made from")
+    head = ("batch", "this export", "before exporting")
     measured = (
-        "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s."
+        "%.1f MB. Median milliseconds for a batch of tokenized examples of dev,\non %s of type %s."
     )
     processors = "%s processors" % (on["num_processors"] or "the")
     measured %= facts.row.megabytes, processors, on["processor"]
@@ -250,7 +250,7 @@ def _use(facts):
 
 def _limits(plain):
     recorded = plain.run_config
-    limits = ["Texts longer than %d tokens together are truncated." % recorded["max_seq_length"]]
+    limits = ["Examples longer than %d tokens are truncated." % recorded["max_seq_length"]]
     settings = tokenizer_settings.recorded(recorded)
     if settings.do_lower_case:
         keeps = settings.strip_accents is False

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, NamedTuple
 
-_BERT_USE = """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
-`output_weights` and `output_bias`. In this program:"""
+_BERT_USE = """Any TF1 BERT code can load this folder as a pretrained BERT; the classifier's weights
+are `output_weights` and `output_bias`. In this program:"""
 
 _HUGGING_FACE_USE = """```python
 from transformers import pipeline
@@ -70,7 +70,7 @@ class Format(NamedTuple):
 
     Attributes:
       write: function (PlainClassifier, path of a new folder), as module:name.
-      read: function (folder, session) that returns the model, see read_back, as module:name.
+      read: function (folder, open_session) that returns the model, see read_back, as module:name.
       check: the same, for the check of a new export; "": `read`.
       packages: the packages that it needs, from pyproject.toml's extra `export`.
       files: patterns of the names of its own files.

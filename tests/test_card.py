@@ -1,4 +1,4 @@
-"""The model card of an export, as the hub's own library reads it."""
+"""Tests of an export's model card, read by the hub's own library."""
 
 import os
 import re
@@ -188,7 +188,7 @@ CALLS = {
     "huggingface": ["transformers", "theseus"],
 }
 CALLS["onnx_int8"] = CALLS["onnx"]
-TEXTS = ("手机怎么办" * 8, "电脑坏了吗")  # Of which the first one is cut.
+TEXTS = ("手机怎么办" * 8, "电脑坏了吗")  # The first one is truncated.
 
 
 def calls(text):
@@ -269,7 +269,7 @@ def test_a_damaged_result_is_named_before_anything_is_exported(root, monkeypatch
 def test_the_card_may_be_edited_and_is_not_replaced(root, monkeypatch):
     command(EXPORT, root, monkeypatch)
     path = str(root / "out_2" / "export" / "bert")
-    command(EXPORT, root, monkeypatch)  # It is replaced as it was.
+    command(EXPORT, root, monkeypatch)  # Replaces the card that was not edited.
     with open(os.path.join(path, "README.md"), "a") as writer:
         writer.write("license: mine\n")
     read_back.check_altered(path, read_back.read_description(path))

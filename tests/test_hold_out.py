@@ -1,4 +1,4 @@
-"""A test set of one's own: what is held out, and that no sentence of it is trained on."""
+"""Tests of hold_out.py: the held-out pairs, none of whose sentences are in train."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The report over folders of trained stages: what each row says, and where it has it from."""
+"""Tests of the report about folders of trained stages: the content of its rows."""
 
 import collections
 import json
@@ -76,7 +76,7 @@ def called(monkeypatch, *arguments):
 def tables(folder):
     """Returns the report's tables: each a list of dicts from a column's name to its cell.
 
-    Of a name that two columns have the second has a + behind it.
+    If two columns have the same name, the second one gets a + at its end.
     """
     found, names = [], None
     for line in (folder / "report.md").read_text(encoding="utf-8").splitlines():
@@ -204,7 +204,7 @@ def test_layers_are_the_evaluated_models_and_epochs_the_stages(tmp_path, stage, 
 
 
 def test_a_score_is_the_tasks_own(tmp_path):
-    """Of MRPC the mean of accuracy and F1, which is 0.125 in every evaluation."""
+    """MRPC's score is the mean of accuracy and F1; F1 is 0.125 in every evaluation."""
     write_run(tmp_path / "out", task_name="mrpc")
     found = report.read_run(str(tmp_path / "out"), str(tmp_path))
     assert (found.score, found.evaluations[-1]) == ((0.75 + 0.125) / 2, [21, (0.625 + 0.125) / 2])

@@ -51,7 +51,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         if argv[1:] and not argv[1].startswith("-"):
             check_positional(argv[1:])
-        fail(error)
+        fail(_unknown(error) if isinstance(error, flags.UnrecognizedFlagError) else error)
+
+
+def _unknown(error: flags.UnrecognizedFlagError) -> str:
+    """Returns the message about an unknown flag, with absl's suggestions of similar ones."""
+    similar = re.search(r"Did you mean: (.*) \?$", str(error))
+    meant = "did you mean --%s? See" % similar[1].replace(", ", ", --") if similar else "see"
+    return "unknown flag --%s; %s --help" % (error.flagname, meant)
 
 
 def check_positional(arguments: Sequence[str]) -> NoReturn:

@@ -1,8 +1,8 @@
 """BERT's tokenization: text -> words -> WordPiece tokens -> ids.
 
-Source: google-research/bert, tokenization.py (Apache-2.0). The tokens are the same;
-the way to them is not: each of BERT's passes over the characters is one
-`str.translate`, with a table that remembers what became of a character.
+Source: google-research/bert, tokenization.py (Apache-2.0). The tokens are the same, but the code
+is faster: each of BERT's passes over the characters is one `str.translate`, whose table
+remembers the result for each character.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from theseus.errors import UserError
 _TOKENIZER = records.table(
     {"model": records.table({}, {"type": records.text()}, others=True)}, others=True
 )
-_LARGEST_ID = (1 << 22) - 1  # Each id up to the largest is a line.
+_LARGEST_ID = (1 << 22) - 1  # A vocabulary has a line for each id up to its largest.
 _VOCABULARY = records.mapping(records.whole(0, _LARGEST_ID), records.text(".*", "a token"))
 _WORDPIECE = records.table(
     {"model": records.table({"vocab": _VOCABULARY}, others=True)}, others=True
@@ -30,8 +30,8 @@ _WORDPIECE = records.table(
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 
-# Source: google-research/bert, BasicTokenizer._is_chinese_char. Kana and Hangul are
-# not in it: those languages put spaces between words.
+# Source: google-research/bert, BasicTokenizer._is_chinese_char. Kana and Hangul are left out:
+# according to the source, they are used to write words with spaces between them.
 _CJK_BLOCKS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -80,11 +80,11 @@ def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str |
 
     Args:
       do_lower_case: bool.
-      init_checkpoint: path such as chinese_L-12_H-768_A-12/bert_model.ckpt; None, or a folder
-        of another name, is taken for right.
+      init_checkpoint: path such as chinese_L-12_H-768_A-12/bert_model.ckpt; None and folders of
+        other names are accepted.
 
     Raises:
-      ValueError: that model was pretrained the other way.
+      ValueError: that model was pretrained with the other case.
     """
     found = re.match("^.*?([A-Za-z0-9_-]+)/bert_model.ckpt", init_checkpoint or "")
     name = found.group(1) if found else None
@@ -122,7 +122,7 @@ def _vocab_of_json(text: str) -> str:
     """Returns the vocabulary of a tokenizer.json in vocab.txt's form."""
     value = records.parse(text, _TOKENIZER)
     model = value["model"]
-    kind = model.get("type", "WordPiece")  # The oldest do not say it.
+    kind = model.get("type", "WordPiece")  # The oldest files lack it.
     if kind != "WordPiece":
         raise ValueError("its model is %s; BERT's is WordPiece" % ascii(kind)[1:-1])
     _WORDPIECE(value, "")
@@ -137,10 +137,10 @@ def _vocab_of_json(text: str) -> str:
 
 
 def _line(token: str) -> str:
-    """Returns a token's line in vocab.txt; a blank one for a token that vocab.txt cannot hold.
+    """Returns a token's line in vocab.txt; a blank line for a token that vocab.txt cannot hold.
 
-    No text has such a token: words are without white space. Its line would be two, or it would be
-    taken for another token, as lines are stripped.
+    Such a token contains white space: its line would become two lines, or be stripped to another
+    token. It never occurs in a text, since words contain no white space.
     """
     is_kept = token.strip() in (token, "", "##") and not re.search("[\r\n]", token)
     return token if is_kept else ""
@@ -165,7 +165,7 @@ def load_vocab(vocab_file: str) -> collections.OrderedDict[str, int]:
 
 
 def count_tokens(lines: list[str]) -> int:
-    """Returns how many of a vocabulary's stripped lines are left without blank ones at the end."""
+    """Returns the number of a vocabulary's stripped lines, without blank ones at the end."""
     return max((number for number, token in enumerate(lines, 1) if token), default=0)
 
 
@@ -190,16 +190,16 @@ def whitespace_tokenize(text: str) -> list[str]:
 
 
 class AddedToken(NamedTuple):
-    """A token beside WordPiece's, found whole in a text, as `add_tokens` of transformers makes it.
+    """A token in addition to WordPiece's that is never split, as transformers' `add_tokens` makes.
 
-    Of the white space beside it, which transformers' lstrip and rstrip are about, BERT keeps none.
+    transformers' lstrip and rstrip have no effect here: BERT drops white space anyway.
 
     Attributes:
-      content: str, what is found.
+      content: str, the text of the token.
       id: int.
-      single_word: bool, whether it is found as a whole word only, not within one.
-      normalized: bool, whether it is looked for in the text once that is cleaned and lower-cased,
-        in the same form itself; else in the text as it is.
+      single_word: bool, whether it is found only as a whole word, not within one.
+      normalized: bool, whether it is searched in the cleaned and lower-cased text, in its own
+        cleaned and lower-cased form; otherwise in the original text.
     """
 
     content: str
@@ -224,7 +224,7 @@ class FullTokenizer(object):
         Args:
           vocab_file: path, as for `load_vocab`.
           do_lower_case: whether to lower the case and strip accents, as the uncased
-            and the Chinese checkpoints want.
+            and the Chinese checkpoints expect.
           strip_accents, tokenize_chinese_chars: see BasicTokenizer.
           added_tokens: list of AddedToken.
         """
@@ -246,7 +246,7 @@ class FullTokenizer(object):
         self._normalized = _AddedTokens({basic.normalize(t.content): t for t in normalized})
 
     def in_other_case(self) -> FullTokenizer:
-        """Returns the same, with the other value of do_lower_case."""
+        """Returns the same tokenizer with the other value of do_lower_case."""
         basic, other = self.basic_tokenizer, copy.copy(self)
         other._use(
             BasicTokenizer(
@@ -256,7 +256,7 @@ class FullTokenizer(object):
         return other
 
     def tokenize(self, text: str | bytes) -> list[str]:
-        """Returns the tokens of `text`, of WordPiece and added ones, as a list of str."""
+        """Returns the tokens of `text`, WordPiece's and added ones, as a list of str."""
         pieces = self.wordpiece_tokenizer.pieces
         if not self.added_tokens:
             return [piece for word in self.basic_tokenizer.tokenize(text) for piece in pieces(word)]
@@ -292,16 +292,16 @@ class FullTokenizer(object):
 
 
 class _AddedTokens(object):
-    """Finds added tokens in a text: the first one, and of those that begin there the longest."""
+    """Finds added tokens in a text: the first, and if several begin there, the longest."""
 
     def __init__(self, tokens: Mapping[str, AddedToken]) -> None:
-        """Takes the AddedTokens by the text to be found for each."""
+        """Takes a dict from the text to search for to its AddedToken."""
         self._tokens = {text: token for text, token in tokens.items() if text}
         longest_first = sorted(self._tokens, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def cut(self, text: str) -> Iterator[tuple[str, AddedToken | None]]:
-        """Yields the parts of `text`, str, in their order, each with its token, or None."""
+        """Yields the parts of `text`, str, in their order, each with its AddedToken or None."""
         start = 0
         for match in self._pattern.finditer(text) if self._tokens else ():
             token = self._tokens[match.group()]
@@ -316,9 +316,9 @@ class _AddedTokens(object):
 
 
 def _is_in_word(char: str) -> bool:
-    r"""Returns whether a character, or "", is matched by \w as `tokenizers` has it.
+    r"""Returns whether a character, or "", is matched by \w in `tokenizers`.
 
-    That has marks, which Python's has not, and no numbers such as \u00b2, which Python's has.
+    Unlike Python's \w, it matches marks, and does not match numbers such as \u00b2.
     """
     category = unicodedata.category(char) if char else "Zs"
     return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
@@ -333,11 +333,11 @@ class BasicTokenizer(object):
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
     ) -> None:
-        """Takes what is done to a text.
+        """Keeps the settings.
 
         Args:
           do_lower_case: whether the case is lowered.
-          strip_accents: whether accents are stripped; None: as the case is lowered.
+          strip_accents: whether accents are stripped; None: the same as do_lower_case.
           tokenize_chinese_chars: whether each CJK character is a word of its own.
         """
         self.do_lower_case = do_lower_case
@@ -348,7 +348,7 @@ class BasicTokenizer(object):
         self._split = _CharacterTable(_split_without_accents if self.strips else _split)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns what makes the same one in another process."""
+        """Returns how another process recreates it, for pickle."""
         given = self.do_lower_case, self.strip_accents, self.tokenize_chinese_chars
         return BasicTokenizer, given
 
@@ -357,16 +357,16 @@ class BasicTokenizer(object):
         return self.split(self._lowered(text))
 
     def normalize(self, text: str | bytes) -> str:
-        """Returns `text` as it is before it is split at punctuation and white space."""
+        """Returns `text` in the form before it is split at punctuation and white space."""
         text = self._lowered(text)
         return text.translate(_WITHOUT_ACCENTS) if self.strips else text
 
     def split(self, text: str) -> list[str]:
-        """Returns the words of a text that is normalized, a list of str."""
+        """Returns the words of a normalized text, a list of str."""
         return whitespace_tokenize(text.translate(self._split))
 
     def _lowered(self, text: str | bytes) -> str:
-        """Returns `text` cleaned and lower-cased, its accents as characters of their own."""
+        """Returns `text` cleaned and lower-cased, with accents as separate characters."""
         text = convert_to_unicode(text).translate(self._cleaned)
         if self.do_lower_case:
             text = text.lower()
@@ -388,7 +388,7 @@ class WordpieceTokenizer(object):
         self.pieces = functools.lru_cache(maxsize=1 << 16)(self._pieces)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns what makes the same one in another process."""
+        """Returns how another process recreates it, for pickle."""
         return WordpieceTokenizer, (self.vocab, self.unk_token, self.max_input_chars_per_word)
 
     def tokenize(self, text: str | bytes) -> list[str]:
@@ -422,7 +422,7 @@ class WordpieceTokenizer(object):
 
 
 class _CharacterTable(Dict[int, str]):
-    """A table for `str.translate` that asks `replace` once for each new character."""
+    """A table for `str.translate` that calls `replace` once for each new character."""
 
     def __init__(self, replace: Callable[[str], str]) -> None:
         super(_CharacterTable, self).__init__()
@@ -434,19 +434,19 @@ class _CharacterTable(Dict[int, str]):
 
 
 def _clean(char: str) -> str:
-    """Drops control characters, makes white space a space, sets CJK apart."""
+    """Drops control characters, turns white space into a space, puts spaces around CJK."""
     return " %s " % char if _is_cjk(ord(char)) else _clean_alone(char)
 
 
 def _clean_alone(char: str) -> str:
-    """Drops control characters, makes white space a space."""
+    """Drops control characters, turns white space into a space."""
     if _is_whitespace(char):
         return " "
     return "" if char in "\0\ufffd" or _is_control(char) else char
 
 
 def _split(char: str) -> str:
-    """Sets punctuation apart."""
+    """Puts spaces around punctuation."""
     return " %s " % char if _is_punctuation(char) else char
 
 
@@ -456,7 +456,7 @@ def _drop_accent(char: str) -> str:
 
 
 def _split_without_accents(char: str) -> str:
-    """Sets punctuation apart and drops combining marks."""
+    """Puts spaces around punctuation and drops combining marks."""
     return _drop_accent(char) and _split(char)
 
 
@@ -468,7 +468,7 @@ def _is_whitespace(char: str) -> bool:
 
 
 def _is_control(char: str) -> bool:
-    # Tab and line ends are white space here.
+    # Tabs and line ends count as white space.
     return char not in "\t\n\r" and unicodedata.category(char) in ("Cc", "Cf")
 
 
@@ -477,7 +477,7 @@ def _is_cjk(codepoint: int) -> bool:
 
 
 def _is_punctuation(char: str) -> bool:
-    # All of ASCII that is not a letter, digit, space or control counts, "$" and "^" too.
+    # Every ASCII character counts that is not a letter, digit, space or control: "$" and "^", too.
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -1,9 +1,9 @@
-"""The package theseus.tools: what a checkout has in scripts/, once it is installed."""
+"""The package theseus.tools: the installed form of a checkout's folder scripts/."""
 
 import os
 import sys
 
-# `python -m theseus.tools.NAME` looks first in the folder that it is called in, where a
-# run_classifier.py may be another's. In a checkout it is the same.
+# `python -m theseus.tools.NAME` first looks for modules in the current folder, where another
+# program's run_classifier.py may lie. In a checkout it is this program's.
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()]:
     del sys.path[0]

@@ -1,12 +1,13 @@
-"""Says what to know of a task's files before the first training.
+"""Prints statistics and problems of a task's files before the first training.
 
     python scripts/check_data.py [--data_dir=data/sample] [--task_name=lcqmc_pair] [...]
 
-A column for train, dev and test, as far as they are there: examples and the share of each label;
-lengths in tokens, and how many are longer than --max_seq_length; the share of [UNK]; examples that
-occur twice, and such with another label; examples, and single texts, that occur in train. The
-first of what is twice, contradicts or occurs in train are listed. The flags are as those of
-run_classifier.py. It needs about 200 bytes of memory an example of train.
+The table has a column for each existing file (train, dev, test). Its rows are the number of
+examples and the share of each label; lengths in tokens, and the number of examples longer than
+--max_seq_length; the share of [UNK]; examples that occur twice, and those of them with another
+label; examples and single texts that occur in train. The first duplicates, contradictions and
+overlaps with train are listed. The flags are those of run_classifier.py. It needs about 200 bytes
+of memory for each example of train.
 """
 
 import collections
@@ -26,9 +27,9 @@ with quiet_tensorflow():
 FLAGS = flags.FLAGS
 
 _POOL = 10000
-_UNCUT = 1 << 20  # Tokens: more than any example has.
+_UNCUT = 1 << 20  # More tokens than any example has.
 
-# Of each kind of finding: what it is called, and what is said of the other example.
+# The words for each kind of finding, and for the other example.
 _KINDS = collections.OrderedDict(
     again="occur twice",
     contradicting="  with another label",
@@ -38,17 +39,17 @@ _KINDS = collections.OrderedDict(
 )
 
 _Seen = collections.namedtuple("_Seen", "label row")
-"""The first example with some texts: its label, and its row."""
+"""The label and the row of the first example with certain texts."""
 
 
 class Split(object):
-    """What is found of one file.
+    """The findings about one file.
 
     Attributes:
       name: str, "train", "dev" or "test"; path: str.
-      labels: Counter of the labels, None where one is not known.
-      lengths: list of int, in tokens, of all examples, as they are.
-      unknown, tokens: int, how many tokens are [UNK], and how many there are but BERT's own.
+      labels: Counter of the labels; None counts unknown ones.
+      lengths: list of int, the length of each example in tokens, before truncation.
+      unknown, tokens: int, the number of [UNK], and of all tokens except BERT's own.
       counts: Counter of the kinds of `_KINDS`.
       found: dict from a kind to the first (row, the other's row or None, texts).
       seen: dict from the hash of an example's texts to its _Seen.
@@ -56,7 +57,7 @@ class Split(object):
     """
 
     def __init__(self, name, path):
-        """Begins with nothing."""
+        """Begins without findings."""
         self.name, self.path = name, path
         self.labels, self.counts = collections.Counter(), collections.Counter()
         self.lengths, self.unknown, self.tokens = [], 0, 0
@@ -64,7 +65,7 @@ class Split(object):
         self.seen, self.texts = {}, set()
 
     def add(self, examples, task, tokenizer, train):
-        """Takes some examples; `train` is the Split to compare with, or None."""
+        """Adds some examples; `train` is the Split to compare them with, or None."""
         arrays = encoding.encode_arrays(examples, task, tokenizer, _UNCUT)
         own = len(examples) * (2 if examples[0].text_b is None else 3)
         self.lengths += arrays["lengths"].tolist()
@@ -101,7 +102,7 @@ class Split(object):
 
 
 def find_task(form):
-    """Returns the Task of the flags; what it leaves open is found in train."""
+    """Returns the Task of the flags, completed from train."""
     columns = tasks.NamedColumns(FLAGS.text_a_column, FLAGS.text_b_column, FLAGS.label_column)
     task = tasks.of_flags(FLAGS.task_name, columns, FLAGS.labels)
     if not task.takes_columns:
@@ -111,7 +112,7 @@ def find_task(form):
 
 
 def read_splits():
-    """Returns (Task, list of Split) of the files that are there; UserError where train is not."""
+    """Returns (Task, list of Split) of the existing files; UserError if there is no train."""
     form = sources.ReadOptions(
         FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
     )
@@ -134,7 +135,7 @@ def read_splits():
 
 
 def rows_of(task, splits):
-    """Yields the rows of the table, (what, a cell for each Split)."""
+    """Yields the rows of the table, (title, a cell for each Split)."""
     yield "examples", ["%d" % len(split.lengths) for split in splits]
     if not task.is_regression:
         for label in task.known_labels:
@@ -168,7 +169,7 @@ def format_table(task, splits):
 
 
 def describe_found(splits):
-    """Yields a line for each of the first findings; rows are numbered from 1, a header left out."""
+    """Yields a line for each of the first findings; rows count from 1, without a header."""
     for split in splits:
         for kind in ("contradicting", "again", "contradicting_train", "in_train"):
             place = splits[0].name if kind.endswith("train") else split.name

@@ -2,11 +2,11 @@
 
     python scripts/compare_models.py out_0 out_2 [...] [--data_dir=data/sample]
 
-Takes the output folders of stages, and fine-tuned classifiers (a Hugging Face folder, owner/name
-of its hub, a checkpoint of TensorFlow's); the first one, usually the predecessor, is what the
-others are compared with. The score is that of a folder's best checkpoint on dev: accuracy, or what
-the task is measured by; a classifier from elsewhere is evaluated now. The time is that of the
-graph on tokenized examples of dev, as many as are timed; the models take turns, batch by batch.
+The arguments are output folders of stages, or fine-tuned classifiers (a Hugging Face folder,
+owner/name of its hub, a TensorFlow checkpoint). All are compared with the first one, usually the
+predecessor. The score is the task's, of a folder's best checkpoint on dev; a classifier from
+elsewhere is evaluated now. The time is the graph's on tokenized examples of dev; the models take
+turns, batch by batch.
 """
 
 import contextlib
@@ -35,15 +35,15 @@ _EVAL_BATCH_SIZE = 128
 
 
 class TimedModel(object):
-    """A stage folder's model with dev batches that are ready to be fed."""
+    """A folder's model with dev batches that are ready to be fed."""
 
     def __init__(self, folder, loaded, recorded):
-        """Takes a StageFolder, or an ExternalClassifier, its TrainedModel, and whose dev is read.
+        """Prepares a model.
 
         Args:
-          folder: one of the two.
+          folder: a StageFolder or an ExternalClassifier.
           loaded: its trained_model.TrainedModel.
-          recorded: dict, the run config of the stage that says how dev is read.
+          recorded: dict, the run config that tells how dev is read.
         """
         own = loaded.run_config
         self.name = folder.path
@@ -78,7 +78,7 @@ class TimedModel(object):
 
 
 def check_different(models):
-    """Raises UserError where the scores of TimedModels say nothing of one another."""
+    """Raises UserError if the scores of TimedModels cannot be compared."""
     first = models[0]
     for model in models[1:]:
         if model.task.name != first.task.name or not model.task.has_labels_of(first.task):
@@ -105,7 +105,7 @@ def num_timed_examples():
 
 
 def median_seconds(models):
-    """Returns the median seconds per batch of each model; all see the same batches."""
+    """Returns the median seconds per batch of each model, on the same batches for all."""
     lengths = models[0].encoded.lengths
     plan = batches.plan_epoch(lengths, FLAGS.batch_size, 0, 0)
     num_batches = FLAGS.num_batches + num_warmup_batches()
@@ -145,10 +145,10 @@ def format_rows(models, seconds):
 
 
 def find_models(paths):
-    """Returns (StageFolders and ExternalClassifiers, the run config by which dev is read).
+    """Returns (StageFolders and ExternalClassifiers, the run config that tells how dev is read).
 
     Raises:
-      UserError: there is none, or a path is none of either.
+      UserError: there is no such run config, or a path is neither of the two.
     """
     if not paths:
         raise UserError("give the output folders of stages, such as out_0 out_2")
@@ -157,7 +157,7 @@ def find_models(paths):
         for path in paths:
             model_folder.trained_folder(path)
         raise UserError(
-            "give the output folder of at least one stage beside classifiers from elsewhere"
+            "give the output folder of at least one stage besides classifiers from elsewhere"
         )
     recorded = stages[0].trained_run_config()
     task = tasks.recorded(recorded)

@@ -1,22 +1,22 @@
-"""Makes small classifiers of a BERT that is too slow, says what each costs, and chooses one.
+"""Makes small classifiers from a BERT that is too slow, prints their costs, and chooses one.
 
     DATA=my_data BERT=my_bert OUT=out_compressed python -m theseus.tools.compress
 
-If BERT is no classifier for the labels of DATA, it is fine-tuned. From it successors of LAYERS
-layers are made, each is exported as ONNX, in float32 and int8, and what is exported is scored
-and timed. The smallest that retains KEEP percent of the predecessor's score on dev, and answers
-within MAX_MS, goes to OUT/model; nothing is chosen by test. Interrupted, it goes on from what is
-there; other LAYERS are added to those in OUT; a second run trains and measures nothing.
+If BERT is not a classifier for the labels of DATA, it is fine-tuned first. Then successors of
+LAYERS layers are made from it and exported as ONNX, in float32 and int8, and the exports are scored
+and timed. The smallest one that retains KEEP percent of the predecessor's score on dev and answers
+within MAX_MS is copied to OUT/model; test selects nothing. After an interruption the same command
+resumes. Other LAYERS are added to those in OUT; if nothing changed, nothing is trained or measured.
 
   DATA      folder with train, dev and perhaps test, as run_classifier.py reads them
-  BERT      a Hugging Face folder, owner/name of its hub, a checkpoint of TensorFlow's, or the
-            output folder of a trained stage 0
-  OUT       folder that takes all that is written (out_compressed)
-  LAYERS    the successors' layers (6 4 3 2)
-  KEEP      percent of the predecessor's score that is to be retained (98)
-  MAX_MS    milliseconds within which one example is to be answered (any)
-  UNLABELLED  a file of texts as in DATA without labels, such as requests of yesterday: distilled
-            successors learn from the predecessor's answers to them too (none)
+  BERT      a Hugging Face folder, owner/name of its hub, a TensorFlow checkpoint, or the output
+            folder of a trained stage 0
+  OUT       folder for all output (out_compressed)
+  LAYERS    the successors' numbers of layers (6 4 3 2)
+  KEEP      percentage of the predecessor's score that must be retained (98)
+  MAX_MS    milliseconds within which one example must be answered (any)
+  UNLABELLED  a file of texts as in DATA without labels, such as yesterday's requests: distilled
+            successors also learn from the predecessor's answers to them (none)
   SEED      42
   FLAGS     more flags of run_classifier.py for every training, such as --task_name=custom
 """
@@ -49,28 +49,28 @@ from theseus.inputs import encoding, inferred_task, reading, rows, sources, task
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
-_ENVIRONMENT = dict(os.environ)  # Before the import of TensorFlow, which adds to it.
-# The learning rate of fine-tuning, by the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
+_ENVIRONMENT = dict(os.environ)  # Copied before TensorFlow is imported, which adds to it.
+# The learning rate of fine-tuning times the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
 _WARM_UP, _TIMED_BATCHES = 3, 30
 _EVAL_BATCH_SIZE = 64
-# Of an int8 model at least so many of dev's labels are those of the float32 model.
+# The least share of dev on which an int8 model must predict the float32 model's label.
 _LEAST_AGREEMENT = 0.99
-# Times differ by as much from one run to the next.
+# Times differ by up to this factor from one run to the next.
 _NO_SLOWER = 1.1
 
 
 class Recipe(NamedTuple):
-    """How a successor is made: docs/results.md says what each part gains."""
+    """The training of a successor; docs/results.md has the gain of each part."""
 
-    rate: float  # As a multiple of the predecessor's.
+    rate: float  # A multiple of the predecessor's learning rate.
     epochs: int
-    is_distilled: bool  # From layers spread over the predecessor; else its lowest, fine-tuned.
+    is_distilled: bool  # Distilled subset with spread start; else the lowest layers, fine-tuned.
 
 
 def recipe_of(num_layers):
-    """Returns the Recipe of a successor of so many layers."""
+    """Returns the Recipe for a successor with that number of layers."""
     if num_layers >= 6:
         return Recipe(rate=1.0, epochs=5, is_distilled=False)
     return Recipe(rate=2.0 if num_layers >= 3 else 3.0, epochs=10, is_distilled=True)
@@ -80,7 +80,7 @@ _DISTILLED = ["--suc_init=spread", "--distill_temperature=2", "--distill_weight=
 
 
 class Settings(NamedTuple):
-    """The variables, read."""
+    """The values of the environment's variables."""
 
     data: str
     bert: str
@@ -94,7 +94,7 @@ class Settings(NamedTuple):
 
 
 def read_settings(environment):
-    """Returns the Settings of the environment's variables; UserError where one is wrong."""
+    """Returns the Settings in the environment's variables; UserError if one is wrong."""
     for name in ("DATA", "BERT"):
         if not environment.get(name):
             raise UserError(
@@ -123,7 +123,7 @@ def read_settings(environment):
 
 
 def _numbers(environment, name, default, kind):
-    """Returns the numbers of a variable, as a list; one, but for LAYERS."""
+    """Returns the numbers in a variable, as a list; only LAYERS may have several."""
     text = environment.get(name) or default
     try:
         numbers = list(map(kind, text.split()))
@@ -136,7 +136,7 @@ def _numbers(environment, name, default, kind):
 
 
 def _check_places(settings):
-    """Raises UserError where DATA or BERT is no folder; BERT may be a model of the hub."""
+    """Raises UserError if DATA or BERT is not a folder; BERT may also be a model of the hub."""
     if not os.path.isdir(settings.data):
         raise UserError(
             "DATA=%s: there is no such folder; give one with train, dev and perhaps test"
@@ -154,14 +154,14 @@ def _check_places(settings):
 
 
 class Commands(object):
-    """Commands of run_classifier.py that are carried out once: their record is in OUT."""
+    """Commands of run_classifier.py that run only once; a file in OUT records them."""
 
     def __init__(self, out, content):
-        """Reads which are done.
+        """Reads the record.
 
         Args:
           out: the folder.
-          content: str, a sum of the data and of BERT, on which all of them depend.
+          content: str, a hash of the data and of BERT, on which all commands depend.
         """
         os.makedirs(out, exist_ok=True)
         self._out, self._content = out, content
@@ -169,7 +169,7 @@ class Commands(object):
         self._done = _read_json(self._record) or {}
 
     def run(self, title, name, arguments):
-        """Carries a command out, unless it is done; UserError, with its last line, if it fails."""
+        """Runs a command unless it is done; UserError, with its last line, if it fails."""
         if self.is_done(name, arguments):
             return
         print("%-48s" % title, end=" ", flush=True)
@@ -189,13 +189,13 @@ class Commands(object):
         files.write_json(self._record, self._done)
 
     def is_done(self, name, arguments):
-        """Returns whether such a command was carried out, and its exports are there."""
+        """Returns whether the same command was run before and its exports exist."""
         exports = [os.path.join(self._out, name, "export", kind) for kind in _exported(name)]
         known_by = {"flags": arguments, "content": self._content}
         return self._done.get(name) == known_by and all(map(os.path.isdir, exports))
 
     def done(self, plan):
-        """Returns the flags of the commands of a Plan, by their names, that are done."""
+        """Returns a dict from the names of a Plan's commands that are done to their flags."""
         return {name: self._done[name] for _, name, _ in plan.commands()}
 
 
@@ -220,13 +220,13 @@ def _read_json(path):
 
 
 def read_config(arguments):
-    """Returns the config.Config of flags of run_classifier.py."""
+    """Returns the config.Config for flags of run_classifier.py."""
     run_classifier.parse_flags(["compress"] + arguments)
     return run_classifier.read_config()
 
 
 def guessed_task(settings):
-    """Returns the flag of the task where FLAGS have none: custom if files name their columns."""
+    """Returns the flag of the task if FLAGS have none: custom if the files name their columns."""
     if any(flag.startswith("--task_name") for flag in settings.flags):
         return []
     if StageFolder(settings.bert).run_config():  # Its run.json names the task.
@@ -239,7 +239,7 @@ def guessed_task(settings):
 
 
 def _labelled_test(data):
-    """Returns the Examples of a Data's test, or None where there is none, or it has no labels."""
+    """Returns the Examples of a Data's test; None if there is no test or it has no labels."""
     if not data.has("test"):
         return None
     path = data.paths("test")[0]
@@ -248,7 +248,7 @@ def _labelled_test(data):
 
 
 def _share_labelled(data, unlabelled, config):
-    """Returns the share of a Data's training examples among these and those of a file, float."""
+    """Returns the share of a Data's train among its examples and the unlabelled ones, float."""
     sizes = [
         sum(1 for _ in reading.iterate_examples(path, data.task, False, data.form))
         for path in (data.paths("train")[0], unlabelled)
@@ -258,32 +258,32 @@ def _share_labelled(data, unlabelled, config):
 
 
 def _content_hash(data, start, unlabelled):
-    """Returns the SHA-256 of a Data's and one more file, and of an InitialCheckpoint's weights."""
+    """Returns a SHA-256 of a Data's files, the unlabelled file and the starting weights."""
     paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
     paths += [unlabelled] if unlabelled else []
     return files.hash_files(paths + weights_lib.checkpoint_files(start.weights.prefix))
 
 
 def _of_stage_0(flags):
-    """Returns those of flags that stage 0 has a use for."""
+    """Returns the flags that stage 0 uses."""
     others = {field.name for field, declared in all_declarations() if 0 not in declared.stages}
     others |= {"suc_init", "suc_learning_rate", "train_scope"}
     return [flag for flag in flags if flag.lstrip("-").split("=")[0] not in others]
 
 
 class Plan(object):
-    """What is to be made of a BERT, and by which commands.
+    """The models to make from a BERT, and the commands that make them.
 
     Attributes:
       task: the tasks.Task of the data.
-      predecessor: what distils: BERT itself if it is a classifier, else the folder where it is
+      predecessor: the teacher: BERT itself if it is a classifier, else the folder where it is
         fine-tuned.
-      is_classifier: bool, whether BERT is one for the task's labels.
-      layers: list of int, the successors' layers, from the most.
+      is_classifier: bool, whether BERT is a classifier for the task's labels.
+      layers: list of int, the successors' numbers of layers, the largest first.
     """
 
     def __init__(self, settings):
-        """Looks at DATA and at BERT; UserError where one of them cannot be used."""
+        """Reads DATA and BERT; UserError if one of them cannot be used."""
         _check_places(settings)
         self._settings = settings
         self.common = ["--data_dir=%s" % settings.data, "--seed=%s" % settings.seed]
@@ -309,7 +309,7 @@ class Plan(object):
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
 
     def add_done(self, commands):
-        """Adds the depths that were made before, of the same BERT and data by the same flags."""
+        """Adds the depths that were made before from the same BERT, data and flags."""
         for layers in range(1, self.num_layers):
             _, name, flags = self._of_successor(layers)
             if layers not in self.layers and commands.is_done(name, flags):
@@ -344,7 +344,7 @@ class Plan(object):
         train += ["--learning_rate=%g" % (recipe.rate * self._rate)]
         if recipe.is_distilled and self._settings.unlabelled:
             train += ["--unlabelled_file=%s" % self._settings.unlabelled]
-            # As many steps as without, but each example at least once.
+            # As many steps as without the unlabelled texts, but each example at least once.
             train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * self._share)]
         else:
             train += ["--num_train_epochs=%d" % recipe.epochs]
@@ -362,7 +362,7 @@ class Plan(object):
 
 
 class Row(NamedTuple):
-    """An exported model in figures: scores are fractions, times milliseconds an answer."""
+    """The figures of an exported model: scores are fractions, times milliseconds an answer."""
 
     name: str
     folder: str
@@ -377,7 +377,7 @@ class Row(NamedTuple):
 
 
 def measure(plan):
-    """Returns the Rows of all exports, the predecessor's first; they are timed in turns."""
+    """Returns the Rows of all exports, the predecessor's first; their timings take turns."""
     names = [("predecessor", plan.num_layers)]
     names += [("layers_%d" % layers, layers) for layers in plan.layers]
     places = []
@@ -411,7 +411,7 @@ def measure(plan):
 
 
 def measured_once(plan, settings, commands):
-    """Returns the Rows, from OUT where the same exports were measured before."""
+    """Returns the Rows; reads them from OUT if the same exports were measured before."""
     path, done = os.path.join(settings.out, "table.json"), commands.done(plan)
     record = _read_json(path)
     if record and record["of"] == done:
@@ -433,7 +433,7 @@ def _count_parameters(folder):
 
 def _score(model, plan, examples):
     """Returns (score, predicted ids or numbers) of a Classifier on labelled Examples."""
-    from theseus.inference import metrics  # Imports scikit-learn.
+    from theseus.inference import metrics  # This imports scikit-learn.
 
     logits = model.compute_logits(examples, _EVAL_BATCH_SIZE)
     labels = encoding.encode_labels([example.label for example in examples], plan.task)
@@ -443,10 +443,10 @@ def _score(model, plan, examples):
 
 
 def _times(models, examples):
-    """Returns the median milliseconds of an answer to 1 and to 10 examples, for each model.
+    """Returns each model's median milliseconds for an answer to 1 and to 10 examples.
 
-    From text to label, on examples of dev; the models take turns, so that what else the machine
-    does meets all of them.
+    The time is from text to label, on examples of dev. The models take turns, so that other work on
+    the machine affects all of them.
     """
     texts = [
         example.text_a if example.text_b is None else (example.text_a, example.text_b)
@@ -471,7 +471,7 @@ def retained(row, rows):
 
 
 def format_table(rows, task, marked=None):
-    """Returns the table of Rows, str, in Markdown; `marked` is that of the model that it is for."""
+    """Returns the table of Rows, str, in Markdown; `marked` is the Row of the delivered model."""
     header = "| layers | type | parameters | dev %s | test | retained | ms, 1 | ms, 10 | MB |"
     lines = [header % task.score_name, "|---:|---|---:|---:|---:|---:|---:|---:|---:|"]
     for row in rows:
@@ -493,9 +493,9 @@ def format_table(rows, task, marked=None):
 
 
 def choose(rows, settings):
-    """Returns (Row, what to say of it): the smallest that fulfils KEEP and MAX_MS, or the nearest.
+    """Returns (Row, a line about it): the smallest that fulfils KEEP and MAX_MS, or the nearest.
 
-    Of one depth int8 comes first where its labels agree with float32's and it is no slower.
+    For one depth, int8 is preferred if its labels agree with float32's and it is not slower.
     """
     successors, candidates = rows[1:], []
     for layers in sorted({row.layers for row in successors}):
@@ -523,7 +523,7 @@ def choose(rows, settings):
 
 
 def warning_of(row, plan):
-    """Returns a line where a Row is no better than always giving the commonest label; or ""."""
+    """Returns a warning if a Row is no better than always predicting the commonest label; or ""."""
     if plan.task.is_regression or plan.task.metrics != ("accuracy",):
         return ""
     counts = collections.Counter(example.label for example in plan.dev)
@@ -536,7 +536,7 @@ def warning_of(row, plan):
 
 
 def deliver(row, rows, task, settings):
-    """Copies the chosen exports to OUT/model and OUT/model_huggingface; the card has the table."""
+    """Copies the chosen exports to OUT/model and OUT/model_huggingface; the card gets the table."""
     hugging_face = os.path.join(os.path.dirname(row.folder), "huggingface")
     of_float = next(one for one in rows if (one.layers, one.name) == (row.layers, "float32"))
     for source, name, marked in (
@@ -561,7 +561,7 @@ ms: median milliseconds from text to label, for 1 and for 10 examples, where it 
 
 
 def main():
-    """Makes, measures, chooses; prints a line for each step, then the table and the model."""
+    """Makes and measures the models, chooses one; prints a line a step, then table and model."""
     logging.set_verbosity(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

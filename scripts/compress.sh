@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From a BERT that is too slow to a small classifier, in one command:
+# Makes a small classifier from a BERT that is too slow, in one command:
 #
 #   DATA=my_data BERT=my_bert OUT=out_compressed bash scripts/compress.sh
 #
-# scripts/compress.py says what it does, and has the other variables.
+# scripts/compress.py describes it and all variables.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 source "$root/scripts/environment.sh"

@@ -1,6 +1,6 @@
-# Sourced by the other scripts: finds a fitting Python and makes the virtual environment.
+# Sourced by the other scripts: finds a suitable Python and makes the virtual environment.
 
-# Prints the first Python that fits: $PYTHON, or one of the usual names.
+# Prints the first suitable Python: $PYTHON, or one of the usual names.
 find_python() {
   local candidates="${PYTHON:-python3 python python3.13 python3.12 python3.11 python3.10 python3.7}"
   local versions="[(3, 7), (3, 10), (3, 11), (3, 12), (3, 13)]" python
@@ -15,8 +15,8 @@ find_python() {
   return 1
 }
 
-# Makes the virtual environment $1 and installs requirements file $2 and this program into it; does
-# nothing where that was done since the requirements last changed.
+# Makes the virtual environment $1 and installs requirements file $2 and this program into it. Does
+# nothing if that was done since the requirements last changed.
 make_environment() {
   local venv="$1" requirements="$2" stamp="$1/$2.installed" python
   if [ -e "$stamp" ] && [ -z "$(find requirements*.txt -newer "$stamp")" ]; then

@@ -1,15 +1,16 @@
-"""Measures the paths through a stage 1 that kept its predecessor: score on dev against latency.
+"""Measures the mixtures of a stage 1 that kept its predecessor: score on dev against latency.
 
     python scripts/frontier.py out_1 [--data_dir=data/sample] [--max_milliseconds=5]
 
-Each module is the predecessor's or the successor's: of M modules that makes 2^M classifiers. Up
-to --max_paths all are scored on dev; of more, those that two greedy searches meet: from the
-predecessor, replacing the module that costs least; and from the successor, putting back the one
-that gains most. What a batch takes depends on the number of layers alone, and is measured for one
-path of each number, in turns. On the front are the paths than which none is faster and as good.
---test_file is scored with these alone, and nothing is chosen by it.
+Each of the M modules is either the predecessor's or the successor's, so there are 2^M mixtures,
+here called paths. If there are at most --max_paths, all are scored on dev. Otherwise two greedy
+searches choose paths: one starts from the predecessor and replaces the module that costs least, the
+other starts from the successor and puts back the module that gains most. The latency of a batch
+depends only on the number of layers; it is measured for one path of each number, in turns. The
+front consists of the Pareto-optimal paths. Only these are scored on --test_file, which selects
+nothing.
 
-It prints the front and what replacing each module costs, and writes frontier.json and, with
+It prints the front and the cost of replacing each module, and writes frontier.json and, with
 matplotlib, frontier.png into the stage's folder.
 """
 
@@ -38,14 +39,14 @@ with quiet_tensorflow():
 FLAGS = flags.FLAGS
 
 Point = collections.namedtuple("Point", "path layers milliseconds dev test")
-"""A path: its digits, number of layers, median time of a batch, and scores (test: or None)."""
+"""A path: its digits, number of layers, median time of a batch, and scores (test may be None)."""
 
 
 class Scores(object):
-    """The scores of paths on a labelled file, each computed once."""
+    """The scores of paths on a labelled file; each is computed only once."""
 
     def __init__(self, runner, task, encoded):
-        """Takes what trained_model.load_all_paths yields, the Task, and EncodedExamples."""
+        """Takes the runner of trained_model.load_all_paths, the Task, and EncodedExamples."""
         self._runner, self._task, self._encoded = runner, task, encoded
         self.found = {}
 
@@ -67,12 +68,12 @@ class Scores(object):
 
 
 def flipped(path, index):
-    """Returns a path with another choice at one module."""
+    """Returns a path with the other choice at one module."""
     return path[:index] + (not path[index],) + path[index + 1 :]
 
 
 def search(score, num_modules):
-    """Scores all paths, or those that the greedy searches from both ends meet."""
+    """Scores all paths, or those that the greedy searches from both ends visit."""
     if 2**num_modules <= FLAGS.max_paths:
         for path in itertools.product([False, True], repeat=num_modules):
             score(path)
@@ -86,7 +87,7 @@ def search(score, num_modules):
 
 
 def find_front(points):
-    """Returns the Points than which none is faster and as good, the fastest first."""
+    """Returns the Pareto-optimal Points, the fastest first."""
     front = []
     for point in sorted(points, key=lambda p: (p.milliseconds, -p.dev)):
         if not front or point.dev > front[-1].dev:
@@ -95,7 +96,7 @@ def find_front(points):
 
 
 def costs(scores, num_modules):
-    """Returns what replacing each module changes, a list of (alone, last, mean), each a score.
+    """Returns the change of the score by replacing each module, a list of (alone, last, mean).
 
     Args:
       scores: dict from a path to its score.
@@ -115,7 +116,7 @@ def costs(scores, num_modules):
 
 
 def milliseconds(folder, paths, encoded):
-    """Returns the median milliseconds of a batch on each of the paths, which take turns."""
+    """Returns the median milliseconds of a batch on each of the paths, measured in turns."""
     plan = batches.plan_epoch(encoded.lengths, FLAGS.batch_size, 0, 0)
     plan = (plan * FLAGS.num_batches)[: FLAGS.num_batches]
     with contextlib.ExitStack() as stack:
@@ -126,7 +127,7 @@ def milliseconds(folder, paths, encoded):
             [_seconds(run, encoded.batch(rows)) for run in runs]
             for rows in tqdm(plan + plan, "timing", leave=False, disable=None)
         ]
-    return 1000 * np.median(seconds[len(plan) :], axis=0)  # The first time, each shape is new.
+    return 1000 * np.median(seconds[len(plan) :], axis=0)  # Without the first round.
 
 
 def _seconds(run, arrays):
@@ -136,7 +137,7 @@ def _seconds(run, arrays):
 
 
 def milliseconds_by_layers(folder, paths, groups, encoded):
-    """Returns a dict from each number of layers, of paths, to the milliseconds of a batch."""
+    """Returns a dict from each number of layers among the paths to the milliseconds of a batch."""
     of_depth = {len(modeling_theseus.layer_names(groups, path)): path for path in sorted(paths)}
     return dict(zip(of_depth, milliseconds(folder, of_depth.values(), encoded)))
 
@@ -173,7 +174,7 @@ def format_front(front, reference, task):
 
 
 def format_costs(found, groups):
-    """Returns what replacing each module costs as a table, str."""
+    """Returns the costs of replacing each module as a table, str."""
     lines = ["module  layers   replaced alone  replaced last  mean of all pairs"]
     for index, (group, changes) in enumerate(zip(groups, found)):
         layers = "%d-%d" % (group[0], group[-1])
@@ -203,7 +204,7 @@ def draw(plt, path, points, front, task):
 
 
 def encode(path, task, model, recorded, count=None):
-    """Returns the EncodedExamples of a labelled file, or of so many of it."""
+    """Returns the EncodedExamples of a labelled file, or of a sample of `count` of them."""
     form = sources.recorded_options(recorded, path)
     examples = reading.read_examples(path, task, form=form)
     if count is not None:
@@ -239,7 +240,7 @@ def measure(folder):
 
 
 def report(folder, plt):
-    """Measures a StageFolder's paths, prints, and writes the files."""
+    """Measures a StageFolder's paths, prints the tables, and writes the files."""
     task = tasks.recorded(folder.trained_run_config())
     points, front, groups, found = measure(folder)
     by_path = {point.path: point for point in points}
@@ -271,13 +272,13 @@ def choose(front):
     if not fast:
         fastest = front[0].milliseconds
         raise UserError(
-            "--max_milliseconds: the fastest mixture takes %.2f ms; give more" % fastest
+            "--max_milliseconds: the fastest mixture takes %.2f ms; give a larger value" % fastest
         )
     return "within %g ms: --replaced_modules=%s" % (FLAGS.max_milliseconds, fast[-1].path)
 
 
 def import_pyplot():
-    """Returns matplotlib.pyplot; UserError where there is none."""
+    """Returns matplotlib.pyplot; UserError if it is not installed."""
     try:
         import matplotlib
     except ImportError:

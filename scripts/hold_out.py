@@ -1,9 +1,9 @@
-"""Takes a test set of its own from the training data of a corpus whose test set is not at hand.
+"""Splits a test set off the training data, for a corpus without an available test set.
 
     python scripts/hold_out.py data/lcqmc data/lcqmc_held_out [--pairs=8000]
 
-The last pairs of train are the test set, less those with a sentence that also occurs in the rest
-of train or in dev; the rest is the new train, dev stays. A file keeps its format, and its texts.
+The test set is the last pairs of train, without those that share a sentence with the rest of train
+or with dev. The rest is the new train; dev stays the same. Files keep their format and their texts.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def split(train, dev, count):
 
     Args:
       train, dev: lists of reading.Example.
-      count: int, the last examples of `train` that are looked at.
+      count: int, the number of examples at the end of `train` that may be held out.
     """
     rest, last = train[:-count], train[-count:]
     known = {text for example in rest + dev for text in (example.text_a, example.text_b)}
@@ -49,7 +49,7 @@ def hold_out(source, target, pairs):
     """Reads train and dev of one folder, and writes train, dev and test of another.
 
     Raises:
-      UserError: a folder or the number of pairs will not do.
+      UserError: a folder or the number of pairs is not valid.
     """
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError("%s: is also the source; give another target folder" % target)
@@ -59,7 +59,7 @@ def hold_out(source, target, pairs):
     of_train, of_dev = (sources.find_files(source, TASK, name)[0] for name in ("train", "dev"))
     train, dev = (reading.read_examples(path, TASK) for path in (of_train, of_dev))
     if not 0 < pairs < len(train):
-        raise UserError("--pairs: give from 1 to %d" % (len(train) - 1))
+        raise UserError("--pairs: give a number from 1 to %d" % (len(train) - 1))
     rest, test = split(train, dev, pairs)
     if not test:
         raise UserError(

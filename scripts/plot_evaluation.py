@@ -1,9 +1,9 @@
-"""Draws what --do_eval has found: confusion, reliability, and accuracy by confidence.
+"""Draws the results of --do_eval: confusion, reliability, and accuracy by confidence.
 
     python scripts/plot_evaluation.py out_2 [--output=out_2/evaluation.png]
 
-Takes the output folder of a stage that was evaluated, or its folder of a mixture. Of a calibrated
-model the reliability before is drawn too. Needs matplotlib.
+The argument is the output folder of an evaluated stage, or its folder of a mixture. For a
+calibrated model it also draws the reliability before the calibration. It needs matplotlib.
 """
 
 import argparse
@@ -33,11 +33,11 @@ _RESULTS = records.table(
     others=True,
 )
 _CALIBRATION = records.table({"reliability_before": _BINS, "ece_before": _SHARE}, others=True)
-_MOST_NUMBERS = 12  # Of more labels the counts are not written into the squares.
+_MOST_NUMBERS = 12  # With more labels the counts are not written into the squares.
 
 
 def draw_confusion(panel, results):
-    """Draws the share of each true label that is predicted as each, and the counts."""
+    """Draws, for each true label, the shares and counts of the predicted labels."""
     if results["confusion"] is None:
         panel.set_title("too many labels for a confusion table", loc="left")
         return
@@ -58,7 +58,7 @@ def draw_confusion(panel, results):
 
 
 def draw_reliability(panel, results, calibrated):
-    """Draws accuracy against confidence; `calibrated` is what calibration.json holds, or None."""
+    """Draws accuracy against confidence; `calibrated` is calibration.json's content, or None."""
     panel.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     curves = [("ECE %.4f" % results["ece"], results["reliability"], "C0")]
     if calibrated:
@@ -89,7 +89,7 @@ def draw_coverage(panel, results):
 
 
 def draw(plt, folder, output):
-    """Draws the results of a folder into a PNG; UserError where they are damaged or missing."""
+    """Draws the results of a folder into a PNG; UserError if they are damaged or missing."""
     path = os.path.join(folder, "eval_results.json")
     if "pearson" in records.read(path, records.mapping(records.anything)):
         raise UserError("%s: the task predicts numbers, the plots need labels" % path)

@@ -2,8 +2,8 @@
 
     python scripts/plot_run.py out_1 [out_2 ...] [--output=out_1/run.png]
 
-Takes the output folders of stages, finished or not; each is a column of the picture. Needs
-matplotlib.
+The arguments are output folders of stages, finished or not; each gets a column of the picture. It
+needs matplotlib.
 """
 
 import argparse
@@ -25,14 +25,14 @@ with quiet_tensorflow():
     from theseus.training import curves
 
 LOSS, METRIC, RATE, REPLACED = "C0", "C3", "C2", "C1"
-_SMOOTHED_SHARE = 0.05  # Of all steps, what a point of a smoothed line is the mean of.
+_SMOOTHED_SHARE = 0.05  # A point of a smoothed line is the mean over this share of all steps.
 
 
 def read_run(path):
     """Returns (run_config, state, scalars) of a stage's folder.
 
     Raises:
-      UserError: it is no stage's folder, or has no curves.
+      UserError: it is not a stage's folder, or has no curves.
     """
     folder = StageFolder(path)
     run_config = folder.run_config()
@@ -57,21 +57,21 @@ def smooth(values):
 
 
 def score_points(task, scalars):
-    """Returns the dev score that the best is chosen by, a list of (step, float)."""
+    """Returns the dev score that selects the best checkpoint, a list of (step, float)."""
     columns = [dict(scalars.get(curves.EVALUATION + name, [])) for name in task.metrics]
-    steps = sorted(set(columns[0]).intersection(*columns))  # A metric may be undefined at one.
+    steps = sorted(set(columns[0]).intersection(*columns))  # A metric may be undefined at a step.
     return [(step, np.mean([column[step] for column in columns])) for step in steps]
 
 
 def draw_curve(panel, points, color, label):
-    """Draws points, and over them, thick, their running mean."""
+    """Draws points, and over them a thick line, their running mean."""
     steps, values = zip(*points)
     panel.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
     panel.plot(steps, smooth(values), color=color, linewidth=2, label=label)
 
 
 def put_legend(panel, lines):
-    """Names the lines in a row above the panel, where they cover nothing."""
+    """Puts the legend in a row above the panel, where it covers nothing."""
     names = [line.get_label() for line in lines]
     place = dict(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     panel.legend(lines, names, ncol=len(lines), frameon=False, fontsize="small", **place)
@@ -87,13 +87,13 @@ def draw_loss(panel, task, state, scalars):
         second = panel.twinx()
         name = "dev " + task.score_name
         lines += second.plot(*zip(*points), color=METRIC, marker="o", label=name)
-        best = state.best_evaluation()  # The curves may have ended before it.
+        best = state.best_evaluation()  # The curves may end before it.
         point = (best["global_step"], metrics.score(task, best))
         second.plot(*point, marker="o", markersize=12, color=METRIC, fillstyle="none")
         second.set_ylabel(name + " (circled: best)", color=METRIC)
         values = [value for _, value in points] + [point[1]]
         low, high = np.nanmin(values), np.nanmax(values)
-        room = max(0.2 * (high - low), 0.01)  # One pair in 1,000 should not look like a slope.
+        room = max(0.2 * (high - low), 0.01)  # A change of 0.001 should not look like a slope.
         second.set_ylim(low - room, min(high + room, max(high, 1.0) + 0.2 * room))
         second.locator_params(axis="y", nbins=6)
     put_legend(panel, lines)

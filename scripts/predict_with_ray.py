@@ -1,13 +1,13 @@
-"""Predicts many files by several processes, of one machine or of many, with Ray Data.
+"""Predicts many files with several processes, on one machine or many, with Ray Data.
 
   python scripts/predict_with_ray.py out_2/export/onnx 'pairs/*.parquet' --output_dir=predicted
 
-Takes a trained stage's folder or an export, then files or patterns of files: text as --do_predict
-takes it, or Parquet with columns of texts. Each becomes one file of --output_dir, its rows in
-their order: of text the predictions that --do_predict writes, in the file's format, of Parquet all
-its columns with the predictions beside them. A file appears when it is whole, and is not predicted
-again, so the same command goes on where it was interrupted. Needs `pip install ray pyarrow` on
-every machine; of an ONNX export no TensorFlow.
+The arguments are a trained stage's folder or an export, then files or patterns of files: text as
+for --do_predict, or Parquet with columns of texts. Each file becomes one file in --output_dir, with
+its rows in the same order. For text it has the predictions that --do_predict writes, in the file's
+format; for Parquet, all columns and the predictions. A file appears when it is complete and is not
+predicted again, so the same command resumes after an interruption. Every machine needs
+`pip install ray pyarrow`; with an ONNX export none needs TensorFlow.
 """
 
 import argparse
@@ -56,13 +56,13 @@ def parse_arguments():
 
 
 def output_name(path):
-    """Returns the name of a file's predictions."""
+    """Returns the name of the file for a file's predictions."""
     name = os.path.basename(path)
     return name if name.endswith(".parquet") else name + ".predictions." + format_of(path)
 
 
 def find_files(patterns):
-    """Returns the files of patterns, list of str; UserError where none fits or two are alike."""
+    """Returns the files that match, list of str; UserError for none or for two of one name."""
     found = []
     for pattern in patterns:
         matching = sorted(glob.glob(pattern)) or [pattern]
@@ -81,7 +81,7 @@ def find_files(patterns):
 
 
 def claim_folder(folder, model):
-    """Makes the folder of predictions; UserError where it holds another model's."""
+    """Makes the folder of predictions; UserError if it holds another model's predictions."""
     known_by = [os.path.join(model, name) for name in ("export.json", "state.json")]
     known_by = [path for path in known_by if os.path.exists(path)]
     if not known_by:
@@ -106,7 +106,7 @@ class Scorer(object):
     """A process that predicts one file after the other."""
 
     def __init__(self, model, output_dir, batch_size, columns, delimiter):
-        """Loads the model; `columns` are those of the texts in Parquet, `delimiter` is CSV's."""
+        """Loads the model; `columns` are Parquet's columns of texts, `delimiter` is CSV's."""
         from theseus import Classifier
 
         self._output_dir, self._batch_size = output_dir, batch_size
@@ -116,10 +116,10 @@ class Scorer(object):
             self._model = Classifier(model)
             self._columns = columns[: self._model.task.num_texts]
         except UserError as error:
-            self._problem = str(error)  # Ray would say it in a hundred lines.
+            self._problem = str(error)  # Raised here, Ray would print a hundred lines.
 
     def __call__(self, batch):
-        """Predicts the files of a batch of Ray's; returns what became of them, in columns."""
+        """Predicts the files of a batch of Ray's; returns the outcomes as columns."""
         found = {"path": [], "rows": [], "problem": []}
         for path in map(str, batch["path"]):
             rows, problem = 0, self._problem
@@ -132,7 +132,7 @@ class Scorer(object):
         return found
 
     def _predict(self, path):
-        """Returns how many rows of a file were predicted."""
+        """Predicts a file; returns the number of its rows."""
         from theseus.inference.predictions import write_predictions
 
         output = os.path.join(self._output_dir, output_name(path))
@@ -182,7 +182,7 @@ class Scorer(object):
         return count
 
     def _with_predictions(self, table, path, first_row):
-        """Returns a table with the columns of the predictions beside its own."""
+        """Returns a table with additional columns for the predictions."""
         task = self._model.task
         predicted = self._predictions(self._examples(table, path, first_row))
         if task.is_regression:
@@ -214,7 +214,7 @@ def predict(options, paths):
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    logging.disable(logging.WARNING)  # Ray tells of each of its steps.
+    logging.disable(logging.WARNING)  # Ray logs each of its steps.
     ray.init(options.address, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     workers = options.num_workers or max(1, int(ray.cluster_resources()["CPU"]))
@@ -237,7 +237,7 @@ def predict(options, paths):
 
 
 def main():
-    """Predicts what is not there yet; a line for each file that cannot be, and exit status 1."""
+    """Predicts the files that are missing; failures are one line each, and make exit status 1."""
     options = parse_arguments()
     problems = 0
     try:

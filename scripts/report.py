@@ -1,20 +1,20 @@
-"""Gathers trained stages into report.md, report.json and two plots.
+"""Collects trained stages into report.md, report.json and two plots.
 
     python scripts/report.py out_tables [more folders ...] [--output=FOLDER]
 
-Takes every folder below those given that holds a run of this program: the scripts of the tables
-make such, and so do commands by hand. It reads what the folders hold and nothing else. The output
-goes to the first folder. What is damaged is named and left out. Needs matplotlib for the plots.
+It reports every run of this program in and below the given folders, whether a script of the tables
+or a command made it, and reads nothing else. The output goes to the first folder. A damaged run is
+named and left out. The plots need matplotlib.
 
 "dev" is the score of the checkpoint that the run keeps: the best on dev, or with
 --select_checkpoint=last the last one. "retained" is the share of the score of the nearest finished
-predecessor, on dev, and on the first evaluated file. If several predecessors are equally near,
-that of the same seed counts, then the best. After ± stands half the width of the 95 % interval of
-the mean over the seeds (Student's t).
+predecessor, on dev and on the first evaluated file. If several predecessors are equally near, the
+one of the same seed counts, then the best. The number after ± is half the width of the 95 %
+interval of the mean over the seeds (Student's t).
 
-If a folder `direct` or `subset_N` (N layers) stands beside others, as those of
-scripts/tables/controls.sh and comparison.sh do, each of them is compared with it, seed by seed: the
-mean of the differences of finished runs, with the same interval.
+The baseline is a folder `direct` or `subset_N` (N layers), as scripts/tables/controls.sh and
+comparison.sh make them. Each folder beside it is compared with it, seed by seed: the mean of the
+differences of finished runs, with the same interval.
 """
 
 import argparse
@@ -55,26 +55,26 @@ Run = collections.namedtuple(
     "path stage layers method epochs examples seed metric dev_data score evaluations files auc "
     "steps seconds parameters milliseconds is_finished",
 )
-"""What a folder tells of a stage.
+"""A trained stage, as its folder describes it.
 
 Fields:
-  path: str, from the folder that was given.
-  stage: str; layers: int, those of the evaluated model; epochs: tuple, of stage 1 and 2.
-  examples: int, how many were sampled (--max_train_examples); None: all.
-  method: str, in words: what was trained, from what, with which losses and rates.
-  seed: int; metric: str, the name of the score; dev_data: str, the hash of what it is of.
-  score: float, that of the kept checkpoint on dev.
+  path: str, relative to the folder that was given.
+  stage: str; layers: int, of the evaluated model; epochs: tuple, of stage 1 and stage 2.
+  examples: int, the number of sampled examples (--max_train_examples); None: all.
+  method: str, the name of the method and its settings, as from `describe_method`.
+  seed: int; metric: str, the name of the score; dev_data: str, the hash of the dev data.
+  score: float, of the kept checkpoint on dev.
   evaluations: list of [step, score on dev].
   files: dict from an evaluated file, by its folder and name, to its score.
-  auc: the same to its area under the ROC curve, where there is one and it is not the score: on
-    another domain the score depends on a threshold that may not fit.
+  auc: dict from the same files to the area under the ROC curve, if there is one and it is not the
+    score: on another domain the score depends on a threshold that may not fit.
   steps: int; seconds: float, of the training.
   parameters: int, of the evaluated model.
-  milliseconds: float, of an example, as --do_eval has measured them; None where it has not.
+  milliseconds: float, for an example, as measured by --do_eval; or None.
   is_finished: bool, whether the training is.
 """
 
-# What of a run config is read here, and all that training writes.
+# The parts of a run config that are read here; every training writes them.
 _RUN_CONFIG = records.table(
     {
         "num_train_epochs": records.number(0),
@@ -88,7 +88,7 @@ _RUN_CONFIG = records.table(
 )
 
 CONTROLS = ("direct", "subset_%d")
-"""The folders, in scripts/tables, of the same depth fine-tuned alone; in one by its layers."""
+"""The baselines' folders in scripts/tables: the fine-tuned subset, in one script by its depth."""
 
 
 def find_runs(root):
@@ -100,9 +100,9 @@ def find_runs(root):
 
 
 def read_runs(folders):
-    """Returns (the Runs of folders, list; the folder that their paths are said from).
+    """Returns (the Runs of folders, list; the folder that their paths are relative to).
 
-    What is damaged is a line of standard error.
+    Damaged runs are reported on standard error.
 
     Raises:
       UserError: there is no such folder, or no run.
@@ -133,7 +133,7 @@ def read_run(path, root):
 
     Args:
       path: the folder.
-      root: what its name is said from.
+      root: the folder that its name is relative to.
     """
     folder = StageFolder(path)
     run, state = folder.trained_run_config(), folder.state()
@@ -147,7 +147,8 @@ def read_run(path, root):
         path=os.path.relpath(path, root),
         stage=run["stage"],
         layers=run["suc_layers"] or run["bert_config"]["num_hidden_layers"],
-        method=describe_method(run) + ("" if state.is_finished else ", not finished"),
+        method=describe_method(run, folder.paths())
+        + ("" if state.is_finished else ", not finished"),
         epochs=_epochs(run),
         examples=run.get("max_train_examples"),
         seed=run["seed"],
@@ -170,7 +171,7 @@ def read_run(path, root):
 
 
 def _evaluated(folder, task):
-    """Returns a dict from each file that --do_eval evaluated beside dev to its metrics, a dict."""
+    """Returns a dict from each file that --do_eval evaluated besides dev to its metrics, a dict."""
     number = records.nullable(records.number())
     of_file = records.table({name: number for name in task.metrics}, {"auc": number}, others=True)
     kind = records.table({}, {"eval_files": records.mapping(of_file)}, others=True)
@@ -189,41 +190,54 @@ def _milliseconds(folder):
 
 
 def _epochs(run):
-    """Returns what was trained, in epochs, of stage 1 and of stage 2: one of them is 0."""
+    """Returns (epochs of stage 1, epochs of stage 2); one of them is 0."""
     epochs = run["num_train_epochs"]
     return (epochs, 0) if run["stage"] == "replacing" else (0, epochs)
 
 
-def describe_method(run):
-    """Returns how a run was trained, in a few words, str, by its run config."""
+def method_name(run, paths):
+    """Returns the name of a run's method, str; see `describe_method`."""
+    teacher = run.get("distill_from")
     if run["stage"] == "predecessor":
-        return "fine-tuned"
-    words = []
+        return "predecessor, trained on" if run.get("classifier_rows") else "predecessor"
+    if run["stage"] == "successor" and "init_checkpoint" in paths:  # It skipped stage 1.
+        return "distilled subset" if teacher else "fine-tuned subset"
+    name = "replacing, then stage 2" if paths else "stage 2"  # Old runs have no paths.
+    name = "replacing" if run["stage"] == "replacing" else name
+    return name + (", distilled" if teacher else "")
+
+
+def describe_method(run, paths):
+    """Returns a run's method and settings in words, str, by its run config and RunFolder.paths."""
+    words = [method_name(run, paths)]
+    if run["stage"] == "predecessor":
+        return words[0]
     if run["stage"] == "replacing":
         linear = run["replace_linear_k"] or run.get("replace_until")
-        words.append("replacing, linear" if linear else "replacing, %g" % run["replace_rate_prob"])
-    else:
-        words.append("successor alone")
+        words.append("linear rate" if linear else "rate %g" % run["replace_rate_prob"])
+    if run.get("classifier_rows", True) is None:
+        words.append("new classifier")
     if run["train_scope"] == "successor_layers":
-        words.append("layers only")
+        words.append("train scope successor_layers")
     if run.get("suc_init"):
         is_named = run["suc_init"] in SUCCESSOR_STARTS or layer_numbers(run["suc_init"])
-        words.append("start %s" % (run["suc_init"] if is_named else "as another BERT"))
+        words.append("%s start" % (run["suc_init"] if is_named else "another BERT's layers as"))
     if run.get("suc_learning_rate") is not None:
-        words.append("successor's rate %g" % run["suc_learning_rate"])
+        words.append("successor's learning rate %g" % run["suc_learning_rate"])
     if run.get("distill_from"):
-        words.append("distilled (T %g, w %g)" % (run["distill_temperature"], run["distill_weight"]))
+        settings = run["distill_temperature"], run["distill_weight"]
+        words.append("temperature %g, weight %g" % settings)
     if run.get("unlabelled_data"):
-        words.append("more without labels")
+        words.append("with unlabelled texts")
     if run.get("ema_decay"):
-        words.append("averaged")
+        words.append("averaged weights")
     if run.get("select_checkpoint") == "last":
         words.append("last checkpoint")
     return ", ".join(words)
 
 
 def count_parameters(run):
-    """Returns the parameters of the evaluated model, int, by the BERT's shape."""
+    """Returns the number of parameters of the evaluated model, int, from the BERT's shape."""
     config = run["bert_config"]
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     tables = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
@@ -238,10 +252,7 @@ def count_parameters(run):
 
 
 def groups_of(runs):
-    """Returns an OrderedDict from what several seeds share to their Runs.
-
-    The key is (stage, layers, method, epochs, folder without its seed).
-    """
+    """Returns an OrderedDict from (stage, layers, method, epochs, folder without seed) to Runs."""
     found = collections.OrderedDict()
     for run in runs:
         parts = [part for part in run.path.split(os.sep) if not part.startswith("seed_")]
@@ -251,13 +262,13 @@ def groups_of(runs):
 
 
 def group_milliseconds(group):
-    """Returns the median of what Runs took for an example, float; None where none was timed."""
+    """Returns the median milliseconds of the Runs for an example, float; None if none was timed."""
     found = [run.milliseconds for run in group if run.milliseconds]
     return statistics.median(found) if found else None
 
 
 def cell(values, form="%.4f"):
-    """Returns a list of float as a cell: their mean, with ± the interval where there are more."""
+    """Returns a cell for a list of float: the mean, and if there are several, ± the interval."""
     if not values:
         return ""
     mean = form % statistics.mean(values)
@@ -276,8 +287,8 @@ def interval(values):
 def predecessors_of(runs, like):
     """Returns the predecessors, list of Run, that a Run is compared with; none with a score of 0.
 
-    They are the finished ones of the same score on the same dev data whose folders share most of
-    the Run's path; of these the best of the same seed, or all if none has it.
+    Candidates are finished and have the same metric and dev data. Those whose folders share most of
+    the Run's path count: the best one of the same seed, or all if none has that seed.
     """
     known = [
         run
@@ -292,17 +303,17 @@ def predecessors_of(runs, like):
 
 
 def _num_shared(path, other):
-    """Returns how many folders two paths begin with alike, int."""
+    """Returns the number of leading folders that two paths share, int."""
     return len(os.path.commonprefix([path.split(os.sep), other.split(os.sep)]))
 
 
 def shares_retained(runs, group, measure):
-    """Returns the shares, list of float, of their predecessors' scores that Runs retain.
+    """Returns the shares of their predecessors' scores that Runs retain, list of float.
 
     Args:
-      runs: list of Run.
-      group: those of them that it is about.
-      measure: function from a Run to a score, or None.
+      runs: list of all Runs.
+      group: list of the Runs in question.
+      measure: function from a Run to a score or None.
     """
     shares = []
     for run in group:
@@ -313,7 +324,7 @@ def shares_retained(runs, group, measure):
 
 
 def retained_cell(shares):
-    """Returns shares, list of float, as a cell, in percent."""
+    """Returns a cell for shares, list of float, in percent."""
     if not shares:
         return ""
     percent = [100 * share for share in shares]
@@ -325,8 +336,8 @@ def format_report(runs, root):
     """Returns the report's text, in Markdown.
 
     Args:
-      runs: list of Run, one at least.
-      root: the folder that their paths are said from.
+      runs: list of Run, at least one.
+      root: the folder that their paths are relative to.
     """
     measures = measures_of(runs)
     header = ["folder", "layers", "method", "epochs", "seeds"]
@@ -352,10 +363,10 @@ def format_report(runs, root):
     parts += ["## Dev by epoch", metrics.markdown_table(*evaluation_rows(runs))]
     differences = difference_rows(runs, [measure for _, measure in measures])
     if differences:
-        header = ["folder", "baseline", "seeds", "dev"] + columns
+        header = ["folder", "method", "baseline's folder", "seeds", "dev"] + columns
         parts += ["## Compared with the baseline", metrics.markdown_table(header, differences)]
         parts.append(
-            "Mean of the differences, seed by seed, ± half the width of its 95 % interval."
+            "Mean difference from the fine-tuned subset, seed by seed, ± half its 95 % interval."
         )
     published = published_rows(runs, root)
     if published:
@@ -396,18 +407,18 @@ def _of_file(field, name, run):
 
 
 def not_none(values):
-    """Returns those of values that are not None, as a list."""
+    """Returns the list of the values that are not None."""
     return [value for value in values if value is not None]
 
 
 def difference_rows(runs, measures):
-    """Returns a row for each folder beside one of `CONTROLS`: how much better it is, seed by seed.
+    """Returns a row for each folder with a baseline: how much better it is, seed by seed.
 
-    Runs that are not finished, or of another score or other dev data, are not compared.
+    Only finished runs with the same metric and dev data are compared.
 
     Args:
       runs: list of Run.
-      measures: list of functions from a Run to what is compared beside its score, or None.
+      measures: list of functions from a Run to another number to compare, or None.
     """
     groups, rows = collections.OrderedDict(), []
     for key, group in groups_of(runs).items():
@@ -423,17 +434,18 @@ def difference_rows(runs, measures):
         for measure in measures:
             both = [(measure(run), measure(other)) for run, other in pairs]
             scores.append([ours - theirs for ours, theirs in both if None not in (ours, theirs)])
-        rows.append([folder, place, str(len(pairs))] + [cell(v, "%+.4f") for v in scores])
+        row = [folder, group[0].method, place, str(len(pairs))]
+        rows.append(row + [cell(v, "%+.4f") for v in scores])
     return rows
 
 
 def _comparable(run):
-    """Returns what two Runs have in common whose scores may be subtracted."""
+    """Returns a key that is equal for two Runs whose scores may be subtracted."""
     return run.seed, run.metric, run.dev_data
 
 
 def find_control(folder, folders, layers):
-    """Returns the nearest of `CONTROLS` beside a folder or one above it, of `folders`, or None."""
+    """Returns the nearest of `folders` that is a baseline (`CONTROLS`) for a folder, or None."""
     names = [name % layers if "%" in name else name for name in CONTROLS]
     above = folder.split("/")
     while above:
@@ -446,11 +458,11 @@ def find_control(folder, folders, layers):
 
 
 def published_rows(runs, root):
-    """Returns a row for each published one that a folder `published` holds runs of.
+    """Returns a row for each published result for which a folder `published` has runs.
 
     Args:
       runs: list of Run.
-      root: the folder that their paths are said from.
+      root: the folder that their paths are relative to.
     """
     found, by_place = {}, {}
     for run in runs:
@@ -458,7 +470,7 @@ def published_rows(runs, root):
         by_place[place] = run
         above, is_published, below = place.rpartition(os.sep + "published" + os.sep)
         if is_published and run.stage != "predecessor":
-            # A stage 2 is named after the stage 1 that it started from.
+            # The name of a stage 2's folder begins with its stage 1's.
             is_first = run.stage == "replacing"
             first = run if is_first else by_place.get(place.rsplit("_", 1)[0])
             key = (os.path.relpath(above, root), _published_key(below))
@@ -476,26 +488,26 @@ def published_rows(runs, root):
 
 
 def _published_key(path):
-    """Returns the key in PUBLISHED that the name of a run's folder stands for."""
+    """Returns the key in PUBLISHED for the name of a run's folder."""
     name = os.path.basename(path)
     numbers = [2, 4] if name == "out_1_3" else [int(n) for n in name.split("_") if n.isdigit()]
     return tuple((numbers + [0])[:3])
 
 
 def _business(run):
-    """Returns the score on business data as a list: the scripts evaluate it after a test set."""
+    """Returns a list with the score on business data, which the scripts evaluate after test."""
     names = list(run.files)
     is_test = len(names) == 1 and os.path.splitext(os.path.basename(names[0]))[0] == "test"
     return [] if is_test or not names else [run.files[names[-1]]]
 
 
 def _scaled(key, run, first):
-    """Returns what a cell adds where a Run was trained on less, or for other epochs.
+    """Returns a cell's note if a Run was trained on fewer examples or for other epochs; or "".
 
     Args:
-      key: tuple, that of PUBLISHED.
+      key: tuple, the key in PUBLISHED.
       run: a Run.
-      first: the Run of its stage 1, which it may be itself; None: it is not known.
+      first: the Run of its stage 1, which may be the same Run; None if it is not known.
     """
     stages = [(1, key[1], first.epochs[0])] if first else []
     stages.append((2, key[2], run.epochs[1]))
@@ -510,12 +522,12 @@ def _scaled(key, run, first):
 def draw(runs, output):
     """Draws the score of each method by depth, and the scores on dev by step.
 
-    A point is the mean of the seeds, its bar the 95 % interval. The curves of a method's seeds have
-    one color.
+    A point is the mean of the seeds, its bar the 95 % interval. The curves of one method's seeds
+    have the same color.
 
     Args:
       runs: list of Run.
-      output: the folder that takes scores.png and curves.png.
+      output: the folder for scores.png and curves.png.
     """
     import matplotlib.pyplot as plt
 
@@ -544,16 +556,17 @@ def _draw_scores(panel, groups):
 
 
 def _draw_curves(panel, groups):
-    for color, key, group in groups:
+    for color, (_, layers, method, _, folder), group in groups:
         for number, run in enumerate(group):
-            label = None if number else key[-1]  # The seeds are one.
+            # One entry of the legend for all seeds.
+            label = None if number else "%d: %s (%s)" % (layers, method, folder)
             panel.plot(*zip(*run.evaluations), marker=".", linewidth=1, color=color, label=label)
     panel.set_xlabel("step of the stage")
     panel.set_ylabel("score on dev")
 
 
 def _to_json(run):
-    """Returns a Run as a dict of JSON values, in which a score that is undefined is None."""
+    """Returns a Run as a dict of JSON values; an undefined score is None."""
     scores = {name: metrics.or_none(score) for name, score in run.files.items()}
     evaluations = [[step, metrics.or_none(score)] for step, score in run.evaluations]
     score = metrics.or_none(run.score)

@@ -3,11 +3,11 @@
     python scripts/serve.py out_2 [--host=127.0.0.1] [--port=8000]
     curl -d '{"text_a": "手机坏了", "text_b": "手机坏了怎么办"}' http://127.0.0.1:8000/classify
 
-Takes a stage's output folder or an export's. /classify takes one example or a list, /healthz says
-what is served, /metrics is for Prometheus, and / is a page to try it. Examples of requests that
-come at the same time are computed together, those of like length first. On SIGTERM it takes no
-more, answers what it has, and ends. Needs fastapi, uvicorn and prometheus_client; of an ONNX
-export no TensorFlow.
+The argument is a stage's output folder or an export's. /classify takes one example or a list,
+/healthz describes the model, /metrics is for Prometheus, and / is a page for trying it. Examples of
+simultaneous requests are computed together, grouped by length. On SIGTERM it refuses new requests,
+answers the pending ones, and ends. It needs fastapi, uvicorn and prometheus_client; an ONNX export
+does not need TensorFlow.
 """
 
 import os
@@ -36,11 +36,11 @@ flags.DEFINE_integer("drain_s", 30, "Seconds that open requests get to finish af
 
 
 def listen():
-    """Returns the socket; UserError where the address is taken or none of this machine's."""
+    """Returns the socket; UserError if the address is in use or does not belong to this machine."""
     try:
         listener = socket.create_server((FLAGS.host, FLAGS.port))
-        # Inherited by each connection. asyncio sets it only for sockets that name their protocol;
-        # without it an answer's body waits 40 ms for the client to confirm its head.
+        # Each connection inherits this. asyncio sets it only for sockets that name their protocol;
+        # without it an answer's body waits 40 ms until the client confirms the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
@@ -48,14 +48,14 @@ def listen():
 
 
 def serve(path, load=Classifier):
-    """Serves the model of a folder until it is told to end.
+    """Serves the model of a folder until a signal ends it.
 
     Args:
       path: the folder.
-      load: function from it to a Classifier, or what answers as one.
+      load: function from the folder to a Classifier, or an object with the same methods.
 
     Raises:
-      UserError: it cannot begin.
+      UserError: the server cannot start.
     """
     try:
         import uvicorn
@@ -87,7 +87,7 @@ def serve(path, load=Classifier):
 
 
 def main(argv):
-    """Serves; a mistake of the user's is one line."""
+    """Serves; an error that the user can fix is one line."""
     try:
         if len(argv) != 2:
             raise UserError("give one folder, of a trained stage or an export, such as out_2")

@@ -1,4 +1,4 @@
-"""What the tests share: TensorFlow in graph mode, and a small BERT with data on disk."""
+"""Helpers and fixtures for all tests: TensorFlow in graph mode, and a small BERT with data."""
 
 import dataclasses
 import functools
@@ -26,14 +26,14 @@ from theseus.session import new_session, set_up_tensorflow
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 SCRIPT = os.path.join(ROOT, "run_classifier.py")
-# The programs that tests start are this folder's, whichever is installed; and say little.
+# The programs that tests start are this folder's, even if another version is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 set_up_tensorflow()
 logging.set_verbosity(logging.INFO)  # As a command does.
 
-# On TensorFlow 1.15.5 the files run that touch TensorFlow. Those that do not, as
-# test_architecture.py checks, say nothing there that they do not say on TensorFlow 2.
+# On TensorFlow 1.15.5 only the files that use TensorFlow run. The results of the others, which
+# test_architecture.py checks, do not depend on its version.
 WITHOUT_TENSORFLOW = (
     "architecture batches cache encoding errors hold_out hugging_face_tokenizer layout lines "
     "long_texts make_requirements make_sample metrics other_formats parallel_encoding predictions "
@@ -51,7 +51,7 @@ needs_tensorflow_2 = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def no_process_is_left():
-    """Ends the forks that a test has not waited for."""
+    """Ends the forks for which a test has not waited."""
     yield
     forks.end_all()
 
@@ -63,7 +63,7 @@ def pytest_sessionfinish():
 
 @pytest.fixture
 def session():
-    """A session over a new graph, which is the default one."""
+    """Yields a session over a new default graph."""
     with new_session() as opened:
         yield opened
 
@@ -99,7 +99,7 @@ done
 
 
 def stub_project(folder):
-    """Makes a copy of the bash scripts beside a virtual environment whose programs are stubs.
+    """Copies the bash scripts next to a virtual environment whose programs are stubs.
 
     A stub logs its arguments, makes the stages' output folders that these name, and fails where
     STUB_FAILS is among them.
@@ -142,7 +142,7 @@ def run_bash(project, name, *arguments, **variables):
 
 
 def call_script(monkeypatch, script, *arguments):
-    """Calls a script's main in this process; returns the line that it ends with, or None."""
+    """Calls a script's main in this process; returns the line with which it exits, or None."""
     name = script.__name__ + ".py"
     monkeypatch.setattr(sys, "argv", [name] + [str(argument) for argument in arguments])
     try:
@@ -154,7 +154,7 @@ def call_script(monkeypatch, script, *arguments):
 
 
 class CharacterTokenizer(object):
-    """One token a character; its id is its code point."""
+    """A tokenizer with one token for each character, whose id is the code point."""
 
     def tokenize(self, text):
         return list(text)
@@ -164,12 +164,12 @@ class CharacterTokenizer(object):
         return [special.get(token) or ord(token) for token in tokens]
 
 
-# The folders of a test's stages, whatever the depth; what a command line gives later wins.
+# The folders of a test's stages, for any depth; a later flag of the command line overrides them.
 FOLDERS = ["--stage_1_outputdir=out_1", "--stage_2_outputdir=out_2"]
 
 
 def command(arguments, folder, monkeypatch):
-    """Runs a command in this process, in `folder`; its stages lie in `FOLDERS`."""
+    """Runs a command in this process, in `folder`; its stages are in `FOLDERS`."""
     import run_classifier
 
     monkeypatch.chdir(str(folder))
@@ -182,7 +182,7 @@ def command(arguments, folder, monkeypatch):
 
 
 def refused(arguments, folder, monkeypatch):
-    """Returns the line that a command is refused with."""
+    """Returns the line with which a command is refused."""
     with pytest.raises(SystemExit) as caught:
         command(arguments, folder, monkeypatch)
     assert "\n" not in caught.value.code
@@ -190,7 +190,7 @@ def refused(arguments, folder, monkeypatch):
 
 
 def assert_refused(arguments, folder, monkeypatch, pattern):
-    """A command is refused with a line that matches, and no file below the folder changes."""
+    """Checks that a command is refused with a matching line and changes no file in the folder."""
     __tracebackhide__ = True
     before = contents(folder)
     found = refused(arguments, folder, monkeypatch)
@@ -238,7 +238,7 @@ def assert_gradients_close(found, expected, share=1e-4):
 
 
 def read_json(*path):
-    """Returns what a JSON file holds, without the sum of itself; its path comes in parts."""
+    """Returns the content of a JSON file without its checksum; its path comes in parts."""
     with open(os.path.join(*[str(part) for part in path]), encoding="utf-8") as reader:
         held = json.load(reader)
     if isinstance(held, dict):
@@ -253,7 +253,7 @@ def contents(folder):
 
 
 def make_config(stage, **values):
-    """Returns the config.Config of a Stage, with other values than the defaults for some flags."""
+    """Returns the config.Config of a Stage, with the given values instead of defaults."""
     from theseus.config.config import Config
     from theseus.stage import PREDECESSOR, SUCCESSOR
 
@@ -265,7 +265,7 @@ def make_config(stage, **values):
 CHARACTERS = "我你他的手机怎么办好不好呢吗电脑买卖多少钱天气热冷开关门水火山石"
 LETTERS = "abAB"  # In texts, which are in both cases.
 _TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(CHARACTERS))
-# Of lower-cased texts, and of texts whose case is kept; they are of one size.
+# Two vocabularies of the same size, for lower-cased texts and for texts whose case is kept.
 VOCABULARY = "\n".join(_TOKENS + "a b ab ba ##a ##b ##ab ##ba".split()) + "\n"
 CASED_VOCABULARY = "\n".join(_TOKENS + "a b A B ##a ##b ##A ##B".split()) + "\n"
 SMALL_BERT = {
@@ -284,9 +284,9 @@ SMALL_BERT = {
 
 
 def write_pairs(path, count, seed):
-    """Writes pairs of random characters; of label 1 is the third of them that share a text.
+    """Writes pairs of random characters; every third pair has two texts of the same characters.
 
-    The shared text is shuffled. The first pair is of label 0, the second of label 1.
+    These pairs have label 1, the others label 0. The first pair has label 0, the second label 1.
     """
     random = np.random.RandomState(seed)
     characters = list(CHARACTERS + 2 * LETTERS)
@@ -300,13 +300,13 @@ def write_pairs(path, count, seed):
 
 
 def encoded_rows(lengths):
-    """Rows whose tokens are all the row's number plus 1; of label 1 are the odd ones."""
+    """Returns rows whose tokens all are the row's number plus 1; odd rows have label 1."""
     ids = np.concatenate([np.full(length, row + 1) for row, length in enumerate(lengths)])
     return EncodedExamples(ids, lengths, lengths, np.arange(len(lengths)) % 2)
 
 
 def randomize_biases(session):
-    """Gives all biases of the default graph, and the norms' scales, values that matter.
+    """Sets all biases and the norms' scales of the default graph to values that have an effect.
 
     They start as 0, and as 1, which hides what is done with them.
     """
@@ -322,14 +322,14 @@ _MADE = tempfile.TemporaryDirectory()
 
 @functools.lru_cache(maxsize=None)
 def _made_once(make, *arguments):
-    """Returns the folder that `make` fills, given its path: made once for all who copy it."""
+    """Returns a folder that `make` fills once, given its path; all tests copy it."""
     folder = pathlib.Path(tempfile.mkdtemp(dir=_MADE.name)) / "made"
     make(folder, *arguments)
     return str(folder)
 
 
 def write_bert(folder, values=SMALL_BERT, vocabulary=VOCABULARY):
-    """Writes a BERT of random weights as google-research/bert ships its checkpoints."""
+    """Writes a BERT with random weights in the form of google-research/bert's checkpoints."""
     made = _made_once(_make_bert, json.dumps(values, sort_keys=True), vocabulary)
     shutil.copytree(made, str(folder))
 
@@ -390,7 +390,7 @@ def hugging_face_names(num_layers):
 
 
 def hugging_face_arrays(weights, num_layers):
-    """Returns the arrays of a mapping with TF1 BERT's names as Hugging Face keeps them."""
+    """Returns arrays with TF1 BERT's names in Hugging Face's names and layout."""
     arrays = {}
     for theirs, ours in hugging_face_names(num_layers):
         if ours in weights:
@@ -410,7 +410,7 @@ def random_data(tmp_path_factory):
 
 
 def write_stage(root, stage, hidden_act="gelu_tanh", keep_predecessor=None, do_lower_case=True):
-    """Writes a stage's folder as training leaves it, of random weights that matter.
+    """Writes a stage's folder as training leaves it, with random weights that have an effect.
 
     Args:
       root: path of the folder.
@@ -478,7 +478,7 @@ EXPORTS = ["bert", "huggingface", "saved_model", "onnx", "onnx_int8"]
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, random_data):
-    """A function from a format to its export, written once, of the StageFolder `export.stage`.
+    """Returns a function from a format to the export of the StageFolder `export.stage`, made once.
 
     The stage keeps its texts' case, in which those of `random_data` differ.
     """
@@ -507,7 +507,7 @@ def export(tmp_path_factory, random_data):
 
 
 def write_weights(prefix, arrays):
-    """Writes a checkpoint of arrays by their names; of names alone, a number each."""
+    """Writes a checkpoint of arrays by name; for a list of names, each gets a number."""
     arrays = arrays if isinstance(arrays, dict) else dict.fromkeys(arrays, np.float32([0]))
     with tf.Graph().as_default(), tf.Session() as new_session:
         for name, array in arrays.items():
@@ -517,7 +517,7 @@ def write_weights(prefix, arrays):
 
 
 def write_start(folder, layer="layer_0"):
-    """Writes a small BERT's config and vocabulary, and of its weights no more than a name."""
+    """Writes a small BERT's config and vocabulary, and a checkpoint with only one weight."""
     folder.mkdir()
     (folder / "bert_config.json").write_text(json.dumps(SMALL_BERT))
     (folder / "vocab.txt").write_text(VOCABULARY, encoding="utf-8")

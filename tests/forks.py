@@ -1,4 +1,4 @@
-"""Programs as forks of one process that has TensorFlow imported, which takes a new one 4 seconds.
+"""Runs programs as forks of a process that has imported TensorFlow, which takes 4 seconds.
 
 A fork has no start and no end of an interpreter; what is tested there needs a process.
 """
@@ -15,7 +15,7 @@ from faults import world
 
 
 class _Server(world.Server):
-    """The process that forks, and a folder for the streams of its forks."""
+    """The process that forks, with a folder for the streams of its forks."""
 
     def __init__(self):
         super(_Server, self).__init__(None)
@@ -24,7 +24,7 @@ class _Server(world.Server):
         self.running = []
 
     def new_file(self, ending):
-        """Returns the path of a file that is not there."""
+        """Returns the path of a new file."""
         return os.path.join(self.folder, "%d.%s" % (next(self.numbers), ending))
 
 
@@ -32,7 +32,7 @@ _server = functools.lru_cache(maxsize=None)(_Server)
 
 
 class Fork(object):
-    """A program that runs."""
+    """A running program."""
 
     def __init__(self, arguments, folder, stdin=os.devnull, **environment):
         """Begins it.
@@ -70,11 +70,11 @@ class Fork(object):
         return self._status
 
     def wait(self, patience_s=1700):
-        """Returns the exit status; None where it lasts too long, and is killed."""
+        """Returns the exit status; None if it takes too long and is killed."""
         return self.poll(patience_s, kills=True)
 
     def wait_for(self, text):
-        """Returns the first line that it says with a text in it, or fails where it ends before."""
+        """Returns its first line that contains a text; fails if the program ends before."""
         while True:
             status, said = self.poll(), self.output() + self.errors()
             for line in said.splitlines(keepends=True):
@@ -92,11 +92,11 @@ class Fork(object):
             return reader.read()
 
     def output(self):
-        """Returns what it has printed so far."""
+        """Returns its standard output so far."""
         return self._read(0)
 
     def errors(self):
-        """Returns what it has said on standard error so far."""
+        """Returns its standard error so far."""
         return self._read(1)
 
 

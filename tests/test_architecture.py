@@ -1,4 +1,4 @@
-"""Imports go one way, between folders as between files: from a floor to those below it."""
+"""Checks that imports of folders and files only go from a floor to the floors below it."""
 
 import ast
 import glob
@@ -7,7 +7,7 @@ import os
 
 from conftest import ROOT, WITHOUT_TENSORFLOW
 
-# From the top; what stands on one floor does not import each other, but for a folder's own files.
+# From the top. Members of one floor do not import each other, except files of the same folder.
 FLOORS = [
     ["run_classifier"],
     ["theseus.config"],
@@ -33,7 +33,7 @@ FLOORS = [
 
 
 def place(module):
-    """Returns (floor from the top, the floor's member) of a module; None where it is not ours."""
+    """Returns (floor from the top, the floor's member) of a module; None for other packages."""
     for number, floor in enumerate(FLOORS):
         for member in floor:
             if (module + ".").startswith(member + "."):
@@ -42,7 +42,7 @@ def place(module):
 
 
 def scripts():
-    """Returns the paths of the programs beside the command line, of all folders that tests see."""
+    """Returns the paths of all programs besides the command line."""
     folders = [os.path.join(ROOT, "scripts", "**"), os.path.join(ROOT, "data")]
     paths = [glob.glob(os.path.join(folder, "*.py"), recursive=True) for folder in folders]
     return paths[0] + paths[1]
@@ -66,7 +66,7 @@ def imported(path, at_once=False):
     """
     with io.open(path, encoding="utf-8") as reader:
         tree = ast.parse(reader.read())
-    # What only a type checker reads is not imported.
+    # Imports for the type checker do not count.
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
@@ -109,13 +109,13 @@ def test_no_function_class_or_file_has_outgrown_its_reader():
                 assert length <= longest[type(found)], "%s: %s" % (path, found.name)
 
 
-# What of conftest.py needs TensorFlow.
+# The members of conftest.py that need TensorFlow.
 OF_TENSORFLOW = {"session", "command", "refused", "assert_refused", "make_config", "write_bert"}
 OF_TENSORFLOW |= {"write_stage", "write_start", "write_weights", "random_data", "export", "forks"}
 
 
 def touches_tensorflow(path, ours):
-    """Returns whether a test's file imports TensorFlow, or of `ours` what imports it.
+    """Returns whether a test's file imports TensorFlow, directly or by a module of `ours`.
 
     Args:
       ours: mapping from the names of this project's modules to their paths.

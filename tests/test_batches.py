@@ -1,4 +1,4 @@
-"""The plan of batches: which rows come together, and in which order."""
+"""Tests of the plan of batches: which rows form a batch, and the order of the batches."""
 
 import itertools
 
@@ -69,10 +69,10 @@ SAME_LENGTHS = np.full(2000, 20)
 
 
 def test_rows_are_shuffled_before_they_are_cut_into_batches():
-    """Of rows of one length, neighbours in the file are not neighbours in a batch."""
+    """If all rows have one length, neighbours in the file are not neighbours in a batch."""
     plan = batches.plan_epoch(SAME_LENGTHS, 8, seed=1, epoch=0)
     gaps = np.concatenate([np.abs(np.diff(batch)) for batch in plan])
-    # Those of rows drawn at random: a third of all rows on average.
+    # Two rows drawn at random are on average a third of all rows apart.
     assert abs(gaps.mean() - 2000 / 3) < 50 and (gaps == 1).mean() < 0.02
 
 
@@ -118,7 +118,7 @@ def test_no_two_epochs_or_seeds_share_a_batch_but_by_chance():
         {frozenset(batch.tolist()) for batch in batches.plan_epoch(lengths, 8, s, e)}
         for s, e in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0)]
     ]
-    # The sum of seed and epoch says nothing: (0, 1) and (1, 0) are two plans.
+    # The sum of seed and epoch does not determine the plan: (0, 1) and (1, 0) differ.
     assert all(len(held[i] & held[j]) < 8 for i in range(6) for j in range(i))
 
 

@@ -1,4 +1,4 @@
-"""The load on the server: what is asked, and what is counted."""
+"""Tests of the server benchmark: its requests, and its counts."""
 
 import json
 import types
@@ -23,7 +23,7 @@ def test_a_row_counts_the_answers_of_a_real_server(tmp_path, monkeypatch, capsys
     for row in (one, three):
         assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert 1 <= row["batch_size"] <= row["clients"]
-        # What is asked at the same time, over how long it takes.
+        # The mean time of a request: simultaneous requests, divided by requests per second.
         mean = row["clients"] / row["requests_per_second"] * 1000
         assert row["p50_ms"] < 2 * mean and mean < 2 * row["p99_ms"]
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -1,4 +1,4 @@
-"""What a first answer costs: a row for each export, by a process of its own."""
+"""Tests of the benchmark of the first answer: a row, from its own process, for each export."""
 
 import sys
 

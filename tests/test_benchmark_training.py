@@ -23,7 +23,7 @@ DENSE = 2 * TOKENS * (4 * HIDDEN**2 + 2 * HIDDEN * 32)
 
 
 def flops(trains):
-    """`step_flops` for 3 rows of 7 tokens, where variables train whose names `trains` takes."""
+    """Returns `step_flops` for 3 rows of 7 tokens; `trains` tells by name which variables train."""
     variables = [v for v in tf.trainable_variables() if trains(v.op.name)]
     layers = benchmark_training.layers_on_path(GROUPS, PATH, variables)
     return benchmark_training.step_flops([7, 7, 7], CONFIG, layers)

@@ -1,4 +1,4 @@
-"""Arrays that are made once and found again, whatever became of the folder that keeps them."""
+"""Tests of the cache: arrays are made once and reused, even if the cache folder is damaged."""
 
 import json
 import os
@@ -16,7 +16,7 @@ NAMES = EncodedExamples.ARRAYS
 
 
 def made(labels=(0,)):
-    """The arrays of a row of two tokens, or of such a row for each label."""
+    """Returns the arrays of a row of two tokens, or of one such row for each label."""
     count = len(labels)
     return {
         "ids": np.array([7, 8] * count, np.uint16),
@@ -79,7 +79,7 @@ def test_no_rows_are_kept_too(path):
 
 
 def damage(change):
-    """Returns a parameter: what becomes of arrays.json, which `change` is given as an object."""
+    """Returns a parameter: a function that alters arrays.json; `change` gets it as an object."""
 
     def damaged(path):
         with open(os.path.join(path, "arrays.json")) as reader:
@@ -158,7 +158,7 @@ def test_it_takes_its_name_when_it_is_whole(path):
 
 
 def test_who_was_first_is_not_written_over(path, monkeypatch):
-    """Two processes made the same: the second to end takes what the first one has kept."""
+    """Two processes made the same arrays: the second one uses those that the first one stored."""
     rename = os.rename
 
     def second(temporary, place):

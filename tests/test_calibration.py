@@ -1,4 +1,4 @@
-"""Probabilities to trust: temperature, calibration, abstaining, loyalty, and what keeps them."""
+"""Tests of temperature, calibration, abstaining and loyalty, and of the files that store them."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ def some_logits(rows=400, labels=3, scale=4.0, seed=0):
 
 @pytest.mark.parametrize("scale, labels", [(0.5, 2), (4.0, 3), (20.0, 5)])
 def test_at_the_temperature_the_cross_entropy_has_no_slope(scale, labels):
-    """By its derivative: the mean logit of the label is the one that the probabilities expect."""
+    """The derivative is zero: the labels' mean logit equals the mean under the probabilities."""
     logits, ids = some_logits(labels=labels, scale=scale)
     temperature = calibration.find_temperature(logits, ids)
     expected = (scipy.special.softmax(logits / temperature, axis=1) * logits).sum(axis=1).mean()
@@ -115,7 +115,7 @@ def test_loyalty_is_the_mean_of_what_scipy_says_of_each_example():
 def test_loyalty_is_to_the_labels_that_a_threshold_predicts():
     (one, _), (other, _) = some_logits(labels=2, seed=1), some_logits(labels=2, seed=2)
     assert calibration.loyalty(predict(TASK, one), predict(TASK, other))["label_loyalty"] < 1
-    for threshold in (0.0, 1.1):  # At which all labels are the same.
+    for threshold in (0.0, 1.1):  # With these, all labels are the same.
         assert (
             calibration.loyalty(predict(TASK, one, threshold), predict(TASK, other, threshold))[
                 "label_loyalty"
@@ -143,7 +143,7 @@ def root(tmp_path):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """The logits over dev of the stage, and its labels, before anything is kept beside it."""
+    """The stage's logits on dev and the labels, before its folder has a temperature."""
     return dev_logits(prepare(tmp_path_factory.mktemp("plain")))
 
 
@@ -180,7 +180,7 @@ def test_the_temperature_is_kept_and_holds_from_then_on(root, plain, monkeypatch
         found = [probabilities for _, probabilities in model.classify(pairs)]
     assert_close(found, expected, 1e-4)
 
-    command("--do_eval --calibrate " + USED, root, monkeypatch)  # Of what is not divided yet.
+    command("--do_eval --calibrate " + USED, root, monkeypatch)  # From undivided logits.
     assert read_json(root, "out_2", "calibration.json")["temperature"] == temperature
 
 

@@ -1,4 +1,4 @@
-"""The model card of an export, as the hub's own library reads it."""
+"""Tests of an export's model card, read by the hub's own library."""
 
 import os
 import re
@@ -82,8 +82,9 @@ def test_the_card_has_the_scores_of_the_controls_that_were_evaluated(root, monke
     loyal = "%.4f, %.4f" % (other["label_loyalty"], other["probability_loyalty"])
     found, count = rows(card(root)), str(test["num_examples"])
     assert ("data/test.txt", "%.4f" % test["accuracy"], count, "") in found
-    assert ("data/test.txt, beside it: out_0", "%.4f" % other["accuracy"], count, loyal) in found
-    assert "Nothing was\nevaluated beside it" not in card(root)
+    compared = "data/test.txt, for comparison: out_0"
+    assert (compared, "%.4f" % other["accuracy"], count, loyal) in found
+    assert "To add a comparison" not in card(root)
     assert str(root) not in card(root)  # Where it lies is its owner's own.
 
 
@@ -149,7 +150,7 @@ def test_every_figure_stands_at_its_name():
     assert what.startswith("BERT of 2 layers, 16 wide, int8, for lcqmc_pair")
     assert "compare_with" not in scores
     assert '"value": 0.5,' in head and '"name": "dev accuracy"' in head
-    assert "Gives pairs of texts one of `0`, `1`. 1,507 parameters" in what
+    assert "Predicts one of the labels `0`, `1` for pairs of texts. 1,507 parameters" in what
     assert "compressed from a BERT of 6 layers" in what and what.startswith("BERT of 2 layers, 16")
     assert "(stage 2 of " in how and rows(how)[2:] == [
         ("learning_rate", "0.25"),
@@ -166,12 +167,12 @@ def test_every_figure_stands_at_its_name():
         ("dev, this export", "0.5000", "", ""),
         ("dev, before exporting", "0.6250", "", ""),
         ("test", "0.7500", "40", ""),
-        ("test, beside it: runs/out_0", "0.8125", "40", "0.9000, 0.8500"),
+        ("test, for comparison: runs/out_0", "0.8125", "40", "0.9000, 0.8500"),
         ("moods/dev.txt", "0.1250", "8", ""),
     ]
     assert speed.startswith("Speed\n\n12.5 MB. Median milliseconds")
     assert rows(speed) == [
-        ("batch", "this export", "the graph that it was made from"),
+        ("batch", "this export", "before exporting"),
         ("---", "---", "---"),
         ("10", "20.00", "50.00"),
         ("1", "4.00", "7.00"),
@@ -187,7 +188,7 @@ CALLS = {
     "huggingface": ["transformers", "theseus"],
 }
 CALLS["onnx_int8"] = CALLS["onnx"]
-TEXTS = ("手机怎么办" * 8, "电脑坏了吗")  # Of which the first one is cut.
+TEXTS = ("手机怎么办" * 8, "电脑坏了吗")  # The first one is truncated.
 
 
 def calls(text):
@@ -256,7 +257,7 @@ def test_the_scores_of_another_checkpoint_are_not_its_own(root, monkeypatch):
     text = path.read_text().replace(results["checkpoint"], "best/model.ckpt-999")
     path.write_text(text)
     command(EXPORT, root, monkeypatch)
-    assert "out_0" not in card(root).split("## Scores")[1].split("Nothing was")[0]
+    assert "out_0" not in card(root).split("## Scores")[1].split("To add a comparison")[0]
 
 
 def test_a_damaged_result_is_named_before_anything_is_exported(root, monkeypatch):
@@ -268,7 +269,7 @@ def test_a_damaged_result_is_named_before_anything_is_exported(root, monkeypatch
 def test_the_card_may_be_edited_and_is_not_replaced(root, monkeypatch):
     command(EXPORT, root, monkeypatch)
     path = str(root / "out_2" / "export" / "bert")
-    command(EXPORT, root, monkeypatch)  # It is replaced as it was.
+    command(EXPORT, root, monkeypatch)  # Replaces the card that was not edited.
     with open(os.path.join(path, "README.md"), "a") as writer:
         writer.write("license: mine\n")
     read_back.check_altered(path, read_back.read_description(path))

@@ -1,4 +1,4 @@
-"""What is said of a task's files before the first training, counted by hand."""
+"""Tests of check_data.py's table and findings, against counts by hand."""
 
 import types
 
@@ -90,7 +90,7 @@ def test_other_labels_of_the_same_texts_are_counted(capsys):
 
 
 def test_two_texts_in_the_other_order_are_another_pair(options, capsys, tmp_path):
-    """Each text occurs in train, the pairs do not; contradicting labels are none of the same."""
+    """Each text occurs in train but no pair does; so there are no contradicting labels."""
     swapped = [(b, a, "0") for a, b, _ in TRAIN[:2]]
     for name, rows in (("train", TRAIN[:2] + swapped[:1]), ("dev", swapped[1:])):
         text = "".join("\t".join(row) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""The classifier for use from Python, and what the processor can compute in."""
+"""Tests of the Classifier for Python, and of the precisions that the processor supports."""
 
 import concurrent.futures
 import io
@@ -81,7 +81,7 @@ def test_several_threads_may_share_one(export, pairs, name):
 
 
 def test_a_fork_is_told_to_load_its_own(folder, pairs):
-    """TensorFlow's threads are not in it: what it asked for would never come."""
+    """A fork lacks TensorFlow's threads, so that its answers would never come."""
     with classifier.Classifier(folder.path) as model:
         process = os.fork()
         if not process:
@@ -257,7 +257,7 @@ def test_a_batch_has_a_number_of_pairs(of_pairs, pairs, batch_size, error):
 
 
 def test_bert_s_own_tokens_in_a_text_are_text(folder):
-    """From outside only [UNK] can come in, for what the vocabulary does not have."""
+    """Of BERT's own tokens only [UNK] can come from a text, for unknown words."""
     with trained_model.load(folder) as trained:
         task = tasks.TASKS["lcqmc_pair"]
         text = "[SEP]手[MASK][CLS]机[PAD] [sep] [ SEP ]"

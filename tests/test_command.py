@@ -1,4 +1,4 @@
-"""What defines a run and a cache, what the flags become, and which model an action uses."""
+"""Tests of what defines a run and a cache, of the resolved flags, and of each action's model."""
 
 import csv
 import dataclasses
@@ -107,7 +107,7 @@ BASE += "--stage_1_outputdir=new_1 --stage_0_outputdir=new_0 --stage_2_outputdir
 LINEAR = "--replace_scheduler=linear --replace_rate_prob=0.3 "
 TSV = "--task_name=custom --label_column=score "
 
-# For each flag that a result may hang on: what it is added to, and another value of it.
+# The flags that a result may depend on: the other flags of the command, and another value.
 DEFINING = {
     "data_dir": ("", "data_other_train"),
     "task_name": ("", "sts-b"),
@@ -157,7 +157,7 @@ DEFINING = {
     "skip_bad_lines": ("", "true"),
     "pad_to_max_length": ("", "true"),
 }
-# The others: what is done with a model, how often it is saved and reported, and where.
+# The other flags: uses of a model, the frequency of saves and log lines, and folders.
 OTHERS = {
     "stage_0_outputdir": "a",
     "stage_1_outputdir": "a",

@@ -1,4 +1,4 @@
-"""The table of models: what is timed, and what it is compared with."""
+"""Tests of the table of models: the timed batches and the comparison."""
 
 import dataclasses
 import types

@@ -99,7 +99,7 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
 
 @pytest.mark.parametrize("count, epochs", [(20, "5"), (60, "2.5"), (980, "1")])
 def test_texts_without_labels_are_distilled_from_in_as_many_steps(place, count, epochs):
-    """Beside 20 with labels, of which it would be 10 epochs; but each text comes once at least."""
+    """With 20 labelled texts alone it would be 10 epochs; each text must come at least once."""
     write_pairs(place / "more.txt", count, 7)
     more = str(place / "more.txt")
     plan = compress.Plan(settings(place, LAYERS="2", UNLABELLED=more))

@@ -1,4 +1,4 @@
-"""A folder's one event file: what counts is kept, whatever cut the run off."""
+"""Tests of a folder's event file: it keeps the events that count, after any interruption."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ def event_files(path):
 
 
 def raw_scalars(path):
-    """What any reader finds: the scalars of all files that look like event files."""
+    """Returns the scalars of all files that any reader would take for event files."""
     found = {}
     for name in event_files(path):
         for event in tf.train.summary_iterator(str(path / name)):

@@ -1,4 +1,4 @@
-"""--distill_from: whose logits are learned from, where they are kept, and who is no teacher."""
+"""Tests of --distill_from: the teacher's logits, where they are stored, and refused teachers."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def redefine(root, **changes):
 
 @pytest.fixture
 def fed(monkeypatch):
-    """What the steps to come are fed: a list of (rows, the teacher's logits)."""
+    """A list that gets (rows, the teacher's logits) of each later step."""
     found, feed_of = [], StepRunner.feed
 
     def feed(self, rows, *others):
@@ -77,7 +77,7 @@ def fed(monkeypatch):
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The numbers of rows that the teacher computes logits of from here on, as a list."""
+    """A list that gets the number of rows whenever the teacher computes logits."""
     found, compute_logits = [], predictions.compute_logits
 
     def compute(run, encoded, *others):
@@ -123,7 +123,7 @@ def test_logits_are_computed_once_and_kept_beside_the_examples(root, monkeypatch
 
 
 def test_examples_without_labels_are_learned_from_the_teacher_alone(root, monkeypatch, fed, caplog):
-    """Those of the file come behind train's, whatever it says of their labels."""
+    """The file's examples come after train's, and its labels are ignored."""
     shutil.copy(str(root / "data" / "dev.tsv"), str(root / "more.tsv"))
     examples = reading.read_examples(str(root / "more.tsv"), TASK)
     with trained_model.load(StageFolder(str(root / "teacher"))) as model:
@@ -338,7 +338,7 @@ def test_a_damaged_teacher_is_refused_with_its_flag(root, monkeypatch):
 
 
 def test_a_teacher_is_looked_for_in_trainings_alone(root, monkeypatch):
-    """An evaluation of what was trained with one needs it no more."""
+    """A model that was trained with a teacher is evaluated without it."""
     teach(root, monkeypatch)
     shutil.rmtree(str(root / "teacher"))
     line = LINE % "out_1" + "--distill_from=teacher"

@@ -1,4 +1,4 @@
-"""Training on several devices and by several workers: they compute what one process does."""
+"""Tests of training with several devices and workers: the results are those of one process."""
 
 import json
 import os
@@ -274,7 +274,7 @@ def begin_mirrored(pairs, arguments, out):
 
 @needs_tensorflow_2
 def test_two_devices_compute_what_one_does(pairs):
-    """Where a step's batch is cut, and a moving average kept, too."""
+    """Also with micro-batches and a moving average."""
     common = ["--bert_pretrained_model=bert", "--gradient_accumulation_steps=3", "--ema_decay=0.5"]
     one = begin(pairs, common + ["--stage_1_outputdir=one_device"])
     mirrored = begin_mirrored(pairs, common, "mirrored")

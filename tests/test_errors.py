@@ -1,4 +1,4 @@
-"""What is said in a line: causes, lengths, what a process may have, what standard output takes."""
+"""Tests of one-line messages: causes, lengths, limits of a process, and standard output."""
 
 import io
 import resource

@@ -1,4 +1,4 @@
-"""Metrics over labelled examples, and what is said of them."""
+"""Tests of metrics over labelled examples, and of the warnings about them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TASK = tasks.TASKS["lcqmc_pair"]
 
 
 def test_an_evaluation_compares_each_rows_logits_with_its_own_label():
-    """Row n is predicted as n % 2, which is its label, but for row 4."""
+    """Row n is predicted as n % 2, which is its label except in row 4."""
 
     def run(arrays):
         rows = arrays["input_ids"][:, 0] - 1

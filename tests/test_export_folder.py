@@ -1,4 +1,4 @@
-"""Where exports go: an earlier one is replaced whole, and nothing of anybody else's is touched."""
+"""Tests of export folders: an earlier export is replaced as a whole, other files never."""
 
 import contextlib
 import os
@@ -145,7 +145,7 @@ def test_a_folder_that_comes_while_an_export_is_written_is_not_replaced(tmp_path
 def test_an_export_that_is_cut_off_has_not_destroyed_the_one_before(
     tmp_path, monkeypatch, caplog, failing
 ):
-    """Between the two renames the good one has another name, of which the next start is told."""
+    """Between the two renames the earlier export has another name; the next command restores it."""
     write(tmp_path / "export", "old")
     rename, calls = os.rename, []
 

@@ -1,4 +1,4 @@
-"""Exports, each by another runtime than the one that wrote it, against the stage's graph."""
+"""Tests of exports: another runtime than the one that wrote them must match the stage's graph."""
 
 import concurrent.futures
 import contextlib
@@ -631,7 +631,7 @@ def test_the_share_of_equal_labels_is_of_all_of_dev(
 
 
 class Clock(object):
-    """A clock that goes on only while a model runs: by so many seconds for each row of a batch."""
+    """A clock that advances only while a model runs, by some seconds for each row of a batch."""
 
     def __init__(self):
         self.now = 0.0
@@ -654,7 +654,7 @@ class Clock(object):
 
 @needs_tensorflow_2
 def test_what_is_said_of_a_model_is_its_own(stages, monkeypatch, capsys, tmp_path, needs_onnx):
-    """By models whose speeds and answers are written down here: 6, 6 and 3 of 7 are right."""
+    """The models have known speeds and answers: 6, 6 and 3 of 7 are right."""
     rows = "我1 你0 他0 手1 机0 火0 水1".split()
     (tmp_path / "dev.txt").write_text(
         "".join("%s\t好\t%s\n" % tuple(row) for row in rows), encoding="utf-8"

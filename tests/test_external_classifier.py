@@ -1,4 +1,4 @@
-"""A classifier that was fine-tuned elsewhere, wherever a trained stage 0 is taken."""
+"""Tests of a classifier that was fine-tuned elsewhere, in all places of a trained stage 0."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def _save(prefix, arrays):
 
 @pytest.fixture
 def copy(root, tmp_path):
-    """The same, for a test that writes."""
+    """A copy of the folder, for a test that writes."""
     shutil.copytree(str(root), str(tmp_path / "root"))
     return tmp_path / "root"
 

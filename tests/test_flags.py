@@ -1,4 +1,4 @@
-"""Every flag reaches the result, not the settings alone.
+"""Tests that every flag changes the result, not only the settings.
 
 Four trainings are prepared by the command line, each with other values of nearly all flags; what
 their graphs compute is compared with numpy. Of what is trained and saved one step is real, the
@@ -145,7 +145,7 @@ def read_tests(name):
 
 
 def test_each_flag_is_shown_to_reach_the_result():
-    """A new flag comes with a test of two values of it, whose right results differ."""
+    """A new flag needs a test of two values whose correct results differ."""
     assert {field.name for field, _ in all_declarations()} == set(SHOWN_BY)
     for name, place in SHOWN_BY.items():
         file, _, test = place.rpartition("::")
@@ -180,7 +180,7 @@ LINES = {
     "--distill_from=teacher --distill_weight=0.5 --num_train_epochs=1 "
     "--precision=%s" % ("bfloat16" if IS_TF_2 else "float32"),
 }
-# Which modules the one real step replaces.
+# The modules that the only real step replaces.
 PATHS = {
     "constant": [True],
     "linear": [True, False],
@@ -442,7 +442,7 @@ def test_weights_start_as_those_that_are_named(root, trainings):
 
 
 def test_what_trains_is_what_the_flags_say(trainings):
-    """By the biases, which nothing but a gradient moves, after a step on a path of `PATHS`."""
+    """Uses the biases, which only a gradient changes, after a step on a path of `PATHS`."""
     rest = {"bert/embeddings/LayerNorm/beta", "bert/pooler/dense/bias", "output_bias"}
     for name, layers, trains_rest in [
         ("constant", ["suc_layer_0"], True),
@@ -460,7 +460,7 @@ def test_what_trains_is_what_the_flags_say(trainings):
 
 
 def test_a_step_is_as_long_as_the_rates_of_its_layers(trainings):
-    """BERT's AdamW goes by 0.1 / sqrt(0.001) times the rate in its first step, if by anything."""
+    """In its first step BERT's AdamW changes a value by 0.1 / sqrt(0.001) times the rate, or 0."""
     for name, rate, of_successor in [
         ("linear", 2e-3 * (1 - 2 / 15), 2e-3 * (1 - 2 / 15)),
         ("rising", None, 4e-3 * (1 - 2 / 20)),

@@ -1,4 +1,4 @@
-"""The frontier of paths: which are scored, which are on it, what replacing a module costs."""
+"""Tests of frontier.py: the scored paths, the Pareto-optimal ones, the costs of modules."""
 
 import contextlib
 import importlib.util
@@ -58,7 +58,7 @@ def test_of_few_modules_all_paths_are_scored():
 
 
 def test_of_many_modules_those_that_two_greedy_searches_meet(options):
-    """From the predecessor the cheapest first, from the successor the dearest first."""
+    """The search from the predecessor replaces the cheapest module first, the other the dearest."""
     options.max_paths = 7
     scores = FakeScores([-1, -4, -2])
     frontier.search(scores, 3)

@@ -1,4 +1,4 @@
-"""Altered inputs, the same in each run: every reader takes a file or refuses it in one line."""
+"""Tests altered files, the same ones in each run: a reader accepts one or refuses it in a line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which rows of a classifier that is loaded a task takes, and what the log says of it."""
+"""Tests which rows of a loaded classifier a task uses, and the log about it."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from theseus.errors import UserError
 from theseus.inputs import tasks
 
 NLI = tasks.TASKS["mnli"]
-PAIRS = tasks.TASKS["lcqmc_pair"]  # Of the labels 0 and 1.
+PAIRS = tasks.TASKS["lcqmc_pair"]  # Its labels are 0 and 1.
 NUMBERS = tasks.TASKS["sts-b"]
 
 

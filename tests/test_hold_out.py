@@ -1,4 +1,4 @@
-"""A test set of one's own: what is held out, and that no sentence of it is trained on."""
+"""Tests of hold_out.py: the held-out pairs, none of whose sentences are in train."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_by_default_8000_pairs_are_looked_at(tmp_path, monkeypatch):
 def test_a_number_of_pairs_that_leaves_nothing_is_one_line(tmp_path, monkeypatch, pairs):
     write(tmp_path / "source", train=TRAIN, dev=DEV)
     found = called(monkeypatch, tmp_path / "source", tmp_path / "target", "--pairs=%d" % pairs)
-    assert found == "hold_out.py: --pairs: give from 1 to 4"
+    assert found == "hold_out.py: --pairs: give a number from 1 to 4"
     assert not (tmp_path / "target").exists()
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's names and files: read to the bit, computed as Hugging Face does, refused."""
+"""Tests of Hugging Face's names and files: bit-identical weights, equal logits, refused files."""
 
 import json
 import os
@@ -283,7 +283,7 @@ def test_a_google_checkpoint_comes_before_hugging_face_weights(tmp_path, arrays)
 
 
 class FakeTensor(object):
-    """As much of a torch.Tensor as is used."""
+    """A stub with the used parts of torch.Tensor."""
 
     layout, device = "strided", types.SimpleNamespace(type="cpu")
 
@@ -304,7 +304,7 @@ class FakeTensor(object):
 
 @pytest.fixture
 def torch_file(tmp_path, monkeypatch):
-    """Makes a pytorch_model.bin as a torch would read it that gives, or raises, `content`."""
+    """Writes a pytorch_model.bin, and a stub of torch that returns or raises `content` for it."""
 
     def make(content):
         def fake_load(path, map_location, weights_only):

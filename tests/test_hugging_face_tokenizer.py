@@ -1,4 +1,4 @@
-"""The huggingface export's tokenizer.json, read by the tokenizers package, against ours."""
+"""Compares the huggingface export's tokenizer.json, read by `tokenizers`, with this program."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_added_tokens_anywhere_in_the_table_keep_their_ids(tmp_path):
 
 
 def test_its_patterns_are_read_by_javascript_too(tokenizer):
-    """Which has neither of Oniguruma's forms; by hand also compared in node."""
+    """JavaScript has neither of Oniguruma's forms; this was also compared in node by hand."""
     held = json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer))
     assert r"\\u" in held
     assert r"\\x" not in held and r"\\K" not in held
@@ -144,7 +144,7 @@ def test_no_text_brings_berts_own_tokens_in(folder):
 
 @pytest.mark.parametrize("length", [15, 16])
 def test_pairs_are_cut_as_is_said(folder, tokenizer, length):
-    """To an odd length as in BERT; to an even one where the first text is not the longer one."""
+    """Odd lengths are truncated as in BERT; even ones differ if the first text is not longer."""
     pairs = [("a " * a, "b " * b) for a in range(1, 15) for b in range(1, 15)]
     checked = hugging_face_tokenizer.check_tokens(str(folder), tokenizer, pairs, length)
     assert checked[0] > len(pairs)

@@ -1,4 +1,4 @@
-"""Where each stage starts, and what is refused as a start."""
+"""Tests of the weights from which each stage starts, and of refused ones."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def find(root, monkeypatch):
     "stage, init_checkpoint, prefix",
     [
         (PREDECESSOR, None, "bert/bert_model.ckpt"),
-        # Stage 0's folder is there, and not taken unless it is asked for.
+        # Stage 0's folder exists but is only used if the flag names it.
         (REPLACING, None, "bert/bert_model.ckpt"),
         (REPLACING, "out_0", "out_0/best/model.ckpt-7"),
         (REPLACING, "out_0/best/model.ckpt-7", "out_0/best/model.ckpt-7"),

@@ -1,4 +1,4 @@
-"""Fault injection: the commands pass it, and would not pass one that is careless."""
+"""Tests of the fault injection: the commands pass it, and a careless program fails it."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 SCRIPT = os.path.join(ROOT, "scripts", "faults", "inject_faults.py")
 
-# A program that goes on with other batches than it would have drawn.
+# A program that resumes with other batches than an undisturbed run.
 CARELESS = """
 import os, runpy, sys
 sys.path.insert(0, %r)

@@ -1,4 +1,4 @@
-"""Whether a file's first row is a header, and what is said of it."""
+"""Tests whether a file's first row is recognized as a header, and the log about it."""
 
 import pytest
 

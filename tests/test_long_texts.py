@@ -1,4 +1,4 @@
-"""What is said of a file whose examples are longer than the model takes."""
+"""Tests of the warning about examples that are too long for the model."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_single_texts_lose_their_end():
         ([(2, 9), (3, 3)], "the end of the second text; the longest has 14"),
         ([(9, 2), (3, 3)], "the end of the first text; the longest has 14"),
         ([(9, 0)], "the end of the first text; the longest has 12"),
-        # One more than fits, in equal parts: the second one loses it.
+        # One token too many, with texts of equal length: the second text loses it.
         ([(4, 4)], "the end of the second text; the longest has 11"),
         (
             [(9, 1), (9, 9), (1, 9), (1, 9)],

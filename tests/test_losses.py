@@ -93,7 +93,7 @@ def test_the_distance_is_the_teachers_from_the_student_and_not_the_other_way(ses
 
 
 def test_a_student_that_equals_its_teacher_is_at_no_distance(session):
-    shifted = tf.constant(TEACHER + np.float32(3.0))  # Of the same probabilities.
+    shifted = tf.constant(TEACHER + np.float32(3.0))  # The probabilities stay the same.
     logits = tf.constant(TEACHER)
     loss = losses.distillation_loss(logits, shifted, 5, 2.0)
     (gradient,) = tf.gradients(loss, logits)
@@ -101,7 +101,7 @@ def test_a_student_that_equals_its_teacher_is_at_no_distance(session):
 
 
 def test_the_gradient_is_the_difference_of_the_probabilities_times_t(session):
-    """Which at a high temperature no longer depends on it: that of logits without their means."""
+    """At a high temperature the loss no longer depends on it: it compares centered logits."""
     logits = tf.constant(LOGITS)
     for temperature in (1.0, 4.0):
         loss = losses.distillation_loss(logits, tf.constant(TEACHER), 8, temperature)
@@ -141,7 +141,7 @@ def test_without_a_teacher_the_loss_is_the_labels_alone(session):
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_a_number_is_compared_with_the_teachers_by_its_square(session, weight):
-    """At any temperature, which is of probabilities."""
+    """The temperature has no effect on regression, which has no probabilities."""
     logits, teacher, labels = LOGITS[:, :1], TEACHER[:, :1], [0.5, 1.0, 2.0, 0.0, 3.0]
     found = of_task(session, NUMBER, logits, labels, teacher, weight=weight, temperature=3.0)
     of_labels = ((logits[:, 0] - np.array(labels)) ** 2).sum()
@@ -193,7 +193,7 @@ def test_balanced_weights_are_scikit_learns():
 
 @pytest.mark.parametrize("is_known", [[1, 0, 1, 0, 1], [0] * 5, [1] * 5])
 def test_a_row_without_a_label_has_the_distance_alone(session, is_known):
-    """Against scipy, row by row: what the label's loss would weigh, the distance does."""
+    """Compares with scipy, row by row: the distance also gets the label's part of the weight."""
     is_known = np.array(is_known, bool)
     probabilities = [
         scipy.special.softmax(x.astype(np.float64) / 2, axis=1) for x in (TEACHER, LOGITS)

@@ -1,4 +1,4 @@
-"""What a run's record says of versions and processor, and when a resume says that they differ."""
+"""Tests of a run's record of software and hardware, and of the warning if a resume differs."""
 
 import io
 import json

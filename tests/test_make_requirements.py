@@ -1,4 +1,4 @@
-"""The requirements files say what pyproject.toml says."""
+"""Checks that the requirements files match pyproject.toml."""
 
 import os
 

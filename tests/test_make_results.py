@@ -1,4 +1,4 @@
-"""The results pages say what the JSON files in docs/results say."""
+"""Checks that the results pages match the JSON files in docs/results."""
 
 import collections
 import json

@@ -1,4 +1,4 @@
-"""The sample: written again by its script, and not to be solved by counting characters."""
+"""Tests of the sample: its script writes the same files; counting characters does not solve it."""
 
 import collections
 import io
@@ -42,7 +42,7 @@ def test_each_name_occurs_in_train(splits):
 
 
 def test_a_question_of_dev_is_not_in_train_with_another_opening_or_ending(splits):
-    """Without them, what is left of a sentence is the question itself."""
+    """Without these words, only the question itself is left of a sentence."""
 
     def cores(split):
         stripped = set()

@@ -173,7 +173,7 @@ def test_a_score_that_a_file_leaves_undefined_names_the_labels_that_are_missing(
     found = metrics.why_undefined(task, np.array(labels))
     expected = "%s is undefined: no example has the label %s" % (metric, missing)
     assert found == (expected if missing else None)
-    # So it is, whatever is predicted; and else it is defined.
+    # It is undefined for any predictions; otherwise it is defined.
     for predicted in ([0, 1, 2], [2, 1, 0]):
         values = metrics.compute(
             predict(task, np.eye(3)[predicted[: len(labels)]]), np.array(labels)

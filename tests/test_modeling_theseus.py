@@ -1,4 +1,4 @@
-"""The graph against a reference BERT, and module replacing against layers stacked by hand."""
+"""Compares the graph with a reference BERT, and module replacing with layers stacked by hand."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from theseus.training import losses
 # The shape in golden/make_reference_bert.py.
 GROUPS = [[0, 1], [2, 3]]
 PATHS = list(itertools.product([False, True], repeat=2))
-# What every resource variable has for whoever may ask, used or not.
+# Operations that TensorFlow adds for every resource variable, used or not.
 _OF_A_VARIABLE = re.compile(r"/(Read/ReadVariableOp|IsInitialized/VarIsInitializedOp)$")
 
 
@@ -73,7 +73,7 @@ def assert_is_the_reference(found, variables, reference, hidden_act, path):
     gradients = {v.op.name: gradient for v, gradient in zip(variables, found[2])}
     start = key + "gradients/"
     expected = {n[len(start) :]: array for n, array in reference.items() if n.startswith(start)}
-    for name in set(gradients) - set(expected):  # Not on the path: a gradient, of zero.
+    for name in set(gradients) - set(expected):  # Not on the path: its gradient is zero.
         assert not gradients.pop(name).any(), name
     assert_gradients_close(gradients, expected)
 
@@ -592,7 +592,7 @@ def dropout_config(**changes):
 
 
 def only_dropout_of_ones(config, key, scope, ones, num_rows):
-    """A layer whose output shows what dropout took of a row of ones, bool [rows, 8].
+    """A layer whose output shows what dropout zeroed in a row of ones, bool [rows, 8].
 
     All its weights are zero, but those that make the row; the layer's normalization of what
     dropout leaves is below zero where it took an element. A row of which it took all eight
@@ -682,14 +682,14 @@ def test_dropouts_mask_is_another_one_at_each_place(dropped):
 
 
 def test_dropout_of_the_pooled_output_takes_its_rates_share_in_each_step_anew(session, reference):
-    """The logit is a number whose binary digits are the elements that are left."""
+    """The logit is a number whose binary digits are the elements that dropout kept."""
     config, step = make_config(dropout=0.25), tf.placeholder(tf.int64, [])
     config.hidden_dropout_prob = 0.5
     logits, _ = build_loss(reference, config, [True, True], RandomKey(1, step))
     session.run(tf.global_variables_initializer())
     values = {v.op.name: v for v in tf.trainable_variables()}
     values["bert/pooler/dense/kernel"].load(np.zeros([16, 16]), session)
-    values["bert/pooler/dense/bias"].load(np.full([16], 20.0), session)  # Of which tanh is 1.
+    values["bert/pooler/dense/bias"].load(np.full([16], 20.0), session)  # tanh(20) is 1.
     values["output_weights"].load(np.tile(2.0 ** np.arange(16), [2, 1]), session)
     found = np.stack([session.run(logits, {step: t})[:, 0] for t in range(20)])
     kept = (found[..., np.newaxis].astype(np.int64) // 2 >> np.arange(16)) & 1

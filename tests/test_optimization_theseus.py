@@ -1,4 +1,4 @@
-"""Schedules at their boundaries, and AdamW and clipping against numpy."""
+"""Tests schedules at their boundaries, and compares AdamW and clipping with numpy."""
 
 import time
 
@@ -392,7 +392,7 @@ def averaged(session, decay, num_steps):
 
 
 def test_the_average_of_the_first_steps_is_their_mean(session):
-    """With a decay of 0.9 the mean of up to 10: from there on a step counts a tenth."""
+    """With a decay of 0.9 it is the plain mean of up to 10 steps; then a step counts a tenth."""
     values, averages = averaged(session, 0.9, 10)
     for step in range(10):
         assert_close(averages[step], values[: step + 1].mean(axis=0), size=1.0)

@@ -1,4 +1,4 @@
-"""Files of another format than they are read as: each is named, with what to do."""
+"""Tests of files that have another format than expected: the message names it and the remedy."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""Many examples: whatever encodes them, and in whatever parts, the arrays are the same."""
+"""Tests of encoding many examples: the number of processes and parts does not change the arrays."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Every path of a stage 1 that keeps its predecessor is a model: a BERT of the path's layers."""
+"""Tests that each path of a stage 1 with its predecessor equals a BERT of the path's layers."""
 
 import functools
 import itertools

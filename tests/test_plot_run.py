@@ -1,4 +1,4 @@
-"""The picture of a run, and what is said where there is none to draw."""
+"""Tests of the picture of a run, and of the message if there is nothing to draw."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Files predicted by several processes: as --do_predict does, whole or not there, and once."""
+"""Tests of predictions with Ray: as --do_predict's, complete or absent, and only once."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(root):
-    """What predicting all files leaves: (the last line, the output, the folder)."""
+    """The result of predicting all files: (the last line, the output, the folder)."""
     script = os.path.join(ROOT, "scripts", "predict_with_ray.py")
     arguments = ["model", "pairs/*", "--num_workers=1", "--batch_size=2"]
     status, output, errors = run([sys.executable, script] + arguments, root)

@@ -1,4 +1,4 @@
-"""Predictions as a user reads them, the logits that they are made of, and what that imports."""
+"""Tests of written predictions, of the logits behind them, and of the imports that they need."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_predictions_of_one_text_and_of_a_number():
     assert writer.getvalue() == expected
 
 
-# What a reader of tab-separated text may take for something else than a text.
+# Texts that a reader of tab-separated text may misread.
 TEXTS = [
     '"手机',
     '"a" b',
@@ -131,7 +131,7 @@ def test_the_index_is_the_row_of_the_file_and_an_unknown_label_is_empty():
 
 @pytest.mark.parametrize("format, delimiter", [("tsv", "\t"), ("csv", ";"), ("csv", ",")])
 def test_other_columns_stand_behind_the_label(format, delimiter):
-    """One that bears the name of another column is told apart from it."""
+    """A column with the name of another column is renamed."""
     others = [
         {"id": "7", "index": "x", "probability_1": 'a;b,"c"', "input_index": "\t"},
         {"id": "007", "index": "", "probability_1": "", "input_index": "é"},

@@ -1,4 +1,4 @@
-"""The tiny BERT that is kept, and the inputs that its pretraining draws."""
+"""Tests of the tiny BERT in data/, and of the inputs that its pretraining draws."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Which files a pretrained BERT's folder means, what is refused, and the hub."""
+"""Tests of a pretrained BERT's folder: its files, refused folders, and the hub."""
 
 import json
 import os
@@ -263,7 +263,7 @@ def test_a_revision_is_asked_for_and_its_commit_is_logged_and_kept(hub, caplog):
 
 
 def test_the_default_branch_is_asked_for_once(hub):
-    """What it gets between two downloads does not mix with what it had."""
+    """Files that the hub gets between two downloads do not mix with the earlier ones."""
     hub.folder = "models--owner--bert/snapshots/0a1b2c"
     pretrained.local_folder("owner/bert")
     assert hub.revisions == [None, "0a1b2c", "0a1b2c"]

@@ -1,4 +1,4 @@
-"""int8 quantization against the same arithmetic in whole numbers, by numpy."""
+"""Compares the int8 quantization with the same integer arithmetic in numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The bash scripts, with a stub in the place of Python: which commands they run."""
+"""Tests which commands the bash scripts run; a stub replaces Python."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Standard error while TensorFlow is imported: its own lines go, all others come."""
+"""Tests of standard error while TensorFlow is imported: only its own lines are hidden."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Exports read back: each says what its stage's graph says, and mistakes are one line."""
+"""Tests of exports that are read back: they match the stage's graph, and errors are one line."""
 
 import json
 import os

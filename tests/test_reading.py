@@ -1,4 +1,4 @@
-"""Files as users hold them: headers, columns, labels, and mistakes in them."""
+"""Tests of reading users' files: headers, columns, labels, and mistakes in them."""
 
 import csv
 import dataclasses
@@ -533,7 +533,7 @@ def test_labels_have_one_order_in_all_processes(tmp_path):
 
 
 def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplog):
-    """Also where the labels that tell it are known from then on, and in another file."""
+    """Also if the labels are known from then on, and in another file."""
     rows = "".join("well said, no %d\t%d\n" % (n, n % 2) for n in range(8))
     task = tasks.with_columns(tasks.TASKS["custom"], tasks.NamedColumns("1", None, "2"))
     form = sources.ReadOptions()

@@ -1,4 +1,4 @@
-"""What a command leaves out, and which run it is taken from."""
+"""Tests of the flags that a command leaves out, and of the run that supplies them."""
 
 import os
 

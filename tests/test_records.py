@@ -1,4 +1,4 @@
-"""Records: what is of a kind is returned as it is; all else is one line, with its place."""
+"""Tests of records: a value of the kind is returned unchanged; others are refused in a line."""
 
 import json
 import math

@@ -91,7 +91,7 @@ def test_less_than_a_fifth_is_no_rise(last, is_said):
 
 @pytest.mark.parametrize("last, is_said", [(0.079, False), (0.099, False), (0.101, True)])
 def test_a_small_loss_may_rise_a_little(last, is_said):
-    """As where the predecessor is distilled from itself: .050 became .079, and it was well."""
+    """If the predecessor is its own teacher, .050 may become .079 without any damage."""
     assert (collected(around(0.05) + around(last)).warning() is not None) == is_said
 
 

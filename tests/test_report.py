@@ -1,4 +1,4 @@
-"""The report over folders of trained stages: what each row says, and where it has it from."""
+"""Tests of the report about folders of trained stages: the content of its rows."""
 
 import collections
 import json
@@ -20,6 +20,7 @@ from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import State
 
 CONFIG = SMALL_BERT
+DISTILLED = dict(distill_from="ab", distill_temperature=2.0, distill_weight=0.9)
 
 
 def define(stage="replacing", task_name="lcqmc_pair", suc_layers=2, **changes):
@@ -39,6 +40,7 @@ def write_run(
     seconds=100.0,
     speed=None,
     is_finished=True,
+    paths=None,
     **run_config,
 ):
     """Writes a folder as a training of so many epochs, of 7 steps each, leaves it.
@@ -47,7 +49,7 @@ def write_run(
     """
     folder = StageFolder(str(path))
     with folder.locked():
-        folder.claim(define(**run_config), {})
+        folder.claim(define(**run_config), {}, paths=paths)
         evaluations = [
             {"accuracy": accuracy, "f1": 0.125, "auc": 0.25, "global_step": 7 * (n + 1)}
             for n, accuracy in enumerate(accuracies)
@@ -74,7 +76,7 @@ def called(monkeypatch, *arguments):
 def tables(folder):
     """Returns the report's tables: each a list of dicts from a column's name to its cell.
 
-    Of a name that two columns have the second has a + behind it.
+    If two columns have the same name, the second one gets a + at its end.
     """
     found, names = [], None
     for line in (folder / "report.md").read_text(encoding="utf-8").splitlines():
@@ -107,7 +109,7 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
     assert row == {
         "folder": os.path.join("a", "out_1"),
         "layers": "2",
-        "method": "replacing, 0.5",
+        "method": "replacing, rate 0.5",
         "epochs": "10 + 0",
         "seeds": "1",
         "dev": "0.7500",
@@ -133,34 +135,62 @@ def test_a_row_is_what_its_folder_holds(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "run_config, words",
     [
-        (dict(stage="predecessor"), "fine-tuned"),
-        (dict(), "replacing, 0.5"),
-        (dict(replace_rate_prob=0.25, replace_linear_k=1e-3), "replacing, linear"),
-        (dict(replace_until=0.8), "replacing, linear"),
-        (dict(train_scope="successor_layers"), "replacing, 0.5, layers only"),
-        (dict(train_scope="successor"), "replacing, 0.5"),
-        (dict(stage="successor"), "successor alone"),
-        (dict(stage="successor", train_scope="successor_layers"), "successor alone, layers only"),
-        (dict(suc_init="spread"), "replacing, 0.5, start spread"),
-        (dict(suc_init=64 * "a"), "replacing, 0.5, start as another BERT"),
-        (dict(suc_learning_rate=1e-4), "replacing, 0.5, successor's rate 0.0001"),
-        (dict(suc_learning_rate=0.0), "replacing, 0.5, successor's rate 0"),
+        (dict(stage="predecessor"), "predecessor"),
+        (dict(stage="predecessor", classifier_rows=[0, 1]), "predecessor, trained on"),
+        (dict(), "replacing, rate 0.5"),
+        (dict(classifier_rows=None), "replacing, rate 0.5, new classifier"),
+        (dict(classifier_rows=[1, 0]), "replacing, rate 0.5"),
+        (dict(replace_rate_prob=0.25, replace_linear_k=1e-3), "replacing, linear rate"),
+        (dict(replace_until=0.8), "replacing, linear rate"),
         (
-            dict(distill_from="ab", distill_temperature=2.0, distill_weight=0.9),
-            "replacing, 0.5, distilled (T 2, w 0.9)",
+            dict(train_scope="successor_layers"),
+            "replacing, rate 0.5, train scope successor_layers",
         ),
-        (dict(stage="successor", ema_decay=0.999), "successor alone, averaged"),
+        (dict(train_scope="successor"), "replacing, rate 0.5"),
+        (dict(suc_init="spread"), "replacing, rate 0.5, spread start"),
+        (dict(suc_init=64 * "a"), "replacing, rate 0.5, another BERT's layers as start"),
+        (dict(suc_learning_rate=1e-4), "replacing, rate 0.5, successor's learning rate 0.0001"),
+        (dict(suc_learning_rate=0.0), "replacing, rate 0.5, successor's learning rate 0"),
+        (DISTILLED, "replacing, distilled, rate 0.5, temperature 2, weight 0.9"),
     ],
 )
 def test_a_method_in_words(run_config, words):
-    assert report.describe_method(define(**run_config)) == words
+    assert report.describe_method(define(**run_config), {"init_checkpoint": "out_0"}) == words
+
+
+@pytest.mark.parametrize(
+    "paths, run_config, words",
+    [
+        ({"init_checkpoint": "out_0"}, {}, "fine-tuned subset"),
+        (
+            {"init_checkpoint": "bert"},
+            dict(classifier_rows=None),
+            "fine-tuned subset, new classifier",
+        ),
+        ({"init_checkpoint": "out_0"}, DISTILLED, "distilled subset, temperature 2, weight 0.9"),
+        ({"data_dir": "data"}, {}, "replacing, then stage 2"),
+        (
+            {"data_dir": "data"},
+            dict(DISTILLED, ema_decay=0.999),
+            "replacing, then stage 2, distilled, temperature 2, weight 0.9, averaged weights",
+        ),
+        ({}, dict(select_checkpoint="last"), "stage 2, last checkpoint"),
+        (
+            {"init_checkpoint": "out_0"},
+            dict(train_scope="successor_layers", unlabelled_data="ab"),
+            "fine-tuned subset, train scope successor_layers, with unlabelled texts",
+        ),
+    ],
+)
+def test_a_stage_2_is_named_by_what_it_started_from(paths, run_config, words):
+    assert report.describe_method(define(stage="successor", **run_config), paths) == words
 
 
 def test_a_run_of_before_a_flag_was_there_is_told_as_one_without_it():
     run_config = define()
     for key in ("suc_init", "suc_learning_rate", "distill_from", "distill_weight", "ema_decay"):
         del run_config[key]
-    assert report.describe_method(run_config) == "replacing, 0.5"
+    assert report.describe_method(run_config, {}) == "replacing, rate 0.5"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +204,7 @@ def test_layers_are_the_evaluated_models_and_epochs_the_stages(tmp_path, stage, 
 
 
 def test_a_score_is_the_tasks_own(tmp_path):
-    """Of MRPC the mean of accuracy and F1, which is 0.125 in every evaluation."""
+    """MRPC's score is the mean of accuracy and F1; F1 is 0.125 in every evaluation."""
     write_run(tmp_path / "out", task_name="mrpc")
     found = report.read_run(str(tmp_path / "out"), str(tmp_path))
     assert (found.score, found.evaluations[-1]) == ((0.75 + 0.125) / 2, [21, (0.625 + 0.125) / 2])
@@ -224,13 +254,15 @@ def test_what_stands_beside_a_control_is_compared_with_it_seed_by_seed(tmp_path,
     for seed, accuracy in replaced.items():
         path = tmp_path / ("seed_%d/2/replacing/stage_2" % seed)
         files = {"test.txt": 0.5} if seed == 1 else None
-        write_run(path, [accuracy], files, seed=seed, stage="successor")
+        paths = {"data_dir": "data"}
+        write_run(path, [accuracy], files, seed=seed, stage="successor", paths=paths)
     write_run(tmp_path / "seed_1" / "6" / "replacing", seed=1, suc_layers=4)
     called(monkeypatch, tmp_path)
     _, _, (row,) = tables(tmp_path)
     assert row == {
         "folder": "2/replacing/stage_2",
-        "baseline": "2/direct",
+        "method": "replacing, then stage 2",
+        "baseline's folder": "2/direct",
         "seeds": "2",
         "dev": "+0.0625 ± 0.7941",  # 12.7062 standard errors of 0.0625.
         "test.txt": "+0.2500",
@@ -242,7 +274,8 @@ def test_a_control_may_be_named_after_its_layers(tmp_path, monkeypatch):
         write_run(tmp_path / name, [score], suc_layers=layers, stage="successor")
     called(monkeypatch, tmp_path)
     _, _, (row,) = tables(tmp_path)
-    assert (row["folder"], row["baseline"], row["dev"]) == ("own_4", "subset_4", "+0.1250")
+    assert (row["folder"], row["baseline's folder"]) == ("own_4", "subset_4")
+    assert row["dev"] == "+0.1250"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +307,7 @@ def test_a_training_that_goes_on_is_said_to(tmp_path, monkeypatch):
     write_run(tmp_path / "a", is_finished=False)
     called(monkeypatch, tmp_path)
     (row,), _ = tables(tmp_path)
-    assert row["method"] == "replacing, 0.5, not finished"
+    assert row["method"] == "replacing, rate 0.5, not finished"
 
 
 def test_runs_of_other_folders_are_rows_of_their_own(tmp_path, monkeypatch):

@@ -221,7 +221,7 @@ def test_a_contradiction_of_the_run_is_refused(trained, monkeypatch, change, mes
 
 
 def test_training_pairs_are_encoded_once_for_each_content(trained, monkeypatch, tmp_path):
-    """What is trained after the first run is of no account here."""
+    """The training after the first run does not matter here."""
 
     def stop(*_):
         raise UserError("enough")
@@ -765,7 +765,7 @@ def test_a_start_that_lacks_a_part_is_one_line(trained, monkeypatch):
 
 
 def test_a_kill_and_the_same_command_equal_no_interruption(small):
-    """A process killed at some moment of its training, and run again."""
+    """A process is killed at some moment of its training, and run again."""
     line = "python run_classifier.py --do_train --do_eval --finetune_pre --log_steps=1 "
     line += OF_2.replace("epochs=1", "epochs=6") + " --save_checkpoints_steps=1 "
     assert run_script(small, line + "--stage_0_outputdir=straight")[0] == 0
@@ -803,7 +803,7 @@ def test_sigterm_saves_and_exits_with_1_and_a_line(small):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_tensorflow_is_imported_is_one_line(workspace, number):
-    """The module that is imported first of all waits for the signal."""
+    """The first module that is imported waits for the signal."""
     waiting = workspace / ("waiting_%d" % number)
     (waiting / "tensorflow").mkdir(parents=True)
     (waiting / "tensorflow" / "__init__.py").write_text(
@@ -889,7 +889,12 @@ def test_a_mistake_in_comparing_is_one_line(trained, arguments, message):
             "",
             ": give at least one of --do_train, --do_eval, --do_predict and --do_export$",
         ),
-        ("--do_train --suc_layer=6", "Unknown command line flag 'suc_layer'"),
+        ("--nonsense", "unknown flag --nonsense; see --help$"),
+        (
+            "--do_train --suc_layer=6",
+            "unknown flag --suc_layer; did you mean --suc_layers[?] See --help$",
+        ),
+        ("--text_column=a", "did you mean --text_a_column, --text_b_column[?] See --help$"),
         ("--do_train --suc_layers=0", "--suc_layers=0: must be at least 1"),
         ("--do_train --replace_rate_prob=1.5", "--replace_rate_prob=1.5: must be at most 1"),
         ("--do_train --num_train_epochs=0", "--num_train_epochs=0: must be above 0"),

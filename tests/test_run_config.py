@@ -1,4 +1,4 @@
-"""What a command is compared with: the run that a folder holds."""
+"""Tests of the comparison of a command with the run in a folder."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A file with two texts that would be read as single ones is refused, by its rows."""
+"""Tests that a file of pairs that would be read as single texts is refused, by its rows."""
 
 import json
 
@@ -46,7 +46,7 @@ def document(random):
 
 
 def template(random):
-    """One of three sentences, as a text is asked for each of some labels."""
+    """Returns one of three sentences, as if each text were asked about several labels."""
     return "the film is so very %s" % random.choice(["red", "old", "long"])
 
 

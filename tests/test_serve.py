@@ -1,4 +1,4 @@
-"""The server: what it answers, how it batches, and where its limits are."""
+"""Tests of the server: its answers, its batches and its limits."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ serving = pytest.importorskip("serving.app")
 testclient = pytest.importorskip("starlette.testclient")
 
 SCRIPT = os.path.join(ROOT, "scripts", "serve.py")
-LONG = 600  # Seconds that no test takes on any machine, unless what it waits for never comes.
+LONG = 600  # Seconds; a test only waits that long if the event never comes.
 LIMITS = serving.Limits(4, max_waiting=6, max_texts=5, max_body_bytes=1000, timeout_s=LONG)
 PAIR = {"text_a": "手机", "text_b": "电脑"}
 
 
 class FakeModel(object):
-    """A model whose second probability is a hundredth of the texts' length; it can be held up."""
+    """A model whose second probability is the texts' length / 100; a test can make it wait."""
 
     labels = ("no", "yes")
 

@@ -1,4 +1,4 @@
-"""What a stage's folder promises: one run, one writer, and a state that is always whole."""
+"""Tests of a stage's folder: one run, one writer, and a state that is always complete."""
 
 import collections
 import dataclasses
@@ -203,7 +203,7 @@ def test_a_hash_is_of_what_files_hold_not_of_their_names(tmp_path):
 
 
 def crash_at(monkeypatch, name):
-    """Ends a process, so to say, as the file of that name would get it."""
+    """Simulates a process that ends when a file would get this name."""
     replace = os.replace
 
     def crash(source, target):
@@ -240,7 +240,7 @@ def test_nothing_that_looks_like_anothers_model_is_written_over(folder, name):
 
 @pytest.mark.parametrize("comes_again", [False, True])
 def test_a_lock_of_a_folder_that_was_removed_meanwhile_is_none(tmp_path, monkeypatch, comes_again):
-    """The one before removed its new, empty folder between this one's opening and locking."""
+    """Another run removed its new, empty folder between this run's opening and locking of it."""
     import fcntl
 
     path, flock = tmp_path / "out", fcntl.flock

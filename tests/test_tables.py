@@ -1,4 +1,4 @@
-"""The scripts of the tables, with a stub in the place of Python: which commands they run."""
+"""Tests which commands the scripts of the tables run; a stub replaces Python."""
 
 import os
 import shutil
@@ -195,7 +195,7 @@ def test_the_published_times(project):
 
 
 def test_the_program_takes_each_command(project, monkeypatch):
-    """The flags are its own, and keep its rules."""
+    """The flags exist and keep the program's rules."""
     made = []
     monkeypatch.setattr(command_lib, "run", lambda config, _: made.append(config))
     count = 0

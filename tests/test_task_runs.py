@@ -1,4 +1,4 @@
-"""Tasks end to end, on the command line: three labels, a number, one text, a file of one's own."""
+"""Tests tasks end to end on the command line: three labels, a number, one text, own columns."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The tasks as they are published, and how flags and folders complete one."""
+"""Tests of the published tasks, and of their completion by flags and folders."""
 
 import dataclasses
 import itertools

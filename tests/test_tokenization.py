@@ -1,4 +1,4 @@
-"""Token for token what google-research/bert gives (golden/make_tokens.py)."""
+"""Tests that the tokens equal google-research/bert's (golden/make_tokens.py)."""
 
 import io
 import json
@@ -95,7 +95,7 @@ def test_a_tokenizer_json_without_wordpiece_is_refused(tmp_path, content, messag
     [
         ({"a": 0, "": 1, "b": 2}, ["a", "", "b"]),
         ({"a": 0, "\u2028": 1, "##\u2028": 2, "b": 3}, ["a", "\u2028", "##\u2028", "b"]),
-        # As lines they would be two, or be taken for a and b.
+        # As lines they would become two lines, or be stripped to a and b.
         ({"a": 0, "a\nb": 1, "b\r": 2, "a ": 3, "b": 4}, ["a", "", "", "", "b"]),
         ({"b": 3, "new york": 1}, ["", "new york", "", "b"]),
         ({"a": 0, "": 0}, ["a"]),

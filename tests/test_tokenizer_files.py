@@ -1,4 +1,4 @@
-"""What a pretrained BERT's folder says of its tokenizer, and which are refused."""
+"""Tests of the tokenizer settings in a pretrained BERT's folder, and of refused tokenizers."""
 
 import json
 

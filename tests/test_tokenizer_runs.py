@@ -1,4 +1,4 @@
-"""A tokenizer's settings and added tokens, from the model's folder to every use of a stage."""
+"""Tests that a tokenizer's settings and added tokens reach every use of a stage."""
 
 import importlib.util
 import json

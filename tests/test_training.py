@@ -1,4 +1,4 @@
-"""The session loop: what changes, what stays, and that an interruption changes nothing."""
+"""Tests of the session loop: changed and frozen variables, and equal results after a resume."""
 
 import collections
 import contextlib
@@ -257,7 +257,7 @@ def test_an_epochs_end_that_was_not_evaluated_is_evaluated_first(
 
 
 def test_a_checkpoint_written_before_its_state_is_written_again(bert, tmp_path, uninterrupted):
-    """A crash between the best checkpoint and the state that names it."""
+    """The crash comes between the best checkpoint and the state that names it."""
     with trainer_in(tmp_path, bert, make_settings()) as trainer:
         commit, commits = trainer.folder.commit, []
 
@@ -1304,7 +1304,7 @@ def test_what_is_fed_are_the_rows_rows_and_their_labels(bert, recorded):
 
 
 def test_the_best_is_that_of_the_highest_score_on_dev_of_all_epochs(bert, recorded):
-    """Neither that of the lowest loss, nor one that is better than the one before it."""
+    """The best epoch has neither the lowest loss nor only a better score than the one before."""
     assert all(encoded is bert[3] for encoded in recorded.evaluated)
     assert [entry["accuracy"] for entry in recorded.state.evaluations] == [0.8, 0.5, 0.6]
     assert recorded.state.best.global_step == 2

@@ -1,4 +1,4 @@
-"""What is said of a file whose words the vocabulary does not have."""
+"""Tests of the warning about words that the vocabulary does not have."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints, matching them with a graph, and what is said of the rest."""
+"""Tests of reading checkpoints, matching them with a graph, and reporting the rest."""
 
 import shutil
 

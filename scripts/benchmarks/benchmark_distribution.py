@@ -2,11 +2,10 @@
 
   python scripts/benchmarks/benchmark_distribution.py --data_dir=data/sample
 
-For each shape of BERT three rows: one process with one core, one process with two, and two
-workers with one core each, which share a batch and exchange gradients over loopback. A step is
-one of stage 0, on a batch of the pairs of --data_dir's train. Then what is to be expected of more
-workers over a network, which is a model: the measured step of a worker, and its bytes at the
-network's speed, one after the other.
+It prints three rows for each shape of BERT: one process with one core, one process with two cores,
+and two workers with one core each, which share a batch and exchange gradients over loopback. A step
+is a step of stage 0 on pairs of --data_dir's train. Then it prints an estimate for more workers and
+a network: the measured step of a worker plus the time for its bytes at the network's speed.
 """
 
 import contextlib
@@ -53,7 +52,7 @@ WORKERS = (2, 4, 8, 16)
 
 
 def shape(hidden_size, vocab_size):
-    """Returns the BertConfig of 12 layers of a width, with heads 64 wide, as BERT-base's are."""
+    """Returns the BertConfig of 12 layers of that width, with 64-wide heads as in BERT-base."""
     return modeling_theseus.BertConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
@@ -63,7 +62,7 @@ def shape(hidden_size, vocab_size):
 
 
 def all_reduce_bytes(num_parameters, num_workers):
-    """Returns the bytes that each worker sends in a step: twice a ring's share of the gradients.
+    """Returns the bytes that each worker sends in a step of a ring all-reduce of the gradients.
 
     Source: Patarasu and Yuan, Bandwidth optimal all-reduce algorithms, 2009, section 4.
     """
@@ -71,13 +70,15 @@ def all_reduce_bytes(num_parameters, num_workers):
 
 
 def expected_efficiency(seconds, num_parameters, num_workers, gigabits):
-    """Returns the share of N times one worker's speed, each on a batch as large as one's.
+    """Returns the expected speed of N workers, as a share of N times one worker's speed.
+
+    Each worker has a batch as large as that of one worker alone.
 
     Args:
       seconds: float, a step of one worker alone.
       num_parameters: int.
       num_workers: int, N.
-      gigabits: float, the network's Gbit/s, which is taken to be reached.
+      gigabits: float, the network's Gbit/s, which is assumed to be reached.
     """
     sent = all_reduce_bytes(num_parameters, num_workers) * 8 / (gigabits * 1e9)
     return seconds / (seconds + sent)
@@ -120,7 +121,7 @@ def work(options):
 
 
 def _loopback_bytes():
-    """Returns the bytes that went over this machine's loopback, int; None where none is counted."""
+    """Returns the bytes sent over this machine's loopback, int; None if they are not counted."""
     with contextlib.suppress(OSError), open("/proc/net/dev") as reader:
         for line in reader:
             name, _, counts = line.partition(":")
@@ -133,7 +134,7 @@ def _loopback_bytes():
 
 
 def measure(name, num_workers, num_cores, options):
-    """Returns the figures of a row, a dict, of its slowest worker."""
+    """Returns the figures of a row's slowest worker, a dict."""
     ports = _free_ports(num_workers)
     workers = []
     for rank in range(num_workers):
@@ -166,7 +167,7 @@ def _free_ports(count):
 
 
 def print_expected(alone):
-    """Prints the model's efficiencies for the figures of one process."""
+    """Prints the estimated efficiencies from the figures of one process."""
     parameters, seconds = alone["parameters"], alone["seconds"]
     sent = all_reduce_bytes(parameters, 2) / 1e6
     print(

@@ -3,12 +3,12 @@
     python scripts/benchmarks/benchmark_inference.py [--bert_pretrained_model=data/tiny_bert] \\
         [--suc_layers=6,2] [--batch_sizes=10,1] [--precisions=float32] [--json=inference.json]
 
-By default the published setting: the left sentence has 60 tokens, the right one 60, 123 with
-the three special ones; batches of 10 and of 1; --sentence_tokens=15,30,60 varies the length,
-and scripts/benchmarks/plot_benchmarks.py draws it. With --data_dir it is real pairs of dev, in
-batches of like length, as --do_eval and --do_predict form them. The weights are random; speed
-does not depend on them. The models take turns, batch by batch, so that the ratios hold where
-the machine's speed drifts.
+The default is the published setting: both sentences have 60 tokens, which makes 123 with the three
+special ones, in batches of 10 and of 1. --sentence_tokens=15,30,60 varies the length, and
+scripts/benchmarks/plot_benchmarks.py draws the result. With --data_dir it uses real pairs of dev,
+in batches of similar length, as --do_eval and --do_predict form them. The weights are random; speed
+does not depend on them. The models take turns, batch by batch, so that the ratios stay right if the
+machine's speed changes.
 
   graph p50, p95   milliseconds of a batch in the graph alone: ids in, logits out
   text p50, p95    the same from text: tokenizing, padding, graph, label
@@ -41,15 +41,15 @@ FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
 
 TimedModel = collections.namedtuple("TimedModel", "layers session graph")
-"""A classifier of that many layers; `graph` is an evaluation.EvaluationGraph."""
+"""A classifier with its number of layers; `graph` is an evaluation.EvaluationGraph."""
 
 Batch = collections.namedtuple("Batch", "examples rows")
-"""A list of reading.Example, and the rows of the same among all encoded ones."""
+"""A list of reading.Example, and their row numbers among all encoded examples."""
 
 
 def random_pairs(tokenizer, count, sentence_tokens):
-    """Returns `count` Examples of two sentences of that many tokens, each a character."""
-    # Characters that stay by themselves wherever they stand.
+    """Returns `count` Examples of two sentences of that many one-character tokens."""
+    # The characters that are a token of their own next to any other.
     words = [token for token in tokenizer.vocab if tokenizer.tokenize(token * 2) == [token] * 2]
     random = np.random.RandomState(0)
 
@@ -60,7 +60,7 @@ def random_pairs(tokenizer, count, sentence_tokens):
 
 
 def spaced(plan, lengths, batch_size, count):
-    """Returns `count` full batches of a plan, evenly spaced by tokens, in random order."""
+    """Returns `count` full batches of a plan, evenly spaced in their tokens, in random order."""
     full = [rows for rows in plan if len(rows) == batch_size]
     if not full:
         raise UserError(
@@ -120,13 +120,13 @@ def measure(models, batches, encoded, tokenizer):
                 seconds_of_graph(model, arrays),
                 seconds_from_text(model, batch.examples, tokenizer, FLAGS.max_seq_length),
             )
-            if number >= len(batches):  # The first time, each shape is new.
+            if number >= len(batches):  # The first round does not count: all shapes are new.
                 times[model.layers].append(seconds)
     return {layers: np.transpose(seconds) for layers, seconds in times.items()}
 
 
 def summarize(times, layers, batch_size, precision, tokens):
-    """Returns the figures of a row of the table, a dict; `tokens` is the mean of a pair."""
+    """Returns the figures of a row of the table, a dict; `tokens` is a pair's mean number."""
     graph, text = 1000 * times[layers]
     return dict(
         layers=layers,

@@ -1,10 +1,10 @@
-"""Measures a trained model under load: a Classifier asked by threads, and --do_predict of much.
+"""Measures a model under load: a Classifier used by many threads, and --do_predict on large files.
 
   python scripts/benchmarks/benchmark_load.py --model=out_2
 
-Texts are those of --text_file, again and again. Printed are the answers that differ between
-threads, spawned processes and one thread alone, which should be none; the memory before and after
-all texts; and for --do_predict, each a process of its own, seconds and the largest resident set.
+The texts are those of --text_file, repeated. It prints the number of answers that differ between
+threads, spawned processes and a single thread, which should be 0; the memory before and after all
+texts; and for each --do_predict, in a process of its own, seconds and the largest resident set.
 """
 
 import io
@@ -56,7 +56,7 @@ def read_pairs(path):
 
 
 def resident_mb():
-    """Returns how much memory this process holds now, in MB."""
+    """Returns the memory that this process holds now, in MB."""
     with open("/proc/self/statm") as reader:
         return int(reader.read().split()[1]) * resource.getpagesize() / 1e6
 
@@ -114,7 +114,7 @@ def predict(folder, file):
 
 
 def predict_rows(folder, pairs, count):
-    """Returns the figures of --do_predict on so many rows, a dict."""
+    """Returns the figures of --do_predict on `count` rows, a dict."""
     path = os.path.join(folder, "rows.txt")
     with io.open(path, "w", encoding="utf-8") as writer:
         for a, b in itertools.islice(itertools.cycle(pairs), count):
@@ -124,7 +124,7 @@ def predict_rows(folder, pairs, count):
 
 
 def predict_line(folder, size_mb):
-    """Returns the figures of --do_predict on one line of so many megabytes, a dict."""
+    """Returns the figures of --do_predict on one line of `size_mb` megabytes, a dict."""
     path = os.path.join(folder, "line.txt")
     with io.open(path, "w", encoding="utf-8") as writer:
         writer.write("手" * (int(size_mb) * 1000000 // 3) + "\t手机\n")
@@ -133,7 +133,7 @@ def predict_line(folder, size_mb):
 
 
 def main(_):
-    """Measures all, prints each row as it comes, and keeps them."""
+    """Measures all rows and prints each one at once."""
     set_up_tensorflow()
     pairs = read_pairs(FLAGS.text_file)[:BATCH]
     rows = [measure_threads(FLAGS.model, pairs, FLAGS.texts)]

@@ -2,8 +2,8 @@
 
   python scripts/benchmarks/benchmark_many_pairs.py --num_pairs=10000000
 
-The pairs are those of --data_dir's train, repeated and shuffled. Each row is a process of its own,
-whose memory is its largest resident set; that of the processes which encode for it is said beside.
+The pairs are those of --data_dir's train, repeated and shuffled. Each row is a process of its own;
+its memory is the largest resident set. The memory of its encoding processes is printed beside it.
 """
 
 import json
@@ -39,7 +39,7 @@ TASK = tasks.TASKS["lcqmc_pair"]
 
 
 def write_pairs(path, source, count):
-    """Writes `count` lines: those of a file, again and again, each time in another order."""
+    """Writes `count` lines: those of a file, repeated, each time in another order."""
     with open(source, "rb") as reader:
         lines = reader.read().splitlines()
     random = np.random.RandomState(0)
@@ -51,12 +51,12 @@ def write_pairs(path, source, count):
 
 
 def measure(what, folder, options):
-    """Returns the seconds that something takes in this process, which has done nothing else.
+    """Returns the seconds that `what` takes in this process, which has done nothing else.
 
     Args:
       what: "encode", "start" or "epoch".
       folder: str, with train.txt, and the cache.
-      options: dict of the flags' values, of which num_encoding_processes is an int.
+      options: dict of the flags' values; num_encoding_processes is an int.
     """
     tokenizer = FullTokenizer(os.path.join(options["bert_pretrained_model"], "vocab.txt"))
     path = os.path.join(folder, "train.txt")

@@ -1,12 +1,12 @@
-"""Measures serve.py under load: requests a second and latencies, for models and numbers of clients.
+"""Measures serve.py under load: requests per second and latencies by model and number of clients.
 
     python scripts/benchmarks/benchmark_server.py out_0 out_2 [--clients=1,8,64]
 
-Each model, a stage's or an export's folder, is served by a process of its own. So many clients on
-this machine ask for one example at a time, as soon as the one before is answered, drawn at random
-from --text_file, whose lengths are mixed. With --transformers a huggingface export among the models
-is served by transformers' pipeline too, behind the same server and in the same batches. Server and
-clients share the machine's processors.
+Each model, a stage's or an export's folder, is served by a process of its own. The clients run on
+the same machine and share its processors. Each asks for one example at a time and sends the next
+request as soon as it has the answer; the examples are drawn at random from --text_file. With
+--transformers each huggingface export is also served by transformers' pipeline, behind the same
+server and in the same batches.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ HEADER = "%-44s  clients  requests/s   p50 ms   p95 ms   p99 ms  batch"
 
 
 class PipelineModel(object):
-    """A huggingface export in transformers' pipeline, as serve.py takes a model."""
+    """A huggingface export in transformers' pipeline, with the methods that serve.py needs."""
 
     def __init__(self, path):
         """Loads it."""
@@ -50,7 +50,7 @@ class PipelineModel(object):
         pass
 
     def classify(self, rows, batch_size):
-        """As Classifier.classify."""
+        """Works as Classifier.classify does."""
         if self.task.num_texts == 2:
             rows = [{"text": first, "text_pair": second} for first, second in rows]
         given = dict(batch_size=batch_size, truncation=True, max_length=self._length)
@@ -63,7 +63,7 @@ class PipelineModel(object):
 
 
 def read_bodies(path):
-    """Returns the requests of a file's lines: as many JSON objects as it has, in random order."""
+    """Returns a request, a JSON object, for each line of a file, in random order."""
     bodies = []
     with io.open(path, encoding="utf-8") as reader:
         for line in reader:
@@ -78,10 +78,10 @@ def read_bodies(path):
 
 
 async def ask(host, port, bodies, end, seconds):
-    """Asks over one connection until `end`; adds what each answer took to `seconds`.
+    """Asks over one connection until `end`; adds the time of each answer to `seconds`.
 
-    Of HTTP it knows what serve.py's answers need, since a client that knew more would take a good
-    part of the processors that the server shares with it.
+    It implements only the HTTP that serve.py's answers need: a complete client would take much of
+    the processors that it shares with the server.
     """
     reader, writer = await asyncio.open_connection(host, port)
     for body in bodies:
@@ -100,7 +100,7 @@ async def ask(host, port, bodies, end, seconds):
 
 
 async def load(host, port, bodies, clients, duration):
-    """Returns what each request of so many clients took, list of float, for so many seconds."""
+    """Returns the time of each request, list of float, of some clients during some seconds."""
     seconds, end = [], time.perf_counter() + duration
     many = bodies * (1 + 100000 // len(bodies))
     starts = [len(bodies) * number // clients for number in range(clients)]
@@ -109,7 +109,7 @@ async def load(host, port, bodies, clients, duration):
 
 
 def batch_counts(host, port):
-    """Returns (batches, examples in them) that a server has computed so far."""
+    """Returns the numbers of batches and of examples in them that a server has computed so far."""
     import urllib.request
 
     text = urllib.request.urlopen("http://%s:%d/metrics" % (host, port)).read().decode()
@@ -118,7 +118,7 @@ def batch_counts(host, port):
 
 
 def measure(host, port, bodies, clients):
-    """Returns the figures of a row, a dict, after a second that is not counted."""
+    """Returns the figures of a row, a dict; the first second is not counted."""
     asyncio.run(load(host, port, bodies, clients, 1.0))
     before, begin = batch_counts(host, port), time.perf_counter()
     seconds = asyncio.run(load(host, port, bodies, clients, FLAGS.seconds))
@@ -156,7 +156,7 @@ def start(path, is_pipeline):
 
 
 def run(paths):
-    """Measures all, and prints a row of each; returns the rows."""
+    """Measures all models, prints a row for each, and returns the rows."""
     served = [(path, False) for path in paths]
     if FLAGS.transformers:
         served += [(path, True) for path in paths if os.path.exists(path + "/model.safetensors")]
@@ -190,7 +190,7 @@ def format_row(row):
 
 
 def main(argv):
-    """Prints the table; with --serve_pipeline it is one of the servers."""
+    """Prints the table; with --serve_pipeline it runs as one of the servers."""
     if len(argv) < 2:
         sys.exit("benchmark_server.py: give the folders of stages or exports, such as out_0 out_2")
     if FLAGS.serve_pipeline:

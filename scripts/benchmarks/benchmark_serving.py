@@ -1,20 +1,20 @@
-"""Times models as they are served, from text to label: exports of a BERT and of its successors.
+"""Times the exports of a BERT and of its successors from text to label, as a service runs them.
 
     python scripts/benchmarks/benchmark_serving.py [--bert_pretrained_model=data/tiny_bert] \\
         [--suc_layers=6,2] [--data_dir=data/lcqmc] [--batch_sizes=1,10,64] [--json=serving.json]
 
-The BERT's shape, with random weights, on which speed does not depend, is exported at each depth.
-The exports are asked by Classifier; beside it, where they are installed, by transformers' pipeline
-(with torch) and by OpenVINO. The pairs of a batch are dev's, drawn at random, of mixed lengths. One
-model is measured after the other, since the threads of one runtime wait on, at work, for a while
-after its answer; its three times take turns, so that ratios hold where the machine's speed drifts.
+It exports the BERT's shape at each depth, with random weights; speed does not depend on them. The
+exports run in Classifier and, if these are installed, in transformers' pipeline (with torch) and in
+OpenVINO. A batch has random pairs of dev, with mixed lengths. The models are measured one after the
+other, because a runtime's threads stay busy for a while after an answer. The three times of a model
+take turns, so that their ratios stay right if the machine's speed changes.
 Medians:
 
   arrays      milliseconds of the padded arrays of a batch in the model's own runtime
   p95         their 95th percentile
   text        the same from text to label: tokens, arrays, runtime, probabilities
-  real        the runtime's milliseconds of as many pairs that all have the mean length: what the
-              batch's real tokens need
+  real        the runtime's milliseconds for as many pairs that all have the mean length: the time
+              for the batch's real tokens without padding
 """
 
 import collections
@@ -51,7 +51,7 @@ FLAGS = flags.FLAGS
 TASK = tasks.TASKS["lcqmc_pair"]
 
 Timed = collections.namedtuple("Timed", "run classify")
-"""A model: functions of a batch's arrays, and of a list of (text, text), which may be None."""
+"""A model's functions of a batch's arrays, and of a list of (text, text); either may be None."""
 
 HEADER = (
     "busy  layers  model                  batch  tokens  arrays ms      p95  "
@@ -63,7 +63,7 @@ HEADER = (
 
 
 def write_exports(model, layers, folder, max_seq_length):
-    """Exports a pretrained BERT's shape, cut to so many layers; returns the folders by format."""
+    """Exports a pretrained BERT's shape with `layers` layers; returns the folders by format."""
     config = copy.copy(model.config)
     config.num_hidden_layers = layers
     with new_session() as session:
@@ -117,7 +117,7 @@ def _transformers(path):
     yield Timed(run, lambda rows: pipeline.classify(rows, len(rows)))
 
 
-# For each name: the packages that it needs, the export, and what opens that as a Timed model.
+# For each name: the packages that it needs, the export, and the function that opens it as a Timed.
 MODELS = {
     "onnx int8": ((), "onnx_int8", _exported),
     "onnx float32": ((), "onnx", _exported),
@@ -145,7 +145,7 @@ def random_batches(pairs, size, count):
 
 
 def without_padding(encoded):
-    """Returns the arrays of as many rows of EncodedExamples that all have the mean length."""
+    """Returns the arrays of as many rows as EncodedExamples has, all with their mean length."""
     count, length = len(encoded), int(round(encoded.lengths.mean()))
     ids = np.resize(encoded.ids, [count, length]).astype(np.int32)
     return {
@@ -156,7 +156,7 @@ def without_padding(encoded):
 
 
 def seconds_of(function, argument):
-    """Returns the seconds of one call; NaN where there is no function."""
+    """Returns the seconds of one call; NaN if there is no function."""
     if function is None:
         return float("nan")
     start = time.perf_counter()
@@ -165,9 +165,9 @@ def seconds_of(function, argument):
 
 
 def measure(model, batches, encode):
-    """Returns (tokens, seconds) of a Timed model's batches.
+    """Returns (mean tokens of a pair, seconds) of a Timed model's batches.
 
-    These are the mean of a pair's tokens, and float [batches, 3], see the columns.
+    The seconds are float [batches, 3], in the order of the table's columns.
     """
     tokens, times = [], []
     for pairs in tqdm(batches + batches, leave=False, disable=None):
@@ -181,7 +181,7 @@ def measure(model, batches, encode):
                 seconds_of(model.run, real),
             ]
         )
-    # The first time, each shape is new.
+    # The first round does not count: all shapes are new.
     return float(np.mean(tokens)), np.array(times[len(batches) :])
 
 
@@ -204,7 +204,7 @@ def summarize(name, busy, layers, batch_size, tokens, seconds):
 
 
 def median(values):
-    """Returns the median, float; None, as JSON knows no NaN, where there is none."""
+    """Returns the median, float; None instead of NaN, which JSON does not have."""
     return None if np.isnan(values).any() else float(np.median(values))
 
 

@@ -1,11 +1,10 @@
-"""Measures what the first answer costs, and the memory that a thousand answers take.
+"""Measures the processor time to the first answer and the memory after a thousand answers.
 
     python scripts/benchmarks/benchmark_start.py out_compressed/model [...] [--peer_python=PATH]
 
-Each row is a process of its own: `Classifier` on each folder that is given; beside it, if they are
-installed for the Python at PATH, transformers' pipeline on a Hugging Face export and optimum's
-ORTModel on an ONNX one.
-Printed are seconds of processor time from the start to the first answer, the largest resident set
+Each row is a process of its own: `Classifier` on each given folder, and if the Python at PATH has
+them, transformers' pipeline on a Hugging Face export and optimum's ORTModel on an ONNX export.
+It prints the seconds of processor time from the start to the first answer, the largest resident set
 after 1,000 answers, and whether TensorFlow or torch was imported.
 """
 
@@ -49,7 +48,7 @@ print(json.dumps({
 
 
 def contenders(folder, peer_python):
-    """Yields (name, Python, program) of what can open a folder."""
+    """Yields (name, Python, program) for each library that can open a folder."""
     yield "Classifier", sys.executable, _OURS
     is_onnx = os.path.exists(os.path.join(folder, "model.onnx"))
     package, program = ("optimum", _OPTIMUM) if is_onnx else ("transformers", _PIPELINE)
@@ -58,7 +57,7 @@ def contenders(folder, peer_python):
 
 
 def measure(folder, python, program):
-    """Returns what a process that asks a folder's model prints, a dict."""
+    """Runs a process that asks a folder's model; returns the figures that it prints, a dict."""
     output = subprocess.check_output([python, "-c", _MEASURED % program, folder])
     return json.loads(output.decode("utf-8").splitlines()[-1])
 

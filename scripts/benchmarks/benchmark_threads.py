@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/benchmark_threads.py out_compressed/model [--busy=0,1,2]
 
-For each number of busy processes, each number of threads, and threads that spin while they wait or
-do not: the median and the 95th percentile of the milliseconds of a batch of 1 and of 10 examples of
---tokens tokens. The settings take turns.
+It prints the median and the 95th percentile of the milliseconds for batches of 1 and of 10 examples
+with --tokens tokens. There is a row for each number of busy processes, each number of threads, and
+for threads that spin while they wait or do not. The settings take turns.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _WARM_UP = 10  # Runs that are not timed.
 
 
 def open_sessions(path, threads):
-    """Returns an InferenceSession for each (number of threads, whether they spin)."""
+    """Returns a dict from (number of threads, whether they spin) to an InferenceSession."""
     sessions = {}
     for count, spins in itertools.product(threads, (True, False)):
         options = onnxruntime.SessionOptions()
@@ -37,7 +37,7 @@ def open_sessions(path, threads):
 
 
 def measure(sessions, batch_size, num_tokens, num_runs):
-    """Returns the milliseconds of each run, list of float, by the sessions' keys."""
+    """Returns a dict from the sessions' keys to the milliseconds of each run, list of float."""
     ids = np.ones([batch_size, num_tokens], np.int64)
     arrays = {"input_ids": ids, "input_mask": ids, "segment_ids": np.zeros_like(ids)}
     fed = read_back.as_hugging_face(arrays)

@@ -3,21 +3,21 @@
     python scripts/benchmarks/benchmark_training.py --data_dir=data/lcqmc \\
         --bert_pretrained_model=data/chinese_L-12_H-768_A-12 [--json=training.json]
 
-Takes a BERT's shape and vocabulary (its weights are not read; speed does not depend on them)
-and real pairs. Each row of the table is a stage in a process of its own: its graph as
-run_classifier.py builds it, `--num_steps` batches of an epoch's plan, evenly spaced by their
-length, after each of them was run once.
+It uses a BERT's shape and vocabulary (not its weights; speed does not depend on them) and real
+pairs. Each row of the table is a stage in a process of its own, with the graph that
+run_classifier.py builds. It runs `--num_steps` batches of an epoch's plan, evenly spaced by their
+length; each of them is run once before it is timed.
 
   examples/s   of whole steps
-  real         share of the computed tokens that are no padding
+  real         share of the computed tokens that are not padding
   loss+grad    median milliseconds of loss and gradients, by which stages are compared
-  update       share of a step that is the rest: clipping, decay and Adam
-  MFU          model FLOPs utilisation: the products that these steps need, for real tokens
-               only, from the paths drawn and the variables trained (`step_flops`), per second,
-               against one large product of that precision timed in the same process
+  update       share of a step for the rest: clipping, decay and Adam
+  MFU          model FLOPs utilisation: the operations per second of the products that these steps
+               need (`step_flops`: real tokens, drawn paths, trained variables), as a share of those
+               of one large product of the same precision, timed in the same process
   peak MB      the process's largest resident memory
 
---profile prints besides, for each row, what a step's milliseconds go to, by operation.
+--profile also prints, for each row, a step's milliseconds by type of operation.
 """
 
 import collections
@@ -50,14 +50,14 @@ TASK = tasks.TASKS["lcqmc_pair"]
 
 REFERENCE_SIZE = 2048
 LARGEST_SPREAD = 0.15
-"""How much longer a product may take by the median than at best on a machine that is quiet."""
+"""On a quiet machine, a product's median time exceeds its best time by at most this share."""
 
 Row = collections.namedtuple("Row", "stage suc_layers rate batch_size precision")
-"""What one row of the table measures."""
+"""The setting that one row of the table measures."""
 
 
 def all_rows():
-    """Returns the Rows that the flags ask for; stage 0 does not depend on the successor."""
+    """Returns the Rows for the flags; stage 0 has only one, since it has no successor."""
     stages = []
     for stage in map(of_name, FLAGS.stages):
         rates = map(float, FLAGS.rates) if stage.replaces else [None]
@@ -68,13 +68,13 @@ def all_rows():
 
 
 def step_flops(lengths, config, layers):
-    """Returns the floating point operations of the products in a step, a float.
+    """Returns the number of floating point operations of the products in a step, a float.
 
-    A layer's products with its kernels take D = 2 n (4 H^2 + 2 H I) operations for n tokens,
-    those of attention A = 4 n^2 H. The loss takes D + A; the kernels' gradients D, where the
-    layer trains; the gradients of its input and of attention D + 2 A, where anything up to
-    this layer trains (6 n H^2 less for the lowest one if nothing below it does). Embeddings,
-    pooler and classifier are left out.
+    For n tokens a layer's products with its kernels take D = 2 n (4 H^2 + 2 H I) operations,
+    those of attention A = 4 n^2 H. The loss takes D + A. The kernels' gradients take D if the
+    layer trains. The gradients of its input and of attention take D + 2 A if this layer or
+    anything below it trains (6 n H^2 less for the lowest layer if nothing below it trains).
+    Embeddings, pooler and classifier are left out.
 
     Args:
       lengths: int [B], the real tokens of each row.
@@ -95,7 +95,7 @@ def step_flops(lengths, config, layers):
 
 
 def layers_on_path(groups, path, trained):
-    """Returns the `layers` of `step_flops` for a path, bool [M], and the variables that train."""
+    """Returns the argument `layers` of `step_flops` for a path, bool [M], and trained variables."""
     names = {v.op.name for v in trained}
     trains_below = any(name.startswith("bert/embeddings/") for name in names)
     layers = []
@@ -109,14 +109,14 @@ def layers_on_path(groups, path, trained):
 
 
 class ReferenceProducts(object):
-    """What matrix products alone reach, timed between the steps that are compared with them.
+    """Matrix products as a reference, timed between the steps that are compared with them.
 
-    On a machine that others share, a product that is timed before or after the steps may have
-    had less of the processor than they had.
+    On a shared machine, products timed before or after the steps might get another share of the
+    processor than the steps.
     """
 
     def __init__(self, precision, tokens, config):
-        """Makes a session with a large product, and those of a layer for so many tokens."""
+        """Makes a session with a large product, and with a layer's products for `tokens` tokens."""
         hidden, intermediate = config.hidden_size, config.intermediate_size
         self.sizes = [(REFERENCE_SIZE,) * 3, (tokens, hidden, hidden)]
         self.sizes += [(tokens, hidden, intermediate), (tokens, intermediate, hidden)]
@@ -138,20 +138,20 @@ class ReferenceProducts(object):
             times.append(timed(self._session, product)[1])
 
     def rate(self):
-        """Returns the operations per second of the fastest product of all, a float."""
+        """Returns the operations per second of the fastest product, a float."""
         return best_rate(self.sizes, self.times)
 
     def spread(self):
-        """Returns how much longer the large product took by the median than at best, a share."""
+        """Returns the share by which the large product's median time exceeds its best time."""
         return float(np.median(self.times[0]) / min(self.times[0]) - 1)
 
 
 def best_rate(sizes, times):
-    """Returns the most operations per second, a float.
+    """Returns the largest number of operations per second, a float.
 
     Args:
-      sizes: list of (M, K, N), of products [M, K] x [K, N].
-      times: for each of them a list of seconds.
+      sizes: list of (M, K, N), for products [M, K] x [K, N].
+      times: list of lists: the seconds of each product.
     """
     return max(2.0 * m * k * n / min(taken) for (m, k, n), taken in zip(sizes, times))
 
@@ -205,7 +205,7 @@ def measure(row, options):
 
 
 def _num_tokens(encoded, rows):
-    """Returns how many tokens a batch has, padding included."""
+    """Returns the number of tokens of a batch, including padding."""
     return len(rows) * encoded.batch_length(rows)
 
 
@@ -219,7 +219,7 @@ def read_pairs(model, options):
 
 
 def make_config(row, train_scope):
-    """Returns the Config of a Row; `train_scope` is stage 1's."""
+    """Returns the Config of a Row; `train_scope` is that of stage 1."""
     stage = of_name(row.stage)
     return Config(
         finetune_pre=stage is PREDECESSOR,
@@ -235,13 +235,13 @@ def make_config(row, train_scope):
 
 
 TimedStep = collections.namedtuple("TimedStep", "lengths path gradient_seconds seconds")
-"""A step: int64 [B] tokens, bool [M] path; seconds of loss and gradients, and of all of it."""
+"""A step: int64 [B] tokens, bool [M] path, seconds of loss and gradients, seconds of all."""
 
 
 def time_steps(session, graph, encoded, plan, reference):
-    """Returns a TimedStep for each batch of the plan, after each was run once."""
+    """Returns a TimedStep for each batch of the plan; each is run once before."""
     gradients = optimization_theseus.compute_gradients(graph.loss, graph.trained)
-    # Operations, not tensors: their values stay where they are, and none is optimized away.
+    # Fetch operations, not tensors: no value is copied, and none is optimized away.
     gradients = [graph.loss.op] + [
         getattr(gradient, "values", gradient).op for gradient in gradients
     ]
@@ -249,7 +249,7 @@ def time_steps(session, graph, encoded, plan, reference):
     steps = []
     for rows in tqdm(plan + plan, leave=False, disable=None):
         feed = make_feed(graph, encoded, rows)
-        # The global step, and with it the path, is the same in both.
+        # Both runs have the same global step and therefore the same path.
         _, gradient_seconds = timed(session, gradients, feed)
         (path, _), seconds = timed(session, [graph.mask, graph.train_op], feed)
         steps.append(TimedStep(encoded.lengths[rows], path, gradient_seconds, seconds))
@@ -266,10 +266,10 @@ def make_feed(graph, encoded, rows):
 
 
 def profile_step(session, graph, encoded, plan):
-    """Returns the milliseconds of a step by type of operation, a dict, the longest first.
+    """Returns a dict from type of operation to the milliseconds of a step, the longest first.
 
-    They are those of the processor's threads, so that what runs beside something else counts
-    twice; the mean over the batches of the plan.
+    They are sums over the processor's threads, so operations that run at the same time both count;
+    the mean over the batches of the plan.
     """
     options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     spent = collections.Counter()
@@ -279,7 +279,7 @@ def profile_step(session, graph, encoded, plan):
         session.run(graph.train_op, feed, options=options, run_metadata=metadata)
         for device in metadata.step_stats.dev_stats:
             for node in device.node_stats:
-                # "name = Type(inputs)", or no more than a name.
+                # "name = Type(inputs)", or only a name.
                 kind = node.timeline_label.split(" = ")[-1].split("(")[0] or node.node_name
                 microseconds = node.op_end_rel_micros - node.op_start_rel_micros
                 spent[kind] += microseconds / 1000.0 / len(plan)
@@ -292,10 +292,10 @@ def summarize(steps, flops, computed_tokens, product, spread):
     Args:
       steps: list of TimedStep.
       flops: list of float, the operations that each step needs.
-      computed_tokens: int, the tokens of all batches, padding included.
+      computed_tokens: int, the tokens of all batches, including padding.
       product: float, operations per second of the fastest product.
-      spread: float, see `ReferenceProducts.spread`. Where it is above `LARGEST_SPREAD`, or the
-        steps seem to do more than products alone, there is no utilisation: None.
+      spread: float, see `ReferenceProducts.spread`. If it is above `LARGEST_SPREAD`, or the steps
+        seem faster than the products, the utilisation is None.
     """
     seconds = np.array([step.seconds for step in steps])
     gradient_seconds = np.array([step.gradient_seconds for step in steps])
@@ -333,7 +333,7 @@ def format_row(figures):
 
 
 def format_profile(profile, lines=16):
-    """Returns a profile's longest types of operation, str."""
+    """Returns the lines for the types of operation that take longest, str."""
     return "\n".join(
         "    %8.1f ms  %s" % (milliseconds, kind)
         for kind, milliseconds in list(profile.items())[:lines]
@@ -349,13 +349,13 @@ def main(argv):
     options, results = FLAGS.flag_values_dict(), []
     print(HEADER, flush=True)
     for row in all_rows():
-        # A new process for each row: its peak of memory is its own.
+        # Each row has a new process, so that its peak memory is its own.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             try:
                 results.append(pool.apply(measure, (row, options)))
             except UserError as error:
                 sys.exit("benchmark_training.py: %s" % error)
-            finally:  # A process that is cut off leaves its bars' locks behind, with a warning.
+            finally:  # Killed processes leave the locks of progress bars behind, with a warning.
                 pool.close()
                 pool.join()
         print(format_row(results[-1]), flush=True)

@@ -1,8 +1,8 @@
-"""Draws how inference grows with layers, length and batch.
+"""Draws the time of inference by layers, length and batch size.
 
     python scripts/benchmarks/plot_benchmarks.py inference.json [more.json ...] inference.png
 
-Takes what benchmark_inference.py wrote with --json. Needs matplotlib.
+It reads the files that benchmark_inference.py writes with --json. It needs matplotlib.
 """
 
 import collections
@@ -12,7 +12,7 @@ import sys
 
 import matplotlib.pyplot as plt
 
-# Each panel: its axis, what is held fixed at its largest value, and what tells its lines apart.
+# Each panel: its x axis, the field fixed at its largest value, and the field that each line has.
 PANELS = [
     ("layers", "layers of the model", "tokens", "batch_size"),
     ("tokens", "tokens of a pair", "batch_size", "layers"),

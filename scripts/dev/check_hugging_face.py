@@ -3,7 +3,7 @@
     pip install torch transformers
     python scripts/dev/check_hugging_face.py FOLDER
 
-It ends with status 1 where they differ by more than rounding does.
+The exit status is 1 if they differ by more than rounding.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _TOLERANCE = 1e-3
 
 
 def make_features(config):
-    """Returns random pairs of three lengths, by the graph's names, int32 [3, 12] each."""
+    """Returns random pairs of three lengths as features: int32 [3, 12] arrays by name."""
     random = np.random.RandomState(0)
     mask = np.arange(12) < np.array([12, 7, 5])[:, np.newaxis]
     return {
@@ -33,7 +33,7 @@ def make_features(config):
 
 
 def vectors_here(folder, config, arrays):
-    """Returns the encoder's output, float32 [3, 12, H], and prints the report of the weights."""
+    """Returns this program's encoder output, float32 [3, 12, H]; prints the weights' report."""
     found = weights_lib.open_weights(weights_lib.find_checkpoint(folder))
     with new_session() as session:
         features = modeling_theseus.feature_placeholders()
@@ -51,7 +51,7 @@ def vectors_here(folder, config, arrays):
 
 
 def vectors_there(folder, arrays):
-    """Returns the same by transformers."""
+    """Returns the encoder output of transformers, float32 [3, 12, H]."""
     import torch
     from transformers import BertModel
 

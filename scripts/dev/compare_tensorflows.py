@@ -1,11 +1,12 @@
-"""Trains the three stages on two TensorFlows, and goes on with each one's checkpoints in the other.
+"""Trains the three stages on two TensorFlows, and resumes each one's checkpoints in the other.
 
   python scripts/dev/compare_tensorflows.py --other_python=.venv-tf1/bin/python
 
-Without dropout, which each version draws for itself. Printed for each stage are the largest
-difference between the losses of all steps, and how many dev examples get another label: of the
-other TensorFlow alone, and of one that took the other's training over half-way. The exit status
-is 1 where a loss differs by more than --largest_difference, or a label at all.
+The trainings have no dropout, since each version draws it differently. For each stage it prints the
+largest difference between the losses of all steps, and the number of dev examples that get another
+label: once for a training on the other TensorFlow alone, once for a training that the other
+TensorFlow resumed half-way. The exit status is 1 if a loss differs by more than
+--largest_difference, or if any label differs.
 """
 
 import csv
@@ -39,7 +40,7 @@ STAGES = (["--finetune_pre"], [], ["--finetune_suc"])
 
 
 def copy_without_dropout(source, target):
-    """Copies a BERT's folder; its config in the copy has no dropout."""
+    """Copies a BERT's folder and sets the dropout in the copy's config to 0."""
     shutil.copytree(source, target)
     path = os.path.join(target, "bert_config.json")
     with io.open(path, encoding="utf-8") as reader:
@@ -50,10 +51,10 @@ def copy_without_dropout(source, target):
 
 
 class Runs(object):
-    """The trainings of one folder, in each of which stages lie side by side."""
+    """The trainings in one folder; each has a folder with its stages."""
 
     def __init__(self, folder):
-        """Takes the folder; the BERT is in it already."""
+        """Takes the folder, which already contains the BERT."""
         self._folder = folder
         self._bert = os.path.join(folder, "bert")
 
@@ -82,7 +83,7 @@ class Runs(object):
         )
 
     def run(self, python, name, stage, until=None):
-        """Trains a stage, and predicts dev; with `until`, a step, it is asked to stop there."""
+        """Trains a stage and predicts dev; with `until`, stops the training after that step."""
         dev = os.path.join(FLAGS.data_dir, "dev.txt")
         predict = [] if until else ["--do_predict", "--predict_file=" + dev]
         arguments = self.command(name, stage, ["--do_train"] + predict)
@@ -106,14 +107,14 @@ class Runs(object):
         return dict(curves.read_scalars(self.output(name, stage))["loss"])
 
     def labels(self, name, stage):
-        """Returns the labels that dev gets, list of str."""
+        """Returns the labels that are predicted for dev, list of str."""
         path = os.path.join(self.output(name, stage), "predictions.tsv")
         with io.open(path, encoding="utf-8", newline="") as reader:
             return [row["predicted_label"] for row in csv.DictReader(reader, delimiter="\t")]
 
 
 def compare(runs, name, other, stage):
-    """Returns (largest difference of the losses, labels that differ) of two trainings."""
+    """Returns (largest difference of the losses, number of different labels) of two trainings."""
     losses, others = runs.losses(name, stage), runs.losses(other, stage)
     if sorted(losses) != sorted(others) or len(losses) != STEPS:
         sys.exit("compare_tensorflows.py: %s and %s have different steps" % (name, other))
@@ -123,7 +124,7 @@ def compare(runs, name, other, stage):
 
 
 def main(_):
-    """Trains, compares, prints, and ends with what was found."""
+    """Trains, compares and prints; exits with status 1 if there is a difference."""
     pythons = {"a": FLAGS.python, "b": FLAGS.other_python}
     is_close = True
     with tempfile.TemporaryDirectory() as folder:

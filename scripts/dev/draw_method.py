@@ -16,7 +16,7 @@ STAGES = [
     ("stage 1, another step", (1, 0, 0, 1, 0, 1)),
     ("successor", (1, 1, 1, 1, 1, 1)),
 ]
-"""What stands over a column, and which of its modules are replaced, the lowest first."""
+"""The title of each column, and which of its modules are replaced, the lowest first."""
 
 
 def draw_box(panel, left, bottom, height, color, text):

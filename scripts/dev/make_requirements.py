@@ -2,9 +2,8 @@
 
     python scripts/dev/make_requirements.py
 
-requirements.txt has what training and exporting need, the extra `export`; requirements-<extra>.txt
-the packages of another extra beside.
-Needs Python 3.11.
+requirements.txt has the packages for training and exporting, which are the extra `export`.
+requirements-<extra>.txt has the additional packages of another extra. It needs Python 3.11.
 """
 
 import os
@@ -30,7 +29,7 @@ def requirements_files(project):
 
 
 def _expand(extra, extras):
-    """Yields the packages of an extra, which may take in other extras of this project."""
+    """Yields the packages of an extra, including those of other extras that it names."""
     for package in extras[extra]:
         others = re.match(r"bert-theseus\[(.*)\]$", package)
         for other in others.group(1).split(",") if others else ():

@@ -2,9 +2,10 @@
 
     python scripts/dev/make_results.py
 
-A table stands between <!-- table: NAME --> and <!-- end --> in a page; NAME is one of `TABLES`. The
-JSON files are report.json of scripts/report.py, with the unfinished runs left out. The figure
-carries the SHA-256 of its data, so that a test can tell whether it is older. Needs matplotlib.
+In a page, a table is between <!-- table: NAME --> and <!-- end -->; NAME is one of `TABLES`. The
+JSON files are copies of report.json, which scripts/report.py writes; unfinished runs are left out.
+The figure contains the SHA-256 of its data, so that a test notices an outdated figure. It needs
+matplotlib.
 """
 
 import collections
@@ -44,7 +45,7 @@ METHODS = collections.OrderedDict(
         ("unlabelled", "the same, with pairs without labels"),
     ]
 )
-"""What the pages call the folders of scripts/tables/comparison.sh."""
+"""The names of the methods in the pages, by their folders in scripts/tables/comparison.sh."""
 
 
 def read(name):
@@ -59,7 +60,7 @@ def last(run):
 
 
 def of_file(run, field, ending):
-    """Returns a run's score, or area under the ROC curve, on the file that ends so, or None."""
+    """Returns a run's score or AUC on the file whose path has that ending, or None."""
     return next((v for name, v in run.get(field, {}).items() if name.endswith(ending)), None)
 
 
@@ -88,7 +89,7 @@ MEASURES = [
 
 
 def method_table(name, least_seeds, most_seeds=99):
-    """Returns the table of all methods that so many seeds are there of, in Markdown."""
+    """Returns the table of the methods whose number of seeds is in the range, in Markdown."""
     runs = methods_of(read(name))
     wholes = runs[12, "predecessor"]
     header = ["layers", "method", "seeds"] + [title for title, _ in MEASURES]
@@ -106,7 +107,7 @@ def method_table(name, least_seeds, most_seeds=99):
 
 
 def epoch_table(name):
-    """Returns the table of the dev scores by epoch of every run, in Markdown."""
+    """Returns the table of every run's dev scores by epoch, in Markdown."""
     rows = []
     for (layers, method), by_seed in methods_of(read(name)).items():
         for seed, run in sorted(by_seed.items()):
@@ -125,7 +126,7 @@ REPLACING = [
     ("MRPC, 384 wide, 6 to 3", "report_mrpc.json", "3_layers"),
     ("RTE, 384 wide, 6 to 3", "report_rte.json", "3_layers"),
 ]
-"""What is compared, the file, and the folder of its depth."""
+"""For each comparison: its name in the table, the JSON file, and the folder of its depth."""
 
 
 def differences(name, place, ours, control="direct"):
@@ -140,7 +141,7 @@ def differences(name, place, ours, control="direct"):
 
 
 def difference_table():
-    """Returns the table of replacing, then stage 2, less the fine-tuned subset, in Markdown."""
+    """Returns the table of the differences between replacing and the fine-tuned subset."""
     rows = []
     for what, name, place in REPLACING:
         points = differences(name, place, "replacing_linear/stage_2")
@@ -218,13 +219,13 @@ TABLES = {
 
 
 def filled(page):
-    """Returns a page's text, str, with its tables as the files have them now."""
+    """Returns a page's text, str, with its tables made anew from the files."""
     pattern = r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)"
     return re.sub(pattern, lambda m: m[1] + "\n" + TABLES[m[2]]() + "\n\n" + m[3], page, flags=re.S)
 
 
 def draw(path):
-    """Draws the test accuracy by depth, a line a method, from the file of the main table."""
+    """Draws the main table's test accuracy by depth, with a line for each method."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
@@ -248,7 +249,7 @@ def draw(path):
 
 
 def main():
-    """Renews the tables of all pages, and the figure."""
+    """Rewrites the tables of all pages, and the figure."""
     for path in PAGES:
         with io.open(path, encoding="utf-8") as reader:
             page = reader.read()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests as on other x86-64 processors: with the features cut down that oneDNN, XLA and
-# OpenBLAS choose their products by, and with one thread. (Eigen's cannot be cut down: a wheel of
-# TensorFlow has one build of it.)
+# Runs the tests as on older x86-64 processors: it limits the processor features that oneDNN, XLA and
+# OpenBLAS use for products. It also runs them with one thread. (Eigen cannot be limited: a wheel of
+# TensorFlow contains only one build of it.)
 #
 #   bash scripts/dev/test_processors.sh [arguments for pytest]
 set -euo pipefail

@@ -1,7 +1,7 @@
-"""Altered inputs for everything that reads a file: each is read, or refused in one line.
+"""Tries altered files on everything that reads a file: each must be read, or refused in one line.
 
-Of each reader there is a good file. Bytes of it are changed, doubled, moved and left out; of JSON
-also values, anywhere in it, become such as no writer of it gives.
+Each reader has a good file. Bytes of it are changed, doubled, moved and left out. In JSON, any
+value may also be replaced by one that no program would write.
 """
 
 import collections
@@ -31,12 +31,12 @@ LONGEST_S = 20
 LONGEST_LINE = 2000
 
 Reader = collections.namedtuple("Reader", "name content read")
-"""Something that reads a file.
+"""A function that reads a file.
 
 Fields:
-  name: str, the file's, whose ending tells what it holds.
+  name: str, the file's name, whose ending tells its format.
   content: bytes of a good file.
-  read: function (path), which raises UserError for what is not good.
+  read: function (path), which raises UserError for a bad file.
 """
 
 _TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "我", "##们", "a", "##b", "你"]
@@ -47,7 +47,7 @@ _ODD = (None, True, False, "", "\ud800", "long", [], {}, [[]], [1, "a", None], {
 
 # --- What is altered ---
 
-# Under short names, since hypothesis prints what it draws from.
+# These have short names, because hypothesis prints the values that it draws from.
 _LONG = {b"digits": b"9" * 6000, b"deep": b"[" * 100000}
 
 _EDITS = st.lists(
@@ -67,7 +67,7 @@ _EDITS = st.lists(
 
 
 def alter_bytes(content, edits):
-    """Returns bytes after edits: (what, where, how far, with what), places as shares."""
+    """Returns bytes after edits: (kind, place, length, new bytes); places are shares."""
     for what, where, length, value in edits:
         value = _LONG.get(value, value)
         begin = int(where * len(content))
@@ -88,7 +88,7 @@ def alter_bytes(content, edits):
 
 
 def _places(value, place=()):
-    """Yields the path of each value within a value of JSON."""
+    """Yields the path of each value inside a JSON value."""
     yield place
     members = value.items() if isinstance(value, dict) else enumerate(value)
     for key, member in members:
@@ -100,7 +100,7 @@ def _places(value, place=()):
 
 
 def alter_json(content, where, value, how):
-    """Returns the bytes of JSON in which one value is another, or left out, or another's."""
+    """Returns the JSON bytes after one value is replaced, left out, or copied from elsewhere."""
     value = "a" * 5000 if value == "long" else value
     record = json.loads(content.decode("utf-8"))
     places = list(_places(record))
@@ -122,7 +122,7 @@ def alter_json(content, where, value, how):
 
 
 def altered(content, is_json):
-    """Returns the strategy of bytes that come of a good file's."""
+    """Returns the hypothesis strategy for altered versions of a good file's bytes."""
     by_bytes = _EDITS.map(lambda edits: alter_bytes(content, edits))
     if not is_json:
         return by_bytes
@@ -157,7 +157,7 @@ def _read_vocab(path):
 
 
 def _read_cache(path):
-    # A cache that cannot be read is made again, without a word.
+    # A cache that cannot be read is silently made again.
     cache.through_cache(os.path.dirname(path), ["ids"], lambda: [{"ids": np.zeros(2, np.int32)}])
 
 
@@ -180,7 +180,7 @@ _CHECKPOINT = {"checkpoint": "last/model.ckpt-4", "global_step": 4, "files": _FI
 
 
 def readers():
-    """Returns a Reader for every kind of file that comes from outside, or is read back."""
+    """Returns a Reader for every kind of file that comes from outside or is read back."""
     vocab = dict((token, number) for number, token in enumerate(_TOKENS))
     state = {
         "last": _CHECKPOINT,
@@ -284,10 +284,10 @@ def _read_checkpoint(path):
 
 
 def refusal(reader, folder, content):
-    """Reads altered content; returns the line that it is refused with, None where it is taken.
+    """Reads altered content; returns the line that refuses it, or None if it is accepted.
 
     Raises:
-      AssertionError: it took too long, or the line is none.
+      AssertionError: it took too long, or the message is not one line.
     """
     for name, good in (("good_vocab.txt", _TOKENS), ("vocab.txt", _TOKENS)):
         if name != reader.name:
@@ -307,15 +307,15 @@ def refusal(reader, folder, content):
 
 
 def fuzz(reader, folder, count, is_fixed=True):
-    """Tries altered files on a Reader; raises what the first that is neither read nor refused does.
+    """Tries altered files on a Reader; raises the error of the first that is not handled.
 
     Args:
-      folder: path of a folder, empty but for the other file of a checkpoint.
-      count: int, how many files.
+      folder: path of a folder that is empty except for the other file of a checkpoint.
+      count: int, the number of files.
       is_fixed: bool, whether they are the same each time.
 
     Returns:
-      (taken, refused): int, how many.
+      (accepted, refused): int, the numbers of files.
     """
     outcomes = collections.Counter()
 
@@ -341,5 +341,5 @@ def fuzz(reader, folder, count, is_fixed=True):
     return outcomes[True], outcomes[False]
 
 
-# These name other files, which are not there, so that also a good one is refused in a line.
+# These name other files that do not exist, so that even the good file is refused in a line.
 _ALONE = ("model.safetensors.index.json", "export.json", "run.json", "state.json")

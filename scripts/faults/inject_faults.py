@@ -1,12 +1,12 @@
-"""Kills, tears and starves the commands on a tiny model, and judges what is left of them.
+"""Disturbs commands on a tiny model (kills, damaged files, full disks) and checks the results.
 
   python scripts/faults/inject_faults.py --quick                        # a minute or two
   python scripts/faults/inject_faults.py --kills=500 --torn=2000 --out=faults.json
 
 Each trial disturbs one command of a chain (stages 0, 1 and 2, evaluation, prediction, exports) in
-one way and runs it again. Bit for bit the same as an undisturbed run, or one line that says what
-is wrong: everything else is a defect, is printed, and makes the exit status 1. The same --seed
-gives the same trials. File events are caught by a small library that a C compiler (cc) makes.
+one way and runs it again. The result must be bit-identical to an undisturbed run, or one line that
+says what is wrong. Everything else is a defect; it is printed and makes the exit status 1. The same
+--seed gives the same trials. A small library, made by a C compiler (cc), intercepts file events.
 """
 
 import json
@@ -54,7 +54,7 @@ KINDS = {
 
 
 def commands():
-    """Returns the world.Commands that are tried, after which the chain ends."""
+    """Returns the chain of world.Commands, up to the last one that is tried."""
     found = world.commands(["bert"] if FLAGS.quick else list(world.FORMATS))
     if FLAGS.commands:
         names = [command.name for command in found]
@@ -64,10 +64,10 @@ def commands():
 
 
 def run_kind(chain, server, kind, count, seed, worker, tallies):
-    """Runs the trials of a kind, and adds their Tally to a list."""
+    """Runs the trials of one kind, and adds their Tally to the list `tallies`."""
     try:
         tally = KINDS[kind](chain, server, count, random.Random(seed), worker)
-    except Exception:  # Such as a server that is gone: no success.
+    except Exception:  # Such as a server that has ended: it counts as a defect.
         tally = trials.Tally(kind)
         tally.add("not tried", traceback.format_exc())
     tallies.append(tally)
@@ -75,13 +75,13 @@ def run_kind(chain, server, kind, count, seed, worker, tallies):
 
 
 def fuzz(folder, count):
-    """Returns the report of altered files: how many were taken, refused in a line, or neither."""
-    from faults import fuzz  # It imports TensorFlow, which nothing else here does.
+    """Returns the report of altered files: the numbers of accepted, refused and unhandled ones."""
+    from faults import fuzz  # This imports TensorFlow, which nothing else here does.
 
     tally = trials.Tally("fuzz")
     readers = fuzz.readers() + fuzz.checkpoint_readers(folder)
     for reader in readers:
-        is_checkpoint = reader.name.startswith("ckpt")  # Whose files stand beside each other.
+        is_checkpoint = reader.name.startswith("ckpt")  # Its files need each other.
         place = folder if is_checkpoint else os.path.join(folder, reader.name + ".d")
         os.makedirs(place, exist_ok=True)
         try:
@@ -94,7 +94,7 @@ def fuzz(folder, count):
 
 
 def merge(tallies):
-    """Returns the Tallies of workers as one."""
+    """Returns the Tallies of all workers merged by kind."""
     merged = trials.Tally(tallies[0].kind)
     for tally in tallies:
         merged.counts.update(tally.counts)
@@ -143,7 +143,7 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         shim = world.compile_shim(folder)
         if shim is None:
-            sys.exit("inject_faults.py: needs a C compiler, cc, to catch file events")
+            sys.exit("inject_faults.py: needs a C compiler, cc, to intercept file events")
         report = run_all(folder, shim)
     problems = [problem for kind in report.values() for problem in kind["problems"]]
     print(json.dumps({kind: found["outcomes"] for kind, found in report.items()}, indent=2))

@@ -1,10 +1,10 @@
-"""Runs the command line again and again in forks of one process that has TensorFlow imported.
+"""Runs commands in forks of one process that has already imported TensorFlow.
 
   LD_PRELOAD=shim.so python scripts/faults/server.py < requests > replies
 
-A request is a line of JSON and so is its reply: to begin a program, see `_child`, and its process
-id; or to wait for one, see `_wait`, and its exit status. Written for inject_faults.py, and used by
-the tests: a command that costs four seconds of import and half a second of work costs the half.
+A request is a line of JSON, and so is its reply. One request begins a program, see `_child`; the
+reply is its process id. The other waits for a program, see `_wait`; the reply is its exit status.
+inject_faults.py and the tests use it, because a new process would import TensorFlow for 4 seconds.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ _running = set()
 
 
 def _open(path, number, flags):
-    """Opens a file under a descriptor's number; None closes that, as <&- does.
+    """Opens a file as descriptor `number`; for the path None closes it, as <&- does in a shell.
 
-    `CLOSED_PIPE` is a pipe from which nobody reads.
+    `CLOSED_PIPE` is a pipe that nobody reads.
     """
     if path is None:
         os.close(number)
@@ -53,17 +53,17 @@ def _open(path, number, flags):
 
 
 def _child(request):
-    """Becomes the command; a request's fields:
+    """Turns this fork into the command. The fields of its request:
 
     argv: list of str.
-    folder: str, where the command runs, and whose files are watched.
+    folder: str, the folder where the command runs, and whose files are watched.
     streams: list of three paths, or None for a closed stream.
     log: path of a file that gets a line for each event, or null.
-    event, death, detail: at which event what happens, see shim.c.
+    event, death, detail: the number of an event, and what happens at it, see shim.c.
     limits: mapping from names such as RLIMIT_NOFILE to numbers.
-    clock_step_s: number, by which the clock goes back with every look at it.
+    clock_step_s: number, the seconds that the clock goes back whenever it is read.
     program: path of the Python program.
-    environment: mapping from names to values, which are added.
+    environment: mapping from names to values to add.
     """
     os.setsid()
     os.chdir(request["folder"])
@@ -73,7 +73,7 @@ def _child(request):
         log = os.dup2(os.open(request["log"], flags, 0o666), 1000)
     for number, path in enumerate(request["streams"]):
         _open(path, number, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
-    # As a Python that starts: a stream whose descriptor is closed is None.
+    # As in a new Python, a stream whose descriptor is closed is None.
     encoding = os.environ.get("PYTHONIOENCODING")
     for number, name in enumerate(["stdin", "stdout", "stderr"]):
         is_open = request["streams"][number] is not None
@@ -96,14 +96,14 @@ def _child(request):
 
 
 def _turn_back_clock(step_s):
-    """Has the time of day go back by so many seconds with every look at it."""
+    """Makes the time of day go back by some seconds whenever it is read."""
     if step_s:
         looks, now = itertools.count(), time.time
         time.time = lambda: now() - step_s * next(looks)
 
 
 def _end_child(request):
-    """Runs `_child`, and ends the process as Python would."""
+    """Runs `_child` and ends the process as Python would."""
     status = 1
     try:
         _child(request)
@@ -127,15 +127,15 @@ def _end_child(request):
 
 
 def _wait(process, patience_s, kills=True):
-    """Returns the exit status of a process that was begun, negative of a signal, and once alone.
+    """Waits for a process of `_child`; call it only once for each.
 
     Args:
       process: its id.
-      patience_s: number, how long to wait.
-      kills: bool, whether it is killed then.
+      patience_s: number, the seconds to wait.
+      kills: bool, whether it is killed after that.
 
     Returns:
-      None where it has not ended by itself.
+      Its exit status, negative for a signal; None if it has not ended by itself.
     """
     until = time.monotonic() + patience_s
     while True:
@@ -145,7 +145,7 @@ def _wait(process, patience_s, kills=True):
             return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         if time.monotonic() >= until:
             if kills:
-                for kill in (os.kill, os.killpg):  # It may not lead its group yet.
+                for kill in (os.kill, os.killpg):  # It may not be the leader of its group yet.
                     with contextlib.suppress(ProcessLookupError):
                         kill(process, signal.SIGKILL)
                 os.waitpid(process, 0)
@@ -155,7 +155,7 @@ def _wait(process, patience_s, kills=True):
 
 
 def _reply(request):
-    """Does what a request asks for; returns its reply."""
+    """Handles a request; returns its reply."""
     if "process" in request:
         return _wait(**request)
     process = os.fork()
@@ -166,14 +166,14 @@ def _reply(request):
 
 
 def main():
-    """Imports what the commands import, and serves until its input ends, and then ends all."""
+    """Imports the commands' modules, serves until its input ends, and then ends all processes."""
     sys.path.insert(0, ROOT)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from theseus.commands import evaluate, export, predict, train  # noqa: F401
 
-    gc.freeze()  # Which a fork would copy, page by page, as it looks for garbage.
+    gc.freeze()  # Otherwise a fork's garbage collection would copy these objects page by page.
     for line in sys.stdin:
         replies.write(json.dumps(_reply(json.loads(line))) + "\n")
         replies.flush()

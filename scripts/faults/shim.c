@@ -1,5 +1,5 @@
-/* Counts what a process does to the files below one folder, and has it fail or die at one of these
- * events. Loaded by LD_PRELOAD: Python's writes and TensorFlow's both go through these functions.
+/* Counts a process's operations on the files below one folder, and makes one of these events fail or
+ * kill the process. It is loaded with LD_PRELOAD, so that Python and TensorFlow call its functions.
  *
  *   cc -O1 -shared -fPIC -o shim.so shim.c -ldl
  */
@@ -16,9 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What happens at the event: the process is killed before it, half-way through (of a write), or
- * after it; it fails, once or from then on; or a signal comes before it, or before each from then
- * on. */
+/* What happens at the event: the process is killed before it, within it (after half of a write), or
+ * after it; this event fails, or all from this one on; a signal comes before it, or before all from
+ * this one on. */
 enum { NOTHING, KILL_BEFORE, KILL_WITHIN, KILL_AFTER, FAIL_ONCE, FAIL_FROM, SIGNAL, SIGNALS };
 
 #define DESCRIPTORS 65536
@@ -32,7 +32,7 @@ static char is_watched[DESCRIPTORS];
 #define REAL(name) ((__typeof__(&name))real(#name))
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
-/* Called from Python, in the process that is to be disturbed. Events are logged, a line each. */
+/* Called from Python in the process that is to be disturbed. Each event is logged as a line. */
 void faults_arm(const char *folder, long number, int what, int error_or_signal, int log) {
   root_length = strlen(folder);
   strncpy(root, folder, sizeof root - 1);
@@ -48,7 +48,7 @@ static void die(void) {
   for (;;) pause();
 }
 
-/* Whether a path lies below the folder; a relative one of the working directory does. */
+/* Returns whether a path is below the folder; paths relative to the working directory are. */
 static int is_below(int folder, const char *path) {
   char link[64], place[PATH_MAX];
   if (!root_length || !path) return 0;
@@ -69,7 +69,7 @@ static void watch(int descriptor, int is_it) {
   if (descriptor >= 0 && descriptor < DESCRIPTORS) is_watched[descriptor] = is_it;
 }
 
-/* Counts an event. Returns -1, with errno, where it is to fail; 1 where it is the one; else 0. */
+/* Counts an event. Returns -1, with errno, if it must fail; 1 if it is the chosen one; else 0. */
 static int begin(const char *what, const char *path) {
   long number = __sync_add_and_fetch(&num_events, 1);
   int is_it = number == event_number;

@@ -1,6 +1,6 @@
-"""What happens around a command: streams, limits, signals, clocks, other commands, missing folders.
+"""Trials of a command's surroundings: streams, limits, signals, clocks, other commands, folders.
 
-Each case is a function (Chain, server, worker) that yields (what, outcome, problem or None).
+Each case is a function (Chain, server, worker) that yields (description, outcome, problem or None).
 """
 
 import os
@@ -25,7 +25,7 @@ def _find(chain, name):
 def _try(
     chain, server, worker, name, what, is_silent=False, disturbance=world.UNDISTURBED, **others
 ):
-    """Disturbs the command of that name; returns what a case yields."""
+    """Disturbs the command of that name; returns the tuple that a case yields."""
     command = _find(chain, name)
     folder = chain.copy(chain.before[name], worker)
     result = server.run(folder, command.argv, disturbance, **others)
@@ -33,7 +33,7 @@ def _try(
 
 
 def streams(chain, server, worker):
-    """Streams that are full, closed, or read by nobody."""
+    """Tries streams that are full, closed, or read by nobody."""
     files = [os.path.join(chain.folder, "%s.%s" % (worker, name)) for name in ("output", "errors")]
     usual = [os.devnull] + files
     for name in ("stage_1", "evaluate", "predict"):
@@ -43,14 +43,14 @@ def streams(chain, server, worker):
                     continue
                 given = usual[:number] + [value] + usual[number + 1 :]
                 what = "%s %s" % (stream, how)
-                # Who reads no more, such as head, asks for no line either.
+                # A program that stops reading, such as head, does not expect a message.
                 silent = stream == "errors" or value == CLOSED_PIPE
                 yield _try(chain, server, worker, name, what, silent, streams=given)
         yield _try(chain, server, worker, name, "all closed", True, streams=[None] * 3)
 
 
 def limits(chain, server, worker):
-    """Too few descriptors, too small files, too little address space."""
+    """Tries too few descriptors, a small limit of file sizes, and little address space."""
     for name in ("stage_0", "evaluate", "export_bert"):
         for limit, values in (
             ("RLIMIT_NOFILE", (8, 12, 16, 24, 40)),
@@ -59,12 +59,12 @@ def limits(chain, server, worker):
         ):
             for value in values:
                 what = "%s %d" % (limit, value)
-                silent = limit == "RLIMIT_FSIZE"  # Which stderr, a file here, has too.
+                silent = limit == "RLIMIT_FSIZE"  # It also applies to stderr, which is a file here.
                 yield _try(chain, server, worker, name, what, silent, limits={limit: value})
 
 
 def signals(chain, server, worker):
-    """Signals, once and again and again, early, within a save and at the end."""
+    """Tries signals, single and repeated: early, within a save, and at the end."""
     for command in chain.commands:
         events = chain.events[command.name]
         saves = [n for n, (_, path) in enumerate(events, 1) if path.endswith("state.json")]
@@ -78,13 +78,13 @@ def signals(chain, server, worker):
 
 
 def clocks(chain, server, worker):
-    """A clock that goes back with every look at it."""
+    """Tries a clock that goes back whenever it is read."""
     for name in ("stage_1", "evaluate"):
         yield _try(chain, server, worker, name, "clock back", clock_step_s=3600.0)
 
 
 def others(chain, server, worker):
-    """Two commands at once: on one folder, on one cache, into one export."""
+    """Tries two commands at the same time: with the same folder, cache or export."""
     second = world.Server(server.program)
     for name in ("stage_0", "stage_2", "evaluate", "export_bert"):
         command = _find(chain, name)
@@ -111,7 +111,7 @@ def others(chain, server, worker):
 
 
 def removed(chain, server, worker):
-    """A folder, or a part of it, that is removed or renamed: while a command runs, or before."""
+    """Tries folders, or parts of them, that are removed or renamed before or during a command."""
     for name in ("stage_0", "evaluate", "predict"):
         output = "out_0" if name == "stage_0" else "out_2"
         for moment in (0.3, 0.8, 1.5):
@@ -154,7 +154,7 @@ def removed(chain, server, worker):
 
 
 def disks(chain, server, worker):
-    """A small disk that is really full, of bytes or of files; needs the right to mount one."""
+    """Tries a small disk that is full of bytes or of files; needs the right to mount one."""
     place = os.path.join(chain.folder, "%s_disk" % worker)
     os.makedirs(place, exist_ok=True)
     for name in ("stage_0", "stage_1", "stage_2", "predict", "export_bert"):
@@ -184,7 +184,7 @@ def disks(chain, server, worker):
 
 
 def _judge_full(chain, server, command, folder, result):
-    """Returns `judge`'s answer; "no cause" where the line does not say that the disk is full."""
+    """Returns the result of `judge`; "no cause" if the line does not say that the disk is full."""
     outcome, problem = judge(chain, server, command, folder, result)
     if world.verdict(result) == "line" and problem is None:
         line = world.last_line(result)
@@ -194,7 +194,7 @@ def _judge_full(chain, server, command, folder, result):
 
 
 def _usage(folder):
-    """Returns (bytes in whole pages, files and folders) of a folder, as a tmpfs counts them."""
+    """Returns a folder's (bytes in whole pages, files and folders), as a tmpfs counts them."""
     size = count = 0
     for place, _, names in os.walk(folder):
         count += 1 + len(names)
@@ -204,13 +204,13 @@ def _usage(folder):
 
 
 def _mount(option, place):
-    """Mounts a tmpfs, or mounts it anew; returns whether that could be done."""
+    """Mounts or remounts a tmpfs; returns whether that was possible."""
     command = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", place]
     return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def imports(chain, server, worker):
-    """A signal in the first seconds, while TensorFlow is imported: a real process."""
+    """Tries a signal in the first seconds, while TensorFlow is imported, in a new process."""
     folder = chain.copy(chain.before["stage_0"], worker)
     arguments = [sys.executable, server.program] + _find(chain, "stage_0").argv.split()
     for number in range(6):
@@ -225,7 +225,7 @@ def imports(chain, server, worker):
         process.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
         errors = process.communicate()[1]
         result = world.Result(process.returncode, "", errors, [])
-        # A signal may come before Python has run the program's first line.
+        # The signal may come before Python has run the first line of the program.
         found = world.verdict(result)
         problem = None if found in ("line", "killed") else errors[-300:]
         yield "import interrupted after %.1f s" % (0.3 + 0.7 * number), found, problem
@@ -239,7 +239,7 @@ NAMES = sorted(CASES)
 
 
 def surroundings(chain, server, names, source, worker):
-    """Returns the Tally of the cases of some names; `source` is not used: all are tried."""
+    """Returns the Tally of the cases with these names; all are tried, so `source` is unused."""
     tally = Tally("surroundings")
     for name in names:
         for what, outcome, problem in CASES[name](chain, server, worker):

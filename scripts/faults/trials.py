@@ -1,4 +1,4 @@
-"""The trials: each disturbs one command in one way, then runs it again, and judges both."""
+"""The trials: each disturbs one command in one way, runs it again, and judges both results."""
 
 import collections
 import errno
@@ -15,17 +15,17 @@ ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 
 
 class Chain(object):
-    """The commands of the chain, each with the folder it starts from and what it leaves."""
+    """The commands of the chain, each with the folder before it and the folder after it."""
 
     def __init__(self, folder, server, commands, is_quick=False):
-        """Runs all undisturbed; raises RuntimeError if one fails.
+        """Runs all commands undisturbed; raises RuntimeError if one fails.
 
         Args:
-          folder: path of a folder that is to be made.
+          folder: path of a folder to create.
           server: world.Server.
           commands: list of world.Command.
-          is_quick: bool, whether they are run once alone, so that files which no two runs write
-            alike, as those of some exports, would be taken for a difference.
+          is_quick: bool, whether they are run only once. Then files that differ from run to run, as
+            those of some exports do, count as differences.
         """
         self.folder = folder
         self.commands = commands
@@ -46,7 +46,7 @@ class Chain(object):
             self._drop_unstable(server)
 
     def _drop_unstable(self, server):
-        """Leaves out of what is compared the files that two undisturbed runs write differently."""
+        """Excludes files from the comparison that differ between two undisturbed runs."""
         for command in self.commands:
             folder = self.copy(self.before[command.name], "again")
             server.run(folder, command.argv)
@@ -57,14 +57,14 @@ class Chain(object):
             shutil.rmtree(folder)
 
     def copy(self, source, name):
-        """Returns a new folder in which a command can be tried."""
+        """Returns a new copy of a folder, in which a command can be tried."""
         target = os.path.join(self.folder, name)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
         return target
 
     def compare(self, command, folder):
-        """Returns in which files a folder differs from what a command leaves undisturbed."""
+        """Returns the files that differ between a folder and the undisturbed command's result."""
         expected, found = self.expected[command.name], world.fingerprint(folder)
         for path, digest in expected.items():
             if digest is None and path in found:
@@ -73,7 +73,7 @@ class Chain(object):
 
 
 class Tally(object):
-    """What trials of one kind came to."""
+    """The outcomes of the trials of one kind."""
 
     def __init__(self, kind):
         """Names the kind."""
@@ -83,14 +83,14 @@ class Tally(object):
         self.problems = []
 
     def add(self, outcome, problem=None):
-        """Counts a trial; `problem` is a line that says how to see it again."""
+        """Counts a trial; `problem` is a line that tells how to reproduce it."""
         self.counts[outcome] += 1
         if problem:
             self.problems.append("%s: %s" % (outcome, problem))
             print(self.problems[-1], flush=True)
 
     def to_json(self):
-        """Returns it as JSON."""
+        """Returns the outcomes as JSON."""
         return {
             "trials": sum(self.counts.values()),
             "outcomes": dict(self.counts),
@@ -100,11 +100,11 @@ class Tally(object):
 
 
 def choose_events(events, count, source):
-    """Returns numbers of events, from 1, that cover all that is done to all kinds of files.
+    """Returns numbers of events, from 1, that cover all operations on all kinds of files.
 
     Args:
       events: list of (kind, path).
-      count: int, how many at most.
+      count: int, the largest number of events.
       source: random.Random.
     """
     groups = collections.defaultdict(list)
@@ -122,10 +122,10 @@ def choose_events(events, count, source):
 
 
 def shares(chain, count, limited=False):
-    """Returns how many of so many trials each command gets, list of (Command, int).
+    """Divides `count` trials among the commands, list of (Command, int).
 
     Args:
-      limited: bool, whether a command gets no more than it has events; others get the rest.
+      limited: bool, whether a command gets at most as many as it has events; others get the rest.
     """
     given = {command: 0 for command in chain.commands if command.is_tried}
     while count > 0:
@@ -142,11 +142,11 @@ def shares(chain, count, limited=False):
 
 
 def kill(chain, server, tally, command, disturbances, name, begin=None):
-    """Kills a command at one event after another, runs it to its end, and compares.
+    """Kills a command once or several times, then runs it to its end and compares the result.
 
     Args:
-      disturbances: list of Disturbance, one for each run that is killed; or of float, seconds
-        after which it is.
+      disturbances: list with an entry for each killed run: a Disturbance, or the float of seconds
+        after which the run is killed.
       name: str, the trial's folder.
       begin: function that damages the folder before the last killed run; or None.
     """
@@ -167,7 +167,7 @@ def kill(chain, server, tally, command, disturbances, name, begin=None):
     if world.verdict(resumed) != "done":
         tally.add("error", "%s: %s" % (place, world.last_line(resumed)))
         return
-    # A training that is at its end does not read its last checkpoint again.
+    # A finished training does not read its last checkpoint again.
     different = [path for path in chain.compare(command, folder) if path != damaged]
     tally.add("differs" if different else "identical", different and "%s: %s" % (place, different))
     lost = world.steps_lost(killed, resumed)
@@ -176,7 +176,7 @@ def kill(chain, server, tally, command, disturbances, name, begin=None):
 
 
 def describe(disturbance):
-    """Returns how a Disturbance, or a number of seconds, is called in a report."""
+    """Returns the description of a Disturbance, or of a number of seconds, in a report."""
     if isinstance(disturbance, float):
         return "after %.2f s" % disturbance
     detail = " %s" % disturbance.detail if disturbance.detail else ""
@@ -184,7 +184,7 @@ def describe(disturbance):
 
 
 def kills(chain, server, count, source, worker):
-    """Returns the Tally of kills at file events, one or two in a row, and at random moments."""
+    """Returns the Tally of kills at file events, once or twice in a row, and at random moments."""
     tally, number = Tally("kills"), 0
     for command, share in shares(chain, count, limited=True):
         events = chain.events[command.name]
@@ -192,7 +192,7 @@ def kills(chain, server, count, source, worker):
             number += 1
             how = source.choice(KILLED)
             disturbances = [Disturbance(how, event)]
-            if number % 8 == 5:  # In the run that goes on, too.
+            if number % 8 == 5:  # Kill the resumed run, too.
                 disturbances.append(Disturbance("before", source.randint(1, len(events) // 2)))
             elif number % 8 == 6:
                 disturbances = [source.uniform(0.02, 2.0)]
@@ -208,7 +208,7 @@ def damage_last(folder):
     """Flips a bit of the last checkpoint in a stage's folder, if there is an older one.
 
     Returns:
-      The file's path from the folder above; None where nothing was damaged.
+      The file's path relative to the folder above; None if nothing was damaged.
     """
     last = os.path.join(folder, "last")
     names = os.listdir(last) if os.path.isdir(last) else []
@@ -234,7 +234,7 @@ def flip_bit(path, source):
 
 
 def tear(path, how, source):
-    """Truncates a file to none, one byte, half, or all but one; or flips a bit; or removes it."""
+    """Damages a file: leaves 0 bytes, 1 byte, half, or all but 1; flips a bit; or removes it."""
     size = os.path.getsize(path)
     if how == "flip":
         flip_bit(path, source)
@@ -246,7 +246,7 @@ def tear(path, how, source):
 
 
 TEARS = ("flip", "empty", "one", "half", "all but one", "flip", "remove", "flip")
-# The folders, of those that commands have written, which a command reads.
+# The folders, written by earlier commands, that each command reads.
 READS = {
     "stage_0": ("out_0", "cache"),
     "stage_1": ("out_1", "cache"),
@@ -257,10 +257,10 @@ READS = {
 
 
 def torn(chain, server, count, source, worker):
-    """Returns the Tally of files that are torn in what a command has left, or half left.
+    """Returns the Tally of files that are damaged after a command ended, or was killed half-way.
 
-    The command is then run again: what it leaves is that of an undisturbed run, or it says in a
-    line what is damaged.
+    Then the command runs again. It must give the result of an undisturbed run, or one line that
+    names the damage.
     """
     tally = Tally("torn")
     for command, share in shares(chain, count):
@@ -276,7 +276,7 @@ def torn(chain, server, count, source, worker):
 
 
 def _half_done(chain, server, command):
-    """Returns a folder in which a command was cut off late: all that it reads again is there."""
+    """Returns a folder in which a command was killed late, when all files that it reads existed."""
     folder = chain.copy(chain.before[command.name], "half_%s" % command.name)
     events = chain.events[command.name]
     renames = [n for n, (kind, path) in enumerate(events, 1) if path.endswith("state.json")]
@@ -288,9 +288,9 @@ def _half_done(chain, server, command):
 
 
 def _read(chain, command, folder):
-    """Returns the files, sorted list of relative paths, that a command reads and some has written.
+    """Returns the files that a command reads and an earlier one wrote, sorted relative paths.
 
-    The curves are none of them.
+    The curves are not included.
     """
     inside = READS.get(command.name, ("out_2", command.name))
     found = []
@@ -303,7 +303,7 @@ def _read(chain, command, folder):
 
 
 def _judge_torn(chain, server, tally, command, folder, path, how):
-    """Runs a command in a folder with a damaged file, and counts what comes of it."""
+    """Runs a command in a folder with a damaged file, and counts the outcome."""
     result = server.run(folder, command.argv)
     found = world.verdict(result)
     place = "%s, %s: %s" % (command.name, path, how)
@@ -320,10 +320,10 @@ def _judge_torn(chain, server, tally, command, folder, path, how):
 
 
 def failing_disk(chain, server, count, source, worker):
-    """Returns the Tally of errors that writing gives, once or from then on.
+    """Returns the Tally of write errors, either one or all from some event on.
 
-    The command ends undisturbed or in a line with the cause; the same command, run again on a
-    sound disk, ends as if nothing had been.
+    The command must end undisturbed or in a line with the cause. The same command, run again on a
+    sound disk, must give the undisturbed result.
     """
     tally, number = Tally("failing_disk"), 0
     for command, share in shares(chain, count, limited=True):
@@ -346,10 +346,10 @@ def failing_disk(chain, server, count, source, worker):
 
 
 def judge(chain, server, command, folder, result, is_silent=False):
-    """Returns (outcome, problem or None) of a disturbed Result, after the command once more.
+    """Runs a disturbed command again; returns (outcome, problem or None) of both runs.
 
     Args:
-      is_silent: bool, whether the disturbed command had no standard error to say a line on.
+      is_silent: bool, whether the disturbed command had no standard error for a message.
     """
     found = world.verdict(result)
     if found == "silent" and is_silent:

@@ -1,4 +1,4 @@
-"""A small world in which commands are disturbed: data, a BERT, what runs commands, verdicts."""
+"""The setting of the trials: data, a BERT, a server for commands, and verdicts on their results."""
 
 import collections
 import hashlib
@@ -14,17 +14,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
 Disturbance = collections.namedtuple("Disturbance", "death event detail", defaults=("none", 0, 0))
-"""What happens at which file event of a command; see server.DEATHS."""
+"""The number of a command's file event, and what happens at it; see server.DEATHS."""
 
 UNDISTURBED = Disturbance()
 
 Result = collections.namedtuple("Result", "status output errors events")
-"""What a command did: its exit status, None where it was killed for lasting too long; its two
+"""The result of a command: its exit status, None if it was killed because it took too long; its two
 streams, str; and its file events, list of (kind, path)."""
 
 Command = collections.namedtuple("Command", "name argv is_tried", defaults=(True,))
-"""A command of the chain: each starts where the one before it has ended. One that is not tried is
-run for those after it."""
+"""A command of the chain: each starts from the result of the one before. A command that is not
+tried only runs for the ones after it."""
 
 FORMATS = ("bert", "huggingface", "saved_model", "onnx")
 
@@ -69,7 +69,7 @@ _USE = "--finetune_suc --stage_2_outputdir=out_2 --suc_layers=1 --max_seq_length
 
 
 def commands(formats):
-    """Returns the Commands of the chain, for a list of the formats that can be exported."""
+    """Returns the Commands of the chain, with exports in a list of formats."""
     found = [
         Command("stage_0", _TRAIN + " --finetune_pre"),
         Command("stage_1", _TRAIN),
@@ -84,7 +84,7 @@ def commands(formats):
 
 
 class Server(object):
-    """A server.py process."""
+    """A process of server.py."""
 
     def __init__(self, program, shim=None):
         """Starts it; `shim` is the path of the compiled shim.c, or None for none."""
@@ -104,7 +104,7 @@ class Server(object):
     def start(self, folder, argv, disturbance=UNDISTURBED, suffix="", **others):
         """Begins a command in a folder; `others` are fields of a request, see server._child.
 
-        One of them is none: `patience_s`, seconds after which `finish` kills it.
+        Only `patience_s` is not a field: the seconds after which `finish` kills the command.
         """
         names = ("output", "errors", "log")
         self._files = {name: "%s%s.%s" % (folder, suffix, name) for name in names}
@@ -133,7 +133,7 @@ class Server(object):
         return json.loads(self._process.stdout.readline())
 
     def finish(self):
-        """Waits for what was started; returns its Result."""
+        """Waits for the started command; returns its Result."""
         status = self.ask({"process": self._child, "patience_s": self._patience_s})
         texts = []
         for name in ("output", "errors", "log"):
@@ -157,7 +157,7 @@ class Server(object):
 
 
 def compile_shim(folder):
-    """Compiles shim.c into a folder; returns its path, None where there is no C compiler."""
+    """Compiles shim.c into a folder; returns its path, or None if there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
@@ -192,10 +192,10 @@ def make_data(folder):
 
 
 def fingerprint(folder):
-    """Returns what a folder holds, a dict from each file's path to its hash.
+    """Returns a dict from each file's path in a folder to a hash of its content.
 
-    Times, which no two runs share, and the machine are left out, as are the curves, which
-    have times in every record, and the cards of exports, which have times in their text.
+    Times, which differ from run to run, and the machine are left out. So are the curves, with
+    times in every record, and the cards of exports, with times in their text.
     """
     found = {}
     for place, _, names in os.walk(folder):
@@ -224,23 +224,23 @@ def _drop_times(value):
         return [_drop_times(member) for member in value]
     if not isinstance(value, dict):
         return value
-    # A record's sum of itself is one of its times too, and was checked when it was read.
+    # A record's checksum of itself depends on its times, and was checked when it was read.
     dropped = ("environment", "sha256_of_the_rest", "README.md")
     kept = [key for key in value if "second" not in key and key not in dropped]
     return {key: _drop_times(value[key]) for key in kept}
 
 
 def differences(found, expected):
-    """Returns the paths, sorted list of str, in which two fingerprints differ."""
+    """Returns the paths at which two fingerprints differ, sorted list of str."""
     return sorted(
         path for path in set(found) | set(expected) if found.get(path) != expected.get(path)
     )
 
 
 def verdict(result):
-    """Returns what a Result is: "done", "line", "killed", or what may not be.
+    """Returns the kind of a Result: "done", "line", "killed", or the name of a defect.
 
-    A line is what a user can act on: exit status 1, and nothing like a traceback.
+    "line" is a message that a user can act on: exit status 1, and no traceback.
     """
     if "Traceback (most recent" in result.errors:
         return "traceback"
@@ -254,13 +254,13 @@ def verdict(result):
 
 
 def last_line(result):
-    """Returns the last line of a Result's errors, str."""
+    """Returns the last line of a Result's standard error, str."""
     lines = [line for line in result.errors.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
 def steps_lost(killed, resumed):
-    """Returns how many steps a resumed training takes again, int; None where it does not say."""
+    """Returns the number of steps that a resumed training repeats, int; None if not logged."""
     done = re.findall(r"step (\d+)/\d+,", killed.errors)
     start = re.findall(r"resuming from \S+ckpt-(\d+)", resumed.errors)
     goes_on = re.search(r"step \d+/\d+,|resuming from", resumed.errors)

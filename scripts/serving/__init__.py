@@ -1,1 +1,1 @@
-"""The parts of serve.py: what batches requests, and the HTTP application."""
+"""The parts of serve.py: the batcher of requests, and the HTTP application."""

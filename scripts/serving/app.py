@@ -1,9 +1,9 @@
 """The HTTP application of serve.py.
 
-POST /classify  {"text_a": ..., "text_b": ...}, or a list of such; text_b where the task has pairs
-GET /healthz    what is served
+POST /classify  {"text_a": ..., "text_b": ...}, or a list of these; text_b only for a task of pairs
+GET /healthz    a description of the model
 GET /metrics    for Prometheus
-GET /           a page to try it
+GET /           a page for trying it
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from theseus.inputs.reading import holds_nothing
 Limits = collections.namedtuple(
     "Limits", "max_batch max_waiting max_texts max_body_bytes timeout_s"
 )
-"""How much is taken.
+"""The limits of the server.
 
 Fields:
   max_batch, max_waiting: see Batcher.
-  max_texts: int, the most examples of one request.
-  max_body_bytes: int, of one request.
-  timeout_s: float, after which a request is given up.
+  max_texts: int, the largest number of examples in a request.
+  max_body_bytes: int, the largest size of a request.
+  timeout_s: float, the seconds after which a request is given up.
 """
 
 
@@ -62,7 +62,7 @@ class _Refused(Exception):
 
 
 class _Metrics(object):
-    """What Prometheus is told."""
+    """The metrics for Prometheus."""
 
     def __init__(self, num_waiting):
         self.registry = registry = prometheus_client.CollectorRegistry()
@@ -89,7 +89,7 @@ def create_app(model, name, limits):
 
     Args:
       model: a Classifier.
-      name: str, what /healthz calls it.
+      name: str, the name of the model in /healthz.
       limits: Limits.
     """
     service = _Service(model, limits)
@@ -135,21 +135,21 @@ def create_app(model, name, limits):
 
 
 def _answer_errors(app):
-    """Has an application answer what no route answers in the same form as the rest."""
+    """Makes an application's own errors have the same form as the other answers."""
 
     @app.exception_handler(HTTPException)
     async def refuse(_, error):
-        """Answers a path or a method that there is not."""
+        """Answers a request for an unknown path or method."""
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def fail(_, error):
-        """Answers if a bug leaves its traceback in the log."""
+        """Answers after a bug, whose traceback is in the log."""
         return JSONResponse({"error": "internal error; see the server's log"}, 500)
 
 
 class _Service(object):
-    """A model behind a Batcher, and how a request is read and answered."""
+    """Reads and answers requests, with a model behind a Batcher."""
 
     def __init__(self, model, limits):
         self._limits, self._labels = limits, model.labels
@@ -184,7 +184,7 @@ class _Service(object):
             raise _Refused(
                 504, "no answer within %g seconds; try again later" % self._limits.timeout_s
             )
-        except UserError as error:  # Such as logits that are no numbers.
+        except UserError as error:  # Such as logits that are not finite.
             raise _Refused(500, str(error))
         answers = [self._describe(*result) for result in results]
         return answers if is_list else answers[0]

@@ -1,7 +1,7 @@
-"""Gathers the examples of many requests into batches of like length.
+"""Gathers the examples of many requests into batches of similar length.
 
-While the model computes one batch the next examples gather, so that a busy server forms large
-batches and an idle one answers at once: nothing waits for more to come.
+The next examples gather while the model computes a batch. So a busy server forms large batches, and
+an idle one answers at once: no example waits for others to come.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ import heapq
 
 
 class Full(Exception):
-    """So many examples wait that no more are taken."""
+    """Too many examples are waiting; no more are accepted."""
 
 
 class _Item(object):
-    """An example that waits: its texts, their length in characters, and its result to be."""
+    """A waiting example: its texts, their length in characters, and the future of its result."""
 
     def __init__(self, texts, result):
         self.texts = texts
@@ -23,10 +23,10 @@ class _Item(object):
 
 
 class Batcher(object):
-    """Runs a model over what is asked for, one batch after the other; used in one event loop.
+    """Runs a model on the requested examples, batch by batch; for use in one event loop.
 
     Attributes:
-      num_waiting: int, the examples that wait.
+      num_waiting: int, the number of waiting examples.
     """
 
     def __init__(self, classify, max_batch, max_waiting, observe=lambda size: None):
@@ -34,15 +34,15 @@ class Batcher(object):
 
         Args:
           classify: function from a list of examples, each a tuple of texts, to their results.
-          max_batch: int, examples in a batch.
-          max_waiting: int, examples that may wait.
-          observe: function that is told the size of each batch.
+          max_batch: int, the largest number of examples in a batch.
+          max_waiting: int, the largest number of waiting examples.
+          observe: function that is called with the size of each batch.
         """
         self._classify, self._observe = classify, observe
         self._max_batch, self._max_waiting = max_batch, max_waiting
         self._waiting = []
         self._has_more = asyncio.Event()
-        # The model has threads of its own: two batches at a time would share the processors.
+        # The model has its own threads: two batches at a time would only share the processors.
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
 
     @property
@@ -53,7 +53,7 @@ class Batcher(object):
         """Returns the results of examples, list of tuples of texts, in their order.
 
         Raises:
-          Full: they would be too many.
+          Full: too many examples would wait.
         """
         if len(self._waiting) + len(examples) > self._max_waiting:
             raise Full
@@ -63,7 +63,7 @@ class Batcher(object):
         self._has_more.set()
         try:
             return await asyncio.gather(*(item.result for item in items))
-        finally:  # Where the request was given up, or one has failed, the others are not computed.
+        finally:  # If the request was given up, or one example failed, skip the others.
             for item in items:
                 item.result.cancel()
 
@@ -90,7 +90,7 @@ class Batcher(object):
                     item.result.set_result(result)
 
     def _next_batch(self):
-        """Takes the one that has waited longest, and those of the nearest length."""
+        """Removes and returns the longest-waiting example and those of the most similar length."""
         waiting = [item for item in self._waiting if not item.result.done()]
         if not waiting:
             self._waiting = []

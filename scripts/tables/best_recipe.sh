@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What could make a better successor at equal steps, one change at a time from distillation on top
-# of replacing with a linear rate. LAYERS (6 2); each folder is named after its change; below 6
-# layers `stepwise` goes there by way of 6. `alone` and `alone_spread` replace nothing: they distil
-# the successor by itself, from the predecessor's lowest or spread layers. Variables beside those of
-# scripts/tables/tables.sh: STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4 epochs), STAGE_0_RATE (the predecessor's
-# learning rate, LEARNING_RATE), TEMPERATURE (2) and WEIGHT (0.9) of the distillation,
-# SUC_LEARNING_RATE (5 times LEARNING_RATE).
+# Tries changes that could make a better successor at equal steps. The base is replacing with a
+# linear rate and distillation; each run has one change, after which its folder is named. `stepwise`
+# reaches fewer than 6 layers by way of 6. `alone` and `alone_spread` replace nothing: they are the
+# distilled subset of the predecessor's lowest or spread layers.
+#
+# Variables: those of scripts/tables/tables.sh; LAYERS (6 2); STAGE_0, STAGE_1, STAGE_2 (3, 10 and 4
+# epochs); STAGE_0_RATE, the predecessor's learning rate (LEARNING_RATE); TEMPERATURE (2) and WEIGHT
+# (0.9) of the distillation; SUC_LEARNING_RATE (5 times LEARNING_RATE).
 source "$(dirname "$0")/tables.sh"
 require
 STAGE_0="${STAGE_0:-${EPOCHS:-3}}"
@@ -17,7 +18,7 @@ SUC_LEARNING_RATE="${SUC_LEARNING_RATE:-$(awk "BEGIN { print 5 * $LEARNING_RATE 
 
 linear=(--replace_scheduler=linear --replace_until=0.8)
 
-# recipe NAME FLAGS...: both stages with the flags, stage 1's own in `stage_1_flags`.
+# recipe NAME FLAGS...: trains stages 1 and 2 with the flags; stage 1 also gets `stage_1_flags`.
 recipe() {
   local folder="$root/${layers}_layers/$1"
   local common=(--suc_layers="$layers" --seed="$seed" "${distill[@]}" "${@:2}")
@@ -25,7 +26,7 @@ recipe() {
   train 2 "$folder/stage_2" "$STAGE_2" "${common[@]}" --stage_1_outputdir="$folder/stage_1"
 }
 
-# alone NAME FLAGS...: in as many epochs as both stages, nothing replaced.
+# alone NAME FLAGS...: trains without replacing, for as many epochs as both stages have.
 alone() {
   local total
   total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"
@@ -33,7 +34,7 @@ alone() {
     "${distill[@]}" "$start" "${@:2}"
 }
 
-# stepwise: half of stage 1's epochs to 6 layers, half from these 6, as a BERT, to fewer.
+# stepwise: half of stage 1's epochs go from the predecessor to 6 layers, half from these 6 to fewer.
 stepwise() {
   local between="$root/${layers}_layers/stepwise/to_6" half
   half="$(awk "BEGIN { print $STAGE_1 / 2 }")"

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Replacing beside the same depth trained without it, with budgets fixed beforehand: the last
-# checkpoint of every training is its model (--select_checkpoint=last), so that nothing is selected on
-# dev. Each seed draws its own sample of PAIRS training pairs. In order, the most informative first:
+# Compares replacing with trainings of the same depth without it. The numbers of epochs are fixed
+# beforehand, and the last checkpoint of every training is its model (--select_checkpoint=last), so
+# that dev selects nothing. Each seed draws its own sample of PAIRS training pairs. The methods, the
+# most informative first:
 #
 #   predecessor           STAGE_0 epochs (6)
 #   subset_N              N lowest layers of the predecessor, STAGE_1 + STAGE_2 epochs (3 + 2)
-#   trained_on            the predecessor for as many epochs more
-#   replacing_N           stage 1 with a linear rate and a lower rate for the predecessor, then stage 2
+#   trained_on            the predecessor, trained on for STAGE_1 + STAGE_2 epochs
+#   replacing_N           stage 1 with a linear replacing rate and a lower learning rate for the
+#                         predecessor, then stage 2
 #   spread_distilled_N    N layers spread over the predecessor, distilled from it
 #   distilled_N           N lowest layers, distilled
-#   pretrained_N          N lowest layers of the pretrained BERT, as many epochs in all
+#   pretrained_N          N lowest layers of the pretrained BERT, STAGE_0 + STAGE_1 + STAGE_2 epochs
 #   unlabelled_N          as spread_distilled_N, for as many steps, on the sample and on the rest of
 #                         the training pairs without their labels
 #   short_N               as subset_N, STAGE_2 epochs
@@ -18,9 +20,10 @@
 #   once_N                replacing as in the paper's code: one training, no stage 2, the rate rises
 #                         from 0.3 to 1 at two thirds of the steps
 #
-# for N of LAYERS (6 3 2). METHODS chooses some of them (the first six after the predecessor). RATE_N is the learning rate of N layers (1e-4
-# for 6, 2e-4 for 3, 3e-4 for 2), RATE that of the predecessor (1e-4). The other variables are in
-# scripts/tables/tables.sh. Stopped anywhere and run again, it resumes.
+# N stands for each of LAYERS (6 3 2). METHODS chooses methods (the first six after the predecessor).
+# RATE is the predecessor's learning rate (1e-4), RATE_N that of N layers (1e-4 for 6, 2e-4 for 3,
+# 3e-4 for 2). The other variables are in scripts/tables/tables.sh. After an interruption the same
+# command resumes.
 source "$(dirname "$0")/tables.sh"
 require comparison
 LAYERS="${LAYERS:-6 3 2}"
@@ -41,8 +44,8 @@ METHODS="${METHODS:-subset trained_on replacing spread_distilled distilled pretr
 total="$(awk "BEGIN { print $STAGE_1 + $STAGE_2 }")"
 in_all="$(awk "BEGIN { print $STAGE_0 + $STAGE_1 + $STAGE_2 }")"
 
-# sample SEED: makes DATA, a folder with a seed's sample of the training pairs, in their order, and
-# rest.txt, the others without their labels.
+# sample SEED: makes the folder DATA with the seed's sample of the training pairs, in their order,
+# and rest.txt, the other pairs without their labels.
 sample() {
   local split
   DATA="$OUT/data/${count}_seed_$1"
@@ -69,8 +72,8 @@ os.replace(os.path.join(folder, "train.tmp"), os.path.join(folder, "train.txt"))
 EOF
 }
 
-# equal_steps EPOCHS: prints the epochs of the sample and the rest with as many steps of 64 as so many
-# epochs of the sample.
+# equal_steps EPOCHS: prints the number of epochs over the sample and the rest that has as many steps
+# (batches of 64) as EPOCHS epochs over the sample.
 equal_steps() {
   local labelled rest
   labelled="$(wc -l <"$DATA/train.txt")" rest="$(wc -l <"$DATA/rest.txt")"

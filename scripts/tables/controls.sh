@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# What replacing is compared with, at equal steps: all methods make a classifier of LAYERS (6 2)
-# layers in as many epochs as stages 1 and 2 together (STAGE_1 + STAGE_2, 10 + 4). Methods, a
-# folder each:
+# Compares replacing with trainings without it, at equal steps: all methods make a classifier of
+# LAYERS (6 2) layers in as many epochs as stages 1 and 2 together (STAGE_1 + STAGE_2, 10 + 4). Each
+# method has a folder:
 #
 #   replacing            stage 1 from the fine-tuned predecessor, then stage 2
 #   replacing_linear     the same with a linear rate
 #   replacing_layers     replacing_linear with the paper's --train_scope=successor_layers: the
 #                        predecessor, the embeddings and the classifier stay as they are
 #   replacing_pretrained stage 1 from the pretrained BERT, as published, then stage 2
-#   direct_pretrained    the lowest layers of the pretrained BERT, fine-tuned alone
-#   direct               the lowest layers of the fine-tuned predecessor, fine-tuned alone
-#   distilled            direct, with the predecessor's logits in the loss
-#   replacing_distilled  replacing_linear, with them in both stages
+#   direct_pretrained    fine-tuned subset: the lowest layers of the pretrained BERT
+#   direct               fine-tuned subset: the lowest layers of the predecessor
+#   distilled            distilled subset: as direct, with the predecessor's logits in the loss
+#   replacing_distilled  replacing_linear, with the predecessor's logits in the loss of both stages
 #
 # METHODS chooses some of them. Stage 1 keeps the predecessor, for scripts/frontier.py. STAGE_0_RATE
-# is the predecessor's learning rate (LEARNING_RATE): with it, copies of OUT that hold the same
-# predecessor try a grid of rates; SUC_FLAGS are more flags for every training of a successor. The
+# is the predecessor's learning rate (LEARNING_RATE); with it, copies of OUT with the same predecessor
+# can try several LEARNING_RATEs. SUC_FLAGS are more flags for every training of a successor. The
 # other variables are in scripts/tables/tables.sh.
 source "$(dirname "$0")/tables.sh"
 LAYERS="${LAYERS:-6 2}"
@@ -44,7 +44,7 @@ EPOCHS=  # From here on each training has its own.
 
 linear=(--replace_scheduler=linear --replace_until=0.8)
 
-# replace FOLDER FLAGS...: stages 1 and 2; flags that only stage 1 takes come in `stage_1_flags`.
+# replace FOLDER FLAGS...: trains stages 1 and 2 with the flags; stage 1 also gets `stage_1_flags`.
 replace() {
   train 1 "$1/stage_1" "$STAGE_1" "${@:2}" "${stage_1_flags[@]}"
   train 2 "$1/stage_2" "$STAGE_2" "${@:2}" --stage_1_outputdir="$1/stage_1"

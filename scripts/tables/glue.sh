@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The paper's own ground: GLUE tasks, a BERT compressed to LAYERS (6) layers. For each of TASKS
-# (rte mrpc sst-2; files in GLUE/RTE and so on, as they are given out) and each seed: the
-# predecessor, the same depth fine-tuned from it, distilled, and replaced at a constant and at a
-# linear rate, all successors in as many steps. Variables beside those of scripts/tables/tables.sh: GLUE
-# (data/glue), TASKS, LAYERS, STAGE_0, STAGE_1, STAGE_2 (3, 3 and 2 epochs), METHODS as in
-# scripts/tables/controls.sh. TEST is no, since GLUE's test files have no labels.
+# Compresses a BERT to LAYERS (6) layers on GLUE, the paper's tasks. For each of TASKS (rte mrpc
+# sst-2; the published files in GLUE/RTE and so on) and each seed it trains the predecessor, the
+# fine-tuned and the distilled subset, and replacing at a constant and at a linear rate; all
+# successors have equal steps. Variables: those of scripts/tables/tables.sh; GLUE (data/glue); TASKS;
+# LAYERS; STAGE_0, STAGE_1, STAGE_2 (3, 3 and 2 epochs); METHODS as in scripts/tables/controls.sh.
+# TEST is no, since GLUE's test files have no labels.
 source "$(dirname "$0")/tables.sh"
 GLUE="${GLUE:-data/glue}"
 TASKS="${TASKS:-rte mrpc sst-2}"
 
-# Prints a task's folder: its name in capitals, but for one.
+# Prints a task's folder: its name in capitals, except for CoLA.
 folder_of() {
   if [ "$1" = cola ]; then
     echo "$GLUE/CoLA"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The published times of inference: two sentences of 60 tokens, batches of 10 and of 1, the BERT
-# against its successors of 6 and 2 layers. Its variables are in scripts/tables/tables.sh; data are not
-# needed, since the weights are random.
+# Measures the published times of inference: two sentences of 60 tokens, batches of 10 and of 1, the
+# BERT against its successors of 6 and 2 layers. Its variables are in scripts/tables/tables.sh. It
+# needs no data, since the weights are random.
 source "$(dirname "$0")/tables.sh"
 if missing_bert "what is timed"; then
   exit 1

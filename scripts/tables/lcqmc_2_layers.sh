@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The published table's rows of 2 layers: stage 1 from the pretrained BERT, 10 epochs; and stage 2
-# after it, 2, 1 and 3 epochs. Its variables are in scripts/tables/tables.sh.
+# Trains the published table's rows for 2 layers: stage 1 from the pretrained BERT, 10 epochs; then
+# stage 2 with 2, 1 and 3 epochs. Its variables are in scripts/tables/tables.sh.
 source "$(dirname "$0")/tables.sh"
 require
 

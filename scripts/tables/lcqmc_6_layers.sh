@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The published table's rows of 6 layers: stage 1 from the pretrained BERT, 10, 4 and 3 epochs; and
-# stage 2, 4 epochs, after the 10. Its variables are in scripts/tables/tables.sh.
+# Trains the published table's rows for 6 layers: stage 1 from the pretrained BERT with 10, 4 and 3
+# epochs; after the one with 10, stage 2 with 4. Its variables are in scripts/tables/tables.sh.
 source "$(dirname "$0")/tables.sh"
 require
 

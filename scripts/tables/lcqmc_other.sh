@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The published table's other run, out_1_3: 2 layers, stage 1 of 4 epochs. Its variables are in
-# scripts/tables/tables.sh.
+# Trains the published table's other run, out_1_3: 2 layers, stage 1 with 4 epochs. Its variables are
+# in scripts/tables/tables.sh.
 source "$(dirname "$0")/tables.sh"
 require
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's own recipe, for 6 and 2 layers: the predecessor fine-tuned (3 epochs), then frozen
-# with embeddings and classifier while a linear rate replaces its modules (10 epochs), then the
-# successor's layers alone (4 epochs). Its variables are in scripts/tables/tables.sh.
+# Trains with the paper's own recipe, for 6 and 2 layers: fine-tuning the predecessor (3 epochs);
+# replacing with a linear rate while predecessor, embeddings and classifier are frozen (10 epochs);
+# then training only the successor's layers (4 epochs). Its variables are in scripts/tables/tables.sh.
 source "$(dirname "$0")/tables.sh"
 require
 

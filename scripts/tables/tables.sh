@@ -1,16 +1,16 @@
-# Sourced by the scripts that reproduce tables. By default they run what was published; scaled down
-# by environment variables:
+# Sourced by the scripts that reproduce tables. By default they run the published settings;
+# environment variables change them or make them smaller:
 #
 #   DATA           folder with train and dev (data/lcqmc)
-#   TEST           whether the test file of DATA is evaluated where it is there, yes or no (yes)
-#   BERT           folder or hub name of the predecessor (data/chinese_L-12_H-768_A-12)
-#   BUSINESS       a labelled file of another domain, which is evaluated too (none)
-#   PAIRS          train on a random sample of so many examples (all)
+#   TEST           whether the test file of DATA, if any, is evaluated, yes or no (yes)
+#   BERT           folder or hub name of the pretrained BERT (data/chinese_L-12_H-768_A-12)
+#   BUSINESS       a labelled file of another domain to evaluate as well (none)
+#   PAIRS          number of training examples, a random sample (all)
 #   EPOCHS         epochs of every stage (the published ones)
-#   SEEDS          seeds, each of which repeats all (42)
+#   SEEDS          seeds; everything is repeated for each (42)
 #   LEARNING_RATE  2e-5
 #   FLAGS          more flags for every training
-#   OUT            folder that takes all that is written (out_tables)
+#   OUT            folder for all output (out_tables)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/environment.sh
@@ -25,8 +25,8 @@ OUT="${OUT:-out_tables}"
 venv="${VENV:-.venv}"
 script="$(basename "$0")"
 
-# Prints a line where BERT is neither a folder nor, as owner/name, a model of the hub; with an
-# argument, what needs it, where it is no folder.
+# Prints a line if BERT is neither a folder nor, as owner/name, a model of the hub. An argument names
+# a method that needs a folder: then it prints a line if BERT is not a folder.
 missing_bert() {
   local place="data/README.md says where to get BERT"
   if [ -d "$BERT" ]; then
@@ -40,7 +40,7 @@ missing_bert() {
   fi
 }
 
-# Prints the files of a split of a folder, whichever their format.
+# Prints the files of a split in a folder, in any format.
 files_of() {
   local file
   for file in "$1/$2".*; do
@@ -48,17 +48,17 @@ files_of() {
   done
 }
 
-# Prints a line where a folder holds no train and dev.
+# Prints a line if a folder has no train or no dev.
 missing_data() {
   local dev
-  dev="$(files_of "$1" dev)$(files_of "$1" dev_matched)"  # As MNLI calls it.
+  dev="$(files_of "$1" dev)$(files_of "$1" dev_matched)"  # MNLI's name of it.
   if [ -n "$(files_of "$1" train)" ] && [ -n "$dev" ]; then
     return 1
   fi
   echo "$script: DATA=$1: holds no train and dev; data/README.md says where to get them" >&2
 }
 
-# Ends with one line for each thing that is missing; takes what missing_bert takes.
+# Exits with one line for each missing file or folder; its argument is missing_bert's.
 require() {
   local missing=0
   if missing_data "$DATA"; then
@@ -75,14 +75,14 @@ require() {
   make_environment "$venv" requirements.txt
 }
 
-# The files that are evaluated beside dev, separated by commas.
+# Prints the files to evaluate besides dev, a line each.
 evaluated_files() {
   [ "$TEST" = no ] || files_of "$DATA" test | head -n 1
   [ -z "$BUSINESS" ] || echo "$BUSINESS"
 }
 
-# once RESULT COMMAND...: runs a command of the program that makes a file or a folder, but not
-# again where the same command has made it.
+# once RESULT COMMAND...: runs a command of the program that makes the file or folder RESULT, unless
+# the same command has made it already.
 once() {
   if [ -e "$1" ] && [ "$(cat "$1.done" 2>/dev/null)" = "${*:2}" ]; then
     return
@@ -93,8 +93,8 @@ once() {
   echo "${*:2}" >"$1.done"
 }
 
-# train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for a number of epochs, the
-# published one, and evaluates it.
+# train STAGE FOLDER EPOCHS FLAGS...: trains a stage (0, 1 or 2) for the published number of epochs,
+# or for $EPOCHS, and evaluates it.
 train() {
   local stage="$1" folder="$2" epochs="${EPOCHS:-$3}" flag=() evaluated
   evaluated="$(evaluated_files | paste -sd ,)"

@@ -1,6 +1,6 @@
-"""The classifier that weights bring: what its rows stand for, and which of them a task takes.
+"""The classifier among loaded weights: which label each row is for, and which rows a task uses.
 
-Rows are matched by the names of the labels; by their order only where nothing names them.
+Rows are matched by the names of the labels; by their order only if no file names them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ CLASSIFIER = ("output_weights", "output_bias")
 _OBJECT = records.mapping(records.anything)
 _EXPORT = records.table({}, {"labels": records.listed(records.text())}, others=True)
 _MULTI_LABEL, _REGRESSION = "multi_label_classification", "regression"
-# Heads of Hugging Face's whose weights bear a classifier's name: they are for tokens, and choices.
+# Hugging Face heads for other tasks, whose weights have the same names as a text classifier's.
 _OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice")
 
 
 class Head(NamedTuple):
-    """What the files beside weights say of their classifier.
+    """What the files beside weights tell about their classifier.
 
     Attributes:
-      names: tuple of str, the label of each row; None: nothing names them.
-      problem: str, Hugging Face's problem_type; "" where it is not known.
-      architecture: str, Hugging Face's class; "" where it is not known.
+      names: tuple of str, the label of each row; None if no file names them.
+      problem: str, Hugging Face's problem_type; "" if it is not known.
+      architecture: str, Hugging Face's class; "" if it is not known.
     """
 
     names: tuple[str, ...] | None = None
@@ -40,23 +40,23 @@ class Head(NamedTuple):
 
     @property
     def real_names(self) -> tuple[str, ...] | None:
-        """The names, unless they are those that transformers gives where nobody has."""
+        """The names; None if they are only the placeholders of transformers, such as LABEL_0."""
         return None if self.names is None or _are_placeholders(self.names) else self.names
 
     @property
     def is_named_classifier(self) -> bool:
-        """Whether the files beside weights say that they are a classifier of texts."""
+        """Whether the files beside the weights declare a text classifier."""
         return self.names is not None or self.architecture.endswith("ForSequenceClassification")
 
 
 class Rows(NamedTuple):
-    """Which rows of a classifier a task takes.
+    """The rows of a classifier that a task uses.
 
     Attributes:
-      order: list of int, the row of each of the task's outputs; None: none, a new one is trained.
-      reason: str, why a classifier that is there is not taken; "" where it is, or there is none.
+      order: list of int, the row of each of the task's outputs; None: a new classifier is trained.
+      reason: str, why an existing classifier is not used; "" if it is used or there is none.
       note: str, what to log; "" for nothing.
-      is_sure: bool, whether the note is no warning.
+      is_sure: bool, whether the note is only information; False: it is a warning.
     """
 
     order: list[int] | None = None
@@ -94,7 +94,7 @@ def read(folder: str) -> Head:
 
 
 def _config_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Returns the names of labels in a Hugging Face config, by their ids; None: it has none."""
+    """Returns a Hugging Face config's names of labels, in the order of their ids, or None."""
     by_id, by_label = config.get("id2label"), config.get("label2id")
     names = _by_number(by_id.items()) if isinstance(by_id, dict) else None
     if isinstance(by_label, dict) and (names is None or _are_placeholders(names)):
@@ -103,14 +103,14 @@ def _config_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _by_number(pairs: Iterable[tuple[Any, Any]]) -> tuple[str, ...] | None:
-    """Returns the second of each pair, as str, in the order of the first; None: not from 0 on."""
+    """Returns the names of (number, name) pairs by number; None if these are not 0, 1, 2 ..."""
     named = {str(number): str(name) for number, name in pairs}
     numbers = tasks.ids(len(named))
     return tuple(named[n] for n in numbers) if named and named.keys() == set(numbers) else None
 
 
 def _are_placeholders(names: Sequence[str]) -> bool:
-    """Returns whether names are those that transformers gives where nobody has named the labels."""
+    """Returns whether names are the placeholders of transformers: LABEL_0, LABEL_1 ..."""
     return list(names) == ["LABEL_" + number for number in tasks.ids(len(names))]
 
 
@@ -118,13 +118,13 @@ def _are_placeholders(names: Sequence[str]) -> bool:
 
 
 def fit(head: Head, num_rows: int, task: Task, place: str) -> Rows:
-    """Returns the Rows of a classifier that a task takes.
+    """Returns the Rows of a classifier that a task uses.
 
     Args:
-      head: what is known of it.
-      num_rows: int, its outputs.
+      head: the Head of the classifier.
+      num_rows: int, the number of its outputs.
       task: a tasks.Task, complete.
-      place: str, where the weights lie, for the note.
+      place: str, the path of the weights, for the note.
     """
     reason = _unlike(head, num_rows, task)
     if not reason and task.is_regression:
@@ -139,7 +139,7 @@ def fit(head: Head, num_rows: int, task: Task, place: str) -> Rows:
 
 
 def _unlike(head: Head, num_rows: int, task: Task) -> str:
-    """Returns in what a classifier is of another kind, or size, than the task's; "" for nothing."""
+    """Returns why a classifier's kind or size does not fit the task; "" if it fits."""
     if head.architecture.endswith(_OTHER_HEADS):
         return "it belongs to a %s" % head.architecture
     if head.problem == _MULTI_LABEL:
@@ -157,7 +157,7 @@ def _unlike(head: Head, num_rows: int, task: Task) -> str:
 
 
 def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str) -> Rows | None:
-    """Returns the Rows of as many labels, by name, by id, or by their order; None: of others."""
+    """Returns the Rows for equally many labels, matched by name, id or order; None: others."""
     by_name = names and _order_by_name(names, labels)
     if names and by_name:
         return Rows(by_name, note=_note_on_names(names, labels, by_name, place))
@@ -176,7 +176,7 @@ def _matched(names: tuple[str, ...] | None, labels: tuple[str, ...], place: str)
 
 
 def _order_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
-    """Returns the place of each label among names; None where they are not the same ones."""
+    """Returns the index of each label among the names; None if the two sets differ."""
     for spelling in (str, _folded):
         found, wanted = list(map(spelling, names)), list(map(spelling, labels))
         if len(set(wanted)) == len(wanted) and sorted(found) == sorted(wanted):
@@ -189,15 +189,15 @@ def _folded(label: str) -> str:
 
 
 def named_as(names: Sequence[str] | None, task: Task, may_lack: bool = False) -> Task:
-    """Returns a Task with the labels of a classifier, where they are the same.
+    """Returns the Task with the labels of a classifier if they are the same labels.
 
-    Labels that are ids take the classifier's names, and the log says which. Others are spelt as
-    the data have them, and take the classifier's order, unless the task's name gives one.
+    Labels that are ids get the classifier's names; the log lists them. Other labels keep the
+    spelling of the data and get the classifier's order, unless the task's name defines an order.
 
     Args:
-      names: the classifier's labels; None: nothing names them.
+      names: the classifier's labels; None if no file names them.
       task: a tasks.Task, complete.
-      may_lack: bool, whether the data, which are only evaluated, may lack some of the labels.
+      may_lack: bool, whether the data may lack some of the labels, since they are only evaluated.
     """
     numbers, labels = set(tasks.ids(len(names or ()))), set(task.known_labels)
     if not names or not labels or len(set(names)) < len(names):
@@ -218,7 +218,7 @@ def named_as(names: Sequence[str] | None, task: Task, may_lack: bool = False) ->
 def _note_on_names(
     names: Sequence[str], labels: Sequence[str], order: Sequence[int], place: str
 ) -> str:
-    """Returns what to log of labels that were matched by name; "" where they are just the same."""
+    """Returns the log line about labels matched by name; "" if names and order are the same."""
     parts = []
     taken = [names[row] for row in order]
     if taken != list(labels):

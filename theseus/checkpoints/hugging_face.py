@@ -1,7 +1,7 @@
-"""The weights of a Hugging Face folder, under the names and in the layout of a TF1 BERT.
+"""Reads the weights of a Hugging Face folder with the names and the layout of a TF1 BERT.
 
-Hugging Face keeps a dense layer's kernel as [out, in], TF1 BERT as [in, out]; tables of
-embeddings and the classifier's weights are the same in both.
+Hugging Face stores a dense layer's kernel as [out, in], TF1 BERT as [in, out]. Embedding tables
+and the classifier's weights are the same in both.
 """
 
 import collections
@@ -18,14 +18,14 @@ from theseus import records
 from theseus.checkpoints import weight_checks
 from theseus.errors import UserError, first_line
 
-# A folder's weights are the first of these that it holds; an index names its shards.
+# The first of these files that a folder has holds its weights; an index lists the shards.
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")
 TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _INDEX = ".index.json"
 _SHARD = records.text(r"[^/\0]*[^/\0.][^/\0]*", "the name of a file in the same folder")
 _SHARDS = records.table({"weight_map": records.mapping(_SHARD)}, others=True)
 
-# What is named otherwise than by `_ENDINGS`: TF1 BERT's name to Hugging Face's.
+# The names that do not follow `_ENDINGS`, from TF1 BERT's to Hugging Face's.
 _HEADS = {
     "output_weights": "classifier.weight",
     "output_bias": "classifier.bias",
@@ -37,9 +37,9 @@ _HEADS_BACK = {theirs: ours for ours, theirs in _HEADS.items()}
 _ENDINGS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
 # A bare BertModel is saved without the prefix `bert.`.
 _BARE = ("embeddings.", "encoder.", "pooler.")
-# What stands before it in a file, such as `module.`, stands before all of the BERT's names.
+# Finds the prefix, such as `module.`, that all of the BERT's names have in a file.
 _OF_BERT = re.compile(r"(|.*?\.)(bert\.)?embeddings\.word_embeddings\.weight$")
-# Saved by some versions; constants, not weights.
+# Constants that some versions save beside the weights.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 # The dtypes of safetensors that a weight may have, by numpy's names.
@@ -52,17 +52,17 @@ _GIT_LFS = b"version https://git-lfs"
 
 
 def to_hugging_face(name):
-    """Returns what Hugging Face calls a variable of TF1 BERT.
+    """Returns Hugging Face's name of a variable of TF1 BERT.
 
     Source: transformers, convert_bert_original_tf_checkpoint_to_pytorch.py.
 
     Args:
-      name: str, such as bert/encoder/layer_0/output/dense/kernel or output_weights; a
-        successor's layers are to be renamed to layer_0, layer_1 ... before.
+      name: str, such as bert/encoder/layer_0/output/dense/kernel or output_weights. A
+        successor's layers must be renamed to layer_0, layer_1 ... first.
 
     Returns:
       (name, is_transposed): str, such as bert.encoder.layer.0.output.dense.weight, and
-      whether the array there is the transpose.
+      whether Hugging Face stores the transposed array.
     """
     if name in _HEADS:
         return _HEADS[name], False
@@ -72,16 +72,16 @@ def to_hugging_face(name):
 
 
 def from_hugging_face(name):
-    """Returns what TF1 BERT calls a parameter of Hugging Face's; `to_hugging_face`'s inverse.
+    """Returns TF1 BERT's name of a Hugging Face parameter: the inverse of `to_hugging_face`.
 
-    Old names, LayerNorm.gamma and LayerNorm.beta, and names without the prefix `bert.`
-    are known too. A head that TF1 BERT does not have keeps its words.
+    It also accepts the old names LayerNorm.gamma and LayerNorm.beta, and names without the
+    prefix `bert.`. In the name of a head that TF1 BERT lacks, only the separators change.
 
     Args:
       name: str, such as bert.encoder.layer.0.output.dense.weight.
 
     Returns:
-      (name, is_transposed): str, and whether the array there is the transpose.
+      (name, is_transposed): str, and whether Hugging Face stores the transposed array.
     """
     if name in _HEADS_BACK:
         return _HEADS_BACK[name], False
@@ -99,13 +99,13 @@ def from_hugging_face(name):
 
 
 def find_weights(folder):
-    """Returns the path of a folder's weights or of their index; None where it has none."""
+    """Returns the path of a folder's weights or of their index; None if it has neither."""
     paths = [os.path.join(folder, name) for name in SAFETENSORS_FILES + TORCH_FILES]
     return next(filter(os.path.exists, paths), None)
 
 
 def is_weights(path):
-    """Returns whether `path` is named like what `find_weights` finds."""
+    """Returns whether the path has a file name that `find_weights` looks for."""
     return os.path.basename(path) in SAFETENSORS_FILES + TORCH_FILES
 
 
@@ -122,7 +122,7 @@ def weight_files(path):
 
 
 def _shards(path):
-    """Returns a list of (path of a file, names of the arrays that an index says it holds)."""
+    """Returns an index's shards: a list of (path of the file, names of its arrays)."""
     if not path.endswith(_INDEX):
         return [(path, [])]
     names = collections.defaultdict(list)
@@ -132,14 +132,14 @@ def _shards(path):
 
 
 class HuggingFaceWeights(weight_checks.Weights):
-    """The weights of a Hugging Face folder, under TF1 BERT's names and in its layout.
+    """The weights of a Hugging Face folder, with TF1 BERT's names and layout.
 
-    A counterpart of weights.CheckpointWeights. Of safetensors each array is read when it
-    is asked for; pytorch_model.bin is read as a whole.
+    The counterpart of weights.CheckpointWeights. Arrays of safetensors are read one by one, when
+    they are needed; pytorch_model.bin is read as a whole.
     """
 
     def __init__(self, path):
-        """Opens `path`, as from `find_weights`; raises UserError where that fails."""
+        """Opens `path`, as from `find_weights`; raises UserError if that fails."""
         shards = [(_open(file_path), promised) for file_path, promised in _shards(path)]
         names = [theirs for file, _ in shards for theirs in file.shapes]
         super(HuggingFaceWeights, self).__init__(path, names, _OF_BERT)
@@ -154,7 +154,7 @@ class HuggingFaceWeights(weight_checks.Weights):
                     raise UserError(lacks % (file.path, theirs, path))
 
     def _take(self, file, theirs):
-        """Takes an array of a file; UserError where another array has the same name here."""
+        """Adds an array of a file; UserError if another array gets the same name."""
         ours, is_transposed = from_hugging_face(self.without_prefix(theirs))
         shape = list(file.shapes[theirs])[:: -1 if is_transposed else 1]
         first = self._places.get(ours, [file])[0]
@@ -169,7 +169,7 @@ class HuggingFaceWeights(weight_checks.Weights):
 
 
 def _open(path):
-    """Opens a file of weights; UserError where that fails."""
+    """Opens a file of weights; UserError if that fails."""
     try:
         with open(path, "rb") as reader:
             is_pointer = reader.read(len(_GIT_LFS)) == _GIT_LFS
@@ -187,8 +187,9 @@ class _SafetensorsFile(object):
 
     Fields:
       path: str.
-      shapes, dtypes: dict from each name to its shape, and to numpy's name of its dtype or,
-        where it is none of `_SAFETENSORS_DTYPES`, the format's.
+      shapes: dict from each name to its shape.
+      dtypes: dict from each name to numpy's name of its dtype, or to the format's own name if it
+        is not one of `_SAFETENSORS_DTYPES`.
     """
 
     def __init__(self, path):
@@ -204,13 +205,13 @@ class _SafetensorsFile(object):
         self.dtypes = {name: _SAFETENSORS_DTYPES.get(d, d) for name, d in dtypes.items()}
 
     def read(self, name):
-        """Returns an array; of bfloat16 as float32."""
+        """Returns an array; bfloat16 becomes float32."""
         if self.dtypes[name] == "bfloat16":
             return self._read_bfloat16(name).reshape(self.shapes[name])
         return self._file.get_tensor(name)
 
     def _read_bfloat16(self, name):
-        """Widens bfloat16, which numpy lacks: it is the upper half of a float32's bits.
+        """Returns bfloat16 as float32, whose upper half has the same bits; numpy lacks bfloat16.
 
         Source: the safetensors format: the header's length, the header as JSON, the data.
         """
@@ -231,7 +232,7 @@ class _TorchFile(object):
         self.path = path
         try:
             self._tensors = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # Whatever a damaged pickle makes torch stumble over.
+        except Exception as error:  # A damaged pickle can make torch raise anything.
             reason = first_line(error) or type(error).__name__
             raise UserError("%s: cannot be read as weights: %s" % (path, reason))
         self._check_other_content(torch)
@@ -239,7 +240,7 @@ class _TorchFile(object):
         self.dtypes = {name: _torch_dtype(torch, t) for name, t in self._tensors.items()}
 
     def _check_other_content(self, torch):
-        """Raises UserError where the file does not hold a mapping from names to tensors."""
+        """Raises UserError if the file does not hold a mapping from names to tensors."""
         if not isinstance(self._tensors, collections.abc.Mapping):
             content = type(self._tensors).__name__
             raise UserError(
@@ -253,25 +254,25 @@ class _TorchFile(object):
                 )
 
     def read(self, name):
-        """Returns an array; of bfloat16 as float32."""
+        """Returns an array; bfloat16 becomes float32."""
         tensor = self._tensors[name].detach()
         return (tensor.float() if self.dtypes[name] == "bfloat16" else tensor).numpy()
 
 
 def _torch_dtype(torch, tensor):
-    """Returns numpy's name of a tensor's dtype; "sparse ..." and such where it is no array."""
+    """Returns numpy's name of a tensor's dtype, such as "sparse ..." if it is not an array."""
     dtype = str(tensor.dtype).replace("torch.", "")
     is_array = tensor.layout == torch.strided and tensor.device.type == "cpu"
     return dtype if is_array else "%s %s on %s" % (tensor.layout, dtype, tensor.device.type)
 
 
 def import_optional(package, purpose, hint=None):
-    """Imports a package that only some uses need.
+    """Imports an optional package.
 
     Args:
       package: its name.
       purpose: str, what needs it, for the message.
-      hint: str, how it is installed, for the message; None: by its name.
+      hint: str, the packages to install, for the message; None: the package itself.
 
     Raises:
       UserError: it is not installed.

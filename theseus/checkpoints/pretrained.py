@@ -1,4 +1,4 @@
-"""A pretrained BERT's folder: as Google ships it, as Hugging Face saves it, or from its hub.
+"""Reads a pretrained BERT's folder in Google's or Hugging Face's form, or from the hub.
 
 Google        bert_config.json, vocab.txt, bert_model.ckpt*
 Hugging Face  config.json, vocab.txt or tokenizer.json, model.safetensors or pytorch_model.bin
@@ -19,10 +19,10 @@ from theseus.errors import UserError, first_line
 from theseus.model.bert_config import BertConfig
 
 Model = collections.namedtuple("Model", "config vocab_file")
-"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt,
-or of a tokenizer.json in its place."""
+"""A BERT's shape and vocabulary: a modeling_theseus.BertConfig, and the path of vocab.txt
+or of tokenizer.json."""
 
-# owner/name, and perhaps @ and a branch, a tag or a commit.
+# owner/name, optionally with @ and a branch, a tag or a commit.
 _HUB_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?\Z")
 _CONFIGS = ("bert_config.json", "config.json")
 _SMALL_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
@@ -35,9 +35,9 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
     """Returns the folder that --bert_pretrained_model means.
 
     Args:
-      name: a folder; or, where no such path exists, `owner/model` or `owner/model@revision`: a
+      name: a folder; or, if no such path exists, `owner/model` or `owner/model@revision`: a
         model of the Hugging Face hub, which is downloaded unless the hub's cache has it. The
-        revision is a branch, a tag or a commit; without one it is the default branch.
+        revision is a branch, a tag or a commit. Default: the default branch.
       needs_weights: bool; False: the config and the vocabulary are enough.
       flag: str, the flag that a message should name.
 
@@ -49,7 +49,7 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
     hub_name = _HUB_NAME.match(name)
     if os.path.exists(name) or not hub_name:
         raise UserError(
-            "--%s: %s is not a folder; give a BERT's, or owner/name of the Hugging Face hub"
+            "--%s: %s is not a folder; give a BERT's folder, or owner/name of the Hugging Face hub"
             % (flag, name)
         )
     hub_id, revision = hub_name.groups()
@@ -57,7 +57,7 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
     commit = hub_commit(folder)
     if commit:
         logging.info("--%s: using %s at commit %s", flag, name, commit)
-    read_config(folder)  # Another architecture is refused before its weights come,
+    read_config(folder)  # Refuses another architecture before its weights are downloaded,
     if flag != "suc_init":  # and another tokenizer.
         TokenizerFiles(folder).check_other()
     for patterns in (_SAFETENSORS, _TORCH) if needs_weights else ():
@@ -68,12 +68,12 @@ def local_folder(name: str, needs_weights: bool = True, flag: str = "bert_pretra
 
 
 def is_hub_id(name: str) -> bool:
-    """Returns whether a name reads owner/name or owner/name@revision, as models of the hub do."""
+    """Returns whether a name has the form of a hub's model: owner/name or owner/name@revision."""
     return _HUB_NAME.match(name) is not None
 
 
 def local_checkpoint(path, flag):
-    """Returns the folder, or the checkpoint's prefix, that a flag means, as `local_folder` does."""
+    """Returns the folder or the checkpoint's prefix that a flag means; see `local_folder`."""
     is_prefix = os.path.exists(path + ".index")
     return path if is_prefix else local_folder(path, flag=flag)
 
@@ -83,8 +83,8 @@ def folder_of_files(path, bert=None):
 
     Args:
       path: the folder of the checkpoint, or its prefix.
-      bert: a folder, or owner/name, which has them where they are not beside the checkpoint, as in
-        an output folder of google-research/bert; None: there is none.
+      bert: a folder, or owner/name, that has them if they are not beside the checkpoint, as in
+        an output folder of google-research/bert; or None.
     """
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     if bert is None or _first_existing(folder, _CONFIGS):
@@ -99,13 +99,13 @@ def hub_commit(folder):
 
 
 def _download(hub_id, revision, patterns, flag):
-    """Fetches the files of a hub's model that match, and returns their folder."""
+    """Downloads the files of a hub's model that match the patterns; returns their folder."""
     name = "%s@%s" % (hub_id, revision) if revision else hub_id
     absent = "--%s: there is no folder %s, and the Hugging Face hub" % (flag, name)
     hub = hugging_face.import_optional("huggingface_hub", absent)
     try:
         return hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
-    except Exception as error:  # What it raises differs between versions, and httpx's come through.
+    except Exception as error:  # The exceptions differ between versions, and httpx adds its own.
         reason = first_line(error) or type(error).__name__
         page = "%s/tree/%s" % (hub_id, revision) if revision else hub_id
         raise UserError(
@@ -119,11 +119,11 @@ def read_config(folder: str) -> Any:
     """Reads the BertConfig of a pretrained BERT's or a stage's folder.
 
     Raises:
-      UserError: there is none, or it is damaged, or another architecture's.
+      UserError: there is none, or it is damaged, or it describes another architecture.
     """
     names = list(_CONFIGS)
     if not glob.glob(os.path.join(glob.escape(folder), "bert_model.ckpt*.index")):
-        names.reverse()  # A Hugging Face folder; some hold a copy of it under Google's name.
+        names.reverse()  # A Hugging Face folder; some also have a copy with Google's name.
     path = _first_existing(folder, names)
     if path is None:
         raise UserError(
@@ -134,7 +134,7 @@ def read_config(folder: str) -> Any:
 
 
 def find_vocab(folder):
-    """Returns the path of a folder's vocab.txt; of its tokenizer.json where it has none.
+    """Returns the path of a folder's vocab.txt, or else of its tokenizer.json.
 
     Raises:
       UserError: it has neither.
@@ -154,8 +154,8 @@ def find_vocab(folder):
 
 _OTHER_VOCABULARIES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.json")
 
-# From which share of a vocabulary's words with capitals on it is a cased one: of Google's cased
-# ones a third has some, of the uncased and the Chinese ones less than one in a thousand.
+# The shares of words with capitals from which a vocabulary counts as cased, or as uncased. In
+# Google's cased vocabularies it is a third, in the uncased and the Chinese ones below 0.001.
 _CASED_SHARE, _UNCASED_SHARE = 0.05, 0.005
 
 Case = collections.namedtuple("Case", "is_lowered reason warning")
@@ -163,23 +163,24 @@ Case = collections.namedtuple("Case", "is_lowered reason warning")
 
 Fields:
   is_lowered: bool.
-  reason: str, what it was found by.
-  warning: str, what speaks against it, or of what is done otherwise here; or None.
+  reason: str, what decided it.
+  warning: str, evidence against it, or how this program differs from the model's own tokenizer;
+    or None.
 """
 
 
 def find_tokenizer(folder, do_lower_case=None):
-    """Reads how a pretrained BERT's folder wants its texts cut into tokens.
+    """Reads the tokenizer's settings from a pretrained BERT's folder.
 
     Args:
       folder: a pretrained BERT's folder.
-      do_lower_case: bool, what the user says; None: nothing.
+      do_lower_case: bool, the user's choice; None if there is none.
 
     Returns:
       (TokenizerSettings, Case, TokenizerFiles).
 
     Raises:
-      UserError: its tokenizer is another than BERT's, or a file cannot be read.
+      UserError: the tokenizer is not BERT's, or a file cannot be read.
     """
     files = TokenizerFiles(folder)
     files.check_other()
@@ -189,21 +190,22 @@ def find_tokenizer(folder, do_lower_case=None):
 
 
 def find_case(folder, given=None, files=None):
-    """Finds out whether a pretrained BERT wants its texts lower-cased.
+    """Finds out whether a pretrained BERT expects lower-cased texts.
 
-    What its tokenizer's files say counts first, unless they keep capitals that the vocabulary
-    has not: each word with one would be [UNK] (bert-base-chinese says so). Then the vocabulary.
+    The tokenizer's files decide, and without them the vocabulary. The files do not count if they
+    keep capitals that the vocabulary lacks, as those of bert-base-chinese do: each word with a
+    capital would become [UNK].
 
     Args:
       folder: a pretrained BERT's folder.
-      given: bool, what the user says, which is obeyed; None: nothing.
+      given: bool, the user's choice, which always counts; None if there is none.
       files: its TokenizerFiles; None: they are read.
 
     Returns:
       A Case.
 
     Raises:
-      UserError: the folder has no vocabulary, or none that can be read.
+      UserError: the folder has no vocabulary, or it cannot be read.
     """
     path, says = (files or TokenizerFiles(folder)).says("do_lower_case")
     vocab_file = find_vocab(folder)
@@ -225,11 +227,11 @@ def find_case(folder, given=None, files=None):
 
 
 def _capital_shares(vocab):
-    """Returns how many of a vocabulary's tokens have capitals.
+    """Returns the shares of a vocabulary's tokens that have capitals.
 
     Returns:
-      (share, share): of the words, which have two letters with case or more, 0 where there are
-      none; and of all tokens with such a letter, None where there are none.
+      (share, share): among the words, that is tokens with at least two letters that have a case,
+      0 if there are none; and among all tokens with such a letter, None if there are none.
     """
     tokens = [token for token in vocab if not re.match(r"[\[<].*[\]>]$", token)]
     cased = [token for token in tokens if token.lower() != token.upper()]
@@ -261,7 +263,7 @@ def read_model(folder, max_seq_length):
 
 
 def vocab_warnings(model, added_tokens=()):
-    """Returns what is odd in a Model's vocabulary, and yet in use, as lines, list of str.
+    """Returns warnings about a Model's vocabulary that is odd but can be used, list of str.
 
     Args:
       model: the Model.
@@ -293,7 +295,7 @@ def vocab_warnings(model, added_tokens=()):
 
 
 def read_tokenizer(vocab_file, settings):
-    """Returns the FullTokenizer of a vocabulary; UserError where it is none of a BERT.
+    """Returns the FullTokenizer of a vocabulary; UserError if it is not a BERT's.
 
     Args:
       vocab_file: the vocabulary's path.
@@ -307,7 +309,7 @@ def read_tokenizer(vocab_file, settings):
 
 
 def make_tokenizer(model, settings):
-    """Returns the FullTokenizer of a Model; UserError where the vocabulary does not match."""
+    """Returns the FullTokenizer of a Model; UserError if the vocabulary does not match."""
     tokenizer, rows = read_tokenizer(model.vocab_file, settings), model.config.vocab_size
     wordpieces = max(tokenizer.wordpiece_tokenizer.vocab.values())
     if wordpieces >= rows:

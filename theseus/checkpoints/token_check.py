@@ -1,7 +1,7 @@
-"""Whether a folder's own tokenizer, read by the package `tokenizers`, gives this program's tokens.
+"""Compares this program's tokens with those of a folder's own tokenizer (package `tokenizers`).
 
-It is asked for the user's own texts: what of a tokenizer this program does not know of, and would
-train on wrong pieces without a word, shows there.
+The comparison uses the user's own texts. It reveals settings of a tokenizer that this program does
+not know; without it the program would silently train on wrong tokens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from theseus.errors import UserError
 from theseus.inputs.unknown_words import shown
 
 NUM_TEXTS = 100
-"""The texts that are compared at most."""
+"""The largest number of texts that are compared."""
 
-_SEARCHED = 2000  # The texts that they are chosen from.
+_SEARCHED = 2000  # The number of texts that they are chosen from.
 _SHOWN_TEXT, _SHOWN_TOKENS = 60, 8
 
 
 def choose_texts(texts: Iterable[str]) -> list[str]:
-    """Returns up to `NUM_TEXTS` texts: those with characters that none before had come first."""
+    """Returns up to `NUM_TEXTS` texts, first those with characters that are new so far."""
     found: list[str] = []
     others: list[str] = []
     seen: set[str] = set()
@@ -44,14 +44,14 @@ def check_other_tokens(
 
     Args:
       files: the TokenizerFiles of a pretrained BERT.
-      tokenizer: the program's for it.
-      texts: the user's.
+      tokenizer: this program's tokenizer for the BERT.
+      texts: the user's texts.
 
     Returns:
-      Why nothing was compared, str; None where it was, or the folder says nothing of a tokenizer.
+      Why nothing was compared, str; None if it was, or if the folder has no tokenizer files.
 
     Raises:
-      UserError: a text has other tokens there.
+      UserError: the two tokenizers give different tokens for a text.
     """
     if not files.are_there:
         return None
@@ -74,9 +74,9 @@ def check_other_tokens(
 
 
 def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> Any:
-    """Returns the tokenizers.Tokenizer of a folder, with the settings that the user decided on.
+    """Returns the tokenizers.Tokenizer of a folder, with the user's own settings.
 
-    None where this version of the package does not read it.
+    It is None if this version of the package cannot read the file.
     """
     import tokenizers
 
@@ -92,7 +92,7 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
             held = dict(held, normalizer=dict(files.bert_normalizer, **settings))
         try:
             there = tokenizers.Tokenizer.from_str(json.dumps(held))
-        except Exception:  # It has no class of its own.
+        except Exception:  # The package raises a bare Exception.
             return None
     else:
         wordpieces = dict(tokenizer.wordpiece_tokenizer.vocab)
@@ -100,7 +100,7 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
         there.normalizer = tokenizers.normalizers.BertNormalizer(**settings)
         there.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         there.add_tokens(as_added_tokens(tokenizer))
-    # There a word of more than 100 characters is [UNK]; here, as in google-research/bert, of 200.
+    # Its default limit is 100 characters a word, longer ones are [UNK]; google-research/bert's 200.
     there.model.max_input_chars_per_word = tokenizer.wordpiece_tokenizer.max_input_chars_per_word
     there.no_truncation()
     there.no_padding()
@@ -108,7 +108,7 @@ def _reference(files: TokenizerFiles, tokenizer: tokenization.FullTokenizer) -> 
 
 
 def as_added_tokens(tokenizer: tokenization.FullTokenizer) -> list[Any]:
-    """Returns the added tokens as the package's own, a list of tokenizers.AddedToken."""
+    """Returns the added tokens in the package's form, a list of tokenizers.AddedToken."""
     import tokenizers
 
     return [
@@ -118,10 +118,11 @@ def as_added_tokens(tokenizer: tokenization.FullTokenizer) -> list[Any]:
 
 
 def _without_known_differences(text: str) -> str:
-    """Returns a text without what BERT and `tokenizers` are known to take otherwise.
+    """Returns a text without the characters that BERT and `tokenizers` treat differently.
 
-    Those are BERT's own tokens, which are text here; unassigned and private characters, which are
-    dropped there; a sigma at a word's end; and a block of rare Chinese characters.
+    These are BERT's own tokens, which this program reads as text; unassigned and private
+    characters, which `tokenizers` drops; a sigma at the end of a word; and a block of rare Chinese
+    characters.
     """
     for token in BERTS_OWN:
         text = text.replace(token, " ")
@@ -142,7 +143,7 @@ def describe(
     tokens_there: Sequence[str],
     ids_there: Sequence[int],
 ) -> str:
-    """Returns what a message says of a text with other tokens there: all of it shortened."""
+    """Returns the part of a message about a text whose tokens differ; everything is shortened."""
     first = max(0, len(os.path.commonprefix([list(ids), list(ids_there)])) - 2)
     if list(tokens) == list(tokens_there):
         tokens = ["%s=%d" % pair for pair in zip(tokens, ids)]
@@ -155,7 +156,7 @@ def describe(
 
 
 def _cut(tokens: Sequence[str], first: int) -> str:
-    """Returns some of the tokens from a number on, as text."""
+    """Returns a few tokens from index `first` on, as text."""
     end = first + _SHOWN_TOKENS
     some = ["..."] * (first > 0) + list(tokens[first:end]) + ["..."] * (end < len(tokens))
     return shown(" ".join(some), 30 * _SHOWN_TOKENS) or "nothing"

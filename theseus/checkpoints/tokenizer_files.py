@@ -1,7 +1,7 @@
-"""What a pretrained BERT's folder says of its tokenizer, in the files of Hugging Face.
+"""Reads a pretrained BERT's tokenizer settings from the files of Hugging Face.
 
-tokenizer_config.json, tokenizer.json, added_tokens.json, special_tokens_map.json; and config.json,
-which may name the tokenizer's class. All of them may be missing, as in a folder of Google's.
+They are tokenizer_config.json, tokenizer.json, added_tokens.json, special_tokens_map.json; and
+config.json, which may name the tokenizer's class. In a folder of Google's all may be missing.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from tokenization import AddedToken
 _Json = Dict[str, Any]
 
 BERTS_OWN = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
-"""What reads so in a text is text, and no token, whatever the files say."""
+"""BERT's own tokens. In a user's text these strings are plain text, whatever the files say."""
 
 _CONFIG, _TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 _ADDED, _MAP, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
 
-# Classes of transformers that do what BertTokenizer does; and those that do what tokenizer.json
-# says.
+# Classes of transformers that work as BertTokenizer does; and those that follow tokenizer.json.
 _BERTS = re.compile(
     r"(Bert|ConvBert|DistilBert|Electra|LayoutLM|Lxmert|MobileBert|RetriBert|SqueezeBert)"
     r"Tokenizer(Fast|Legacy)?\Z"
 )
 _BY_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
-# Of a tokenizer.json the parts of BERT's, and those that this program exports, by their types.
+# The parts of tokenizer.json by type: BERT's own, and those that this program exports.
 _EXPORTED = "Replace( BertNormalizer)?( Replace Lowercase)?( NFD Replace)?"
 _PARTS = {
     "normalizer": ("BertNormalizer", _EXPORTED),
@@ -51,7 +50,7 @@ class TokenizerFiles(object):
     """The files of one folder, read once."""
 
     def __init__(self, folder: str) -> None:
-        """Reads them; UserError where one is no JSON object."""
+        """Reads them; UserError if one is not a JSON object."""
         self.folder = folder
         names = (_CONFIG, _TOKENIZER, _ADDED, _MAP, _MODEL)
         self._files = {name: _read_object(self.path(name)) for name in names}
@@ -66,11 +65,11 @@ class TokenizerFiles(object):
         return os.path.join(self.folder, name)
 
     def held(self, name: str) -> _Json:
-        """Returns what one of the files holds; {} where there is none."""
+        """Returns the content of one of the files; {} if it does not exist."""
         return self._files[name]
 
     def checked(self, name: str, key: str | None, kind: records.Kind) -> Any:
-        """Returns a file's value of a key, or all of it; UserError where it is not of a Kind."""
+        """Returns a file's value of a key, or all of it; UserError if it is not of that Kind."""
         value = self._files[name] if key is None else self._files[name].get(key)
         try:
             if value:
@@ -83,30 +82,30 @@ class TokenizerFiles(object):
 
     @property
     def holds_whole_tokenizer(self) -> bool:
-        """Whether tokenizer.json is there, and has more than a vocabulary."""
+        """Whether tokenizer.json exists and holds more than a vocabulary."""
         held = self._files[_TOKENIZER]
         return bool(held.get("normalizer") and held.get("pre_tokenizer"))
 
     @property
     def bert_normalizer(self) -> _Json:
-        """What tokenizer.json says of its BertNormalizer; {} where it has another, or none."""
+        """The settings of tokenizer.json's BertNormalizer; {} if it has another one, or none."""
         return _only(self._files[_TOKENIZER].get("normalizer"), "BertNormalizer")
 
     @property
     def are_there(self) -> bool:
-        """Whether the folder says anything of its tokenizer, a bool."""
+        """Whether the folder has any file about its tokenizer, a bool."""
         return any(self._files[name] for name in (_CONFIG, _TOKENIZER, _ADDED, _MAP))
 
     @property
     def names(self) -> str:
-        """The names of those that are there, but config.json, for a message."""
+        """The names of the existing files, without config.json, for a message."""
         names = (_CONFIG, _TOKENIZER, _ADDED, _MAP)
         return ", ".join(name for name in names if os.path.exists(self.path(name)))
 
     # --- What is refused ---
 
     def check_other(self) -> None:
-        """Raises UserError where the tokenizer is another than BERT's."""
+        """Raises UserError if the tokenizer is not BERT's."""
         differences = list(self._differences())
         if differences:
             first = differences[0][0]
@@ -117,7 +116,7 @@ class TokenizerFiles(object):
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:
-        """Yields what makes the tokenizer another: the name of a file, and what that says."""
+        """Yields the differences from BERT's tokenizer: (name of the file, the setting)."""
         is_by_file = self._class in _BY_FILE and bool(self._files[_TOKENIZER])
         if self._class and not is_by_file and not _BERTS.match(str(self._class)):
             yield self._class_file, "its tokenizer_class is %s" % _plain(self._class)
@@ -137,13 +136,13 @@ class TokenizerFiles(object):
     # --- Settings ---
 
     def says(self, key: str) -> tuple[str, bool | None]:
-        """Returns what the files say of a setting of BertTokenizer.
+        """Returns a setting of BertTokenizer from the files.
 
-        A class of BERT's takes tokenizer_config.json's first, a class without parts of its own
-        tokenizer.json's.
+        For BERT's own classes tokenizer_config.json comes first; for a class that is defined by
+        tokenizer.json, that file does.
 
         Returns:
-          (path, bool): of the file, and its value; None where none says it, or null.
+          (path, bool): the file and its value; None if no file has the setting, or it is null.
         """
         held = self._files[_TOKENIZER]
         order = [(_CONFIG, self._files[_CONFIG]), (_TOKENIZER, _part_settings(held))]
@@ -158,8 +157,8 @@ class TokenizerFiles(object):
         """Returns the TokenizerSettings.
 
         Args:
-          do_lower_case: whether the case is lowered, which the files do not decide alone.
-          vocab: of WordPiece, a mapping from token to id.
+          do_lower_case: whether texts are lower-cased; the files alone do not decide this.
+          vocab: the WordPiece vocabulary, a mapping from token to id.
         """
         strips = self.says("strip_accents")[1]
         splits = self.says("tokenize_chinese_chars")[1]
@@ -171,13 +170,13 @@ class TokenizerFiles(object):
         )
 
     def max_length(self, num_positions: int) -> int:
-        """Returns the most tokens of an input: model_max_length, at most the BERT's positions."""
+        """Returns the largest number of tokens of an input: model_max_length or the positions."""
         length = self._files[_CONFIG].get("model_max_length")
-        # Where nobody has set it, transformers writes 1e30.
+        # If nobody has set it, transformers writes 1e30.
         return min(length, num_positions) if isinstance(length, int) else num_positions
 
     def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
-        """Returns the AddedTokens by their ids: those of the vocabulary, of the files, or new."""
+        """Returns the AddedTokens, with ids from the vocabulary, from the files, or new ones."""
         entries = _added_entries(self)
         if self._files[_CONFIG].get("split_special_tokens") is True:
             entries = {key: entry for key, entry in entries.items() if not entry["special"]}
@@ -195,7 +194,7 @@ class TokenizerFiles(object):
         return tuple(sorted(tokens, key=lambda token: token.id))
 
 
-# Settings of other tokenizers, or of BERT's own in pieces, with the values that change nothing.
+# Settings of other tokenizers, or of parts of BERT's, with the values that change nothing.
 _VALUES: dict[str, tuple[Any, ...]] = {
     "word_tokenizer_type": (None, "basic"),
     "subword_tokenizer_type": (None, "wordpiece"),
@@ -214,7 +213,7 @@ _NAMES = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
 def _added_entries(files: TokenizerFiles) -> dict[str, _Json]:
-    """Returns what the files say of each added token, by its content, but `BERTS_OWN`."""
+    """Returns the files' entry of each added token, by its content, without `BERTS_OWN`."""
     entries: dict[str, _Json] = {}
     for content in _special_tokens(files):
         entries[content] = {"special": True}
@@ -229,7 +228,7 @@ def _added_entries(files: TokenizerFiles) -> dict[str, _Json]:
 
 
 def _special_tokens(files: TokenizerFiles) -> Iterator[str]:
-    """Yields the special tokens that are named without more, as transformers takes them."""
+    """Yields the special tokens that the files name, read as transformers reads them."""
     for name in (_MAP, _CONFIG):
         for key, value in files.held(name).items():
             if key in ("additional_special_tokens", "extra_special_tokens"):
@@ -243,7 +242,10 @@ def _special_tokens(files: TokenizerFiles) -> Iterator[str]:
 
 
 def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
-    """Yields what in a tokenizer.json is not BERT's; what is not there counts if `is_by_file`."""
+    """Yields the parts of a tokenizer.json that differ from BERT's.
+
+    If `is_by_file`, a part that is missing is a difference too.
+    """
     model = held.get("model")
     if isinstance(model, dict):
         kind = model.get("type", "BPE" if "merges" in model else "WordPiece")
@@ -260,7 +262,7 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
 
 
 def _members(part: Any) -> list[Any]:
-    """Returns the parts of a Sequence in a tokenizer.json, or the part alone."""
+    """Returns the parts of a Sequence in a tokenizer.json; any other part as a list of one."""
     if isinstance(part, dict) and part.get("type") == "Sequence":
         inside = part.get("normalizers", part.get("pretokenizers"))
         return inside if isinstance(inside, list) else []
@@ -275,13 +277,13 @@ def _types(part: Any) -> list[str]:
 
 
 def _only(part: Any, kind: str) -> _Json:
-    """Returns the one part of a Sequence, or the part alone, if it is of a type; else {}."""
+    """Returns the only part of a Sequence, or the part itself, if it has that type; else {}."""
     member: _Json = _members(part)[0] if _types(part) == [kind] else {}
     return member
 
 
 def _part_settings(held: _Json) -> _Json:
-    """Returns what a tokenizer.json says of BertTokenizer's settings, by their names there."""
+    """Returns BertTokenizer's settings in a tokenizer.json, by BertTokenizer's names."""
     members, types = _members(held.get("normalizer")), _types(held.get("normalizer"))
     settings: _Json = {}
     for member in members:
@@ -296,7 +298,7 @@ def _part_settings(held: _Json) -> _Json:
 
 
 def _content(token: Any) -> Any:
-    """Returns the text of a token, which is a text or an object with one."""
+    """Returns the text of a token, which is either a str or an object that contains it."""
     return token.get("content") if isinstance(token, dict) else token
 
 
@@ -306,5 +308,5 @@ def _plain(value: Any) -> str:
 
 
 def _read_object(path: str) -> _Json:
-    """Returns the dict of a JSON file; an empty one where there is none."""
+    """Returns the dict of a JSON file; an empty one if the file does not exist."""
     return records.read_if_there(path, records.mapping(records.anything)) or {}

@@ -1,4 +1,4 @@
-"""What a weight from outside may be: finite numbers that float32 holds exactly, and no others."""
+"""Checks weights from outside: they must be finite numbers that float32 represents exactly."""
 
 import abc
 import collections.abc
@@ -11,32 +11,32 @@ import numpy as np
 from theseus.errors import UserError
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-"""The dtypes of weights, by numpy's names: float32 has all numbers of the first three, and of
-float64 those that count as exact."""
+"""The dtypes of weights, by numpy's names. float32 represents all numbers of the first three; a
+float64 weight must have a value that float32 represents."""
 
-# What no training leaves without a fraction.
+# Weights that are never all whole numbers after a training.
 _NEVER_WHOLE = re.compile(r"bert/(encoder/.*/kernel|embeddings/word_embeddings)$")
 
 
 class Weights(collections.abc.Mapping):
-    """Weights as a mapping from TF1 BERT's names to arrays, each read when it is asked for.
+    """Weights as a mapping from TF1 BERT's names to arrays, each read when it is needed.
 
     Fields:
-      prefix: str, where they lie.
+      prefix: str, the path of the file or files.
       shapes: dict from name to list of int.
-      dtypes: dict from name to str, numpy's name of a dtype where numpy or TensorFlow has it.
-      originals: dict from name to str, what it is called there.
-      stripped: str, what stands there before the names, and is no part of them here.
+      dtypes: dict from name to str, numpy's name of the dtype if numpy or TensorFlow has it.
+      originals: dict from name to str, the name in the file.
+      stripped: str, the prefix of all names in the file, which the names here do not have.
     """
 
     def __init__(self, prefix, names, of_bert):
-        """Takes where they lie; `add` takes each of them.
+        """Begins without weights; `add` adds each of them.
 
         Args:
-          prefix: str.
-          names: iterable of str, what all of them are called there.
-          of_bert: compiled regular expression of a name that each BERT has once, whose first group
-            is what stands before it.
+          prefix: str, the path.
+          names: iterable of str, all names in the file.
+          of_bert: compiled regular expression of a name that each BERT has once; its first group
+            is the prefix of all names.
         """
         self.prefix = prefix
         self.shapes, self.dtypes, self.originals = {}, {}, {}
@@ -45,15 +45,15 @@ class Weights(collections.abc.Mapping):
         self.stripped = before.pop() if len(before) == 1 else ""
 
     def without_prefix(self, original):
-        """Returns a name there without what stands before all of the BERT's names."""
+        """Returns a name of the file without the prefix of all the BERT's names."""
         is_prefixed = original.startswith(self.stripped)
         return original[len(self.stripped) :] if is_prefixed else original
 
     def add(self, name, original, shape, dtype, place):
-        """Takes a weight: its name, and its `originals`, `shapes` and `dtypes`.
+        """Adds a weight: its name, and its entries of `originals`, `shapes` and `dtypes`.
 
         Raises:
-          UserError: there is one of that name; `place`, str, says where.
+          UserError: there is one of that name already; the message contains `place`, a str.
         """
         if name in self.originals:
             both = "%s and %s both name %s" % (self.originals[name], original, name)
@@ -64,8 +64,8 @@ class Weights(collections.abc.Mapping):
         """Returns these weights with the rows of some of them in another order.
 
         Args:
-          names: iterable of str, which ones.
-          order: list of int, the number of each row as it lies there.
+          names: iterable of str, the weights to reorder.
+          order: list of int, the original index of each row.
         """
         reordered = copy.copy(self)
         reordered._order = dict.fromkeys(names, order)
@@ -73,14 +73,14 @@ class Weights(collections.abc.Mapping):
 
     @abc.abstractmethod
     def _read(self, name):
-        """Returns an array as it lies there; of bfloat16 perhaps as float32."""
+        """Returns an array with the dtype of the file; bfloat16 may become float32."""
 
     def __getitem__(self, name):
-        """Returns a float32 array; what is none of a weight's dtypes, as it is.
+        """Returns a float32 array; unchanged if its dtype is not one of a weight.
 
         Raises:
           KeyError: there is none of that name.
-          UserError: it cannot be read, or holds what no weight is; see `as_weight`.
+          UserError: it cannot be read, or a value is refused; see `as_weight`.
         """
         if name not in self.shapes:
             raise KeyError(name)
@@ -104,10 +104,10 @@ def as_weight(array, place, is_never_whole):
     Args:
       array: of one of `DTYPES`.
       place: str, for the message.
-      is_never_whole: bool, whether nothing but whole numbers is taken for a mistake.
+      is_never_whole: bool, whether an array of whole numbers only is a mistake.
 
     Raises:
-      UserError: it is not finite; or float32 does not hold it exactly; or it is whole.
+      UserError: a value is not finite; or float32 does not represent it exactly; or all are whole.
     """
     with np.errstate(over="ignore"):
         taken = np.asarray(array, np.float32)
@@ -126,7 +126,7 @@ def as_weight(array, place, is_never_whole):
 
 
 def check_dtype(weights, name):
-    """Raises UserError where one of Weights is of a dtype that is none of `DTYPES`."""
+    """Raises UserError if one of the Weights has a dtype that is not in `DTYPES`."""
     if weights.dtypes[name] not in DTYPES:
         raise UserError(
             "%s: %s has dtype %s, expected one of %s; save it as float32"
@@ -135,9 +135,9 @@ def check_dtype(weights, name):
 
 
 def check_link(path):
-    """Raises UserError where a file is a link that leads out of its folder.
+    """Raises UserError if a file is a link that leads out of its folder.
 
-    In the hub's cache models--*/snapshots/<revision> holds links into models--*/blobs.
+    The hub's cache is an exception: models--*/snapshots/<revision> links to models--*/blobs.
     """
     folder = os.path.realpath(os.path.dirname(path))
     inside = [folder]

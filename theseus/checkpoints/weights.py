@@ -1,4 +1,4 @@
-"""Weights as a mapping from name to array: read, matched with a graph, reported, loaded."""
+"""Opens weights as a mapping from name to array, matches them with a graph, and loads them."""
 
 import collections
 import contextlib
@@ -21,13 +21,13 @@ Fields:
   unused: list of the names of weights that fill nothing.
 """
 
-# Without these a BERT is no BERT; the pooler and the classifier may start at random.
+# A BERT must have these; the pooler and the classifier may start at random.
 _REQUIRED = ("bert/embeddings/", "bert/encoder/")
-# What a training run leaves beside the weights: not worth a line in the report.
+# The training's own state beside the weights, which the report does not mention.
 _TRAINING_STATE = ("/adam_m", "/adam_v", "/average", "global_step")
-# What stands before it in a checkpoint, such as `model/`, stands before all of the BERT's names.
+# Finds the prefix, such as `model/`, that all of the BERT's names have in a checkpoint.
 _OF_BERT = re.compile(r"(|.*?/)bert/embeddings/word_embeddings$")
-# The keys of a config by which the tables of embeddings have their rows.
+# The keys of a config that give the number of rows of the embedding tables.
 _ROWS = {
     "bert/embeddings/word_embeddings": "vocab_size",
     "bert/embeddings/position_embeddings": "max_position_embeddings",
@@ -42,7 +42,7 @@ def _read_errors():
 
 @contextlib.contextmanager
 def plain_path(prefix):
-    """A path to a checkpoint without [, * and such, which TensorFlow takes for a pattern."""
+    """Yields a path to a checkpoint without [, * and such, which TensorFlow takes for a pattern."""
     folder, name = os.path.split(prefix)
     if not re.search(r"[][*?{}\\]", folder):
         yield prefix
@@ -54,11 +54,11 @@ def plain_path(prefix):
 
 
 class CheckpointWeights(weight_checks.Weights):
-    """The weights of a TF1 checkpoint, each read when it is asked for."""
+    """The weights of a TF1 checkpoint, each read when it is needed."""
 
     def __init__(self, prefix):
-        """Opens `prefix`; raises UserError where it is no readable checkpoint."""
-        self._open = contextlib.ExitStack()  # For as long as it is read from.
+        """Opens `prefix`; raises UserError if it is not a readable checkpoint."""
+        self._open = contextlib.ExitStack()  # Keeps the plain path while weights are read.
         try:
             path = self._open.enter_context(plain_path(prefix))
             self._reader = import_tensorflow().train.load_checkpoint(path)
@@ -79,16 +79,16 @@ class CheckpointWeights(weight_checks.Weights):
 
 
 def open_weights(prefix):
-    """Opens what `find_checkpoint` has found: a mapping from TF1 BERT's names to arrays.
+    """Opens a result of `find_checkpoint` as a mapping from TF1 BERT's names to arrays.
 
     Returns:
       CheckpointWeights or HuggingFaceWeights.
 
     Raises:
-      UserError: it cannot be read, or one of its files is a link out of its folder.
+      UserError: it cannot be read, or one of its files is a link that leads out of its folder.
     """
     if hugging_face.is_weights(prefix):
-        weight_checks.check_link(prefix)  # Of an index, before it is read.
+        weight_checks.check_link(prefix)  # An index is checked before it is read.
     for path in checkpoint_files(prefix):
         weight_checks.check_link(path)
     if hugging_face.is_weights(prefix):
@@ -100,8 +100,8 @@ def find_checkpoint(path):
     """Returns the checkpoint that `path` means: a prefix, or a Hugging Face folder's file.
 
     Args:
-      path: a prefix; or a folder that holds one checkpoint named bert_model.ckpt*; or none of
-        that name and Hugging Face's weights, or those that its file `checkpoint` names.
+      path: a prefix; or a folder that holds one checkpoint named bert_model.ckpt*, or else Hugging
+        Face's weights, or else the checkpoint that its file `checkpoint` names.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -123,7 +123,7 @@ def find_checkpoint(path):
 
 
 def refuse_answering(folder):
-    """Raises UserError where a folder is an export that has no weights to go on with."""
+    """Raises UserError if a folder is an export without weights that can be trained further."""
     for name in ("model.onnx", "saved_model.pb"):
         if os.path.exists(os.path.join(folder, name)):
             raise UserError(
@@ -133,7 +133,7 @@ def refuse_answering(folder):
 
 
 def _latest(folder):
-    """Returns the prefix that a folder's file `checkpoint` names, which TensorFlow writes."""
+    """Returns the prefix that the file `checkpoint`, which TensorFlow writes, names in a folder."""
     try:
         with io.open(os.path.join(folder, "checkpoint"), encoding="utf-8") as reader:
             named = re.search(r'^model_checkpoint_path: "(.*)"$', reader.read(), re.MULTILINE)
@@ -166,20 +166,20 @@ def checkpoint_files(prefix):
 def match(variables, weights, sources, required=_REQUIRED):
     """Compares the variables of a graph with the weights that should fill them.
 
-    Nothing is read yet but names, shapes and dtypes.
+    It only needs names, shapes and dtypes; it does not read the arrays.
 
     Args:
       variables: list of tf.Variable.
       weights: CheckpointWeights or HuggingFaceWeights.
       sources: OrderedDict from variable name to weight name.
-      required: tuple of str, how the names begin of variables that may not stay unfilled.
+      required: tuple of str, the beginnings of the names of variables that must be filled.
 
     Returns:
       A Match.
 
     Raises:
-      UserError: an encoder or embedding variable stays unfilled, or a shape differs, or a
-        weight is of a dtype that is not taken.
+      UserError: a required variable stays unfilled, or a shape differs, or a weight has a dtype
+        that is not in weight_checks.DTYPES.
     """
     for variable in variables:
         name = variable.op.name
@@ -196,7 +196,7 @@ def match(variables, weights, sources, required=_REQUIRED):
 
 
 def _lack(weights, name):
-    """Returns what to say of weights without the one of that name."""
+    """Returns the message about weights that lack the one of that name."""
     there = sorted(weights.originals.values())
     if not there:
         return "holds no %s, which the model needs" % name
@@ -220,14 +220,14 @@ def _check_misfit(variable, weights, name):
 
 
 def check_unfit_values(matched, weights):
-    """Raises UserError where a weight of a Match holds what no weight is; keeps none of them."""
+    """Raises UserError if a weight of a Match has a refused value; keeps no array in memory."""
     for name in set(matched.sources.values()):
         weights[name]  # Looking it up is what checks it.
 
 
 def report(matched, weights):
     """Returns a short table, str, of what was filled, what was not and what is left over."""
-    # Of a name three parts: enough to tell a layer or a head.
+    # The first three parts of a name identify a layer or a head.
     parts = collections.Counter("/".join(name.split("/")[:3]) for name in matched.unused)
     unused = ", ".join("%s (%d)" % item for item in sorted(parts.items()))
     lines = [
@@ -242,13 +242,13 @@ def report(matched, weights):
 
 
 def load(session, variables, weights, sources=None):
-    """Gives each variable its weight, or its initial value where it has no source.
+    """Gives each variable its weight, or its initial value if it has no source.
 
     Args:
       session: a tf.Session.
       variables: list of tf.Variable; all of them are initialized.
       weights: mapping from name to array.
-      sources: mapping from variable name to weight name; None: each has the same name there.
+      sources: mapping from variable name to weight name; None: the names are the same.
     """
     if sources is None:
         sources = {variable.op.name: variable.op.name for variable in variables}
@@ -264,7 +264,7 @@ def load(session, variables, weights, sources=None):
 
 
 def load_all(session, variables, weights):
-    """Gives each variable the weight of its name; UserError where one is missing or unfit."""
+    """Gives each variable the weight of its name; UserError if one is missing or does not fit."""
     sources = {v.op.name: v.op.name for v in variables if v.op.name in weights}
     match(variables, weights, sources, required=("",))
     load(session, variables, weights, sources)

@@ -97,7 +97,7 @@ class Stages:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Files: the examples, and how their files are written."""
+    """Files: the data, and the format of the files."""
 
     data_dir: str = flag(
         "data/sample",
@@ -210,7 +210,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """Method: modules, replacing rate, what trains, the successor's start, distillation."""
+    """Method: modules, replacing rate, train scope, the successor's start, distillation."""
 
     suc_layers: int = run_flag(
         6, "Number of layers of the successor.", lower=1, stages=(1, 2), is_common=True
@@ -357,7 +357,7 @@ class Training:
     )
     max_train_examples: int | None = run_flag(
         None,
-        "Number of training examples, sampled at random (the same for every seed).",
+        "Number of training examples, sampled at random (the same sample for every seed).",
         "all",
         lower=1,
     )
@@ -428,8 +428,8 @@ class Inference:
     )
     abstain_below: float | None = flag(
         None,
-        "Mark predictions with a probability below this as uncertain; --do_eval also evaluates "
-        "the others alone.",
+        "Mark predictions with a probability below this as uncertain; --do_eval reports the share "
+        "and the accuracy of the others.",
         "off",
         lower=0.0,
         upper=1.0,

@@ -15,7 +15,7 @@ Stage 0 fine-tunes the predecessor, stage 1 replaces its modules, stage 2 trains
   {program} --do_train --do_eval --finetune_pre --data_dir=my_data --bert_pretrained_model=my_bert
   {program} --do_train --do_eval --init_checkpoint=out_0 --data_dir=my_data
   {program} --do_train --do_eval --finetune_suc --data_dir=my_data
-Without replacing, in one command, with a table of what each depth costs: scripts/compress.sh.
+To compress without replacing, in one command, with a table of all depths: scripts/compress.sh.
 To predict with a stage's model, and to export it for other programs:
   {program} --do_predict --finetune_suc --predict_file=my_texts.tsv
   {program} --do_export --finetune_suc --export_format=onnx

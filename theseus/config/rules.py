@@ -92,10 +92,7 @@ def _broken_by_training(config: Config) -> Iterator[str]:
     if config.distill_from is None and config.given & {"distill_temperature", "distill_weight"}:
         yield "--distill_temperature and --distill_weight need --distill_from"
     if config.distill_from is None and config.unlabelled_file is not None:
-        yield (
-            "--unlabelled_file needs --distill_from: its examples are learned from the teacher "
-            "alone"
-        )
+        yield "--unlabelled_file needs --distill_from: its examples have only a teacher's answers"
     if config.distill_from is not None and not config.stage.has_successor:
         yield "--distill_from applies only to stages 1 and 2"
     if config.select_checkpoint != "best" and config.early_stopping_patience is not None:

@@ -1,1 +1,1 @@
-"""Training on several devices, of one machine or of several, by TensorFlow's own strategies."""
+"""Training on several devices, of one machine or several, with TensorFlow's own strategies."""

@@ -1,4 +1,4 @@
-"""The workers of a training on several machines, as TF_CONFIG names them; without TensorFlow.
+"""Reads the workers of a training on several machines from TF_CONFIG; without TensorFlow.
 
 Source: https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
 """
@@ -19,12 +19,12 @@ _ROLES = ("chief", "worker")
 
 
 class Cluster(NamedTuple):
-    """The workers, of which the first is the chief.
+    """The workers; the first one is the chief.
 
     Attributes:
       addresses: host:port of each.
-      rank: this process's place among them.
-      role, index: what TF_CONFIG calls this process.
+      rank: the index of this process among them.
+      role, index: this process's role and index in TF_CONFIG.
     """
 
     addresses: list[str]
@@ -34,7 +34,7 @@ class Cluster(NamedTuple):
 
     @property
     def port(self) -> int:
-        """The port that this process listens at."""
+        """The port on which this process listens."""
         return int(self.addresses[self.rank].rpartition(":")[2])
 
 
@@ -42,7 +42,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
     """Returns the Cluster of TF_CONFIG.
 
     Raises:
-      UserError: there is none, or it cannot be meant.
+      UserError: there is none, or its content is invalid.
     """
     text = environment.get("TF_CONFIG", "")
     if not text:
@@ -98,7 +98,7 @@ def _addresses(addresses: Any, role: str) -> list[str]:
 
 
 def check_used_port(cluster: Cluster) -> None:
-    """Raises UserError where another program listens at this process's port."""
+    """Raises UserError if another program already listens on this process's port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

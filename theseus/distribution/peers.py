@@ -13,7 +13,7 @@ from theseus.errors import UserError
 
 
 class Peers(object):
-    """Asks each of the other workers again and again whether its server answers.
+    """Repeatedly asks each of the other workers whether its server answers.
 
     Call `wait_for_all` once. Then, in the context `watched`, the loss of a worker ends the process
     with a message: the main thread waits inside TensorFlow and cannot be interrupted.
@@ -61,7 +61,7 @@ class Peers(object):
                 _leave(rank, address)
 
     def _leave_if_lost(self) -> None:
-        """Ends the process if a peer is lost: an error may show that before `_watch` does."""
+        """Ends the process if a peer is lost: an error may come before `_watch` notices it."""
         for rank, address in self._addresses.items():
             if not answers(address, min(5.0, self._timeout / 4)):
                 _leave(rank, address)
@@ -78,10 +78,10 @@ def _leave(rank: int, address: str) -> NoReturn:
 
 
 def answers(address: str, seconds: float) -> bool:
-    """Returns whether a gRPC server answers at host:port within so many seconds."""
+    """Returns whether a gRPC server at host:port answers within a number of seconds."""
     import grpc  # TensorFlow brings it; nothing else here needs it.
 
-    # A connection of its own each time, and none through a proxy.
+    # A new connection each time, and never through a proxy.
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     options += [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000)]
     with grpc.insecure_channel(address, options) as channel:

@@ -1,4 +1,4 @@
-"""The devices that compute a step together: each its share of the batch, on its own weights."""
+"""The devices that share a step: each computes its part of the batch with its own weights."""
 
 import contextlib
 import os
@@ -13,13 +13,14 @@ from theseus.session import count_gpus, new_session, session_config
 
 
 class Replicas(object):
-    """Devices, each of which holds all weights: a tf.distribute.Strategy, and how to run on it.
+    """Devices that each hold all weights, and the tf.distribute.Strategy that runs on them.
 
     Attributes:
-      strategy: the tf.distribute.Strategy; TensorFlow's default one where there is one device.
-      count: int, the replicas of all workers.
-      rank, num_workers: int, which of the processes this is; 0 is the chief.
-      ids: range, which of the replicas are this process's.
+      strategy: the tf.distribute.Strategy; TensorFlow's default one for one device.
+      count: int, the number of replicas of all workers together.
+      rank: int, the number of this process; 0 is the chief.
+      num_workers: int, the number of processes.
+      ids: range, the numbers of this process's replicas.
     """
 
     def __init__(self, strategy=None, cluster=None, server=None, num_cpus=0):
@@ -40,7 +41,7 @@ class Replicas(object):
 
     @contextlib.contextmanager
     def session(self, grappler, xla=False):
-        """A session on the devices over a new graph, within the strategy's scope.
+        """Yields a session on the devices over a new graph, within the strategy's scope.
 
         Args:
           grappler, xla: bool, see session.session_config.
@@ -55,7 +56,7 @@ class Replicas(object):
             yield session
 
     def build(self, function):
-        """Calls a function that builds one replica's part of the graph, once for each.
+        """Builds each replica's part of the graph by calling a function for each replica.
 
         Args:
           function: takes the replica's number, an int or an int64 scalar; returns a structure of
@@ -75,7 +76,7 @@ class Replicas(object):
 
         def part(index, value):
             values = self.strategy.experimental_local_results(value)
-            return values[min(index, len(values) - 1)]  # One stands for all where it is the same.
+            return values[min(index, len(values) - 1)]  # A single value is the same for all.
 
         return [
             tf.nest.map_structure(lambda value, n=n: part(n, value), built)
@@ -85,16 +86,16 @@ class Replicas(object):
 
 @contextlib.contextmanager
 def opened(distribution, peer_timeout):
-    """The Replicas of a --distribution, at whose end the other workers are not watched any more.
+    """Yields the Replicas of a --distribution; until the end the other workers are watched.
 
     Args:
-      distribution: "none", "mirrored", over the devices of this machine, or "multi_worker", over
-        the machines of TF_CONFIG.
-      peer_timeout: float, the seconds after which a worker that does not answer is lost.
+      distribution: "none", "mirrored" (the devices of this machine), or "multi_worker" (the
+        machines of TF_CONFIG).
+      peer_timeout: float, the seconds after which a worker that does not answer counts as lost.
 
     Raises:
       UserError: TensorFlow is too old; TF_CONFIG is wrong; its port is in use; a worker does not
-        come.
+        answer in time.
     """
     if distribution == "none":
         yield Replicas()
@@ -126,7 +127,7 @@ def _mirrored():
 
 
 def _multi_worker(cluster):
-    """Returns the Replicas of a Cluster, whose server at this process's address is started."""
+    """Starts the server at this process's address; returns the Replicas of the Cluster."""
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     config = strategy.update_config_proto(tf.ConfigProto())

@@ -1,4 +1,4 @@
-"""What the workers of a training exchange apart from gradients: numbers, and all weights."""
+"""Exchanges numbers and weights between the workers of a training, apart from gradients."""
 
 import itertools
 
@@ -10,10 +10,10 @@ from theseus.errors import UserError
 
 
 class Workers(object):
-    """The workers of a session over the default graph; all must call the same methods in turn.
+    """The workers of a session over the default graph; all must make the same calls in turn.
 
     Attributes:
-      count: int, how many there are.
+      count: int, the number of workers.
     """
 
     def __init__(self, replicas, session):
@@ -21,7 +21,7 @@ class Workers(object):
 
         Args:
           replicas: Replicas.
-          session: a tf.Session of them.
+          session: a tf.Session on them.
         """
         self.count, self._rank = replicas.num_workers, replicas.rank
         self._session = session
@@ -35,7 +35,7 @@ class Workers(object):
         return given, sum_over_replicas([given])[0]
 
     def exchange(self, number):
-        """Returns the number, a float, that each worker has given, in a list."""
+        """Gives all workers this number, a float; returns the list of all workers' numbers."""
         if self.count == 1:
             return [number]
         values = [np.zeros(self.count) for _ in self._given]
@@ -54,7 +54,7 @@ class Workers(object):
         """Raises UserError if a worker's training differs from the chief's.
 
         Args:
-          run_config_hash: str of hexadecimal digits, of what defines this worker's training.
+          run_config_hash: str of hexadecimal digits, the hash of this worker's run config.
         """
         found = self.exchange(float(int(run_config_hash[:12], 16)))
         for rank, number in enumerate(found):
@@ -65,7 +65,7 @@ class Workers(object):
                 )
 
     def take_over_weights(self):
-        """Gives all variables the chief's values."""
+        """Sets all variables to the chief's values."""
         if self.count > 1:
             self._session.run(self._take_over)
 
@@ -77,7 +77,7 @@ def _build_take_over(number):
     for _, of_type in itertools.groupby(variables, lambda variable: variable.dtype):
         own = [variable.read_value() for variable in of_type]
         of_first = [tf.where(tf.equal(number, 0), value, tf.zeros_like(value)) for value in own]
-        values += sum_over_replicas(of_first)  # Of one type, as it needs.
+        values += sum_over_replicas(of_first)  # All have one dtype, as it requires.
 
     def assign(strategy, *values):
         update = strategy.extended.update

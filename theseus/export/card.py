@@ -1,7 +1,7 @@
-"""The model card of an export: README.md in the hub's layout, filled from what is recorded.
+"""Writes the model card of an export: README.md in the hub's layout, from the recorded facts.
 
-The head between the two lines --- is YAML; each value in it is JSON, which is YAML too. Source of
-its keys: https://huggingface.co/docs/hub/model-cards.
+The part between the two lines --- is YAML; each of its values is JSON, which is also YAML. Source
+of its keys: https://huggingface.co/docs/hub/model-cards.
 """
 
 import collections
@@ -15,20 +15,20 @@ from theseus.inference import metrics
 from theseus.inputs import tokenizer_settings
 from theseus.runs import files
 
-# What the hub calls some metrics.
+# The hub's names of some metrics.
 _HUB_METRICS = {
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }
-# Settings of the run that the card names, where they are not null.
+# Settings of the run that the card lists unless they are null.
 _SETTINGS = (
     "train_scope learning_rate suc_learning_rate num_train_epochs train_batch_size "
     "gradient_accumulation_steps warmup_proportion seed precision modules replace_rate_prob "
     "replace_linear_k replace_until steps_for_replacing suc_init distill_temperature "
     "distill_weight ema_decay class_weights label_smoothing max_train_examples select_checkpoint"
 ).split()
-# Their values that say nothing.
+# The values at which a setting has no effect.
 _UNUSED = {"gradient_accumulation_steps": 1, "label_smoothing": 0.0, "class_weights": []}
 _HERE = """```python
 from theseus import Classifier
@@ -40,23 +40,24 @@ with Classifier("this_folder") as model:
 Facts = collections.namedtuple(
     "Facts", "format plain row graph_row batch_sizes results paths", defaults=({},)
 )
-"""What a card says.
+"""The facts that a card contains.
 
 Fields:
-  format: str, one of formats.FORMATS; plain: its writers.PlainClassifier.
+  format: str, one of formats.FORMATS.
+  plain: the exported writers.PlainClassifier.
   row, graph_row: exporter.Row of the export and of the graph that it was made from.
-  batch_sizes: tuple of int, those of the rows' seconds.
+  batch_sizes: tuple of int, the batch sizes of the rows' seconds.
   results: dict, as from `read_results`, or None.
   paths: dict, as from RunFolder.paths.
 """
 
 
 def read_results(folder, mask, task, best):
-    """Returns what eval_results.json says of the exported checkpoint; None where nothing does.
+    """Returns eval_results.json if it is about the exported checkpoint; otherwise None.
 
     Args:
       folder: a StageFolder.
-      mask: as TrainedModel has it.
+      mask: see TrainedModel.
       task: the tasks.Task.
       best: the state.Checkpoint that is exported.
 
@@ -118,7 +119,7 @@ def _head(facts):
 
 
 def _data(facts):
-    """Returns what the data are called: a user's own after their folder, others as their task."""
+    """Returns the name of the data: the folder's name for a user's own, else the task's name."""
     task, folder = facts.plain.task, os.path.abspath(facts.paths.get("data_dir", ""))
     is_own = facts.paths.get("data_dir") and (task.takes_columns or task.name == "lcqmc_pair")
     return os.path.basename(folder) if is_own else task.name
@@ -134,12 +135,12 @@ def _what(plain):
     task = plain.task
     texts = "pairs of texts" if task.num_texts == 2 else "texts"
     labels = ", ".join("`%s`" % label for label in task.labels)
-    gives = "a number" if task.is_regression else "one of " + labels
+    gives = "a number" if task.is_regression else "one of the labels " + labels
     count = sum(array.size for array in plain.weights.values())
     depth = plain.run_config.get("bert_config", {}).get("num_hidden_layers")
     is_smaller = depth and depth != plain.config.num_hidden_layers
     origin = ", compressed from a BERT of %d layers" % depth if is_smaller else ""
-    return "Gives %s %s. %s parameters%s." % (texts, gives, format(count, ","), origin)
+    return "Predicts %s for %s. %s parameters%s." % (gives, texts, format(count, ","), origin)
 
 
 _PAPER = "[arXiv 2002.02925](https://arxiv.org/abs/2002.02925)"
@@ -159,7 +160,7 @@ def _how(plain):
     method = _METHODS[recorded["stage"]]
     if recorded.get("replaced_modules"):
         modules = recorded["replaced_modules"]
-        method += " Of the modules, those marked 1 in `%s` are replaced." % modules
+        method += " The modules with a 1 in `%s` are replaced." % modules
     if recorded.get("distill_from"):
         method += "\nIt was distilled: a teacher's logits were part of the loss."
     rows = [(name, recorded[name]) for name in _SETTINGS if _is_used(name, recorded)]
@@ -171,7 +172,7 @@ def _how(plain):
 
 
 def _is_used(name, recorded):
-    """Returns whether a setting of a run config says anything, a bool."""
+    """Returns whether a setting of a run config had an effect, a bool."""
     if name in ("distill_temperature", "distill_weight") and not recorded.get("distill_from"):
         return False
     return recorded.get(name) not in (None, _UNUSED.get(name))
@@ -201,8 +202,8 @@ def _scores(facts):
     other = facts.paths.get("distill_from") or facts.paths.get("init_checkpoint")
     if not results.get("compared") and other:
         chosen += (
-            " Nothing was\nevaluated beside it: `--do_eval --compare_with=%s` before "
-            "`--do_export` puts that here." % other
+            "\nTo add a comparison here, run `--do_eval --compare_with=%s` before `--do_export`."
+            % other
         )
     used = [place for place in range(len(head)) if place < 2 or any(row[place] for row in rows)]
     table = [[row[place] for place in used] for row in [head, *rows]]
@@ -213,7 +214,7 @@ def _evaluated_rows(task, name, values):
     rows = [(name, "%.4f" % metrics.score(task, values), values["num_examples"], "")]
     for other, theirs in values.get("compared", {}).items():
         loyal = "%.4f, %.4f" % (theirs["label_loyalty"], theirs["probability_loyalty"])
-        beside = "%s, beside it: %s" % (name, files.short_name(other))
+        beside = "%s, for comparison: %s" % (name, files.short_name(other))
         score = "%.4f" % metrics.score(task, theirs)
         rows.append((beside, score, theirs["num_examples"], loyal))
     return rows
@@ -226,9 +227,9 @@ def _speed(facts):
         (size, *("%.2f" % (1e3 * each) for each in pair))
         for size, pair in zip(facts.batch_sizes, seconds)
     ]
-    head = ("batch", "this export", "the graph that it was made from")
+    head = ("batch", "this export", "before exporting")
     measured = (
-        "%.1f MB. Median milliseconds of a batch of tokenized examples of dev,\nby %s of: %s."
+        "%.1f MB. Median milliseconds for a batch of tokenized examples of dev,\non %s of type %s."
     )
     processors = "%s processors" % (on["num_processors"] or "the")
     measured %= facts.row.megabytes, processors, on["processor"]
@@ -249,7 +250,7 @@ def _use(facts):
 
 def _limits(plain):
     recorded = plain.run_config
-    limits = ["Texts longer than %d tokens together are truncated." % recorded["max_seq_length"]]
+    limits = ["Examples longer than %d tokens are truncated." % recorded["max_seq_length"]]
     settings = tokenizer_settings.recorded(recorded)
     if settings.do_lower_case:
         keeps = settings.strip_accents is False

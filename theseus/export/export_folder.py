@@ -1,7 +1,7 @@
-"""Where an export goes: of what is there nothing but an earlier export of the run is replaced.
+"""The folder of an export: only an earlier export of the same run is ever replaced.
 
-An export is written beside its name, and takes it when it is complete. Its export.json lists its
-files, and of an earlier export these alone are ever removed.
+An export is written under a temporary name and gets its own name when it is complete. Its
+export.json lists its files; only the listed files of an earlier export are removed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from theseus.export.formats import FORMATS
 from theseus.runs import files
 
 _UNFINISHED, _REPLACED = ".unfinished_export", ".replaced_export"
-# Names of what exports hold, and of what is there while they are written.
+# Patterns of the names of all files in exports, finished or not.
 _WRITTEN = {read_back.DESCRIPTION, read_back.CARD, "*config.json", "vocab.txt"}
 _WRITTEN.update(pattern for form in FORMATS.values() for pattern in form.files)
 
@@ -27,7 +27,7 @@ class ExportFolder(object):
 
     Attributes:
       given: str, the path as it was given.
-      path: str, that with no link in it, which every check and every move is about.
+      path: str, the same path without links; all checks and moves use it.
     """
 
     def __init__(self, path):
@@ -36,13 +36,14 @@ class ExportFolder(object):
         self._replaced = self.path + _REPLACED
 
     def check(self, identity=None):
-        """Brings back what an interrupted export has left, and refuses what may not be replaced.
+        """Cleans up after an interrupted export, and refuses a folder that may not be replaced.
 
         Args:
-          identity: dict, what export.json says of an export of this run; None: not yet known.
+          identity: dict, the values that export.json has for an export of this run; None: not yet
+            known.
 
         Raises:
-          UserError: something else is there.
+          UserError: the path exists and is not an export of this run.
         """
         self._recover()
         folder_lock.sweep(self.path, _UNFINISHED, _is_written)
@@ -50,7 +51,7 @@ class ExportFolder(object):
             _check_foreign(self.path, identity)
 
     def _recover(self):
-        """Ends what was cut off between an earlier export's leaving its name and its removal."""
+        """Finishes a replacement that was interrupted after the earlier export was renamed."""
         if not os.path.lexists(self._replaced):
             return
         _check_foreign(self._replaced)
@@ -67,9 +68,10 @@ class ExportFolder(object):
 
     @contextlib.contextmanager
     def writing(self, identity):
-        """The context in which the export is written, in a new folder beside its name.
+        """The context in which the export is written, in a temporary folder beside it.
 
-        The folder takes the name when the context ends without an error, and is removed else.
+        If the context ends without an error, the folder gets the export's name; otherwise it is
+        removed.
         """
         parent = os.path.dirname(self.path)
         try:
@@ -83,7 +85,7 @@ class ExportFolder(object):
     def _commit(self, temporary, identity):
         for folder, _, names in os.walk(temporary):
             files.sync([os.path.join(folder, name) for name in names] + [folder])
-        self.check(identity)  # It may have come while the export was written.
+        self.check(identity)  # Another program may have used the path in the meantime.
         is_replaced = os.path.lexists(self.path) and not _is_empty_folder(self.path)
         if is_replaced:
             os.rename(self.path, self._replaced)
@@ -98,7 +100,7 @@ def _is_empty_folder(path):
 
 
 def _check_foreign(path, identity=None):
-    """Raises UserError where a folder holds more than an export, or one of another identity."""
+    """Raises UserError if a folder holds anything else than an export of that identity."""
     try:
         recorded = read_back.read_description(path)
         listed = read_back.listed_files(path, recorded)
@@ -131,7 +133,7 @@ def _is_written(path):
 
 
 def _remove(path):
-    """Removes an export: the files that it lists, and folders that are empty then."""
+    """Removes an export: the files that it lists, and the folders that then are empty."""
     listed = read_back.listed_files(path, read_back.read_description(path))
     ours = {os.path.join(path, name) for name in list(listed) + [read_back.DESCRIPTION]}
     folder_lock.remove_files(path, ours.__contains__)

@@ -1,6 +1,6 @@
-"""Exports a stage's model, and checks each export: its logits, its score, its size and its speed.
+"""Exports a stage's model, and measures each export: its logits, score, size and speed.
 
-Where it goes is a export_folder.ExportFolder: a folder is complete, or it is not there.
+It is written into an export_folder.ExportFolder, which is either complete or absent.
 """
 
 import collections
@@ -21,20 +21,21 @@ from theseus.runs.files import hash_text
 from theseus.session import new_session
 
 LARGEST_DIFFERENCE = 1e-4
-"""How far an export's logits may be from the graph's; those in 8 bits are not compared so."""
+"""The largest allowed difference between an export's logits and the graph's, except for int8."""
 
 NUM_CHECKED_EXAMPLES = 64
 TIMED_BATCH_SIZES = (10, 1)
-# For each batch size: timed runs of a median, at least, and different batches, at most.
+# For each batch size: the least number of timed runs, and the largest number of different batches.
 _TIMED_RUNS, _TIMED_BATCHES = 30, 5
 
 Row = collections.namedtuple("Row", "name difference agreement score megabytes seconds")
-"""A line of the table: an export, or the graph that the others are compared with.
+"""A line of the table: an export, or the graph that the exports are compared with.
 
 Fields:
   name: str.
-  difference: float, the largest of a logit; megabytes: float; None where they do not apply.
-  agreement: float, the share of dev that gets the graph's label; None where it does not apply.
+  difference: float, the largest difference of a logit; None for the graph.
+  megabytes: float; None for the graph.
+  agreement: float, the share of dev that gets the graph's label; None for the graph or regression.
   score: float, on all of dev, see metrics.score; nan if it is undefined.
   seconds: list of float, the median for a batch of each of `TIMED_BATCH_SIZES`.
 """
@@ -44,15 +45,14 @@ class Exporter(object):
     """Exports one stage's model, and compares each export with the stage's own graph."""
 
     def __init__(self, folder, trained, dev_data, batch_size, dev_examples=()):
-        """Runs the graph over the examples that the exports are compared on.
+        """Computes the graph's logits of the examples on which the exports are compared.
 
         Args:
           folder: the StageFolder that holds the results of the model.
           trained: the trained_model.TrainedModel.
           dev_data: labelled encoding.EncodedExamples.
-          batch_size: int, examples in a batch where all of dev is evaluated.
-          dev_examples: list of reading.Example of dev, by whose texts an export's own tokenizer is
-            checked.
+          batch_size: int, the batch size for the evaluation on dev.
+          dev_examples: list of reading.Example of dev, whose texts check an export's own tokenizer.
         """
         self._plain = writers.plain_classifier(trained)
         self._results = card.read_results(folder, trained.mask, self._plain.task, trained.best)
@@ -69,14 +69,14 @@ class Exporter(object):
         self.graph_row = Row("the graph", None, None, score, None, self._seconds(self._graph))
 
     def _batches(self, batch_size):
-        """Returns the arrays of some examples, spread over dev, in batches of mixed lengths."""
+        """Returns batches, as arrays, of examples spread over dev, with mixed lengths."""
         count = min(NUM_CHECKED_EXAMPLES, len(self._dev_data))
         rows = np.linspace(0, len(self._dev_data) - 1, count).astype(np.int64)
         parts = [rows[first : first + batch_size] for first in range(0, count, batch_size)]
         return [self._dev_data.batch(part) for part in parts]
 
     def export(self, name, place):
-        """Writes one export, checks it, and gives it its name when it is complete.
+        """Writes and checks one export; it gets its name when it is complete.
 
         Args:
           name: str, one of `formats.FORMATS`.
@@ -86,8 +86,8 @@ class Exporter(object):
           A Row.
 
         Raises:
-          UserError: the place cannot be written; or the export differs from the graph, and is
-            left out.
+          UserError: the folder cannot be written; or the export differs from the graph, and is
+            not kept.
         """
         known_by = identity(name, self._plain.run_config)
         with place.writing(known_by) as temporary:
@@ -107,14 +107,14 @@ class Exporter(object):
         return row
 
     def _check(self, name, path, temporary):
-        """Returns the Row of an export in `temporary`; UserError where it is too far off."""
+        """Returns the Row of an export in `temporary`; UserError if it differs too much."""
         with new_session(grappler=True) as session:
             form = formats.FORMATS[name]
             read = formats.function(form.check or form.read)
             run = _check_not_finite(read(temporary, lambda: session), path)
             difference = float(np.abs(_all_logits(run, self._checked) - self._logits).max())
             is_float = name != "onnx_int8"
-            if is_float and not difference <= LARGEST_DIFFERENCE:  # Nor if it is not a number.
+            if is_float and not difference <= LARGEST_DIFFERENCE:  # True for NaN, too.
                 raise UserError(
                     "%s: its logits differ from the graph's by up to %.2g, more than %g; it "
                     "was not exported" % (path, difference, LARGEST_DIFFERENCE)
@@ -127,7 +127,7 @@ class Exporter(object):
             return Row(path, difference, agreement, score, size, seconds)
 
     def _all_of_dev(self, run):
-        """Returns the logits of a model, as a Format's `read` gives it."""
+        """Returns the logits of a model, which is a function as returned by a Format's `read`."""
         with predictions.progress_bar("dev", len(self._dev_data)) as bar:
             return predictions.compute_logits(run, self._dev_data, self._batch_size, bar)
 
@@ -146,7 +146,7 @@ class Exporter(object):
         return [_median_seconds(run, batches) for batches in self._timed]
 
     def _describe(self, row):
-        """Returns what export.json says of the model and of its check, a dict."""
+        """Returns the content of export.json about the model and its check, a dict."""
         plain, recorded = self._plain, self._plain.run_config
         known = ("task_name", "max_seq_length", "do_lower_case", "tokenizer", "takes_ids")
         known += ("replaced_modules",)
@@ -167,7 +167,7 @@ def _num_characters(example):
 
 
 def _check_not_finite(run, path):
-    """Returns the model of an export to `path`, which raises UserError for such logits."""
+    """Wraps the model `run`: logits that are not finite raise a UserError that names `path`."""
 
     def checked(arrays):
         logits = run(arrays)
@@ -198,7 +198,7 @@ def _median_seconds(run, batches):
 
 
 def format_rows(rows, task):
-    """Returns the Rows of a tasks.Task as a table, str; the first one is the graph's."""
+    """Returns the Rows for a tasks.Task as a table, str; the first row is the graph's."""
     width = max(len(row.name) for row in rows)
     score_name = "dev " + task.score_name
     lines = [
@@ -222,7 +222,7 @@ def _cell(form, value):
 
 
 def identity(name, run_config):
-    """Returns the part of export.json by which an export is known again, a dict."""
+    """Returns the part of export.json that identifies an export's run and format, a dict."""
     return {"format": name, "run": hash_text(json.dumps(run_config, sort_keys=True))}
 
 

@@ -1,7 +1,7 @@
-"""The export formats: one entry of one table each; without TensorFlow.
+"""The export formats, each one entry of a table; without TensorFlow.
 
-What writes and reads a format is imported where it is used, as its packages are. A format with
-`_int8` at its end is what `--quantize=int8` makes of the format before it.
+The code that writes and reads a format is imported when it is used, and so are its packages. A
+format whose name ends in `_int8` is what `--quantize=int8` makes of the format without that ending.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, NamedTuple
 
-_BERT_USE = """This folder is a `--bert_pretrained_model` of any TF1 BERT code, whose classifier is
-`output_weights` and `output_bias`. In this program:"""
+_BERT_USE = """Any TF1 BERT code can load this folder as a pretrained BERT; the classifier's weights
+are `output_weights` and `output_bias`. In this program:"""
 
 _HUGGING_FACE_USE = """```python
 from transformers import pipeline
@@ -70,12 +70,12 @@ class Format(NamedTuple):
 
     Attributes:
       write: function (PlainClassifier, path of a new folder), as module:name.
-      read: function (folder, session) that returns the model, see read_back, as module:name.
-      check: the same, by which an export is checked; "": `read`.
-      packages: the packages that it needs, of pyproject.toml's extra `export`.
+      read: function (folder, open_session) that returns the model, see read_back, as module:name.
+      check: the same, for the check of a new export; "": `read`.
+      packages: the packages that it needs, from pyproject.toml's extra `export`.
       files: patterns of the names of its own files.
-      use: the card's call, in Markdown; card._use fills it.
-      library: what the hub calls the library that loads it; "" for none.
+      use: the card's example of its use, in Markdown; card._use fills it in.
+      library: the hub's name of the library that loads it; "" for none.
     """
 
     write: Any
@@ -121,14 +121,14 @@ FORMATS = {
     "onnx": _ONNX,
     "onnx_int8": _ONNX._replace(write=_HERE + "writers:write_onnx_int8"),
 }
-"""Each Format by its name, which is also that of its folder in export/."""
+"""Each Format by its name, which is also the name of its folder in export/."""
 
 EXPORT_FORMATS = tuple(name for name in FORMATS if not name.endswith("_int8"))
-"""What --export_format takes."""
+"""The values of --export_format."""
 
 
 def function(named: Any) -> Any:
-    """Returns the function that a Format names, or gives itself."""
+    """Returns the function that a Format gives as module:name, or as the function itself."""
     if callable(named):
         return named
     module, _, name = named.partition(":")

@@ -1,8 +1,8 @@
-"""The program's tokenizer as transformers reads it: tokenizer.json and tokenizer_config.json.
+"""Writes this program's tokenizer for transformers: tokenizer.json and tokenizer_config.json.
 
-Its parts are generic ones with the characters written out, as this program's own functions sort
-them: BERT's ready-made parts there have other lists (private and unassigned characters are
-dropped, a word has 100 characters at most) and another lower case of a final sigma.
+They consist of generic parts that list the characters, sorted by this program's own functions.
+The ready-made parts for BERT would give other tokens: they drop private and unassigned characters,
+limit a word to 100 characters, and lower a final sigma differently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from theseus.inputs.tokenizer_settings import TokenizerSettings
 
 _Json = Dict[str, Any]
 _Pair = Tuple[str, Optional[str]]
-_Ids = Tuple[List[int], List[int]]  # A pair's tokens, and their segments.
+_Ids = Tuple[List[int], List[int]]  # The ids and the segment ids of a pair's tokens.
 _Encode = Callable[[Sequence[_Pair]], List[_Ids]]
 
 _SIGMA = "\u03a3"
@@ -38,9 +38,9 @@ _SPECIAL = {
 
 
 def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
-    """Returns what tokenizer.json holds, a dict.
+    """Returns the content of tokenizer.json, a dict.
 
-    BERT's own tokens are none of its added tokens: what reads [SEP] in a text is text, as it is in
+    BERT's own tokens are not among its added tokens, so that [SEP] in a text is plain text, as in
     this program.
     """
     import tokenizers
@@ -49,7 +49,8 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
     wordpiece, vocab = tokenizer.wordpiece_tokenizer, dict(tokenizer.wordpiece_tokenizer.vocab)
     new = [token.id for token in tokenizer.added_tokens if token.content not in vocab]
     if new != list(range(len(vocab), len(vocab) + len(new))):
-        # There a new token takes the next id. Any other it has from WordPiece's vocabulary alone.
+        # In tokenizer.json a new token gets the next free id. Another id has to be in WordPiece's
+        # vocabulary.
         vocab = dict(tokenizer.vocab)
     longest = wordpiece.max_input_chars_per_word
     there = tokenizers.Tokenizer(
@@ -63,18 +64,18 @@ def tokenizer_json(tokenizer: tokenization.FullTokenizer) -> _Json:
         special_tokens=[(token, tokenizer.vocab[token]) for token in ("[CLS]", "[SEP]")],
     )
     there.decoder = decoders.WordPiece(cleanup=False)
-    # Special ones would be text in a text, as BERT's own are; see split_special_tokens below.
+    # If they were special they would count as plain text; see split_special_tokens below.
     there.add_tokens(token_check.as_added_tokens(tokenizer))
     held: _Json = json.loads(there.to_str())
     return held
 
 
 def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> _Json:
-    """Returns what tokenizer_config.json holds, a dict; see `tokenizer_json`."""
+    """Returns the content of tokenizer_config.json, a dict; see `tokenizer_json`."""
     config: _Json = {name: token for name, token in _SPECIAL.items() if token in tokenizer.vocab}
     config.update(
         _settings(tokenizer.basic_tokenizer),
-        # By a class of BERT's name transformers would make a tokenizer of its own parts.
+        # If the class were BERT's, transformers would use its own parts instead.
         tokenizer_class="PreTrainedTokenizerFast",
         model_max_length=max_seq_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
@@ -84,7 +85,7 @@ def tokenizer_config(tokenizer: tokenization.FullTokenizer, max_seq_length: int)
 
 
 def bert_config(settings: TokenizerSettings) -> _Json:
-    """Returns what tokenizer_config.json holds beside a vocab.txt, for BertTokenizer, a dict."""
+    """Returns the tokenizer_config.json that belongs to a vocab.txt, for BertTokenizer, a dict."""
     config = dict(_settings(settings), tokenizer_class="BertTokenizer", added_tokens_decoder={})
     for token in settings.added_tokens:
         flags: _Json = dict(token._asdict(), special=False, lstrip=False, rstrip=False)
@@ -97,18 +98,18 @@ def _settings(settings: TokenizerSettings | tokenization.BasicTokenizer) -> _Jso
         do_lower_case=settings.do_lower_case,
         strip_accents=settings.strip_accents,
         tokenize_chinese_chars=settings.tokenize_chinese_chars,
-        # transformers makes added tokens of BERT's own ones; this keeps them out of texts.
+        # transformers adds BERT's own tokens; this keeps them from being found in texts.
         split_special_tokens=True,
     )
 
 
 # --- The check ---
 
-# What tokenizers are known to disagree on; each is also put before and behind another text.
+# Texts on which tokenizers are known to disagree; each is also tried before and after another text.
 HARD_TEXTS = (
     "[CLS] [SEP] [UNK] [MASK] [PAD] [unused1]",
     "a[SEP]b [sep] ##ing",
-    # Final sigmas, and others.
+    # Sigmas, final and not final.
     "\u039f\u0394\u039f\u03a3 \u03a3\u0391\u03a3. \u0391.\u03a3.\u0391 \u03a3",
     "\u0130stanbul I\u0131 Stra\u00dfe \u1e9e \u01c5 \u212a caf\u00e9 cafe\u0301 \u1ec7 \ufb01",
     "a\ue000b \ue001 \U000f0000 \u0378",  # Private use, and unassigned.
@@ -125,19 +126,19 @@ HARD_TEXTS = (
 def check_tokens(
     path: str, tokenizer: tokenization.FullTokenizer, pairs: Sequence[_Pair], max_seq_length: int
 ) -> tuple[int, list[_Pair]]:
-    """Compares the tokens of an export with the program's, on `pairs` and on `HARD_TEXTS`.
+    """Compares the tokens of an export with this program's, for `pairs` and for `HARD_TEXTS`.
 
     Args:
-      path: a folder with tokenizer.json, and where transformers is installed, config.json.
-      tokenizer: the program's.
-      pairs: of the user's texts, or of a text and None.
+      path: a folder with tokenizer.json and, if transformers is installed, config.json.
+      tokenizer: this program's tokenizer.
+      pairs: pairs of the user's texts, or of a text and None.
       max_seq_length: see encoding.encode_texts.
 
     Returns:
-      (number of pairs, those of `pairs` that are cut at another place): an int, and a list.
+      (number of compared pairs, the members of `pairs` that are truncated differently).
 
     Raises:
-      UserError: a text has other tokens, or is cut otherwise than transformers cuts.
+      UserError: a text has other tokens, or is truncated in a way that transformers does not.
     """
     hard = [text for short in HARD_TEXTS for text in (short, "a " + short + short, short + " b")]
     is_single = bool(pairs) and pairs[0][1] is None
@@ -155,10 +156,10 @@ def check_tokens(
 def _is_cut_otherwise(
     tokenizer: tokenization.FullTokenizer, pair: _Pair, there: _Ids, max_seq_length: int
 ) -> bool:
-    """Returns whether a pair is cut at another place, a bool; see `check_tokens`.
+    """Returns whether the export truncates a pair differently, a bool; see `check_tokens`.
 
-    Where both texts lose tokens and the room is odd, the longer text has there one token more than
-    the other; in BERT that is always the first one.
+    If both texts lose tokens and an odd number of tokens fits, `tokenizers` keeps one token more of
+    the longer text; BERT always keeps one more of the first.
 
     Source: huggingface/tokenizers, tokenizers/src/utils/truncation.rs, LongestFirst.
     """
@@ -215,13 +216,13 @@ def _encoders(path: str, max_seq_length: int) -> Iterator[_Encode]:
 
 
 def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[Any]:
-    """Returns what changes characters, in BERT's order."""
+    """Returns the parts that change characters, in BERT's order."""
     from tokenizers import Regex, normalizers
 
     basic = tokenizer.basic_tokenizer
     parts: list[Any] = [normalizers.Replace(Regex(_character_class(_fates()["dropped"])), "")]
     if basic.tokenize_chinese_chars and any(token.single_word for token in tokenizer.added_tokens):
-        # Spaces around Chinese characters: one beside an added token is no part of its word.
+        # Put spaces around Chinese characters: next to an added token they are separate words.
         nothing_else = dict(clean_text=False, strip_accents=False, lowercase=False)
         parts.append(normalizers.BertNormalizer(handle_chinese_chars=True, **nothing_else))
     if basic.do_lower_case:
@@ -233,7 +234,7 @@ def _normalizers(tokenizer: tokenization.FullTokenizer) -> list[Any]:
 
 
 def _splits(basic: tokenization.BasicTokenizer) -> list[Any]:
-    """Returns what cuts a text into words: at white space, which goes, punctuation and CJK."""
+    """Returns the parts that split a text into words: at white space, punctuation and CJK."""
     from tokenizers import Regex, pre_tokenizers
 
     alone = _fates()["punctuation"] + _fates()["chinese"] * basic.tokenize_chinese_chars
@@ -245,9 +246,9 @@ def _splits(basic: tokenization.BasicTokenizer) -> list[Any]:
 
 @functools.lru_cache(maxsize=None)
 def _characters() -> list[str]:
-    """Returns the characters of Unicode, a list of str.
+    """Returns the assigned characters of Unicode, a list of str.
 
-    BERT leaves the others, unassigned and private, as they are; no text in UTF-8 has surrogates.
+    BERT does not change unassigned and private characters; a text in UTF-8 has no surrogates.
     """
     every = map(chr, range(sys.maxunicode + 1))
     return [char for char in every if unicodedata.category(char) not in ("Cn", "Co", "Cs")]
@@ -255,12 +256,12 @@ def _characters() -> list[str]:
 
 @functools.lru_cache(maxsize=None)
 def _fates() -> dict[str, list[str]]:
-    """Returns what BERT's BasicTokenizer does with characters.
+    """Returns how BERT's BasicTokenizer treats each character.
 
     Returns:
-      dict from "dropped", "space", "punctuation" and "chinese" (each a word by itself), and
-      "accent" (dropped where accents are stripped) to the characters, a list of str. All others
-      are left in their word.
+      dict from "dropped", "space", "punctuation" and "chinese" (each a word of its own), and
+      "accent" (dropped if accents are stripped) to the characters, a list of str. All other
+      characters stay in their word.
     """
     kinds = ("dropped", "space", "punctuation", "chinese", "accent")
     fates: dict[str, list[str]] = {kind: [] for kind in kinds}
@@ -281,10 +282,10 @@ def _fates() -> dict[str, list[str]]:
 
 
 def _final_sigma() -> str:
-    """Returns a pattern of the capital sigmas that Python lowers as a word's last letter.
+    """Returns a pattern for the capital sigmas that Python lowers to the final form.
 
-    That is a sigma after a cased letter and before none, where what `str.lower` ignores, such as
-    a full stop, may be between them.
+    These follow a cased letter and precede none. Characters that `str.lower` ignores, such as a
+    full stop, may stand between.
     """
     is_cased = [char for char in _characters() if (char + _SIGMA).lower().endswith("\u03c2")]
     is_ignored = [
@@ -297,10 +298,10 @@ def _final_sigma() -> str:
 
 
 def _character_class(characters: Iterable[str]) -> str:
-    r"""Returns a pattern, str, of one of `characters`, an ascending list of str.
+    r"""Returns a pattern, str, that matches one of `characters`, an ascending list of str.
 
-    It is read by Oniguruma, in `tokenizers`, and by JavaScript, in transformers.js. Both know
-    \\uFFFF and a character as it is; neither knows the other's form of a longer number.
+    Oniguruma (in `tokenizers`) and JavaScript (in transformers.js) both read it. Both accept
+    \\uFFFF and the plain character; neither accepts the other's escape for a larger number.
     """
     ranges: list[list[int]] = []
     for code in map(ord, characters):

@@ -1,4 +1,4 @@
-"""int8 quantization of an ONNX model: a text's answer depends on that text alone, on any processor.
+"""Quantizes an ONNX model to int8, so that a text's answer depends on neither batch nor processor.
 
 Weights have one scale for each column (a value of the output), activations one for each row (a
 token). MatMulInteger multiplies them and sums in 32 bits:
@@ -7,11 +7,10 @@ token). MatMulInteger multiplies them and sums in 32 bits:
   w[k, n] = column[n] * v[k, n]           column[n] = max over k of |w[k, n]| / 64
   (x w)[t, n] = row[t] * column[n] * sum over k of (q[t, k] - 128) * v[k, n]
 
-A row's scale knows nothing of its neighbours, where dynamic quantization takes one for a whole
-batch. q is unsigned, 1 to 255, and v is signed, -64 to 64: a processor without VNNI multiplies
-them by vpmaddubsw, which sums two neighbouring products in 16 signed bits and cuts off what goes
-beyond 32,767; here the largest such sum is 2 * 255 * 64 = 32,640. docs/int8.md has the
-measurements.
+A row's scale does not depend on other rows; dynamic quantization uses one scale for a whole batch.
+q is unsigned, 1 to 255, and v is signed, -64 to 64. A processor without VNNI multiplies them with
+vpmaddubsw, which sums two neighbouring products in 16 signed bits and saturates at 32,767; here
+the largest such sum is 2 * 255 * 64 = 32,640. docs/int8.md has the measurements.
 
 Source: ONNX Runtime, onnxruntime/core/mlas/lib/platform.cpp and x86_64/QgemmU8X8Kernel*.S;
 Intel's manual of instructions, PMADDUBSW.
@@ -29,25 +28,25 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 ZERO = 128
-"""What 0 of an activation is as an unsigned 8-bit number."""
+"""The unsigned 8-bit number that represents an activation of 0."""
 
 LEVELS = 127
-"""The largest magnitude of an activation, from `ZERO` to both sides, and of a table's value."""
+"""The largest distance of an activation from `ZERO`, and the largest magnitude in a table."""
 
 WEIGHT_LEVELS = 64
-"""The largest magnitude of a weight: 2 * (ZERO + LEVELS) * 64 is the last that 16 bits hold."""
+"""The largest magnitude of a weight: with 64, 2 * (ZERO + LEVELS) * 64 still fits into 16 bits."""
 
-# Below it a row is all zeros; its reciprocal is still a float32.
+# A row with a smaller maximum counts as zeros; the reciprocal of this is still a float32.
 _TINY = np.float32(1e-30)
-# A product over fewer inputs is a look-up by one-hot (BERT's segments), one to fewer outputs is
-# the classifier: left in float32, as they take neither time nor space.
+# A product with fewer inputs is a one-hot look-up (BERT's segments), one with fewer outputs is the
+# classifier. Both stay in float32, since they take little time and space.
 _FEWEST_INPUTS, _FEWEST_OUTPUTS = 8, 8
 
 
 def quantize_columns(
     weights: NDArray[np.float32],
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Returns (int8 [K, N], float32 [N]): a matrix of weights, and its columns' scales.
+    """Returns (int8 [K, N], float32 [N]): a quantized weight matrix and its columns' scales.
 
     Args:
       weights: float32 [K, N].
@@ -56,7 +55,7 @@ def quantize_columns(
 
 
 def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Returns (int8 [V, H], float32 [V, 1]): a table in 8 bits, and its rows' scales.
+    """Returns (int8 [V, H], float32 [V, 1]): a quantized table and its rows' scales.
 
     Args:
       table: float32 [V, H].
@@ -68,20 +67,20 @@ def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
 def _quantize(
     values: NDArray[np.float32], levels: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Returns (int8 [K, N], float32 [N]): columns in whole numbers up to `levels`, and scales."""
+    """Returns (int8 [K, N], float32 [N]): columns as integers up to `levels`, and their scales."""
     scales = np.maximum(np.abs(values).max(axis=0), _TINY) / np.float32(levels)
     integers = np.clip(np.round(values / scales), -levels, levels)
     return integers.astype(np.int8), scales
 
 
 def quantize(model: ModelProto) -> None:
-    """Writes an ONNX model's products and its tables' look-ups in 8 bits.
+    """Changes an ONNX model's products and table look-ups to 8 bits.
 
     Args:
-      model: of float32, of operator set 13 to 17; it is changed in place.
+      model: a float32 ModelProto, operator set 13 to 17; it is changed in place.
 
     Raises:
-      ValueError: a constant is not finite, which no whole number would show later.
+      ValueError: a constant is not finite; in 8 bits this could no longer be noticed.
     """
     for tensor in model.graph.initializer:
         is_float = tensor.data_type == TensorProto.FLOAT
@@ -91,16 +90,16 @@ def quantize(model: ModelProto) -> None:
 
 
 class _Quantization(object):
-    """The graph's nodes and constants while they are written anew.
+    """The graph's nodes and constants while they are replaced.
 
-    New tensors are called after what they stand for, with an ending.
+    A new tensor has the name of the tensor that it replaces, with an ending.
     """
 
     def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes: list[NodeProto] = []
-        # From an activation's name to those of (uint8, scales): q, k and v share.
+        # From an activation's name to the names of its (uint8, scales), which q, k and v share.
         self._rows: dict[str, tuple[str, str]] = {}
 
     def run(self) -> None:
@@ -122,12 +121,12 @@ class _Quantization(object):
         self._graph.initializer.extend(kept)
 
     def _is_product(self, node: NodeProto) -> bool:
-        """Whether a node multiplies by a matrix of weights large enough to matter."""
+        """Returns whether a node multiplies by a large enough matrix of weights."""
         shape = self._constant_shape(node.input[1]) if node.op_type == "MatMul" else ()
         return len(shape) == 2 and shape[0] >= _FEWEST_INPUTS and shape[1] >= _FEWEST_OUTPUTS
 
     def _is_look_up(self, node: NodeProto) -> bool:
-        # Of axis 0, the default: an attribute may say another one.
+        # Only along axis 0, the default: an attribute could set another axis.
         return (
             node.op_type == "Gather"
             and len(self._constant_shape(node.input[0])) == 2
@@ -135,7 +134,7 @@ class _Quantization(object):
         )
 
     def _constant_shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a float32 constant; () where it is none."""
+        """Returns the shape of a float32 constant; () for any other tensor."""
         tensor = self._constants.get(name)
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return ()
@@ -154,7 +153,7 @@ class _Quantization(object):
         self._add("Mul", [sums, row_scales], output)
 
     def _quantize_activation(self, name: str) -> tuple[str, str]:
-        """Returns the names of (uint8 [..., K], float32 [..., 1]), an activation in 8 bits."""
+        """Quantizes an activation; returns the names of (uint8 [..., K], float32 [..., 1])."""
         if name not in self._rows:
             new = name + "/int8_"
             largest = self._add("Abs", [name], new + "magnitudes")

@@ -1,11 +1,11 @@
-"""An export read back: what export.json says of it, and its model, by the format's own runtime.
+"""Reads an export back: its export.json, and its model with the format's own runtime.
 
 bert, huggingface   this program's graph of a plain BERT
 saved_model         tf.saved_model.loader
 onnx, onnx_int8     onnxruntime
 
-A model is here a function from the int32 [B, T] arrays of a batch, by name, to logits, float32
-[B, L]. Several threads may call it at a time.
+Here a model is a function from a batch's int32 [B, T] arrays, by name, to logits, float32 [B, L].
+Several threads may call it at the same time.
 """
 
 import collections
@@ -24,7 +24,7 @@ from theseus.runs import files
 
 DESCRIPTION = "export.json"
 CARD = "README.md"
-"""The one file of an export that its owner may edit."""
+"""The only file of an export that the user may edit."""
 
 _NAME = r"(?!\.\.?(/|\Z))[^/\0]+"
 _INSIDE = records.text("%s(/%s)*" % (_NAME, _NAME), "a path inside the export")
@@ -51,23 +51,25 @@ Export = collections.namedtuple("Export", "task max_seq_length tokenizer vocab_f
 
 Fields:
   task: the tasks.Task that it was trained on.
-  max_seq_length: int; tokenizer: a TokenizerSettings; vocab_file: a path.
-  run: the model, a function as the module's docstring says.
+  max_seq_length: int.
+  tokenizer: a TokenizerSettings.
+  vocab_file: a path.
+  run: the model, a function as described in the module's docstring.
 """
 
 
 def is_export(path):
-    """Returns whether a folder says that it is an export."""
+    """Returns whether a folder has an export.json."""
     return os.path.exists(os.path.join(path, DESCRIPTION))
 
 
 def read_description(path):
-    """Returns what an export's export.json holds, a dict; UserError where it cannot be read."""
+    """Returns the content of an export's export.json, a dict; UserError if it cannot be read."""
     return records.read(os.path.join(path, DESCRIPTION), _EXPORT)
 
 
 def all_files(path):
-    """Returns the names, with their folders' in it, of all that a folder holds but folders."""
+    """Returns the paths, relative to a folder, of all files in it and its subfolders."""
     found = []
     for folder, folders, names in os.walk(path):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
@@ -76,22 +78,22 @@ def all_files(path):
 
 
 def list_files(path):
-    """Returns the sizes and the SHA-256 of a new export's files by their names, as JSON."""
+    """Returns the size and the SHA-256 of each file of a new export by its name, as JSON."""
     paths = {name: os.path.join(path, name) for name in sorted(all_files(path))}
     return {name: files.sums(file) for name, file in paths.items()}
 
 
 def listed_files(path, recorded):
-    """Returns what `list_files` has recorded; UserError where it has not, or was altered."""
+    """Returns the record of `list_files`; UserError if there is none, or it was altered."""
     if not recorded.get("files"):
         raise UserError("%s: does not list its files" % os.path.join(path, DESCRIPTION))
     return recorded["files"]
 
 
 def check_altered(path, recorded):
-    """Raises UserError where a file of an export is missing, or not what was written.
+    """Raises UserError if a file of an export is missing, or differs from what was written.
 
-    An export of a version before 0.8 lists none.
+    Exports of versions before 0.8 do not list their files.
     """
     if "files" not in recorded:
         return
@@ -108,8 +110,8 @@ def load(path, open_session):
 
     Args:
       path: the folder.
-      open_session: function that returns a tf.Session whose graph is the default one; called where
-        the format's runtime is TensorFlow.
+      open_session: function that returns a tf.Session whose graph is the default one; it is called
+        if the format's runtime is TensorFlow.
 
     Raises:
       UserError: a file is missing or damaged, or a package is not installed.
@@ -134,7 +136,7 @@ def load(path, open_session):
 
 
 def read_plain(path, open_session):
-    """Reads the weights as --bert_pretrained_model would, but all of them must be there."""
+    """Reads the weights as --bert_pretrained_model does, but none may be missing."""
     session = open_session()
     from theseus.inference import evaluation
 
@@ -156,11 +158,11 @@ HUGGING_FACE_NAMES = collections.OrderedDict(
         ("segment_ids", "token_type_ids"),
     ]
 )
-"""What transformers' tokenizers call the arrays of a batch, by their names here."""
+"""The names of a batch's arrays in transformers' tokenizers, by their names here."""
 
 
 def as_hugging_face(arrays):
-    """Returns a batch's arrays as transformers' tokenizers give them: int64, by their names."""
+    """Returns a batch's arrays with the dtype (int64) and names of transformers' tokenizers."""
     return {HUGGING_FACE_NAMES[name]: array.astype(np.int64) for name, array in arrays.items()}
 
 
@@ -183,13 +185,13 @@ def read_onnx(path, _):
     onnxruntime = hugging_face.import_optional("onnxruntime", path)
     options = onnxruntime.SessionOptions()
     if os.path.exists(path) and os.path.getsize(path) < _SMALL_MODEL:
-        # Several threads gain little on its work, and those that spin while they wait lose twice
-        # as much beside whatever else the machine does: docs/performance.md.
+        # For a small model several threads gain little, and if they spin while they wait they lose
+        # twice as much on a machine with other work: docs/performance.md.
         options.intra_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # Its own exceptions have no class of their own above them.
+    except Exception as error:  # The runtime's exceptions have no common base class of their own.
         raise UserError("%s: cannot be read as ONNX: %s" % (path, first_line(error)))
     names = [tensor.name for tensor in session.get_inputs()]
     if sorted(names) != sorted(HUGGING_FACE_NAMES.values()):

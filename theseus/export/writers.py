@@ -1,20 +1,21 @@
-"""A stage's evaluated model, alone, in the formats of other programs.
+"""Writes a stage's evaluated model, without its predecessor, in the formats of other programs.
 
 bert          bert_config.json and bert_model.ckpt, for any TF1 BERT code
 huggingface   config.json, model.safetensors and tokenizer.json, for transformers
 saved_model   a SavedModel, for tf.saved_model.load and TensorFlow Serving
 onnx          model.onnx, for ONNX runtimes, with config.json and tokenizer.json, for optimum;
-              onnx_int8 after int8 quantization, see there
+              onnx_int8: the same after int8 quantization, see quantization.py
 
-Each folder has vocab.txt and export.json too: what a caller must know beside the model. The
-model is a plain BERT: layers named `bert/encoder/layer_%d`, its own number of them in its
-config, nothing of the optimizer. What another program runs gives `logits`, float32 [B, L];
-`probabilities`, float32 [B, L]; and `label`, int32 [B], the label's place in export.json's
-`labels`; for int32 [B, T] `input_ids`, `input_mask` and `segment_ids`, in ONNX for int64 ones as
-transformers' tokenizers give them. For regression it gives `logits`, float32 [B, 1], and `score`,
-float32 [B].
+Each folder also has vocab.txt and export.json, which a caller needs beside the model. The model is
+a plain BERT: its layers are named `bert/encoder/layer_%d`, its config has their number, and the
+optimizer's variables are left out.
 
-A format's packages are imported where they are used: the program runs without them.
+A graph takes int32 [B, T] `input_ids`, `input_mask` and `segment_ids`; in ONNX int64 arrays with
+the names of transformers' tokenizers. It returns `logits` and `probabilities`, float32 [B, L], and
+`label`, int32 [B], an index into export.json's `labels`. For regression it returns `logits`,
+float32 [B, 1], and `score`, float32 [B].
+
+A format's packages are imported when they are used: the program runs without them.
 """
 
 import collections
@@ -43,9 +44,9 @@ from theseus.model.bert_config import LAYER_NORM_EPSILON
 from theseus.quiet import quiet_tensorflow
 from theseus.session import new_session
 
-# A version that runtimes have known for years; 13 is the first with all that the graph needs.
+# A version that runtimes have supported for years; the graph needs at least 13.
 _ONNX_OPSET = 17
-# More than a table has rows.
+# More than the rows of any table.
 _FAR = np.int64(1 << 31)
 
 TOKENIZER = "tokenizer.json"
@@ -56,13 +57,13 @@ PlainClassifier = collections.namedtuple(
 """A stage's evaluated model as a plain BERT with a classifier.
 
 Fields:
-  config: modeling_theseus.BertConfig, of the model's own number of layers.
+  config: modeling_theseus.BertConfig, with the model's own number of layers.
   weights: OrderedDict from name, as in google-research/bert, to float32 array.
   task: the tasks.Task that it was trained on.
   vocab_file: path of vocab.txt.
   run_config: dict, as from `exported_run_config`.
   best: the state.Checkpoint that the weights come from.
-  temperature: float, what the logits were divided by; the weights have it.
+  temperature: float, by which the logits were divided; it is part of the weights already.
 """
 
 
@@ -70,11 +71,11 @@ Fields:
 
 
 def exported_run_config(run_config, mask):
-    """Returns what defines an exported model: its run, and the mixture of it.
+    """Returns the dict that defines an exported model: its run config and its mixture.
 
     Args:
       run_config: dict, as from StageFolder.trained_run_config.
-      mask: as TrainedModel has it.
+      mask: see TrainedModel.
     """
     return dict(run_config, replaced_modules=stages.digits(mask)) if mask else run_config
 
@@ -100,7 +101,7 @@ def plain_classifier(trained):
 
 @contextlib.contextmanager
 def plain_session(config, weights):
-    """Yields (session, EvaluationGraph) of a plain BERT, in formulas that any runtime knows.
+    """Yields (session, EvaluationGraph) of a plain BERT, built of operations that runtimes know.
 
     Args:
       config: modeling_theseus.BertConfig.
@@ -118,7 +119,7 @@ def plain_session(config, weights):
 def write_bert(plain, path):
     config = plain.config.to_dict()
     if config["hidden_act"] == "gelu_tanh":
-        config["hidden_act"] = "gelu"  # Which in google-research/bert is this form.
+        config["hidden_act"] = "gelu"  # In google-research/bert this means the tanh form.
     elif config["hidden_act"] == "gelu_erf":
         logging.warning(
             "bert: hidden_act is gelu_erf, which this program reads but google-research/bert "
@@ -150,22 +151,23 @@ def write_hugging_face(plain, path):
     arrays = {}
     for name, array in plain.weights.items():
         there, is_transposed = hugging_face.to_hugging_face(name)
-        # safetensors writes an array's memory: one that is only viewed transposed comes out wrong.
+        # safetensors writes an array's memory as it is, so a transposed view would come out wrong.
         arrays[there] = np.ascontiguousarray(array.T if is_transposed else array)
     file = os.path.join(path, "model.safetensors")
     try:
         safetensors.numpy.save_file(arrays, file, metadata={"format": "pt"})
-    except safetensors.SafetensorError as error:  # Its own, also where the disk is full.
+    except safetensors.SafetensorError as error:  # Also raised if the disk is full.
         raise OSError(first_line(error))
     _write_config_and_tokenizer(plain, path)
-    shutil.copymode(os.path.join(path, "config.json"), file)  # Else only its owner may read it.
+    # Without this only its owner could read the file.
+    shutil.copymode(os.path.join(path, "config.json"), file)
 
 
 def _write_config_and_tokenizer(plain, path):
-    """Writes what transformers and optimum read beside a model."""
+    """Writes the files that transformers and optimum read beside a model."""
     write_json(path, "config.json", _hugging_face_config(plain))
     tokenizer, length = _tokenizer(plain), plain.run_config["max_seq_length"]
-    # In lines it would be longer than a small model.
+    # With a line for each token the file would be larger than a small model.
     write_text(path, TOKENIZER, json.dumps(hugging_face_tokenizer.tokenizer_json(tokenizer)))
     config = hugging_face_tokenizer.tokenizer_config(tokenizer, length)
     write_json(path, "tokenizer_config.json", config)
@@ -174,7 +176,7 @@ def _write_config_and_tokenizer(plain, path):
 def _hugging_face_config(plain):
     config = plain.config.to_dict()
     activation = config["hidden_act"]
-    labels = plain.task.labels or ("LABEL_0",)  # By which transformers calls a number.
+    labels = plain.task.labels or ("LABEL_0",)  # transformers' name for a number.
     config.update(
         architectures=["BertForSequenceClassification"],
         model_type="bert",
@@ -196,15 +198,15 @@ def _tokenizer(plain):
 
 
 def check_hugging_face_tokens(plain, path, pairs):
-    """Compares the tokens of an export with the program's; says what transformers cuts otherwise.
+    """Compares an export's tokens with the program's; logs pairs that are truncated differently.
 
     Args:
       plain: the PlainClassifier.
       path: folder of the export.
-      pairs: list of (text, text), or of (text, None), of dev.
+      pairs: list of (text, text) or (text, None), from dev.
 
     Raises:
-      UserError: they are others.
+      UserError: the tokens differ.
     """
     length = plain.run_config["max_seq_length"]
     count, cut_otherwise = hugging_face_tokenizer.check_tokens(
@@ -224,7 +226,7 @@ def check_hugging_face_tokens(plain, path, pairs):
 
 
 def read_hugging_face(path, open_session):
-    """Reads the model by transformers, where that is installed."""
+    """Reads the model with transformers if that is installed, else with this program."""
     if not all(map(importlib.util.find_spec, ["torch", "transformers"])):
         logging.info(
             "huggingface: torch and transformers are not installed, so its weights were "
@@ -250,7 +252,7 @@ def read_hugging_face(path, open_session):
 
 
 def _outputs(graph, task):
-    """Adds what an EvaluationGraph gives to another program; returns the tensors by name."""
+    """Adds the outputs for other programs to an EvaluationGraph; returns the tensors by name."""
     logits = tf.identity(graph.logits, "logits")
     if task.is_regression:
         return dict(logits=logits, score=tf.squeeze(logits, 1, "score"))
@@ -271,7 +273,7 @@ def write_saved_model(plain, path):
             session,
             [tf.saved_model.SERVING],
             signature_def_map={tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
-            # So that an older TensorFlow reads attributes that it need not know.
+            # An older TensorFlow refuses unknown attributes, even with their default values.
             strip_default_attrs=True,
         )
         builder.save()
@@ -281,13 +283,13 @@ def write_saved_model(plain, path):
 
 
 def write_onnx(plain, path, change=lambda model: None):
-    """Writes the model and what is read beside it; `change` alters the ModelProto in place."""
+    """Writes the model and the files beside it; `change` alters the ModelProto in place."""
     import onnx
     import tf2onnx
 
     python_logging.getLogger("tf2onnx").setLevel(python_logging.ERROR)
     graph_def, inputs, outputs = _graph_without_weights(plain)
-    with quiet_tensorflow():  # Whose optimizer reports the devices that it looks for.
+    with quiet_tensorflow():  # TensorFlow's optimizer reports the devices that it looks for.
         model, _ = tf2onnx.convert.from_graph_def(
             graph_def,
             name="classifier",
@@ -311,10 +313,10 @@ def write_onnx_int8(plain, path):
 
 
 def _graph_without_weights(plain):
-    """Returns a PlainClassifier's graph, in which the weights are inputs as the features are.
+    """Returns a PlainClassifier's graph in which the weights are inputs, as the features are.
 
-    tf2onnx copies a graph's constants a dozen times, and keeps what it copied: BERT-base took more
-    than 20 GB.
+    tf2onnx makes a dozen copies of a graph's constants and keeps them: BERT-base took more than
+    20 GB.
 
     Returns:
       (GraphDef, mapping from an input's tensor to its name, and the same for the outputs).
@@ -337,12 +339,12 @@ def _graph_without_weights(plain):
 
 
 def _refusing_features(tokens, config):
-    """Returns a graph's features from int64 tensors, of which ONNX runtimes refuse wrong ids.
+    """Returns a graph's features from int64 tensors; with them ONNX runtimes refuse invalid ids.
 
-    ONNX's Gather refuses ids beyond its table but takes -1 for the last; OneHot takes all.
+    ONNX's Gather refuses ids beyond its table but reads -1 as the last row; OneHot accepts all.
 
     Args:
-      tokens: dict from names as in read_back.HUGGING_FACE_NAMES to tensors.
+      tokens: dict from the names in read_back.HUGGING_FACE_NAMES to tensors.
       config: modeling_theseus.BertConfig.
     """
     features = {ours: tokens[theirs] for ours, theirs in read_back.HUGGING_FACE_NAMES.items()}
@@ -359,7 +361,7 @@ def _names_by_tensor(tensors):
 
 
 def _fill_in(model, weights):
-    """Makes those inputs of an ONNX model constants whose arrays are given by name."""
+    """Turns the inputs of an ONNX model for which `weights` has an array into constants."""
     from onnx import numpy_helper
 
     kept = [tensor for tensor in model.graph.input if tensor.name not in weights]
@@ -370,7 +372,7 @@ def _fill_in(model, weights):
 
 
 def _name_axes(model):
-    """Calls the free axes of an ONNX model's inputs and outputs batch and length."""
+    """Names the free axes of an ONNX model's inputs and outputs: batch and length."""
     for tensor in list(model.graph.input) + list(model.graph.output):
         for axis, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "length")):
             if not axis.dim_value:
@@ -385,6 +387,6 @@ def write_json(path, name, value):
 
 
 def write_text(path, name, text):
-    """Writes a file of one folder, with a line's end after its text."""
+    """Writes a text and a line end to a file of a folder."""
     with io.open(os.path.join(path, name), "w", encoding="utf-8", newline="\n") as writer:
         writer.write(text + "\n")

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: calibration, what abstaining gains, and loyalty.
+"""Measures how far probabilities can be trusted: calibration, abstaining, and loyalty.
 
 Everything here is plain Python on arrays: the Predictions of rows, and label ids, int [rows].
 """
@@ -30,7 +30,7 @@ _LARGEST_TEMPERATURE = 100.0
 
 
 def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
-    """Finds what logits are to be divided by for the least mean cross entropy.
+    """Finds the temperature: the divisor of the logits that minimizes the mean cross entropy.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2.
 
@@ -39,8 +39,8 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
       labels: int [rows].
 
     Returns:
-      The temperature, in [0.01, 100]; None where every label has the largest logit: the smaller
-      it is, the less is the cross entropy.
+      The temperature, in [0.01, 100]; None if every label has the largest logit, so that the cross
+      entropy has no minimum: it falls with the temperature.
     """
     logits = np.asarray(logits, np.float64)
     if (logits.argmax(axis=1) == labels).all():
@@ -57,14 +57,14 @@ def find_temperature(logits: _Floats, labels: _Integers) -> float | None:
 
 
 def is_inside(temperature: float) -> bool:
-    """Returns whether a temperature is not at a bound of what `find_temperature` looks through."""
+    """Returns whether a temperature is inside the range that `find_temperature` searches."""
     return abs(math.log(temperature)) < 0.99 * math.log(_LARGEST_TEMPERATURE)
 
 
 def reliability(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
-    """Returns mean confidence, accuracy and count of the predictions in each of `NUM_BINS`.
+    """Returns mean confidence, accuracy and count of the predictions in each of `NUM_BINS` bins.
 
-    The bins are equal intervals of [0, 1]; those that are empty are left out.
+    The bins are equal intervals of [0, 1]; empty bins are left out.
     """
     confidences, is_right = predicted.confidences, predicted.ids == labels
     numbers = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
@@ -86,7 +86,7 @@ def expected_error(bins: Sequence[Mapping[str, Any]]) -> float:
 
 
 def at_coverages(predicted: Predictions, labels: _Integers) -> list[dict[str, float]]:
-    """Returns the accuracy and least confidence of the most confident, for each of `COVERAGES`."""
+    """Returns accuracy and least confidence of the most confident rows, for each of `COVERAGES`."""
     order = np.argsort(-predicted.confidences, kind="stable")
     confidences, is_right = predicted.confidences[order], (predicted.ids == labels)[order]
     return [
@@ -100,17 +100,17 @@ def at_coverages(predicted: Predictions, labels: _Integers) -> list[dict[str, fl
 
 
 def abstaining(predicted: Predictions, labels: _Integers, least: float) -> dict[str, float | None]:
-    """Returns the share and accuracy, None for none, of predictions of at least a confidence."""
+    """Returns the share and accuracy (or None) of predictions with at least this confidence."""
     rows = predicted.confidences >= least
     accuracy = float((predicted.ids == labels)[rows].mean()) if rows.any() else None
     return dict(coverage=float(rows.mean()), accuracy=accuracy, confidence=least)
 
 
 def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
-    """Compares the predictions of a successor with its predecessor's, of the same rows.
+    """Compares the predictions of a successor and its predecessor for the same rows.
 
     Source: Xu et al., Beyond Preserved Accuracy, EMNLP 2021, and the functions that their code
-    names: accuracy_score of the labels, and 1 minus jensenshannon of the probabilities.
+    uses: accuracy_score of the labels, and 1 minus jensenshannon of the probabilities.
 
     Returns:
       Dict of label_loyalty and probability_loyalty.
@@ -118,13 +118,13 @@ def loyalty(predicted: Predictions, others: Predictions) -> dict[str, float]:
     distance = scipy.spatial.distance.jensenshannon(
         predicted.probabilities, others.probabilities, axis=1
     )
-    distance = np.nan_to_num(distance)  # Of what are the same, where rounding went below 0.
+    distance = np.nan_to_num(distance)  # NaN: two equal rows whose difference rounded below 0.
     same = (predicted.ids == others.ids).mean()
     return {"label_loyalty": float(same), "probability_loyalty": float(1 - distance.mean())}
 
 
 def format_coverages(covered: Sequence[Mapping[str, float]]) -> str:
-    """Returns what `at_coverages` has found as a table, str."""
+    """Returns the result of `at_coverages` as a table, str."""
     rows = [
         ["most confident share"] + ["%.0f%%" % (100 * one["coverage"]) for one in covered],
         ["accuracy"] + ["%.4f" % one["accuracy"] for one in covered],

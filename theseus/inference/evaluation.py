@@ -1,4 +1,4 @@
-"""The graph that a trained classifier is computed with, and metrics over labelled examples."""
+"""Builds the graph for evaluating a classifier, and computes metrics over labelled examples."""
 
 import collections
 import time
@@ -24,8 +24,7 @@ def build_graph(config, num_outputs, modules=None, precision="float32", given=()
 
     Args:
       config, num_outputs, modules, precision: see there.
-      given: mapping from a variable's name to the variable, or tensor, that is used in its
-        place.
+      given: mapping from a variable's name to the variable or tensor that replaces it.
       features: dict as from modeling_theseus.feature_placeholders; None: new ones.
     """
     features = features or modeling_theseus.feature_placeholders()
@@ -44,7 +43,7 @@ def build_graph(config, num_outputs, modules=None, precision="float32", given=()
 
 
 def runner(session, graph):
-    """Returns an EvaluationGraph as a function from a batch's arrays, by name, to its logits."""
+    """Returns a function that runs an EvaluationGraph: from a batch's arrays by name to logits."""
     return lambda arrays: session.run(
         graph.logits, modeling_theseus.feed_features(graph.features, arrays)
     )
@@ -56,7 +55,7 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
     Args:
       task: a tasks.Task.
       run, encoded, batch_size: see predictions.compute_logits.
-      name: str, what the bar and the warning say of.
+      name: str, the name of the examples on the progress bar and in the warning.
 
     Returns:
       (dict as from metrics.compute, seconds that it took).
@@ -70,7 +69,7 @@ def evaluate(task, run, encoded, batch_size, name="dev"):
 
 
 def warn_of_alike(predicted, labels, name):
-    """Warns if the Predictions of a file, under its name, are alike and its labels are not."""
+    """Warns if the Predictions for the file `name` are all alike although its labels are not."""
     warning = metrics.what_is_not_learned(predicted, labels)
     if warning:
         logging.warning("%s: %s", name, warning)

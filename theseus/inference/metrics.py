@@ -1,4 +1,4 @@
-"""What a task is measured by: numbers from predictions and labels, by scikit-learn and scipy.
+"""The metrics of a task, computed from predictions and labels with scikit-learn and scipy.
 
 Everything here is plain Python on arrays. `labels` are as from encoding.encode_labels:
 ids, or for regression numbers.
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     _Integers = NDArray[np.integer[Any]]
     _Values = collections.OrderedDict[str, Optional[float]]
 
-# What a table shows of the metrics, in this order.
+# The metrics that a table shows, in this order.
 _COLUMNS = ["accuracy", "majority_class_rate", "precision", "recall", "f1", "auc", "matthews"]
 _COLUMNS += ["pearson", "spearman", "loss", "ece"]
-# A confusion table of more labels is too wide to be read; eval_results.json has it.
+# A confusion table of more labels is too wide to print; eval_results.json has it.
 _MOST_LABELS = 12
-# Of more than so many it has a million counts, almost all of them 0, and is left out.
+# A confusion table of more labels has over a million counts, almost all of them 0; it is left out.
 _MOST_CONFUSED = 1000
-# Scores of one prediction for all differ by rounding, those of a model that has learned by more.
+# If a model predicts the same number for all, its scores differ by rounding only. If it has learned
+# something, their standard deviation is above this share of the labels'.
 _LEAST_SPREAD = 0.05
 
 
 def what_is_not_learned(predicted: Predictions, labels: NDArray[Any]) -> str | None:
-    """Returns how the predictions of several examples are alike where their labels are not.
+    """Returns a description if the predictions are all alike although the labels are not.
 
     Args:
-      predicted, labels: as for `compute`; a threshold has no say here.
+      predicted, labels: as for `compute`; a threshold has no effect here.
 
     Returns:
-      str, if all get one label, or numbers whose standard deviation is below a twentieth of that
-      of the labels; None if not.
+      str if all get the same label, or numbers whose standard deviation is below a twentieth of
+      the labels'; otherwise None.
     """
     if len(labels) < 2:
         return None
@@ -64,14 +65,14 @@ def what_is_not_learned(predicted: Predictions, labels: NDArray[Any]) -> str | N
 
 
 def why_undefined(task: Task, labels: NDArray[Any]) -> str | None:
-    """Returns why a metric of the task's score is undefined, whatever is predicted.
+    """Returns why a metric of the task's score is undefined for any predictions.
 
     Args:
       task: a tasks.Task.
-      labels: int or float [rows], those of all examples.
+      labels: int or float [rows], the labels of all examples.
 
     Returns:
-      str, that names the metric and the labels that are missing; None: all are defined.
+      str that names the metric and the missing labels; None if all metrics are defined.
     """
     if task.is_regression:
         if len(labels) > 1 and np.ptp(labels) > 0:
@@ -90,20 +91,19 @@ def why_undefined(task: Task, labels: NDArray[Any]) -> str | None:
 def compute(predicted: Predictions, labels: NDArray[Any]) -> _Values:
     """Compares predictions with labels.
 
-    For two labels precision, recall, F1 and AUC are those of the second one; for more they
-    are means over the labels (macro; AUC of each against the rest), the first three, as in
-    scikit-learn, over those that occur among the labels or the predictions. The loss is that
-    of training: the mean cross entropy, for regression the mean squared error.
+    For two labels precision, recall, F1 and AUC are about the second label. For more they are
+    means over the labels (macro; AUC of each label against the rest); as in scikit-learn, the
+    means of precision, recall and F1 only count labels that occur or are predicted. The loss is
+    the training's: mean cross entropy, or for regression mean squared error.
 
     Args:
       predicted: the Predictions of the rows.
       labels: int or float [rows].
 
     Returns:
-      OrderedDict from name to float, or None for a metric that is undefined: AUC where a label
-      does not occur, Matthews' correlation where one alone does, a correlation with what is
-      constant, and of two labels what `by_label` says of the second one; and num_examples, an
-      int.
+      OrderedDict from name to float; num_examples is an int. A metric that is undefined is None:
+      AUC if a label does not occur, Matthews' correlation if only one label occurs, a correlation
+      with a constant, and for two labels the values that `by_label` leaves None for the second.
     """
     if predicted.task.is_regression:
         scores = predicted.scores
@@ -140,10 +140,10 @@ def compute(predicted: Predictions, labels: NDArray[Any]) -> _Values:
 
 
 def _of_labels(predicted: Predictions, labels: _Integers) -> list[NDArray[Any]]:
-    """Returns precision, recall, F1 and the number of examples of each label, arrays.
+    """Returns four arrays: each label's precision, recall, F1 and number of examples.
 
-    What is 0 / 0 is nan: the precision of a label that is never predicted, the recall of one
-    that does not occur, and F1 where both are so. scikit-learn before 1.3 knows no nan here.
+    0 / 0 gives nan: the precision of a label that is never predicted, the recall of a label that
+    does not occur, and F1 if both are the case. scikit-learn before 1.3 does not return nan here.
     """
     true, guessed, right = (
         np.bincount(ids, minlength=len(predicted.task.known_labels))
@@ -154,22 +154,22 @@ def _of_labels(predicted: Predictions, labels: _Integers) -> list[NDArray[Any]]:
 
 
 def or_none(value: Any) -> float | None:
-    """Returns a number as a float; None, as JSON writes it, if it is not a number."""
+    """Returns a number as a float; None, which JSON writes as null, if it is NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _correlation(function: Callable[..., Any], one: _Floats, other: _Floats) -> float | None:
-    """Returns a correlation; None where one of the two is constant."""
+    """Returns a correlation; None if one of the two arrays is constant."""
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(function(one, other)[0])
 
 
 def score(task: Task, values: Mapping[str, Any]) -> float:
-    """Returns the number by which one model is better than another: the mean of task.metrics.
+    """Returns the score by which models are compared: the mean of task.metrics.
 
-    Source: gluebenchmark.com, where a task with two metrics counts by their mean. It is nan if
-    one of them is undefined, see `compute`.
+    Source: gluebenchmark.com, which uses the mean for a task with two metrics. The score is nan if
+    one of the metrics is undefined, see `compute`.
 
     Args:
       task: a tasks.Task.
@@ -180,9 +180,9 @@ def score(task: Task, values: Mapping[str, Any]) -> float:
 
 
 def confusion(predicted: Predictions, labels: _Integers) -> list[list[int]] | None:
-    """Counts the examples of each label that were predicted as each: a list of lists of int.
+    """Returns the confusion table, a list of lists of int: counts by true and predicted label.
 
-    Args as for `compute`; rows are the true labels, columns the predicted ones. Of more than
+    Args as for `compute`; rows are the true labels, columns the predicted ones. For more than
     1,000 labels it is None.
     """
     num_labels = len(predicted.task.known_labels)
@@ -197,8 +197,8 @@ def confusion(predicted: Predictions, labels: _Integers) -> list[list[int]] | No
 def by_label(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
     """Returns precision, recall, F1 and the number of examples of each label, a list of dict.
 
-    Args as for `compute`. Where a label does not occur, or is never predicted, what then cannot
-    be computed is None.
+    Args as for `compute`. A value is None if it cannot be computed because the label does not
+    occur or is never predicted.
     """
     names = ("precision", "recall", "f1")
     return [
@@ -210,15 +210,15 @@ def by_label(predicted: Predictions, labels: _Integers) -> list[dict[str, Any]]:
 def best_threshold(
     predicted: Predictions, labels: _Integers
 ) -> collections.OrderedDict[str, float] | None:
-    """Finds the threshold of the second label's probability with the best F1.
+    """Finds the threshold of the second label's probability that gives the best F1.
 
     Args:
       predicted: Predictions of two labels.
       labels: int [rows].
 
     Returns:
-      OrderedDict of threshold, f1, precision and recall, each a float; None where the second
-      label does not occur.
+      OrderedDict of threshold, f1, precision and recall, each a float; None if the second label
+      does not occur.
     """
     if not np.any(labels == 1):
         return None
@@ -236,7 +236,7 @@ def best_threshold(
 
 
 def _shortest_between(low: float, high: float) -> float:
-    """Returns about the middle of two numbers, in few digits: above `low`, and at most `high`."""
+    """Returns a number with few digits near the middle: above `low` and at most `high`."""
     for digits in range(4, 18):
         middle = float("%.*g" % (digits, (low + high) / 2))
         if low < middle <= high:
@@ -248,7 +248,7 @@ def _shortest_between(low: float, high: float) -> float:
 
 
 def headline(task: Task, values: Mapping[str, Any]) -> str:
-    """Returns the task's metrics, F1 and the loss as words for a line of the log, str."""
+    """Returns the task's metrics, F1 and the loss as a part of a log line, str."""
     names = [name for name in task.metrics + ("f1", "loss") if name in values]
     shown = {"f1": "f1 (label %s)" % positive_label(task)} if positive_label(task) else {}
     parts = ((shown.get(name, name), _cell(values[name])) for name in dict.fromkeys(names))
@@ -256,19 +256,19 @@ def headline(task: Task, values: Mapping[str, Any]) -> str:
 
 
 def positive_label(task: Task) -> str | None:
-    """Returns the label of which precision, recall, F1 and AUC are; None: they are of all."""
+    """Returns the label that precision, recall, F1 and AUC are about; None if they are means."""
     return task.known_labels[1] if len(task.known_labels) == 2 else None
 
 
 def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns a table in Markdown, in whose cells no | and no line's end divides."""
+    """Returns a table in Markdown; in cells | is escaped and line ends become spaces."""
     lines = [header, ["---"] * len(header), *rows]
     cells = [[str(v).replace("|", "\\|").replace("\n", " ") for v in line] for line in lines]
     return "\n".join("| %s |" % " | ".join(line) for line in cells)
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int) -> str:
-    """Returns rows of cells as lines, the first cells to the left and the others to the right."""
+    """Returns rows of cells as lines: the first column flush left, the others flush right."""
     first = max(len(row[0]) for row in rows)
     return "\n".join(
         row[0].ljust(first) + "".join(cell.rjust(width) for cell in row[1:]) for row in rows
@@ -294,7 +294,7 @@ def _cell(value: float | None) -> str:
 
 
 def format_confusion(task: Task, counts: Sequence[Sequence[int]] | None) -> str:
-    """Returns a confusion table, str, of the counts of `confusion`; "" for many labels."""
+    """Returns the counts of `confusion` as a table, str; "" if there are too many labels."""
     labels = task.known_labels
     if counts is None or len(labels) > _MOST_LABELS:
         return ""
@@ -304,7 +304,7 @@ def format_confusion(task: Task, counts: Sequence[Sequence[int]] | None) -> str:
 
 
 def format_by_label(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what `by_label` has found as a table, str; "" for many labels."""
+    """Returns the result of `by_label` as a table, str; "" if there are too many labels."""
     if len(rows) > _MOST_LABELS:
         return ""
     names = ["precision", "recall", "f1"]
@@ -316,6 +316,6 @@ def format_by_label(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def format_threshold(task: Task, best: Mapping[str, float]) -> str:
-    """Returns what `best_threshold` has found as a line, str."""
+    """Returns the result of `best_threshold` as a line, str."""
     line = "best F1 of label {} on dev: {f1:.4f} (precision {precision:.4f}, recall {recall:.4f})"
     return (line + ", with --threshold={threshold}").format(positive_label(task), **best)

@@ -1,9 +1,9 @@
-"""Where a trained model lies: in a stage's folder, or as a classifier fine-tuned elsewhere.
+"""Opens the folder of a trained model: a stage's, or a classifier that was fine-tuned elsewhere.
 
 The latter is a Hugging Face folder of BertForSequenceClassification, or owner/name of the hub; a
-checkpoint of google-research/bert's run_classifier.py; or an export of this program's with a
-BERT's weights. It is taken for the trained stage 0 of a run. Without TensorFlow, but for reading a
-checkpoint of TensorFlow's.
+checkpoint of google-research/bert's run_classifier.py; or one of this program's exports that has a
+BERT's weights. It is treated as the trained stage 0 of a run. Only reading a TensorFlow checkpoint
+needs TensorFlow.
 """
 
 import dataclasses
@@ -21,33 +21,33 @@ from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint
 from theseus.stage import PREDECESSOR
 
-_SHORTEST = 3  # Tokens: [CLS], one, [SEP].
+_SHORTEST = 3  # Tokens: [CLS], one token of text, [SEP].
 
 
 class ExternalClassifier(object):
-    """A classifier's folder, with what is asked of the StageFolder of a trained stage.
+    """A classifier's folder, with the methods of a StageFolder that trained models need.
 
     Attributes:
       path: str, its folder, or the checkpoint's prefix.
-      task: the tasks.Task whose labels its outputs are of.
+      task: the tasks.Task with the labels of its outputs.
       model: the pretrained.Model of its folder.
-      weights: its weights, the classifier's rows in the order of the task's labels.
+      weights: its weights, with the classifier's rows in the order of the task's labels.
     """
 
     def __init__(self, path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
-        """Reads all but the weights themselves.
+        """Reads everything except the weights themselves.
 
         Args:
           path: a folder, a checkpoint's prefix, or owner/name of the hub.
-          task: the tasks.Task whose labels it is to give; None: those that its files name.
+          task: the tasks.Task whose labels it should predict; None: the labels that its files name.
           bert: str, a folder or owner/name with the config and the vocabulary that a
-            google-research/bert checkpoint does not bring; None: there is none.
+            google-research/bert checkpoint lacks; or None.
           flag: str, the flag that a message names.
-          max_seq_length: int, the tokens of an input; None: as its tokenizer says.
+          max_seq_length: int, the tokens of an input; None: from its tokenizer's files.
 
         Raises:
-          UserError: it holds no classifier, or one of another kind or of other labels than the
-            task's; or a file is missing or damaged.
+          UserError: it holds no classifier, or its kind or labels are not the task's; or a file is
+            missing or damaged.
         """
         self.path = pretrained.local_checkpoint(path, flag)
         self._folder = pretrained.folder_of_files(self.path, bert)
@@ -74,7 +74,7 @@ class ExternalClassifier(object):
         self.weights = self.weights.with_rows(head.CLASSIFIER, rows.order)
 
     def trained_run_config(self):
-        """Returns what a trained model cannot be used without, as StageFolder's does."""
+        """Returns the settings that using a trained model needs; see RunFolder."""
         task = self.task
         return {
             "stage": PREDECESSOR.name,
@@ -91,7 +91,7 @@ class ExternalClassifier(object):
         }
 
     def takes_texts(self):
-        """Returns how many texts an example may have, a tuple of int: nothing says which."""
+        """Returns the possible numbers of texts in an example, a tuple of int; no file tells it."""
         return (1, 2) if self.model.config.type_vocab_size > 1 else (1,)
 
     def sound_best(self):
@@ -99,7 +99,7 @@ class ExternalClassifier(object):
         return Checkpoint(os.path.basename(self.weights.prefix), 0)
 
     def best_checkpoint(self):
-        """Returns the prefix, or the path, of its weights."""
+        """Returns the prefix or the path of its weights."""
         return self.weights.prefix
 
 
@@ -107,8 +107,8 @@ def head_of(folder, source=None):
     """Returns the head.Head of the weights in a folder.
 
     Args:
-      folder: the folder of the weights, which may be a part of a stage's.
-      source: the StageFolder that they are of; None: it is not known.
+      folder: the folder of the weights, which may be inside a stage's folder.
+      source: the StageFolder that they belong to; None if it is not known.
     """
     if source is None and os.path.basename(folder) in ("best", "last"):
         source = StageFolder(os.path.dirname(folder))
@@ -118,7 +118,7 @@ def head_of(folder, source=None):
 
 
 def _own_task(known, num_rows, path):
-    """Returns the Task of a classifier that is given none: its own labels, over what is given."""
+    """Returns the Task of a classifier whose user gives none, by its files and number of rows."""
     if known.problem == "regression" or num_rows == 1:
         return tasks.TASKS["custom_number"]
     names = known.names
@@ -129,7 +129,7 @@ def _own_task(known, num_rows, path):
 
 
 def is_external(path):
-    """Returns whether a path is a BERT's folder, a checkpoint, or reads owner/name: no stage's."""
+    """Returns whether a path is not a stage's: a BERT's folder, a checkpoint, or owner/name."""
     if not os.path.exists(path):
         return os.path.exists(path + ".index") or pretrained.is_hub_id(path)
     return weights_lib.holds_checkpoint(path)
@@ -141,7 +141,7 @@ def hash_vocab(model):
 
 
 def check_altered(recorded, model):
-    """Raises UserError where a stage's vocabulary or config is not that of its run config."""
+    """Raises UserError if a stage's vocabulary or config differs from its run config's."""
     vocab = hash_vocab(model)
     if recorded.get("vocab", vocab) != vocab:
         raise UserError(

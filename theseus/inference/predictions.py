@@ -1,6 +1,7 @@
-"""Logits over a set of examples, and predictions: made once of the logits, and written as rows.
+"""Computes logits, turns them into predictions, and writes these as rows.
 
-Nothing here imports TensorFlow, scikit-learn or scipy: what answers with an export can do without.
+Nothing here imports TensorFlow, scikit-learn or scipy, so that answering with an export does not
+need them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def progress_bar(description: str, num_examples: int) -> tqdm[Any]:
-    """Returns a bar on a terminal that counts examples, for `compute_logits`."""
+    """Returns a bar that counts examples on a terminal, for `compute_logits`."""
     return tqdm(None, description, num_examples, leave=False, unit="example", disable=None)
 
 
@@ -85,7 +86,7 @@ def probabilities(logits: _Floats) -> NDArray[np.float64]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions(object):
-    """What a model predicts for some examples.
+    """The predictions of a model for some examples.
 
     Attributes:
       task: a tasks.Task.
@@ -94,7 +95,7 @@ class Predictions(object):
       ids: int64 [rows], the predicted labels.
       confidences: float64 [rows], the probability of each predicted label.
 
-    For regression the prediction is `scores`, and the last three mean nothing.
+    For regression the prediction is `scores`, and the last three attributes have no meaning.
     """
 
     task: Task
@@ -105,13 +106,13 @@ class Predictions(object):
 
     @classmethod
     def of(cls, task: Task, logits: _Floats, threshold: float | None = None) -> Predictions:
-        """Returns what logits predict.
+        """Returns the Predictions that follow from logits.
 
         Args:
           task: a tasks.Task.
           logits: float [rows, outputs].
-          threshold: float, the least probability of the second of two labels at which it is the
-            predicted one; None: the label of the largest logit is.
+          threshold: float, for two labels: the second one is predicted if its probability is at
+            least this; None: the label with the largest logit is predicted.
         """
         shares = probabilities(logits)
         if threshold is None:
@@ -126,7 +127,7 @@ class Predictions(object):
         return self.logits[:, 0].astype(np.float64)
 
     def take(self, rows: _Integers) -> Predictions:
-        """Returns the Predictions of rows, int [n], in their order."""
+        """Returns the Predictions of the given rows, int [n], in that order."""
         return Predictions(
             self.task,
             self.logits[rows],
@@ -147,21 +148,21 @@ def write_predictions(
     delimiter: str = ",",
     like: Example | None = None,
 ) -> int:
-    """Writes predictions as rows with names.
+    """Writes predictions as rows with named columns.
 
-    The columns are index (the row of a reading.Example, or else its place here), text_a,
-    text_b (where there is one), label (where the file has labels; empty where one is not
-    known), an Example's others, and predicted_label with a probability for each label, and
-    is_uncertain, 1 or 0, where there is what to abstain below; for regression predicted_score
-    alone. One of the others that bears one of these names is called input_<name>.
+    The columns are index (the row of a reading.Example, or else its number here), text_a, text_b
+    (for pairs), label (if the file has labels; empty for an unknown one), the Example's other
+    columns, predicted_label, a probability for each label, and with `abstain_below` is_uncertain, 1
+    or 0. Regression has predicted_score instead of the last ones. If another column has one of
+    these names, it is renamed to input_<name>.
 
     Args:
-      writer: a text file that writes line ends as they are.
+      writer: a text file that does not change line ends.
       pools: iterable of (list of reading.Example, their Predictions).
       abstain_below: float, the probability below which a prediction is uncertain; or None.
       format: str, one of rows.FORMATS.
       delimiter: see rows.write_row.
-      like: a reading.Example, whose columns there are; None: the first one that is predicted.
+      like: a reading.Example that has the columns to write; None: the first one of `pools`.
 
     Returns:
       int, the number of predictions.
@@ -179,7 +180,7 @@ def write_predictions(
         for example, cells in zip(examples, _cells(predicted, abstain_below, format)):
             index = count if example.row is None else example.row
             values = example.others or {}
-            if format == "jsonl":  # Whose lines have each their own keys.
+            if format == "jsonl":  # Each line may have other keys.
                 others = list(values)
                 names = _names(predicted.task, known, others, abstain_below)
             row = [index] + [getattr(example, name) for name in known]
@@ -192,7 +193,7 @@ def write_predictions(
 def _names(
     task: Task, known: list[str], others: list[str], abstain_below: float | None
 ) -> list[str]:
-    """Returns the names of the columns, list of str, each of them once."""
+    """Returns the names of the columns, list of str, without duplicates."""
     before = ["index"] + known
     if task.is_regression:
         behind = ["predicted_score"]
@@ -207,7 +208,7 @@ def _names(
 
 
 def _cells(predicted: Predictions, abstain_below: float | None, format: str) -> Iterator[list[Any]]:
-    """Yields what is predicted for each row, a list of cells."""
+    """Yields the predicted columns of each row, a list of cells."""
 
     def number(value: float) -> float | str:
         return round(float(value), 8) if format == "jsonl" else "%.8f" % value

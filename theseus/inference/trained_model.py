@@ -1,4 +1,4 @@
-"""A stage's best model, ready to compute: its graph with its weights, and its tokenizer."""
+"""Loads a stage's best model: its graph with its weights, and its tokenizer."""
 
 import collections
 import contextlib
@@ -29,9 +29,9 @@ Fields:
   graph: an evaluation.EvaluationGraph.
   tokenizer: a tokenization.FullTokenizer.
   layers: list of str, the names of its layers, from the lowest.
-  mask: list of bool, whether each module is replaced, where it is another mixture than the stage is
-    evaluated on; else None.
-  temperature: float, what its logits are divided by; 1 where it is not calibrated.
+  mask: list of bool, whether each module is replaced; None for the mixture that the stage itself
+    evaluates.
+  temperature: float, by which its logits are divided; 1 if it is not calibrated.
   run_config: dict, what defines its run, as from StageFolder.trained_run_config.
   best: the state.Checkpoint that its weights come from.
   model: the pretrained.Model of its folder.
@@ -44,7 +44,7 @@ _CALIBRATION = records.table(
 
 
 _Source = collections.namedtuple("_Source", "weights recorded model groups best")
-"""What a StageFolder's model is built from.
+"""The parts from which a StageFolder's model is built.
 
 Fields:
   weights: CheckpointWeights of its best checkpoint.
@@ -62,19 +62,19 @@ def load(folder, precision=None, mask=None, is_calibrated=True):
     Args:
       folder: a StageFolder.
       precision: "float32" or "bfloat16"; None: that of its training.
-      mask: list of bool, whether each module of stage 1 is replaced; None: as it is evaluated.
-      is_calibrated: bool, whether its logits are divided by the temperature that the folder has
-        for it, if any.
+      mask: list of bool, whether each module of stage 1 is replaced; None: the mixture that the
+        stage itself evaluates.
+      is_calibrated: bool, whether its logits are divided by the temperature in the folder, if any.
 
     Raises:
-      UserError: the folder holds no trained model, or a damaged one, or none with that mixture.
+      UserError: the folder holds no trained model, or a damaged one, or lacks that mixture.
     """
     with new_session(grappler=True) as session:
         yield load_into(session, folder, precision, mask, is_calibrated)
 
 
 def load_into(session, folder, precision, mask=None, is_calibrated=True):
-    """Builds the TrainedModel of a StageFolder in the default graph, the session's; see `load`."""
+    """Builds the TrainedModel of a StageFolder in the session's graph, the default; see `load`."""
     source = _read(folder)
     if mask is None:
         taken = stages.of_name(source.recorded["stage"]).evaluated_mask(source.groups)
@@ -101,7 +101,7 @@ def load_into(session, folder, precision, mask=None, is_calibrated=True):
 
 
 def _find_temperature(folder, best, mask):
-    """Returns the temperature that a StageFolder has for its best Checkpoint; 1 for none."""
+    """Returns a StageFolder's temperature for its best Checkpoint; 1 if there is none."""
     if isinstance(folder, ExternalClassifier):
         return 1.0
     name = folder.file(stages.result(CALIBRATION, mask))
@@ -117,7 +117,7 @@ def _find_temperature(folder, best, mask):
 
 
 def _divide_logits(session, graph, weights, temperature):
-    """Divides the classifier, so that the logits are, in whatever form it is exported."""
+    """Divides the classifier's weights, so that every export has the divided logits, too."""
     if temperature != 1:
         variables = [v for v in graph.variables if v.op.name in head.CLASSIFIER]
         divided = {name: weights[name] / np.float32(temperature) for name in head.CLASSIFIER}
@@ -126,13 +126,13 @@ def _divide_logits(session, graph, weights, temperature):
 
 @contextlib.contextmanager
 def load_all_paths(folder):
-    """Yields (runner, groups) of a stage 1 that keeps its predecessor, in one graph.
+    """Yields (runner, groups) for all mixtures of a stage 1 that kept its predecessor.
 
     Args:
       folder: a StageFolder.
 
     Yields:
-      runner: function from a mask, list of bool, to what evaluation.runner returns.
+      runner: function from a mask, list of bool, to a function as evaluation.runner returns it.
       groups: list of lists of the predecessor's layers, one list a module.
 
     Raises:
@@ -172,7 +172,7 @@ def _read(folder):
 
 
 def _build(session, source, mask, precision=None):
-    """Returns the EvaluationGraph of a _Source with a mask, and its weights in the session."""
+    """Builds the EvaluationGraph of a _Source with a mask; loads its weights into the session."""
     precision = precision or source.recorded["precision"]
     check_precision(precision)
     config, num_outputs = source.model.config, tasks.recorded(source.recorded).num_outputs
@@ -184,7 +184,7 @@ def _build(session, source, mask, precision=None):
 
 
 def _check_mask(source, mask):
-    """Raises UserError where a _Source has no such mixture, list of bool."""
+    """Raises UserError if a _Source does not have the mixture `mask`, list of bool."""
     replaces = stages.of_name(source.recorded["stage"]).replaces
     if not replaces or len(mask) != len(source.groups):
         raise UserError(

@@ -1,7 +1,8 @@
-"""Where the columns of a file of rows are, and whether its first row is a header.
+"""Finds the columns of a file of rows, and whether its first row is a header.
 
-Sure is a row that bears names which the task's columns go by, or a label where the labels are.
-Otherwise the rest of the file tells: a header reads like names, and not like the rows below it.
+It certainly is one if it contains names of the task's columns, and certainly not if it has a label
+in the label's column. Otherwise the rest of the file decides: a header looks like names, and unlike
+the rows below it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from theseus.inputs.tasks import Column, Columns, Task
 
 
 class Row(NamedTuple):
-    """A line's number from 1, and its columns; `source`: of JSON Lines, the line itself."""
+    """A line's number, from 1, and its columns; for JSON Lines `source` is the line itself."""
 
     number: int
     cells: list[str]
@@ -24,13 +25,13 @@ class Row(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the rows of a file are laid out.
+    """The layout of a file's rows.
 
     Fields:
-      columns: where the columns that count are.
-      header: the first Row where it is a header, or None.
-      width: how many columns each row has.
-      doubt: which way the first row was taken where that cannot be told for certain, or None.
+      columns: the indices of the task's columns.
+      header: the first Row if it is a header, or None.
+      width: the number of columns of each row.
+      doubt: what the first row was read as, if that is not certain; or None.
     """
 
     columns: Columns
@@ -40,12 +41,12 @@ class Layout(NamedTuple):
 
 
 UNKNOWN_LABELS = frozenset("-1 ? - none null nan na n/a".split() + [""])
-"""What stands for a label that is not known, in lower case."""
+"""The values that mean an unknown label, in lower case."""
 
-# Where so large a part of the rows reads like a header too, that is how the file's texts are.
+# If a larger share of the other rows also looks like a header, the file's texts simply look so.
 _MOST_LIKE_NAMES = 0.05
 _LONGEST_NAME = 30
-# What headers consist of: words that name a column, and words that tell two of them apart.
+# The words of headers: those that name a column, and those that distinguish two columns.
 _NAMING = frozenset(
     "text texts sentence sentences sent question questions query queries title comment comments "
     "review reviews content contents body message tweet post document passage paragraph context "
@@ -68,20 +69,20 @@ _CHINESE_NAME = re.compile(
 )
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+$", re.IGNORECASE)
 _WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-# One to three words of a script that has spaces between them, without a mark of punctuation.
+# One to three words, without punctuation, of a script that puts spaces between words.
 _FEW_WORDS = re.compile(r"[^\W\d_][\w#()-]*( [\w#()-]+){0,2}$")
 _WORD = re.compile(r"\W*[A-Za-z]\w*\W*$", re.ASCII)
-# A script that has none, where a character is much of a word.
+# The scripts without spaces, in which a character is a large part of a word.
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONGEST_NAME_WITHOUT_SPACES = 6
 
-# What no column of texts is called.
+# Names that no column of texts has.
 _NO_TEXTS = frozenset(
     "id ids idx index qid no number num 编号 序号".split() + list(tasks.USUAL_LABEL_NAMES)
 )
-# Of the names that a label's column may bear, those that other numbers bear as well.
+# The names of a label's column that columns of other numbers may also have.
 _SCORES = ("similarity", "score")
-# float() takes more: digits of other scripts, and low lines.
+# float() accepts more: digits of other scripts, and underscores.
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
 
 _Cells = List[str]
@@ -97,17 +98,17 @@ def find_layout(
     """Finds the Layout of a file.
 
     Args:
-      rows: list of Row, from the first on; so many as are to tell what the file holds.
+      rows: list of Row, the first rows of the file, enough to recognize its content.
       task: a tasks.Task.
       labels_required: bool, whether there must be a column of labels.
-      header: "yes" or "no": whether the first row is a header; "auto": to be found out.
-      separated: str, how a message says what separates the columns, see rows.separated_by.
+      header: "yes" or "no": whether the first row is a header; "auto": detect it.
+      separated: str, the part of a message about the separator, see rows.separated_by.
 
     Returns:
       A Layout.
 
     Raises:
-      UserError: says what was expected in the first row, and what was found.
+      UserError: it names what was expected in the first row, and what was found.
     """
     first = rows[0]
     by_name, by_place = _columns_by_name(first.cells, task), _columns_by_place(first.cells, task)
@@ -132,12 +133,12 @@ def find_layout(
 
 
 def names(row: Row) -> list[str]:
-    """Returns the names, list of str, that the cells of a header's Row hold."""
+    """Returns the names, list of str, in the cells of a header's Row."""
     return [tasks.clean_name(cell) for cell in row.cells]
 
 
 def describe(columns: Columns, header: Row) -> str:
-    """Returns in words which columns are taken, by a file's header."""
+    """Returns a description of the columns that are used, with their names in the header."""
     return ", ".join(
         "%s is column %d, %s" % (name, index + 1, header.cells[index].strip())
         for name, index in columns._asdict().items()
@@ -146,11 +147,11 @@ def describe(columns: Columns, header: Row) -> str:
 
 
 LARGEST_NUMBER = 1e18
-"""Of a label that is a number: a float32 can hold the squares of such, as the loss takes them."""
+"""The bound of a label that is a number: float32 can represent its square, which the loss needs."""
 
 
 def is_label(label: str, task: Task) -> bool:
-    """Returns whether `label`, a str as from tasks.clean_label, is one that the task can have."""
+    """Returns whether `label`, a str as from tasks.clean_label, is a possible label of the task."""
     if task.is_regression:
         return bool(_NUMBER.match(label)) and abs(float(label)) <= LARGEST_NUMBER
     return bool(label) if task.labels is None else label in task.label_ids
@@ -160,7 +161,7 @@ def is_label(label: str, task: Task) -> bool:
 
 
 def _columns_by_name(cells: _Cells, task: Task) -> Columns | None:
-    """Returns the Columns of a header; None where the cells name none of them."""
+    """Returns the Columns that a header names; None if the cells do not name them."""
     found = [tasks.clean_name(cell) for cell in cells]
     text_a, text_b, label = (_place(column, found) for column in task.header)
     texts = (text_a, text_b)[: task.num_texts]
@@ -176,7 +177,7 @@ def _columns_by_name(cells: _Cells, task: Task) -> Columns | None:
 
 
 def _place(column: Column | None, found: list[str]) -> int | None:
-    """Returns the index of one of Task.header's columns among names found; None: none of them."""
+    """Returns the index of one of Task.header's columns among the names found, or None."""
     if not isinstance(column, tuple):
         return column if column is None or column < len(found) else None
     name = next((name for name in column if name in found), None)
@@ -188,7 +189,7 @@ def _place(column: Column | None, found: list[str]) -> int | None:
 
 
 def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
-    """Returns the Columns of a file without names in a header; None where they do not fit."""
+    """Returns the Columns of a file whose header does not name them; None if they do not fit."""
     if not task.indices or max(task.indices.texts()) >= len(cells):
         return None
     label = task.indices.label
@@ -196,7 +197,7 @@ def _columns_by_place(cells: _Cells, task: Task) -> Columns | None:
 
 
 def _is_score(rows: Sequence[Row], columns: Columns, task: Task) -> bool:
-    """Returns whether a column that a label may be called after holds another's scores instead."""
+    """Returns whether the column taken for the label holds other scores, such as similarities."""
     place = columns.label
     if place is None or task.header.label != tasks.USUAL_LABEL_NAMES:
         return False
@@ -207,9 +208,10 @@ def _is_score(rows: Sequence[Row], columns: Columns, task: Task) -> bool:
 
 
 def _check_other_places(found: list[str], columns: Columns) -> None:
-    """Raises UserError where a header's names, list of str, say other than where the columns are.
+    """Raises UserError if a header's names, list of str, contradict the places of the columns.
 
-    A text's column is called as a label's or a number of the row is, or the label is elsewhere.
+    They do if a text's column is named like a label or a row number, or the label's name is in
+    another column.
     """
     wrong = [index for index in columns.texts() if found[index] in _NO_TEXTS]
     if columns.label is not None and found[columns.label] not in tasks.USUAL_LABEL_NAMES:
@@ -225,7 +227,7 @@ def _check_other_places(found: list[str], columns: Columns) -> None:
 def _wrong_first_row(
     first: Row, task: Task, with_label: bool, header: str, separated: str
 ) -> UserError:
-    """Returns the UserError for a first row in which the task's columns are not found."""
+    """Returns the UserError for a first row that lacks the task's columns."""
     for name, column in task.header._asdict().items():
         if isinstance(column, int) and column >= len(first.cells) and task.takes_columns:
             return UserError(
@@ -246,7 +248,7 @@ def _wrong_first_row(
 
 
 def count(width: int) -> str:
-    """Returns in words how many columns there are, str."""
+    """Returns the number of columns in words, str."""
     return "%d column%s" % (width, "s" if width != 1 else "")
 
 
@@ -256,14 +258,14 @@ def count(width: int) -> str:
 def _judge(
     rows: Sequence[Row], by_name: Columns | None, by_place: Columns | None, task: Task
 ) -> tuple[bool, str | None]:
-    """Returns (whether the first row is a header, the doubt as in a Layout)."""
+    """Returns (whether the first row is a header, a Layout's doubt)."""
     first = rows[0].cells
     if by_place is None:
         return by_name is not None, None
     label = None if by_place.label is None else tasks.clean_label(first[by_place.label])
     is_labelled = bool(task.labels) and label in task.label_ids
     if by_name is not None:
-        # Its texts may be words that columns go by; a label tells.
+        # Its texts may happen to be names of columns; a label shows that it is not a header.
         return not is_labelled, None
     if label is not None and not is_labelled:
         if tasks.clean_name(label) in tasks.USUAL_LABEL_NAMES:
@@ -279,17 +281,17 @@ def _judge(
 
 
 def _compare(first: _Cells, rest: list[_Cells], columns: Columns, task: Task) -> tuple[bool, bool]:
-    """Returns (whether the first row is a header, whether that is sure), by the rows below."""
+    """Compares the first row with the others; returns (whether it is a header, whether surely)."""
     indices = columns.texts()
     likeness = _row_likeness(first, indices)
-    if likeness == 2:  # Where files were put together, it may come again.
+    if likeness == 2:  # If files were concatenated, the header may occur again.
         rest = [cells for cells in rest if cells != first]
     if any(first[index] == cells[index] for cells in rest for index in indices):
-        likeness = 0  # A name is not among the texts.
+        likeness = 0  # A column's name does not occur among the texts.
     if columns.label is None:
         if likeness == 0 or _are_like_names(first, rest, indices, likeness):
             return False, True
-        # One word for each of two texts is what names are; longer ones are as often a row.
+        # Two names are usually one word each; longer texts are as often an ordinary row.
         are_words = len(indices) == 2 and all(_WORD.match(first[index]) for index in indices)
         return bool(rest) and (likeness == 2 or are_words), False
     label = tasks.clean_label(first[columns.label])
@@ -311,12 +313,12 @@ def _compare(first: _Cells, rest: list[_Cells], columns: Columns, task: Task) ->
 def _are_like_names(
     first: _Cells, rest: list[_Cells], indices: Sequence[int], likeness: int
 ) -> bool:
-    """Returns whether more than a few of the other rows read as much like names as the first.
+    """Returns whether more than a few of the other rows look as much like names as the first.
 
     Args:
-      first, rest: the cells of the first row, and those of each other.
+      first, rest: the cells of the first row, and of each other row.
       indices: the texts' indices.
-      likeness: of the first row, see `_likeness`.
+      likeness: that of the first row, see `_likeness`.
     """
 
     def has_spaces(cells: _Cells) -> bool:
@@ -330,16 +332,16 @@ def _are_like_names(
 
 
 def _row_likeness(cells: _Cells, indices: Sequence[int]) -> int:
-    """Returns how much a row's texts read like names, as `_likeness`: the least of them.
+    """Returns how much a row's texts look like names: the least `_likeness` of its cells.
 
-    Where each may be a name, one that is makes them all so.
+    If all cells may be names and one surely is, the row is surely one of names.
     """
     found = [_likeness(cells[index]) for index in indices]
     return max(found) if min(found) > 0 else 0
 
 
 def _likeness(cell: str) -> int:
-    """Returns how much a cell reads like a column's name, int: 2 much, 1 perhaps, 0 not."""
+    """Returns how much a cell looks like a column's name, int: 2 surely, 1 perhaps, 0 not."""
     text = tasks.clean_label(tasks.clean_label(cell).strip("\"'“”"))
     words = [word.lower() for word in _WORDS.findall(text)]
     if _CHINESE_NAME.match(text.lower()):

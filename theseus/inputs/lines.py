@@ -1,8 +1,8 @@
-"""From a file's bytes to its lines: encodings, line ends, and what is no text.
+"""Splits a file's bytes into lines: encodings, line ends, and content that is not text.
 
-A line ends with a line feed, or with a carriage return and a line feed. Where a file holds no
-line feed at all, as old spreadsheets export it, each carriage return ends a line. Nothing else
-does: a carriage return in a line, U+2028, U+0085 or a form feed are characters of a text.
+A line ends with a line feed, or with a carriage return and a line feed. In a file without any line
+feed, as old spreadsheets export it, each carriage return ends a line. Nothing else does: a carriage
+return within a line, U+2028, U+0085 and a form feed are characters of a text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO, Callable, Iterator, NamedTuple, Sequence, TextIO
 
 
 class Line(NamedTuple):
-    """A line: its number from 1, its text, and what makes it no text, or None."""
+    """A line: its number from 1, its text, and the problem if it is not text, or None."""
 
     number: int
     text: str
@@ -23,27 +23,27 @@ class Line(NamedTuple):
 
 
 class Unreadable(ValueError):
-    """From somewhere on a stream cannot be read in its encoding; the message says why."""
+    """The rest of a stream cannot be decoded; the message says why."""
 
 
 Say = Callable[[str], None]
-"""Takes a line of the log."""
+"""A function that logs a line."""
 
 HOLDS_A_NUL = "holds a NUL character, which is not text"
 HALF_A_CHARACTER = "holds half a character (an unpaired surrogate), which is not text"
-# How many lines before and after one that is no text are looked at for the encoding.
+# The number of lines before and after a line that is not text that tell the encoding.
 _SAMPLE_LINES = 200
-# What Python makes of a byte that the encoding does not know (PEP 383).
+# The characters that Python puts for bytes that are invalid in the encoding (PEP 383).
 _UNDECODED = re.compile("[\udc80-\udcff]")
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_GZIP = "\x1f\udc8b"  # Its first bytes, read as UTF-8.
+_GZIP = "\x1f\udc8b"  # The first bytes of a gzip file, read as UTF-8.
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
 
-_UTF8 = "utf-8-sig"  # Whose first byte-order mark is none of the text's characters.
+_UTF8 = "utf-8-sig"  # Skips a byte-order mark at the start.
 _WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
 _OTHERS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "utf-16", "utf-32")
-"""Encodings that a file may be in, the likelier first: what holds a NUL, and what holds none."""
+"""Possible encodings, the likelier ones first, for content with and without a NUL."""
 
 
 def is_encoding(name: str) -> bool:
@@ -63,16 +63,15 @@ def iterate_lines(
     A byte-order mark at the start is no part of the first line.
 
     Args:
-      stream: a binary file, which is closed then.
-      encoding: str, the name of one that Python knows; None: UTF-8.
-      say: function that takes a str: how the lines' ends were understood, where that can be
-        another way.
+      stream: a binary file, which is closed at the end.
+      encoding: str, the name of an encoding that Python knows; None: UTF-8.
+      say: function that logs a str: how line ends were interpreted, if that is ambiguous.
 
     Yields:
-      Line. One with a problem holds what can be read of it.
+      Line. A Line with a problem holds the part of its text that can be read.
 
     Raises:
-      Unreadable: the encoding cannot go on after a mistake.
+      Unreadable: the encoding cannot be decoded any further after an error.
     """
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         encoding = _UTF8
@@ -83,7 +82,7 @@ def iterate_lines(
 
 
 def _cut(reader: TextIO, say: Say) -> Iterator[str]:
-    """Yields the lines of a text file, each with its end."""
+    """Yields the lines of a text file, each with its line end."""
     first = next(reader, "")
     if first and not first.endswith("\n") and "\r" in first.rstrip("\r"):
         say("it holds no line feeds; each carriage return counts as the end of a line")
@@ -95,7 +94,7 @@ def _cut(reader: TextIO, say: Say) -> Iterator[str]:
 
 
 def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
-    """Yields the Lines of an iterator of str, of which each has its line's end."""
+    """Yields the Lines of an iterator of str that include their line ends."""
     head: list[str] = []
     likely: str | None = None
     has_said = False
@@ -142,32 +141,32 @@ def _shown(encoding: str) -> str:
 
 
 def _likely_encoding(head: list[str], lines: list[str], encoding: str) -> str:
-    """Returns the name of the encoding that a file likely has, str; "" where none is likely.
+    """Returns the name of the likely encoding of a file, str; "" if none is likely.
 
     Args:
-      head: list of str, lines from the start of the file that are text.
-      lines: list of str, the first that is none, and what comes after it.
-      encoding: str, that in which they were read.
+      head: list of str, the lines of text from the start of the file.
+      lines: list of str, the first line that is not text, and the lines after it.
+      encoding: str, the encoding with which they were read.
     """
     content = "".join(head + lines).encode(encoding, "surrogateescape")
     if encoding == _UTF8:
         content = content[len(codecs.BOM_UTF8) :]
-    if b"\0" in content:  # A line's end is one byte of its character.
+    if b"\0" in content:  # A wide encoding: its line feed has several bytes, cut after one.
         return _detect(content[: len(content) // 4 * 4], _WIDE)
     if encoding != _UTF8:
         return "utf-8" if "\ufffd" not in content.decode("utf-8", "replace") else ""
     if any(map(_NOT_ASCII.search, head)):
-        return ""  # The file is what it was read as; the line is damaged.
-    first = lines[0].encode("utf-8", "surrogateescape")  # Another one may be damaged.
+        return ""  # The encoding was right; the line is damaged.
+    first = lines[0].encode("utf-8", "surrogateescape")  # Other lines may be damaged.
     return _detect(content, _OTHERS) or _detect(first, _OTHERS)
 
 
 def _detect(content: bytes, names: Sequence[str]) -> str:
-    """Returns which of some encodings bytes are likely in, str; "" where in none."""
-    import charset_normalizer  # Takes a tenth of a second, and few files need it.
+    """Returns the most likely of some encodings for the bytes, str; "" if none is likely."""
+    import charset_normalizer  # The import takes 0.1 s, and few files need it.
 
     known = {name.replace("-", "_"): name for name in names}
-    # Some characters of a text hold the byte of a line feed too, but few.
+    # A few characters of a text also contain the byte of a line feed.
     least = content.count(b"\n") / 2
     likely = [
         (found.chaos, list(known).index(found.encoding))

@@ -1,8 +1,8 @@
-"""From a file's lines to its rows: cut at tabs, read as CSV, or as JSON Lines.
+"""Turns a file's lines into rows: tab-separated, CSV, or JSON Lines.
 
-tsv    a row is a line, cut at its tabs; quotation marks are text
-csv    RFC 4180: commas, or another delimiter, and quotation marks around what holds one, or the
-       end of a line
+tsv    a row is a line, split at its tabs; quotation marks are text
+csv    RFC 4180: commas, or another delimiter; quotation marks around cells that contain the
+       delimiter or a line end
 jsonl  a line is an object; the keys of the first one are the names of the columns
 """
 
@@ -24,28 +24,28 @@ from theseus.inputs.lines import HALF_A_CHARACTER, HOLDS_A_NUL, NO_TEXT, Line
 
 FORMATS = ("tsv", "csv", "jsonl")
 ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
-_JSON = ".json"  # Of JSON Lines too, but beside files of `ENDINGS` of something else.
+_JSON = ".json"  # JSON Lines, too, unless there are files of `ENDINGS`: then it is something else.
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 _SEPARATED = {"\t": ", separated by tabs", ",": ", separated by commas"}
 _OBJECT = records.mapping(records.anything)
-csv.field_size_limit(2**31 - 1)  # A text may be as long as it is.
-# A record of CSV of several lines that is longer has a quotation mark that is not closed.
+csv.field_size_limit(2**31 - 1)  # Python's default limit is too short for some texts.
+# If a CSV record of several lines is longer, its quotation mark is assumed not to be closed.
 _LONGEST_RECORD = 1 << 20
 
 
 class Nested(str):
-    """A value that is no text, number or such, as JSON: a list or an object."""
+    """A list or an object as the value of a cell, written as JSON."""
 
 
 class Missing(str):
-    """The value of a key that an object of JSON lacks; empty."""
+    """The empty value of a key that a JSON object lacks."""
 
 
 def existing_files(path: str) -> list[str]:
-    """Returns the files, list of str, that a path without its ending may mean.
+    """Returns the existing files, list of str, that a path without an ending may mean.
 
-    An ending may be in capitals; .json is one where there is no other.
+    The case of an ending does not matter; .json only counts if there is no other file.
     """
     beside = files_beside(path)
     for endings in (ENDINGS, (_JSON,)):
@@ -56,7 +56,7 @@ def existing_files(path: str) -> list[str]:
 
 
 def files_beside(path: str) -> list[str]:
-    """Returns the files, list of str in their order, that a path and any ending name."""
+    """Returns the existing files, a sorted list of str, that have this path and any ending."""
     beside = sorted(glob.glob(glob.escape(path) + "*"))
     return [name for name in beside if os.path.splitext(name)[0] == path and os.path.isfile(name)]
 
@@ -66,25 +66,25 @@ def _ending(path: str) -> str:
 
 
 def format_of(path: str, format: str = "auto") -> str:
-    """Returns the format of a file: what --format says, or else by its name's ending."""
+    """Returns the format of a file: --format, or by default that of its ending."""
     if format != "auto":
         return format
     return {".csv": "csv", ".jsonl": "jsonl", _JSON: "jsonl"}.get(_ending(path), "tsv")
 
 
 def delimiter_of(name: str | None) -> str:
-    """Returns what separates the columns of CSV, one character: a --delimiter, or a comma."""
+    """Returns the character that separates the columns of CSV: --delimiter, or a comma."""
     return "," if name is None else _DELIMITERS.get(name, name)
 
 
 def is_delimiter(name: str) -> bool:
-    """Returns whether a --delimiter is a character that can separate columns, a bool."""
+    """Returns whether a --delimiter can separate columns, a bool."""
     delimiter = delimiter_of(name)
     return len(delimiter) == 1 and delimiter not in '"\r\n ' and not NO_TEXT.match(delimiter)
 
 
 def separated_by(format: str, delimiter: str) -> str:
-    """Returns how a message goes on after so many columns, str."""
+    """Returns the end of a message about a number of columns: what separates them, str."""
     if format == "jsonl":
         return ""
     by = "\t" if format == "tsv" else delimiter
@@ -92,12 +92,12 @@ def separated_by(format: str, delimiter: str) -> str:
 
 
 def iterate_rows(all_lines: Iterable[Line], format: str, delimiter: str) -> Iterator[Row | Line]:
-    """Yields the Rows of a file, and the Lines that are none, which are blank or have a problem.
+    """Yields the Rows of a file, and the Lines that are not rows: blank ones or with a problem.
 
     Args:
       all_lines: Lines.
-      format: str, one of `FORMATS`; of JSON Lines first come the names, as row 0.
-      delimiter: str, one character, what separates the columns of CSV.
+      format: str, one of `FORMATS`; for JSON Lines the names of the columns come first, as row 0.
+      delimiter: str, the character that separates the columns of CSV.
     """
     names: list[str] | None = None
     for line in _join_quoted(all_lines, delimiter) if format == "csv" else all_lines:
@@ -124,9 +124,9 @@ def iterate_rows(all_lines: Iterable[Line], format: str, delimiter: str) -> Iter
 
 
 def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
-    """Yields Lines that hold a record each: what is in quotation marks may hold a line's end.
+    """Yields Lines that hold one record each; a quoted cell may contain line ends.
 
-    Of a quotation mark that is not closed the first line has the problem, and no other.
+    If a quotation mark is not closed, only its first line gets the problem.
     """
     waiting, is_whole = iter(all_lines), _record_of(delimiter).match
     again: collections.deque[Line] = collections.deque()
@@ -137,7 +137,7 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
         if line is not None:
             text = text + "\n" + line.text if begun else line.text
             begun.append(line)
-            if '"' in line.text:  # No other line opens or closes anything.
+            if '"' in line.text:  # Other lines cannot open or close a quoted cell.
                 is_open = not is_whole(text)
         if not begun:
             return
@@ -153,9 +153,9 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
 
 
 def _record_of(delimiter: str) -> re.Pattern[str]:
-    """Returns what matches a record of CSV whose quotation marks are closed.
+    """Returns a pattern that matches a CSV record whose quotation marks are closed.
 
-    Only one at the beginning of a cell opens anything; two within what it opens are one of a text.
+    Only a quotation mark at the beginning of a cell opens a quoted cell; in it, two stand for one.
     """
     rest = "[^%s]*" % re.escape(delimiter)
     cell = r'(?:"[^"]*(?:""[^"]*)*"(?!")|(?!"))' + rest
@@ -186,7 +186,7 @@ def _read_object(line: Line, is_first: bool) -> dict[str, Any]:
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
-        if NO_TEXT.search(value):  # As an escape it can stand in a line that is text.
+        if NO_TEXT.search(value):  # An escape can produce it from a line that is valid text.
             raise ValueError(HOLDS_A_NUL if "\0" in value else HALF_A_CHARACTER)
         return value
     if value is None:
@@ -199,21 +199,21 @@ def _cell(value: object) -> str:
 
 
 def write_row(names: list[str], cells: list[Any], format: str, delimiter: str = ",") -> str:
-    """Returns a row as a line, str, with its end.
+    """Returns a row as a line with its line end, str.
 
     Args:
-      names: the columns'; JSON Lines have them in each line.
+      names: the names of the columns; JSON Lines have them in each line.
       cells: str, or numbers; in JSON Lines any values of JSON.
-      format: str, one of `FORMATS`. In tsv what holds a tab or such is in quotation marks, as the
-        module csv reads it.
-      delimiter: str, one character, what separates the columns of CSV.
+      format: str, one of `FORMATS`. In tsv a cell with a tab, a line end or a quotation mark is
+        quoted, as the module csv reads it.
+      delimiter: str, the character that separates the columns of CSV.
     """
     if format == "jsonl":
         row = dict(zip(names, cells))
         text = json.dumps(row, ensure_ascii=False)
-        # Half a character can be written as an escape alone.
+        # Half of a surrogate pair can only be written as an escape.
         return (json.dumps(row) if NO_TEXT.search(text) else text) + "\n"
     line, by = io.StringIO(newline=""), delimiter if format == "csv" else "\t"
-    # With this end csv quotes a cell with a carriage return too, which others take for an end.
+    # With this line end, csv also quotes cells with a carriage return, which some readers need.
     csv.writer(line, delimiter=by, lineterminator="\r\n").writerow(cells)
     return line.getvalue()[: -len("\r\n")] + "\n"

@@ -1,7 +1,6 @@
-"""Finds the files of a split, and holds how the files of a command are read.
+"""Finds the files of a split by their names, and keeps a command's options for reading files.
 
-A split's files are found by their names. A command's ReadOptions hold their form, and what was
-already logged about them.
+A command's ReadOptions also remember what was already logged about its files.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def find_files(data_dir: str, task: Task, split: str) -> list[str]:
       split: "train", "dev" or "test".
 
     Raises:
-      UserError: one of them does not exist, or exists with several extensions.
+      UserError: one of them does not exist, or exists with several endings.
     """
     return [_find_file(os.path.join(data_dir, name)) for name in task.files(split)]
 
@@ -73,7 +72,7 @@ def _find_file(path: str) -> str:
 
 
 class ReadOptions(object):
-    """How the files of a command are read, and what was already logged about them."""
+    """The options with which a command reads its files, and the log lines about them so far."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class ReadOptions(object):
           skip_bad_lines: bool, whether a line without a valid example is skipped and logged; if
             not, it is an error.
           format: str, one of rows.FORMATS; "auto": by the file's ending.
-          delimiter: str, what separates the columns of CSV; see rows.delimiter_of.
+          delimiter: str, the separator of the columns of CSV; see rows.delimiter_of.
         """
         self.header = header
         self.delimiter = rows.delimiter_of(delimiter)
@@ -114,12 +113,12 @@ class ReadOptions(object):
     def header_of(self, path: str, names: list[str]) -> str:
         """Returns the argument `header` of layout.find_layout for a file, str.
 
-        A decision about a file holds when it is read again. A first row that equals another file's
-        header is a header.
+        When a file is read again, the earlier decision counts. A first row that equals another
+        file's header is a header.
 
         Args:
           path: str.
-          names: list of str, those of the first row as a header.
+          names: list of str, the names in the first row if it is a header.
         """
         if rows.format_of(path, self.format) == "jsonl":
             return "yes"
@@ -128,13 +127,13 @@ class ReadOptions(object):
         return "yes" if names in self._headers else self._decided.get(path, "auto")
 
     def remember(self, path: str, found: Layout) -> None:
-        """Notes the layout.Layout that was found for a file."""
+        """Remembers the layout.Layout that was found for a file."""
         self._decided[path] = "yes" if found.header else "no"
         if found.header:
             self._headers.append(layout.names(found.header))
 
     def content(self, path: str) -> bytes:
-        """Returns the content of a small file, bytes; from then on `open` reads these bytes.
+        """Returns the content of a small file, bytes; later calls of `open` read these bytes.
 
         Raises:
           UserError: it cannot be read.
@@ -145,7 +144,7 @@ class ReadOptions(object):
         return self._contents[path]
 
     def open(self, path: str) -> BinaryIO:
-        """Returns a file, opened to be read as bytes from its start, again and again.
+        """Opens a file for reading bytes from its start; it can be called several times.
 
         Standard input and pipes, which can be read only once, are copied to the disk.
 
@@ -170,8 +169,8 @@ class ReadOptions(object):
 
 
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
-    """Returns the ReadOptions of a further file of a run, by its run config, a dict."""
-    is_named = os.path.splitext(path)[1].lower() != ".txt"  # After its format.
+    """Returns the ReadOptions for another file of a run, from its run config, a dict."""
+    is_named = os.path.splitext(path)[1].lower() != ".txt"  # Its ending names its format.
     return ReadOptions(
         run_config.get("header") or "auto",
         run_config.get("encoding"),

@@ -1,7 +1,7 @@
-"""The tasks: how their files are laid out, which labels they have, what they are measured by.
+"""The tasks: the layout of their files, their labels and their metrics.
 
-A task is an entry of `TASKS`. GLUE's are those of gluebenchmark.com, in the files that are
-given out there: https://gluebenchmark.com/tasks, whose table of metrics is the source of
+A task is an entry of `TASKS`. GLUE's tasks are those of gluebenchmark.com, with the files that can
+be downloaded there; the table of metrics at https://gluebenchmark.com/tasks is the source of
 `metrics`.
 """
 
@@ -18,11 +18,11 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence, Tuple, Union
 from theseus.errors import UserError
 
 Column = Union[Tuple[str, ...], int]
-"""What a column is known by: the names that it may bear in a header, or its index from 0."""
+"""How a column is found: by the names that it may have in a header, or by its index from 0."""
 
 
 class Columns(NamedTuple):
-    """The indices, from 0, of the columns that count; None: there is none."""
+    """The indices, from 0, of the task's columns; None if there is no such column."""
 
     text_a: int
     text_b: int | None
@@ -34,7 +34,7 @@ class Columns(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What the columns that count are known by; None: there is none."""
+    """How the task's columns are found; None if there is no such column."""
 
     text_a: Column
     text_b: Column | None
@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
 
 class NamedColumns(NamedTuple):
-    """What a user says of the columns that count: a name in the header, or a number from 1."""
+    """The user's names of the task's columns: a name in the header, or a number from 1."""
 
     text_a: str | None
     text_b: str | None
@@ -55,16 +55,16 @@ class Task:
 
     Attributes:
       name: str.
-      labels: tuple of str, in the order of their ids; empty where the label is a number, for
-        regression; None where the training data tell, see inferred_task.infer_task.
-      header: what the columns are known by; names as `clean_name` gives them, the one that is
-        preferred first. `text_b` is None where there is one text.
-      indices: those of files without a header; None: they must have one.
-      metrics: tuple of str, keys of what metrics.compute returns. Their mean is the score
-        that the best checkpoint is chosen by.
-      dev_files, test_files: tuples of str, names of files without their endings. The first
-        dev file is that which the best checkpoint is chosen on.
-      takes_ids: bool, whether the data may have a label's id, such as 0, in place of its name.
+      labels: tuple of str, in the order of their ids; empty for regression, where the label is a
+        number; None if the training data determine them, see inferred_task.infer_task.
+      header: how the columns are found; names as from `clean_name`, the preferred one first.
+        `text_b` is None for single texts.
+      indices: the columns of files without a header; None: files must have one.
+      metrics: tuple of str, keys of the result of metrics.compute. Their mean is the score that
+        selects the best checkpoint.
+      dev_files, test_files: tuples of str, names of files without their endings. The first dev
+        file selects the best checkpoint.
+      takes_ids: bool, whether the data may have a label's id, such as 0, instead of its name.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Task:
     _label_ids: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Once, since there may be many, and each example asks for one.
+        # Computed once, since there may be many labels, and each example needs one.
         ids = {label: number for number, label in enumerate(self.labels or ())}
         if self.takes_ids:
             ids.update({str(number): number for number in ids.values()})
@@ -86,7 +86,7 @@ class Task:
 
     @property
     def known_labels(self) -> tuple[str, ...]:
-        """`labels`, of a task whose training data were looked at where they tell."""
+        """`labels`; the task must be complete, with the labels of the training data."""
         if self.labels is None:
             raise ValueError("the labels of %s are not known yet" % self.name)
         return self.labels
@@ -98,12 +98,12 @@ class Task:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the label is a number, not one of `labels`."""
+        """Whether the label is a number instead of one of `labels`."""
         return self.labels == ()
 
     @property
     def num_outputs(self) -> int:
-        """The size of the classifier's output, an int: a logit a label, or the number itself."""
+        """The size of the classifier's output, an int: a logit for each label, or the number."""
         return len(self.known_labels) or 1
 
     @property
@@ -125,14 +125,14 @@ class Task:
         )
 
     def record(self) -> dict[str, Any]:
-        """Returns what `recorded` needs beside the name, as JSON; null for what the name says."""
+        """Returns what `recorded` needs besides the name, as JSON; null for the name's defaults."""
         has_own = self.takes_columns or self.takes_ids
         values: dict[str, Any] = {"labels": (has_own and list(self.known_labels)) or None}
         values["num_texts"] = self.num_texts if self.takes_columns else None
         return dict(values, takes_ids=True) if self.takes_ids else values
 
     def column_names(self, with_label: bool) -> list[str]:
-        """Returns what a message calls the columns, a list of str."""
+        """Returns the names of the columns in messages, a list of str."""
         return [
             found[0] if isinstance(found, tuple) and len(found) == 1 else column
             for column, found in self.header._asdict().items()
@@ -141,7 +141,7 @@ class Task:
 
     @property
     def score_name(self) -> str:
-        """What the score is called in a table, str."""
+        """The name of the score in a table, str."""
         return "/".join(self.metrics)
 
     def files(self, split: str) -> tuple[str, ...]:
@@ -150,16 +150,16 @@ class Task:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Returns the names that a str holds, separated by |, in their order."""
+    """Returns the names in a str that are separated by |, in their order."""
     return tuple(text.split("|"))
 
 
 def _columns(text_a: str, text_b: str | None, label: str) -> Header:
-    """Returns a Header of the names that strings hold, see `_names`."""
+    """Returns the Header whose names are in the strings, see `_names`."""
     return Header(_names(text_a), None if text_b is None else _names(text_b), _names(label))
 
 
-# Usual names, for data of a user's own.
+# Usual names of columns in users' own data.
 _TEXT_A = _names(
     "text_a|text1|text_1|sentence1|sentence_1|sentence_a|question1|question_1|question_a|s1|q1|"
     "premise|query|句子1|句子一|问题1|问题一|前提"
@@ -172,16 +172,16 @@ _OF_ONE = _names("text|sentence|review|content|文本|句子|评论")
 USUAL_LABEL_NAMES = _names("label|labels|标签|gold_label|is_duplicate|similarity|score")
 _USUAL = Header(_TEXT_A, _TEXT_B, USUAL_LABEL_NAMES)
 FIRST_OF_TWO, SECOND_OF_TWO = _TEXT_A, _TEXT_B
-"""By which the texts of a pair are known."""
+"""Names that identify the two texts of a pair."""
 USUAL_NAMES = _USUAL._replace(text_a=_TEXT_A + _OF_ONE)
-"""By which a header is known where the columns' indices are."""
+"""Names that identify a header if the columns are given by index."""
 
 _SENTENCES = _columns("sentence1", "sentence2", "label")
 _ENTAILMENT = ("entailment", "not_entailment")
 
 _TASKS = [
     Task("lcqmc_pair", labels=("0", "1"), header=_USUAL, indices=Columns(0, 1, 2)),
-    # Columns and labels from a file's header and content, or from flags.
+    # Columns and labels come from a file's header and content, or from flags.
     Task("custom", labels=None, header=USUAL_NAMES),
     Task("custom_number", labels=(), header=USUAL_NAMES, metrics=("pearson", "spearman")),
     Task(
@@ -223,31 +223,31 @@ _TASKS = [
 ]
 TASKS = {task.name: task for task in _TASKS}
 ALIASES = {"tsv": "custom", "tsv_number": "custom_number"}
-"""Earlier names of tasks, which commands may go on to use."""
+"""Earlier names of tasks, which commands may still use."""
 
 
 def of_flags(name: str, columns: NamedColumns, labels: Sequence[str]) -> Task:
-    """Returns the Task of a name with the columns and the labels that a user names.
+    """Returns the Task of that name with the user's columns and labels.
 
     Raises:
-      UserError: no file can have them.
+      UserError: no file can have such columns or labels.
     """
     return with_labels(with_columns(TASKS[name], columns), labels)
 
 
 def with_columns(task: Task, columns: NamedColumns) -> Task:
-    """Returns `task` with the columns that a user names.
+    """Returns `task` with the user's columns.
 
     Args:
       task: a Task.
-      columns: NamedColumns; None: as in `task`, but with a text_a and no text_b there is one text.
-        Where each text has a number, files need no header.
+      columns: NamedColumns; a None keeps the task's column, but text_a without text_b means single
+        texts. If each text has a number, files do not need a header.
     """
     chosen: dict[str, Column] = {}
     for column, text in columns._asdict().items():
         if text is not None and re.match("0*$", text):
             raise UserError("--%s_column: columns are numbered from 1" % column)
-        if text:  # isdigit() knows digits of other scripts, which int() does not all take.
+        if text:  # isdigit() accepts digits of other scripts, some of which int() refuses.
             is_number = re.match("[0-9]{1,9}$", text)
             chosen[column] = int(text) - 1 if is_number else (clean_name(text),)
     if columns.text_a and not columns.text_b:
@@ -256,13 +256,13 @@ def with_columns(task: Task, columns: NamedColumns) -> Task:
     text_a, text_b, label = header
     if isinstance(text_a, tuple) or isinstance(text_b, tuple):
         return dataclasses.replace(task, header=header)
-    # A label without a number cannot be found there: such a file holds texts alone.
+    # Without a header a label needs a number; if it has a name, such a file has only texts.
     indices = Columns(text_a, text_b, None if isinstance(label, tuple) else label)
     return dataclasses.replace(task, header=header, indices=indices)
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:
-    """Returns `task` with the labels that a user gives; none: as they are in `task`."""
+    """Returns `task` with the user's labels, or unchanged if there are none."""
     cleaned = tuple(map(clean_label, labels))
     if cleaned and (len(set(cleaned)) < max(2, len(cleaned)) or "" in cleaned):
         raise UserError(
@@ -273,7 +273,7 @@ def with_labels(task: Task, labels: Sequence[str]) -> Task:
 
 METRICS_OF_NUMBERS = ("pearson", "spearman")
 METRICS = ("accuracy", "f1", "auc", "matthews", *METRICS_OF_NUMBERS)
-"""What a --metric can be: see inference.metrics.compute."""
+"""The values of --metric; see inference.metrics.compute."""
 
 
 def of_one_text(task: Task) -> Task:
@@ -283,12 +283,12 @@ def of_one_text(task: Task) -> Task:
 
 
 def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
-    """Returns the Task of a run config, or of an export's, a dict.
+    """Returns the Task of a run config or of an export.json, a dict.
 
     Args:
-      run_config: dict; its `labels` and `num_texts` are those of the training data where the
-        task leaves them open; its `metric`, if there is one, is what the best was chosen by.
-      task: the Task with what flags say of it; None: as in `TASKS`, with the run's columns.
+      run_config: dict; if the task leaves them open, its `labels` and `num_texts` are those of the
+        training data; its `metric`, if any, selected the best checkpoint.
+      task: the Task completed by flags; None: the one in `TASKS`, with the run's columns.
     """
     if task is None:
         task = TASKS[run_config["task_name"]]
@@ -308,9 +308,9 @@ def recorded(run_config: Mapping[str, Any], task: Task | None = None) -> Task:
 
 # --- Names and labels as they are written ---
 
-# Letters and symbols by their category, but nothing is to be seen of them.
+# Letters and symbols by category that are nevertheless invisible.
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
-# They join letters, and are part of how a word is spelt.
+# These characters join letters and are part of a word's spelling.
 _JOINERS = "\u200c\u200d"
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?$")
 
@@ -320,42 +320,42 @@ def _is_invisible(character: str) -> bool:
 
 
 def is_blank(text: str | None) -> bool:
-    """Returns whether nothing is to be seen of a str, or there is none."""
+    """Returns whether a str is None or has no visible character."""
     return not text or all(map(_is_invisible, text))
 
 
 @functools.lru_cache(maxsize=4096)
 def clean_label(text: str) -> str:
-    """Returns a label, str, without what is not to be seen of it.
+    """Returns a label, str, without its invisible characters.
 
-    At its ends: spaces of all kinds, control and format characters. Within it: format
-    characters, such as a byte-order mark, but for those that join letters.
+    At both ends these are spaces of all kinds, control and format characters. Within it they are
+    format characters, such as a byte-order mark, except those that join letters.
     """
     shown = [c for c in text if unicodedata.category(c) != "Cf" or c in _JOINERS]
-    for _ in range(2):  # From either end.
+    for _ in range(2):  # Once for each end.
         shown = list(itertools.dropwhile(_is_invisible, shown))[::-1]
     return "".join(shown)
 
 
 def clean_name(text: str) -> str:
-    """Returns a column's name, str: as `clean_label`, without quotation marks, in lower case."""
+    """Returns a column's name, str, like `clean_label`, without quotation marks, in lower case."""
     return clean_label(clean_label(text).strip("\"'“”")).lower()
 
 
 def ids(count: int) -> tuple[str, ...]:
-    """Returns the ids of so many labels as they are written, a tuple of str."""
+    """Returns the ids of `count` labels, a tuple of str: "0", "1" ..."""
     return tuple(map(str, range(count)))
 
 
 def is_number(text: str) -> bool:
-    """Returns whether a str is a number as people write it, a bool."""
+    """Returns whether a str is a number in decimal notation, a bool."""
     return _NUMBER.match(text) is not None
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Returns labels, an iterable of str, as a tuple in their order: one and the same always.
+    """Returns labels, an iterable of str, as a tuple in a fixed order.
 
-    Where all are numbers it is the order of these, equal ones (1, 01) by their spelling.
+    If all are numbers, they are in numerical order, and equal ones (1, 01) by their spelling.
     """
     ordered = sorted(labels)
     if all(map(is_number, ordered)):

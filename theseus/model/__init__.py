@@ -1,1 +1,1 @@
-"""The model's parts that know nothing of BERT's graph."""
+"""BERT's graph, its config, and the parts of its layers."""

@@ -5,8 +5,8 @@ TF1 BERT checkpoint loads. A module of the encoder is a function `(hidden, atten
 hidden`; in a plain BERT each layer is one.
 
 Shapes: B batch, T sequence length, N attention heads, D size of a head, H hidden size (N * D), M
-modules. Inside the encoder `hidden` is [B * T, H], float32 or bfloat16, as was asked for, whose
-dtype every operation follows; `attention_bias` is float32 [B, 1, 1, T].
+modules. Inside the encoder `hidden` is [B * T, H], float32 or bfloat16; all operations keep its
+dtype. `attention_bias` is float32 [B, 1, 1, T].
 """
 
 import functools
@@ -29,8 +29,8 @@ from theseus.model.random_key import RandomKey
 class BertModel(object):
     """A BERT whose encoder is a list of modules.
 
-    Without `modules` it is google-research/bert's BertModel. For training, the dropout's
-    masks are drawn from `random_key`.
+    Without `modules` it is google-research/bert's BertModel. In training, dropout masks are
+    drawn with `random_key`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class BertModel(object):
         random_key=None,
         precision="float32",
     ):
-        """Builds the graph; variables that exist in a scope given by name are used again.
+        """Builds the graph; existing variables are reused if `scope` is given.
 
         Args:
           config: a BertConfig.
@@ -55,12 +55,12 @@ class BertModel(object):
           input_mask: int32 [B, T], 1 for a token and 0 for padding; None: all are tokens.
           token_type_ids: int32 [B, T], 0 for the first text, 1 for the second; None: all 0.
           use_one_hot_embeddings: bool, whether words are looked up by a product with one-hot
-            vectors, which has the same result.
-          scope: name of the variable scope; None: "bert", or the next one free, "bert_1".
-          modules: list of functions (hidden, attention_bias) -> hidden; None: each layer of the
-            config is one.
+            vectors, which gives the same result.
+          scope: name of the variable scope; None: "bert" or, if that is taken, "bert_1" and so on.
+          modules: list of functions (hidden, attention_bias) -> hidden; None: one for each layer
+            of the config.
           random_key: a RandomKey; None: the graph's seed and its global step.
-          precision: "float32"; or "bfloat16" for products and values of the encoder.
+          precision: "float32", or "bfloat16" for the encoder's products and activations.
 
         Raises:
           ValueError: the config is invalid, see `BertConfig.validate`.
@@ -121,7 +121,7 @@ class BertModel(object):
 
 
 def _dropout_key(is_training, random_key):
-    """Returns the RandomKey that dropout draws from; None: there is no dropout."""
+    """Returns the RandomKey for dropout; None if there is no dropout."""
     if not is_training:
         return None
     return random_key or RandomKey(graph_seed(), tf.train.get_or_create_global_step())
@@ -214,7 +214,7 @@ def _add_and_norm(update, hidden, config, random_key):
 
 
 def _embeddings(input_ids, token_type_ids, config, random_key, by_one_hot):
-    """Returns the table of word embeddings and the embeddings, float32 [B * T, H]."""
+    """Returns (table of word embeddings, embeddings of the input, float32 [B * T, H])."""
 
     def table(name, size):
         return normal_variable(name, [size, config.hidden_size], config)
@@ -222,7 +222,7 @@ def _embeddings(input_ids, token_type_ids, config, random_key, by_one_hot):
     word_table = table("word_embeddings", config.vocab_size)
     if by_one_hot:
         words = tf.tensordot(tf.one_hot(input_ids, config.vocab_size), word_table, 1)
-    else:  # From a value, since gathering from a variable makes TensorFlow copy it at every read.
+    else:  # Gather from a value: gathering from the variable would copy it at every read.
         words = tf.gather(tf.convert_to_tensor(word_table), input_ids)
     token_types = tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size)
     token_types = tf.matmul(token_types, table("token_type_embeddings", config.type_vocab_size))
@@ -275,7 +275,7 @@ def classifier_logits(
       features: dict of int32 [B, T] tensors: input_ids, input_mask, segment_ids.
       config: a BertConfig.
       num_labels: int; 1 for regression, whose logit is the number itself.
-      modules, random_key: see `BertModel`; there is dropout where there is a key.
+      modules, random_key: see `BertModel`; with a key there is dropout.
       precision: see `BertModel`; the pooler and the classifier are float32.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The shape of a BERT, read from bert_config.json or Hugging Face's config.json.
+"""Reads the shape of a BERT from bert_config.json or Hugging Face's config.json.
 
 Without TensorFlow.
 """
@@ -14,11 +14,11 @@ from theseus.errors import UserError
 ACTIVATIONS = ("gelu_erf", "gelu_tanh", "linear", "relu", "tanh")
 """The resolved names of activation functions; `layers` has the functions."""
 TANH_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
-"""Names of gelu_tanh in configs."""
-# Source: google-research/bert, modeling.layer_norm, where it is tf.contrib's default.
+"""The names of gelu_tanh in configs."""
+# Source: google-research/bert, modeling.layer_norm, which uses tf.contrib's default.
 LAYER_NORM_EPSILON = 1e-12
 
-# The largest that is still taken for meant.
+# The largest plausible sizes; above them the config is considered wrong.
 _SIZES = {
     "vocab_size": 1 << 24,
     "hidden_size": 1 << 16,
@@ -28,10 +28,10 @@ _SIZES = {
     "max_position_embeddings": 1 << 20,
     "type_vocab_size": 1 << 16,
 }
-# What a Hugging Face config means by what it does not say, where that is another default than
-# google-research/bert's. Source: transformers, BertConfig.
+# Defaults of a Hugging Face config that differ from google-research/bert's. Source: transformers,
+# BertConfig.
 _HUGGING_FACE_DEFAULTS = {"vocab_size": 30522, "hidden_act": "gelu", "type_vocab_size": 2}
-# What Hugging Face's config.json can ask for, and the one value that this graph has.
+# Options of Hugging Face's config.json with the only value that this graph supports.
 _ONLY = {
     "model_type": "bert",
     "position_embedding_type": "absolute",
@@ -43,9 +43,9 @@ _ONLY = {
 class BertConfig(object):
     """The shape of a BERT, as bert_config.json gives it.
 
-    Attributes are those of google-research/bert's BertConfig. `hidden_act` is kept in
-    its resolved form, one of `ACTIVATIONS`: "gelu" means the tanh form, as there;
-    `from_dict` knows Hugging Face's config.json, in which "gelu" means the erf form.
+    The attributes are those of google-research/bert's BertConfig. `hidden_act` is stored as a
+    resolved name, one of `ACTIVATIONS`. "gelu" means the tanh form, as in google-research/bert; in
+    Hugging Face's config.json, which `from_dict` recognizes, it means the erf form.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BertConfig(object):
         type_vocab_size=16,
         initializer_range=0.02,
     ):
-        """Keeps the values as they are; `validate` checks them, when a model is built."""
+        """Stores the values unchecked; `validate` checks them when a model is built."""
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -76,7 +76,7 @@ class BertConfig(object):
         self.initializer_range = initializer_range
 
     def validate(self):
-        """Raises ValueError where a size is not a positive integer, or values do not fit."""
+        """Raises ValueError if a size is not a positive integer, or values do not fit together."""
         for name, largest in _SIZES.items():
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -101,9 +101,9 @@ class BertConfig(object):
     def from_dict(cls, json_object):
         """Builds a config from a bert_config.json or Hugging Face's config.json.
 
-        Keys that BertConfig does not know are left out; what is not said is the default of
-        google-research/bert, or of Hugging Face. Raises ValueError where a bert_config.json has
-        no vocab_size, the config is another architecture's, or `validate` refuses it.
+        Unknown keys are ignored; missing ones get the default of google-research/bert, or of
+        Hugging Face. Raises ValueError if a bert_config.json has no vocab_size, the config
+        describes another architecture, or `validate` refuses it.
         """
         values = {}
         if isinstance(json_object, dict):
@@ -122,12 +122,12 @@ class BertConfig(object):
 
     @classmethod
     def from_json_file(cls, json_file):
-        """Reads a config; raises UserError, naming the file, where that fails."""
+        """Reads a config; raises UserError, which names the file, if that fails."""
         try:
             values = records.read(json_file, records.mapping(records.anything))
             is_hugging_face = os.path.basename(json_file) == "config.json"
             if is_hugging_face and "architectures" not in values:
-                values.setdefault("model_type", "bert")  # The oldest do not say it.
+                values.setdefault("model_type", "bert")  # The oldest files lack it.
             return cls.from_dict(values)
         except ValueError as error:
             raise UserError("%s: cannot read the BERT config: %s" % (json_file, error))
@@ -142,7 +142,7 @@ class BertConfig(object):
 
 
 def check_activation(name):
-    """Raises ValueError where a name is none of `ACTIVATIONS`."""
+    """Raises ValueError if a name is not in `ACTIVATIONS`."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(sorted(set(ACTIVATIONS).union(TANH_GELUS)))
         raise ValueError("hidden_act = %s is not one of %s" % (name, known))
@@ -153,7 +153,7 @@ def _is_number(value):
 
 
 def _check_other_architecture(values):
-    """Raises ValueError where a config of Hugging Face's asks for another graph than BERT's."""
+    """Raises ValueError if a Hugging Face config describes another graph than BERT's."""
     architectures = values.get("architectures") or ["Bert"]
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):
         raise ValueError("architectures = %s is not a list of names" % ascii(architectures)[:40])

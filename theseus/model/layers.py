@@ -1,4 +1,4 @@
-"""What a layer of BERT is made of: products, dropout, normalization, and their variables."""
+"""The parts of a BERT layer: products, dropout, normalization, and their variables."""
 
 import re
 
@@ -24,8 +24,8 @@ _TRAINED_ACTIVATIONS = {
 def dropout(tensor, rate, random_key):
     """Zeroes elements of `tensor` with probability `rate`, and scales the others.
 
-    The mask belongs to `random_key` and to the current variable scope, so that a layer
-    has the same one on whichever path it is reached.
+    The mask depends only on `random_key` and the current variable scope, so that a layer has the
+    same mask on every path.
 
     Args:
       tensor: float32, any shape.
@@ -37,11 +37,11 @@ def dropout(tensor, rate, random_key):
 
 
 def draw_keep_mask(tensor, rate, random_key):
-    """Draws which elements of `tensor` dropout leaves, a bool of its shape; None: all."""
+    """Draws the elements of `tensor` that dropout keeps, a bool of its shape; None: all."""
     if random_key is None or not rate:
         return None
     key = random_key.at(tf.get_variable_scope().name + "/dropout")
-    # An element takes 16 random bits: the rate is rounded to a multiple of 1 / 65536.
+    # Each element uses 16 random bits, so the rate is rounded to a multiple of 1 / 65536.
     shape = tf.shape(tensor)
     size = tf.reduce_prod(shape)
     with outside_xla():
@@ -53,7 +53,7 @@ def draw_keep_mask(tensor, rate, random_key):
 
 
 def get_activation(name, is_training=False):
-    """Returns the activation function of that resolved name; ValueError if unknown."""
+    """Returns the activation function with that resolved name; ValueError if it is unknown."""
     check_activation(name)
     return _TRAINED_ACTIVATIONS.get(name, _ACTIVATIONS[name]) if is_training else _ACTIVATIONS[name]
 
@@ -70,7 +70,7 @@ def dense(tensor, units, config, name):
 def kernels_kept_in(precision):
     """Returns a scope in which the encoder's kernels are variables of `precision`, a str.
 
-    For inference in bfloat16: in float32 each of them would be converted for every batch.
+    It serves inference in bfloat16: float32 kernels would be converted for every batch.
     """
 
     def custom_getter(getter, name, *args, **kwargs):
@@ -87,7 +87,7 @@ def layer_norm(tensor):
 
 
 def add_and_norm(hidden, update, dropout_rate, random_key):
-    """layer_norm(hidden + dropout(update)), for two [X, H]; for training, in one operation."""
+    """layer_norm(hidden + dropout(update)), for two [X, H]; one operation in training."""
     if random_key is None:
         return layer_norm(hidden + update)
     keep_mask = draw_keep_mask(update, dropout_rate, random_key)
@@ -106,7 +106,7 @@ def norm_variables(tensor):
 
 
 def normal_variable(name, shape, config):
-    """A float32 variable, by default truncated normal from the graph's seed and its name."""
+    """Returns a float32 variable; by default truncated normal, drawn by graph seed and name."""
     key = RandomKey(graph_seed(), 0)
     place = "%s/%s" % (tf.get_variable_scope().name, name)
 

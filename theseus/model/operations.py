@@ -1,16 +1,15 @@
-"""What a BERT layer does between its products, in two forms.
+"""The operations of a BERT layer between its products, each in two forms.
 
-For inference, an operation is its formula. Shapes then vary freely, and TensorFlow draws what
-it can into the products before it.
+For inference, an operation is simply its formula. Then shapes may vary, and TensorFlow fuses it
+with the product before it if possible.
 
-For training, its gradient is written out: differentiated by TensorFlow, the same formulas pass
-over memory two to three times as often and make a graph several times as large, since each of
-their sums and products has to undo a broadcast that it might have made. Over wide tensors value and
-gradient are compiled besides: XLA makes one loop of each, for every shape that occurs, where
-TensorFlow has it (not 1.15).
+For training, the gradient is written out. TensorFlow's own gradient of the same formula passes over
+memory two to three times as often and makes the graph several times as large, since each sum and
+product has to undo a possible broadcast. For wide tensors, value and gradient are also compiled:
+XLA makes one loop of each, for every shape that occurs (not on TensorFlow 1.15, which lacks it).
 
-A tensor's dtype, float32 or bfloat16, says how a layer keeps its values; inside an operation
-they are float32, but for `dropout`.
+A layer stores its values in the dtype of its input, float32 or bfloat16; inside an operation they
+are float32, except in `dropout`.
 """
 
 import functools
@@ -24,14 +23,14 @@ _TANH_GELU_CUBE = 0.044715 * _TANH_GELU_SLOPE
 
 
 WIDE = 768
-"""From this width on it pays to compile and to rewrite graphs, which takes tenths of a second and
-seconds: narrower tensors stay in the processor's cache, and gain nothing by fewer passes."""
+"""From this width on, compiling (tenths of a second) and rewriting graphs (seconds) pays off.
+Narrower tensors stay in the processor's cache, so fewer passes over memory gain nothing."""
 
 
 def _compiled(function):
-    """Decorates a function of tensors: XLA makes one loop over memory of it, where that pays.
+    """Decorates a function of tensors: XLA makes one loop over memory of it, if that pays off.
 
-    The first argument's last axis, static, is the width that decides.
+    The width that decides is the static last axis of the first argument.
     """
     if tf.__version__.startswith("1."):
         return function
@@ -49,14 +48,14 @@ _gradient_numbers = itertools.count()
 
 
 def _with_gradient(function):
-    """Decorates a function of tensors that returns its value and its gradient's function.
+    """Decorates a function of tensors that returns its value and the function of its gradient.
 
-    As tf.custom_gradient, which also looks for variables that the function might use, and for
-    that leaves an operation in the graph that nothing needs.
+    It replaces tf.custom_gradient, which adds a useless operation to the graph when it looks for
+    variables that the function might use.
 
     Args:
-      function: from tensors to (tensor, function from that tensor's gradient to the gradient of
-        each argument, one tensor or a tuple).
+      function: takes tensors; returns (tensor, function from the gradient of that tensor to the
+        gradients of the arguments, one tensor or a tuple).
     """
 
     @functools.wraps(function)
@@ -89,7 +88,7 @@ def gelu_tanh(x):
     Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the approximation.
     """
     wide = _float(x)
-    # TensorFlow 2.21 makes it a part of the product before it in this order alone.
+    # TensorFlow 2.21 fuses it with the product before it only if it is written in this order.
     cubic = wide + 0.044715 * (wide * wide * wide)
     return tf.cast(0.5 * wide * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * cubic)), x.dtype)
 
@@ -99,7 +98,7 @@ def gelu_erf(x):
 
     Source: Hendrycks & Gimpel, arXiv 1606.08415, section 2, the definition.
     """
-    # In this form, and without a cast, TensorFlow makes it a part of the product before it.
+    # TensorFlow fuses this form, without a cast, with the product before it.
     return 0.5 * x * (1.0 + tf.erf(x * math.sqrt(0.5)))
 
 
@@ -117,7 +116,7 @@ def trained_gelu_erf(x):
 
 @_compiled
 def _gelu_tanh(x):
-    # 0.5 (1 + tanh(y)) is sigmoid(2 y), which takes fewer passes.
+    # 0.5 (1 + tanh(y)) equals sigmoid(2 y), which takes fewer passes over memory.
     wide = _float(x)
     gate = tf.sigmoid(wide * (tf.square(wide) * _TANH_GELU_CUBE + _TANH_GELU_SLOPE))
     return tf.cast(wide * gate, x.dtype)
@@ -170,8 +169,8 @@ def trained_add_and_norm(update, hidden, keep_mask, rate, gamma, beta, epsilon):
 
     Args:
       update, hidden: float32 or bfloat16 [X, H].
-      keep_mask: bool [X, H], the elements of `update` that dropout leaves; None: all.
-      rate: float in [0, 1), the probability that dropout takes one.
+      keep_mask: bool [X, H], the elements of `update` that dropout keeps; None: all.
+      rate: float in [0, 1), the probability that dropout drops one.
       gamma, beta, epsilon: see `layer_norm`.
 
     Returns:
@@ -195,8 +194,8 @@ def trained_add_and_norm(update, hidden, keep_mask, rate, gamma, beta, epsilon):
 def _add_and_norm_functions(rate, epsilon):
     """Returns (forward, input_gradients, norm_gradients) of `trained_add_and_norm`.
 
-    The gradients are two functions, since XLA makes a slow loop of both in one: what they share
-    it writes down in float32.
+    The gradients are two functions: if they were one, XLA would store the values that they share
+    in float32, which makes a slow loop.
     """
 
     def drop(update, mask):
@@ -234,15 +233,15 @@ def _row_mean(x):
 
 
 def _factor(keep_mask, rate):
-    """What dropout multiplies with: 0, or 1 / (1 - rate) where `keep_mask` holds."""
+    """Returns dropout's factor: 1 / (1 - rate) where `keep_mask` is true, else 0."""
     return tf.cast(keep_mask, tf.float32) * (1.0 / (1.0 - rate))
 
 
 def dropout(x, keep_mask, rate):
-    """x where the bool `keep_mask` of its shape holds, divided by 1 - rate; else 0.
+    """x / (1 - rate) where the bool `keep_mask`, of the same shape, is true; else 0.
 
-    For bfloat16 the factor is rounded to it, by 0.16 % at a rate of 0.1: a product in float32
-    takes half as long again.
+    With bfloat16 the factor is rounded to bfloat16, by 0.16 % at a rate of 0.1, since a product in
+    float32 would take 50 % longer.
 
     Source: Srivastava et al., JMLR 15 (2014), section 10, the inverted form.
     """

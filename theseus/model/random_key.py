@@ -1,4 +1,4 @@
-"""What names a random draw, so that none depends on what was drawn before."""
+"""Keys for random draws, which make each draw independent of all earlier ones."""
 
 import collections
 import zlib
@@ -12,7 +12,7 @@ def outside_xla():
 
 
 class RandomKey(collections.namedtuple("RandomKey", "seed when")):
-    """Names a random draw, so that it does not depend on what was drawn before.
+    """Identifies a random draw, so that it does not depend on earlier draws.
 
     Fields:
       seed: int in [0, 2**31).
@@ -27,9 +27,8 @@ class RandomKey(collections.namedtuple("RandomKey", "seed when")):
         Args:
           seed: int in [0, 2**31).
           step: number of updates done, int64 scalar tensor or int in [0, 2**47).
-          micro_batch: int in [0, 256), or int64 scalar tensor of one, which part of the
-            step's batch.
-          replica: int in [0, 256), which device.
+          micro_batch: int in [0, 256), or an int64 scalar tensor, the part of the step's batch.
+          replica: int in [0, 256), the device.
         """
         if not isinstance(step, int):
             step = tf.cast(step, tf.int64)
@@ -41,8 +40,8 @@ class RandomKey(collections.namedtuple("RandomKey", "seed when")):
         """Returns the seed, int64 [2], of tf.random.stateless_* at `place`.
 
         Args:
-          place: str that tells one draw of a step from another. Its crc32 counts, so
-            that the order in which the graph is built does not.
+          place: str that distinguishes the draws of one step. Only its crc32 counts, so that the
+            order in which the graph is built has no effect.
         """
         where = (self.seed << 32) | (zlib.crc32(place.encode("utf-8")) & 0xFFFFFFFF)
         if isinstance(self.when, int):

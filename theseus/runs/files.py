@@ -15,7 +15,7 @@ from theseus.records import table, text, whole
 
 
 def hash_files(paths: Sequence[str]) -> str:
-    """Returns the SHA-256, in hex, of what files hold, one after the other.
+    """Returns the SHA-256, in hex, of the contents of files, one after the other.
 
     Raises:
       UserError: a file cannot be read.
@@ -31,7 +31,7 @@ def hash_files(paths: Sequence[str]) -> str:
 
 
 def sums(path: str) -> dict[str, Any]:
-    """Returns the size and the SHA-256 of a file, as JSON; UserError where it cannot be read."""
+    """Returns the size and the SHA-256 of a file, as JSON; UserError if it cannot be read."""
     digest = hash_files([path])
     return {"bytes": os.path.getsize(path), "sha256": digest}
 
@@ -47,12 +47,12 @@ def identity(path: str) -> tuple[int, int, int]:
 
 
 def hash_bytes(content: bytes) -> str:
-    """Returns the SHA-256, in hex, of bytes: that of a file which holds them."""
+    """Returns the SHA-256, in hex, of bytes: the same as of a file with this content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def hash_text(text: str) -> str:
-    """Returns the SHA-256, in hex, of a str in UTF-8: that of a file which holds it."""
+    """Returns the SHA-256, in hex, of a str in UTF-8: the same as of a file with this content."""
     return hash_bytes(text.encode("utf-8"))
 
 
@@ -90,7 +90,7 @@ def write_json(path: str, value: Mapping[str, Any]) -> None:
 
 
 def short_name(path: str) -> str:
-    """Returns a path's last folder and name: enough to tell files apart, and no more of it."""
+    """Returns a path's last folder and name, which are enough to tell files apart."""
     return "/".join(path.split(os.sep)[-2:])
 
 
@@ -104,7 +104,7 @@ def remove(path: str) -> None:
 
 
 def sync(paths: Iterable[str]) -> None:
-    """Waits until files, or a folder's entries, are on disk; UserError where that fails."""
+    """Waits until files, or a folder's entries, are on disk; UserError if that fails."""
     for path in paths:
         with failing(path, "written"):
             descriptor = os.open(path, os.O_RDONLY)

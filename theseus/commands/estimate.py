@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # Examples whose mean length is known to a few percent.
 _SAMPLE = 500
 # Seconds of a training beside its steps: imports, graph, compilation, checkpoints.
-_START = 15
+START_SECONDS = 20
 # Seconds of a command's exports: writing, checking, timing.
-_EXPORT = 15
+EXPORT_SECONDS = 15
 
 
 class Sizes(NamedTuple):
@@ -80,21 +80,21 @@ def line(commands: Sequence[tuple[str, Config]], bert: BertConfig, sizes: Sizes)
       sizes: the Sizes of the data.
     """
     if not commands:
-        return "estimate: all is trained"
+        return "estimate: nothing is left to train"
     on, parts, total, teachers = cost.here(), [], 0.0, set()
     for title, config in commands:
         seconds = command_seconds(config, bert, sizes, on)
         if config.distill_from and config.distill_from not in teachers:
             teachers.add(config.distill_from)
             work = _work(config, bert, sizes, bert.num_hidden_layers)
-            rows = sizes.train + (sizes.unlabelled if config.unlabelled_file else 0)
-            seconds += rows * cost.forward_seconds(work, on) / work.batch_size
+            seconds += _rows(config, sizes) * cost.forward_seconds(work, on) / work.batch_size
         total += seconds
         if config.do_train:
             parts.append((title, seconds))
     unit, name = next(pair for pair in _UNITS if total >= 1.5 * pair[0] or pair[0] == 60)
-    shown = ["%s %s" % (title, _digit(seconds / unit)) for title, seconds in parts]
-    line = "estimate: about %s %s here" % (_digit(total / unit), name)
+    shown = ["%s: %s" % (title, _digit(seconds / unit)) for title, seconds in parts]
+    form = "estimate: about %s %s here without a GPU, if nothing else runs"
+    line = form % (_digit(total / unit), name)
     return line + (" (%s)" % "; ".join(shown) if shown else "")
 
 
@@ -111,13 +111,16 @@ def command_seconds(config: Config, bert: BertConfig, sizes: Sizes, on: cost.Mac
     layers = config.suc_layers if config.stage.has_successor else bert.num_hidden_layers
     work = _work(config, bert, sizes, layers)
     answer = cost.forward_seconds(work, on) / work.batch_size
-    seconds = _EXPORT + (sizes.dev + sizes.test) * answer
+    seconds = EXPORT_SECONDS + (sizes.dev + sizes.test) * answer
     if config.do_train:
-        rows = sizes.train + (sizes.unlabelled if config.unlabelled_file else 0)
-        _, steps = config.num_steps(rows)
-        seconds += _START + steps * cost.training_seconds(work, on)
+        _, steps = config.num_steps(_rows(config, sizes))
+        seconds += START_SECONDS + steps * cost.training_seconds(work, on)
         seconds += math.ceil(config.num_train_epochs) * sizes.dev * answer
     return seconds
+
+
+def _rows(config: Config, sizes: Sizes) -> int:
+    return sizes.train + (sizes.unlabelled if config.unlabelled_file else 0)
 
 
 def _work(config: Config, bert: BertConfig, sizes: Sizes, layers: int) -> cost.Work:

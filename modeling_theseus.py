@@ -38,7 +38,7 @@ from theseus.model.bert import (  # noqa: F401, most of them for users of this f
 )
 from theseus.model.bert import transformer_model as transformer_model_theseus  # noqa: F401
 from theseus.model.bert_config import BertConfig  # noqa: F401
-from theseus.model.random_key import RandomKey
+from theseus.model.random_key import RandomKey, outside_xla
 from theseus.stage import layer_numbers
 
 _PREDECESSOR_LAYER = re.compile(r"^bert/encoder/layer_\d+/")
@@ -138,7 +138,8 @@ def draw_replacement_mask(seed, step, replacing_rate, num_modules):
       bool [M].
     """
     key = RandomKey(seed, step).at("path")  # Another name would change every draw.
-    return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
+    with outside_xla():
+        return tf.random.stateless_uniform([num_modules], seed=key) < replacing_rate
 
 
 def encoder_modules(config, groups, mask, random_key=None):

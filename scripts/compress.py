@@ -189,15 +189,19 @@ class Commands(object):
         files.write_json(self._record, self._done)
 
     def is_done(self, name, arguments):
-        """Returns whether such a command was carried out, and its export is there."""
-        exports = os.path.join(self._out, name.split("_int8")[0], "export")
-        export = os.path.join(exports, "onnx_int8" if name.endswith("_int8") else "onnx")
+        """Returns whether such a command was carried out, and its exports are there."""
+        exports = [os.path.join(self._out, name, "export", kind) for kind in _exported(name)]
         known_by = {"flags": arguments, "content": self._content}
-        return self._done.get(name) == known_by and os.path.isdir(export)
+        return self._done.get(name) == known_by and all(map(os.path.isdir, exports))
 
     def done(self, plan):
         """Returns the flags of the commands of a Plan, by their names, that are done."""
         return {name: self._done[name] for _, name, _ in plan.commands()}
+
+
+def _exported(name):
+    """Returns the exports that are measured of what a command makes, list of str."""
+    return ["onnx"] if name == "predecessor" else ["onnx", "onnx_int8"]
 
 
 _FOLDER_FLAG = re.compile(r"give another folder with --stage_\d_outputdir")
@@ -301,8 +305,8 @@ class Plan(object):
     def add_done(self, commands):
         """Adds the depths that were made before, of the same BERT and data by the same flags."""
         for layers in range(1, self.num_layers):
-            made = [commands.is_done(name, flags) for _, name, flags in self._of_successor(layers)]
-            if all(made) and layers not in self.layers:
+            _, name, flags = self._of_successor(layers)
+            if layers not in self.layers and commands.is_done(name, flags):
                 self.layers = sorted([layers, *self.layers], reverse=True)
 
     def folder(self, name):
@@ -322,7 +326,7 @@ class Plan(object):
             title = "%d layers, fine-tuned" % self.num_layers
             yield self._exports("predecessor", title, begin, train)
         for layers in self.layers:
-            yield from self._of_successor(layers)
+            yield self._of_successor(layers)
 
     def estimate(self, commands):
         """Returns a line on how long what is not done will take."""
@@ -346,10 +350,8 @@ class Plan(object):
         else:
             train += ["--num_train_epochs=%d" % recipe.epochs]
         how = "distilled" if recipe.is_distilled else "fine-tuned"
-        yield self._exports(name, "%d layers, %s" % (layers, how), begin, train)
-        quantize = ["--do_export", "--export_format=onnx", "--quantize=int8"]
-        title = "%d layers, int8" % layers
-        yield title, name + "_int8", begin + quantize + self.common
+        title = "%d layers, %s" % (layers, how)
+        return self._exports(name, title, begin, train + ["--quantize=none,int8"])
 
     def _exports(self, name, title, begin, train):
         exports = ["--do_export", "--export_format=onnx,huggingface"]
@@ -382,9 +384,8 @@ def measure(plan):
     places = []
     for name, layers in names:
         folder = os.path.join(plan.folder(name), "export")
-        for format in ("onnx", "onnx_int8"):
-            if os.path.isdir(os.path.join(folder, format)):
-                places.append((os.path.join(folder, format), layers, format))
+        for format in _exported(name):
+            places.append((os.path.join(folder, format), layers, format))
     models = [Classifier(folder) for folder, _, _ in places]
     times = _times(models, plan.dev)
     measured, of_float = [], None

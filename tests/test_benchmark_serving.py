@@ -36,12 +36,13 @@ def test_a_row_for_each_depth_model_and_batch_size(random_data, tmp_path):
 
 def test_the_ratios_are_those_of_each_batch():
     seconds = np.array([[1.0, 2.0, 1.0], [10.0, 30.0, 5.0], [2.0, 5.0, 5.0]]) / 1000
-    found = benchmark_serving.summarize("one", 2, 64, 25.0, seconds)
+    found = benchmark_serving.summarize("one", 0, 2, 64, 25.0, seconds)
     assert (found["arrays_ms"], found["text_ms"], found["real_ms"]) == (2.0, 5.0, 5.0)
+    assert found["arrays_p95_ms"] == pytest.approx(9.2)  # Nine tenths of the way from 2 to 10.
     assert found["text_to_arrays"] == 2.5 and found["text_to_real"] == 2.0
     no_text = np.array([[1.0, np.nan, 1.0]]) / 1000
     row = benchmark_serving.format_row(
-        benchmark_serving.summarize("OpenVINO float32", 2, 1, 25.0, no_text)
+        benchmark_serving.summarize("OpenVINO float32", 1, 2, 1, 25.0, no_text)
     )
     assert row.split()[-4:] == ["-", "-", "1.00", "-"] and "nan" not in row
 

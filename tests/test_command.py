@@ -507,12 +507,12 @@ def test_the_best_checkpoint_is_evaluated_and_predicted_with(with_last, root, mo
     monkeypatch.setattr(
         predictions,
         "compute_logits",
-        lambda *given: seen.append((given[2], given[1].padded_length)) or compute_logits(*given),
+        lambda *given: seen.append((given[2], given[1].padded_lengths)) or compute_logits(*given),
     )
     line = "--do_eval --do_predict --predict_file=data/dev.tsv --eval_files=data/test.tsv "
     line += "--threshold=0 --pad_to_max_length --eval_batch_size=4 --predict_batch_size=5 "
     command(line + USED, root, monkeypatch)
-    assert seen == [(4, 32), (4, 32), (5, 32)]
+    assert seen == [(4, (32,)), (4, (32,)), (5, (32,))]
 
     results = read_json(root, "out_2", "eval_results.json")
     assert (results["global_step"], results["checkpoint"]) == (7, "best/model.ckpt-7")

@@ -79,13 +79,7 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
         settings(place, LAYERS="3 2", FLAGS="--max_seq_length=32 --seed=7 --label_smoothing=0")
     )
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
-    assert list(commands) == [
-        "predecessor",
-        "layers_3",
-        "layers_3_int8",
-        "layers_2",
-        "layers_2_int8",
-    ]
+    assert list(commands) == ["predecessor", "layers_3", "layers_2"]
     out = str(place / "out")
     first = commands["predecessor"]
     assert first["init_checkpoint"] == str(place / "bert") and "finetune_pre" in first
@@ -99,9 +93,7 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
         assert (made["distill_temperature"], made["distill_weight"]) == ("2", "0.9")
         assert made["distill_from"] == made["init_checkpoint"] == out + "/predecessor"
         assert made["max_seq_length"] == "32"
-        int8 = commands["layers_%d_int8" % layers]
-        assert int8["quantize"] == "int8" and "do_train" not in int8
-        assert int8["stage_2_outputdir"] == made["stage_2_outputdir"]
+        assert (made["export_format"], made["quantize"]) == ("onnx,huggingface", "none,int8")
     assert compress.recipe_of(6) == compress.Recipe(1.0, 5, False)
 
 
@@ -173,11 +165,12 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
         return int("fails" in command)
 
     monkeypatch.setattr(compress.subprocess, "call", call)
-    (tmp_path / "one" / "export" / "onnx").mkdir(parents=True)
+    for export in ("onnx", "onnx_int8"):
+        (tmp_path / "one" / "export" / export).mkdir(parents=True)
     for arguments, content in ((["--a"], "1"), (["--a"], "1"), (["--b"], "1"), (["--b"], "2")):
         compress.Commands(str(tmp_path), content).run("it", "one", arguments)
     assert ran == [["--a"], ["--b"], ["--b"]]
-    (tmp_path / "one" / "export" / "onnx").rmdir()
+    (tmp_path / "one" / "export" / "onnx_int8").rmdir()
     compress.Commands(str(tmp_path), "2").run("it", "one", ["--b"])
     assert len(ran) == 4
     with pytest.raises(UserError, match="back, or give another OUT; the full log is"):
@@ -189,8 +182,8 @@ def test_other_layers_are_listed_with_those_that_were_made_before(place):
     commands = compress.Commands(str(place / "out"), "content")
     first = compress.Plan(settings(place, LAYERS="3 1", FLAGS="--num_train_epochs=1"))
     for _, name, flags in first.commands():
-        export = "onnx_int8" if name.endswith("_int8") else "onnx"
-        os.makedirs(str(place / "out" / name.split("_int8")[0] / "export" / export))
+        for export in ("onnx", "onnx_int8"):
+            os.makedirs(str(place / "out" / name / "export" / export))
         commands._done[name] = {"flags": flags, "content": "content"}
     for layers, flags, expected in (
         ("2", "--num_train_epochs=1", [3, 2, 1]),
@@ -200,7 +193,7 @@ def test_other_layers_are_listed_with_those_that_were_made_before(place):
         plan = compress.Plan(settings(place, LAYERS=layers, FLAGS=flags))
         plan.add_done(commands)
         assert plan.layers == expected
-        assert [name for _, name, _ in plan.commands()][-1] == "layers_%d_int8" % expected[-1]
+        assert [name for _, name, _ in plan.commands()][-1] == "layers_%d" % expected[-1]
 
 
 def row(layers, dev, ms, name="float32", agreement=1.0):

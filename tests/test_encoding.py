@@ -38,7 +38,7 @@ def test_a_batch_is_padded_ids_mask_and_segments():
     examples = [Example("abc", "de", "1"), Example("f", "g", None)]
     encoded = encoding.encode_examples(examples, TASK, CharacterTokenizer(), 20)
     assert encoded.lengths.tolist() == [8, 5] and encoded.labels.tolist() == [1, -1]
-    encoded.padded_length = 9
+    encoded.padded_lengths = (9,)
     arrays = encoded.batch(np.array([1, 0]))
     assert arrays["input_ids"].tolist() == [
         [1, ord("f"), 2, ord("g"), 2, 0, 0, 0, 0],
@@ -56,10 +56,13 @@ def test_a_batch_is_as_long_as_its_longest_row_or_as_all_are_padded_to():
     encoded = encoding.EncodedExamples(range(12), [3, 5, 4], [2, 3, 2], [0, 1, 0])
     assert encoded.batch(np.array([0, 2]))["input_ids"].shape == (2, 4)
     assert encoded.batch_length(np.array([1])) == 5
-    encoded.padded_length = 9
+    encoded.padded_lengths = (9,)
     arrays = encoded.batch(np.array([0, 2]))
     assert arrays["input_ids"].shape == (2, 9) and encoded.batch_length(np.array([1])) == 9
     assert arrays["input_mask"].sum(axis=1).tolist() == [3, 4]
+    encoded.padded_lengths = encoding.few_lengths(8, step=4)
+    assert [encoded.batch_length(np.array([row])) for row in range(3)] == [4, 8, 4]
+    assert encoded.batch_length(np.array([], np.int64)) == 4
 
 
 # --- What each line is there for ---

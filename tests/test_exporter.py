@@ -487,15 +487,23 @@ def test_onnx_in_8_bits_is_smaller_and_says_what_it_scores(
     stages, random_data, monkeypatch, capsys, needs_onnx
 ):
     folder = stages()
-    command(export_line(folder, random_data, "onnx", "--quantize=int8"), random_data, monkeypatch)
-    graph, row = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    line = export_line(folder, random_data, "onnx", "--quantize=none,int8")
+    command(line, random_data, monkeypatch)
+    graph, of_float, row = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert of_float[0] == folder.file("export/onnx") and float(of_float[1]) < 1e-4
     assert row[0] == folder.file("export/onnx_int8")
+    assert _num_weight_bytes(row[0]) < 0.6 * _num_weight_bytes(of_float[0])
     described = read_json(row[0], "export.json")
     assert float(row[3]) == pytest.approx(described["dev_score"], abs=5e-5)
     assert abs(described["dev_score"] - float(graph[4])) < 0.2
     assert described["largest_difference"] > 0
     assert 0.8 <= described["agreement"] <= 1
     assert float(row[2]) == pytest.approx(described["agreement"], abs=5e-5)
+
+
+def _num_weight_bytes(path):
+    model = pytest.importorskip("onnx").load(os.path.join(path, "model.onnx"))
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 # --- What they share ---
@@ -774,6 +782,10 @@ def test_an_older_tensorflow_is_refused(stages, random_data, monkeypatch):
         (
             "--do_export --export_format=bert,onnx --export_dir=a",
             "--export_dir needs exactly one --exp",
+        ),
+        (
+            "--do_export --export_format=onnx --export_dir=a --quantize=none,int8",
+            "--export_dir needs exactly one --export_format, and one --quantize",
         ),
         ("--do_export --export_format=bert --quantize=int8", "--quantize needs --export_format"),
     ],

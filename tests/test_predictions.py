@@ -191,7 +191,7 @@ def test_a_single_logit_that_is_no_finite_number_is_refused(value):
 class Encoded(object):
     """Rows of those lengths; a batch's arrays are its row numbers."""
 
-    padded_length = None
+    padded_lengths = ()
 
     def __init__(self, lengths):
         self.lengths = np.array(lengths)

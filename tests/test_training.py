@@ -332,7 +332,7 @@ def test_padding_to_one_length_gives_the_same_losses(bert, tmp_path):
     )
     losses = {}
     for length in (None, 64):
-        train_data.padded_length = length
+        train_data.padded_lengths = (length,) if length else ()
         path = tmp_path / str(length)
         with trainer_in(path, (config, start, train_data, dev_data), make_settings()) as trainer:
             step_of, found = trainer.steps.train_step, losses.setdefault(length, [])

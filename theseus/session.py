@@ -65,9 +65,16 @@ def new_session(grappler=False, target="", config=None):
         yield session
 
 
-def session_config(grappler):
-    """Returns the tf.ConfigProto of a session; see `new_session`."""
+def session_config(grappler, xla=False):
+    """Returns the tf.ConfigProto of a session.
+
+    Args:
+      grappler: see `new_session`.
+      xla: bool, whether XLA compiles what runs on a GPU.
+    """
     config = tf.ConfigProto()
+    if xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     config.gpu_options.allow_growth = True
     config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
     return config

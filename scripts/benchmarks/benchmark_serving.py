@@ -11,6 +11,7 @@ after its answer; its three times take turns, so that ratios hold where the mach
 Medians:
 
   arrays      milliseconds of the padded arrays of a batch in the model's own runtime
+  p95         their 95th percentile
   text        the same from text to label: tokens, arrays, runtime, probabilities
   real        the runtime's milliseconds of as many pairs that all have the mean length: what the
               batch's real tokens need
@@ -20,6 +21,7 @@ import collections
 import contextlib
 import copy
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
@@ -32,6 +34,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from benchmark_server import PipelineModel
+from benchmark_threads import busy_processes
 from theseus import Classifier
 from theseus.checkpoints import pretrained
 from theseus.commands import preparation
@@ -50,7 +53,10 @@ TASK = tasks.TASKS["lcqmc_pair"]
 Timed = collections.namedtuple("Timed", "run classify")
 """A model: functions of a batch's arrays, and of a list of (text, text), which may be None."""
 
-HEADER = "layers  model                  batch  tokens  arrays ms  text ms  ratio  real ms  ratio"
+HEADER = (
+    "busy  layers  model                  batch  tokens  arrays ms      p95  "
+    "text ms  ratio  real ms  ratio"
+)
 
 
 # --- The models ---
@@ -179,15 +185,17 @@ def measure(model, batches, encode):
     return float(np.mean(tokens)), np.array(times[len(batches) :])
 
 
-def summarize(name, layers, batch_size, tokens, seconds):
+def summarize(name, busy, layers, batch_size, tokens, seconds):
     """Returns the figures of a row, a dict; the ratios are medians of the batches' ratios."""
     arrays, text, real = 1000 * seconds.T
     return dict(
+        busy=busy,
         layers=layers,
         model=name,
         batch_size=batch_size,
         tokens=tokens,
         arrays_ms=median(arrays),
+        arrays_p95_ms=float(np.percentile(arrays, 95)),
         text_ms=median(text),
         text_to_arrays=median(text / arrays),
         real_ms=median(real),
@@ -204,8 +212,9 @@ def format_row(figures):
     """Returns a row of the table, str."""
     shown = {name: np.nan if value is None else value for name, value in figures.items()}
     row = (
-        "%(layers)6d  %(model)-21s  %(batch_size)5d  %(tokens)6.1f  %(arrays_ms)9.2f  "
-        "%(text_ms)7.2f  %(text_to_arrays)5.2f  %(real_ms)7.2f  %(text_to_real)5.2f" % shown
+        "%(busy)4d  %(layers)6d  %(model)-21s  %(batch_size)5d  %(tokens)6.1f  %(arrays_ms)9.2f  "
+        "%(arrays_p95_ms)7.2f  %(text_ms)7.2f  %(text_to_arrays)5.2f  %(real_ms)7.2f  "
+        "%(text_to_real)5.2f" % shown
     )
     return row.replace("nan", "  -")
 
@@ -232,10 +241,12 @@ def run():
             for name in installed_models():
                 _, kind, open_model = MODELS[name]
                 with open_model(paths[kind]) as timed:
-                    for size, batches in asked.items():
-                        tokens, seconds = measure(timed, batches, encode)
-                        results.append(summarize(name, layers, size, tokens, seconds))
-                        print(format_row(results[-1]), flush=True)
+                    for busy, (size, batches) in itertools.product(FLAGS.busy, asked.items()):
+                        with busy_processes(int(busy)):
+                            tokens, seconds = measure(timed, batches, encode)
+                        row = summarize(name, int(busy), layers, size, tokens, seconds)
+                        results.append(row)
+                        print(format_row(row), flush=True)
     return results
 
 
@@ -258,6 +269,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "bert_pretrained_model", "data/tiny_bert", "Folder with the config of a BERT."
     )
+    flags.DEFINE_list("busy", ["0"], "Numbers of busy processes beside it, a row for each.")
     flags.DEFINE_list("suc_layers", ["6", "2"], "Numbers of layers of the successors.")
     flags.DEFINE_list(
         "batch_sizes", ["1", "10", "64"], "Numbers of pairs in a batch, a row for each."

@@ -7,6 +7,7 @@ do not: the median and the 95th percentile of the milliseconds of a batch of 1 a
 --tokens tokens. The settings take turns.
 """
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -21,11 +22,6 @@ from theseus.export import read_back
 
 FLAGS = flags.FLAGS
 _WARM_UP = 10  # Runs that are not timed.
-
-flags.DEFINE_list("busy", ["0", "1", "2"], "Numbers of busy processes.")
-flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
-flags.DEFINE_integer("tokens", 24, "Number of tokens of an example.", 3)
-flags.DEFINE_integer("runs", 200, "Number of timed runs of each setting.", 1)
 
 
 def open_sessions(path, threads):
@@ -55,6 +51,17 @@ def measure(sessions, batch_size, num_tokens, num_runs):
     return found
 
 
+@contextlib.contextmanager
+def busy_processes(count):
+    """Runs that many processes that only compute, in the context."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
 def main(argv):
     """Prints a row for each setting."""
     if len(argv) != 2:
@@ -62,17 +69,17 @@ def main(argv):
     sessions = open_sessions(os.path.join(argv[1], "model.onnx"), list(map(int, FLAGS.threads)))
     print("busy  batch  threads  spin    median       p95")
     for busy in map(int, FLAGS.busy):
-        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
-        try:
+        with busy_processes(busy):
             for size in (1, 10):
                 for key, times in measure(sessions, size, FLAGS.tokens, FLAGS.runs).items():
                     figures = (np.median(times), np.percentile(times, 95))
                     words = (busy, size, key[0], "yes" if key[1] else "no", *figures)
                     print("%4d  %5d  %7d  %4s  %5.2f ms  %5.2f ms" % words)
-        finally:
-            for other in others:
-                other.kill()
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("busy", ["0", "1", "2"], "Numbers of busy processes.")
+    flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
+    flags.DEFINE_integer("tokens", 24, "Number of tokens of an example.", 3)
+    flags.DEFINE_integer("runs", 200, "Number of timed runs of each setting.", 1)
     app.run(main)

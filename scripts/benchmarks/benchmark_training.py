@@ -42,7 +42,7 @@ from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.inputs.tokenizer_settings import TokenizerSettings
 from theseus.runs import files
-from theseus.session import check_precision, new_session, set_up_tensorflow
+from theseus.session import check_precision, new_session, session_config, set_up_tensorflow
 from theseus.stage import PREDECESSOR, STAGES, SUCCESSOR, of_name
 from theseus.training import graph as graph_lib
 
@@ -150,14 +150,17 @@ def measure(row, options):
     set_up_tensorflow()
     model = pretrained.read_model(options["bert_pretrained_model"], options["max_seq_length"])
     encoded = read_pairs(model, options)
+    if options["xla"]:
+        encoded.padded_lengths = encoding.few_lengths(options["max_seq_length"])
     if options["pad_to_max_length"]:
-        encoded.padded_length = options["max_seq_length"]
+        encoded.padded_lengths = (options["max_seq_length"],)
     plan = batches.plan_epoch(encoded.lengths, row.batch_size, 1, 0)
     plan = benchmark_inference.spaced(plan, encoded.lengths, row.batch_size, options["num_steps"])
     groups = modeling_theseus.module_groups(
         of_name(row.stage), model.config.num_hidden_layers, row.suc_layers
     )
-    with new_session(graph_lib.benefits_from_grappler(model.config)) as session:
+    grappler = graph_lib.benefits_from_grappler(model.config)
+    with new_session(config=session_config(grappler, options["xla"])) as session:
         check_precision(row.precision)
         chosen = make_config(row, options["train_scope"])
         graph = graph_lib.build_graph(chosen, model.config, TASK, groups, num_train_steps=10**6)
@@ -379,5 +382,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_steps", 12, "Number of timed steps.", lower_bound=1)
     flags.DEFINE_bool("profile", False, "Also print the time of each operation of a step.")
     flags.DEFINE_bool("pad_to_max_length", False, "Pad every batch to --max_seq_length.")
+    flags.DEFINE_bool("xla", False, "Compile the steps with XLA, for a GPU.")
     flags.DEFINE_string("json", None, "JSON file for the rows.")
     app.run(main)

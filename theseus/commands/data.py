@@ -100,8 +100,11 @@ class Data(object):
         return self._padded(encoding.encode_examples(examples, self.task, tokenizer, length))
 
     def _padded(self, encoded: EncodedExamples) -> EncodedExamples:
+        longest = self._config.max_seq_length
         if self._config.pad_to_max_length:
-            encoded.padded_length = self._config.max_seq_length
+            encoded.padded_lengths = (longest,)
+        elif self._config.xla:
+            encoded.padded_lengths = encoding.few_lengths(longest)
         return encoded
 
     def encode_train(

@@ -124,13 +124,20 @@ def export(context):
 def _export_folders(context):
     """Returns the export_folder.ExportFolder of each export by the name of its format."""
     config, places = context.config, collections.OrderedDict()
-    for name in config.export_format:
-        if name == "onnx" and config.quantize:
-            name = "onnx_" + config.quantize
+    for name in _formats(config):
         place = context.result(os.path.join("export", name))
         path = config.export_dir or context.folder.file(place)
         places[name] = ExportFolder(path)
     return places
+
+
+def _formats(config):
+    """Yields the names in formats.FORMATS that --export_format and --quantize ask for."""
+    for name in config.export_format:
+        if name == "onnx":
+            yield from ["onnx" if kind == "none" else "onnx_" + kind for kind in config.quantize]
+        else:
+            yield name
 
 
 def check_missing_packages(names):

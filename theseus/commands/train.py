@@ -17,7 +17,7 @@ from theseus.distribution.workers import Workers
 from theseus.errors import UserError
 from theseus.inference import metrics
 from theseus.runs.files import hash_text
-from theseus.session import check_precision
+from theseus.session import check_precision, count_gpus
 from theseus.training import graph as graph_lib
 from theseus.training import initial_weights, losses
 from theseus.training.steps import StepRunner, Steps
@@ -34,6 +34,8 @@ def run(context, prepared):
     start, teacher, run_config = prepared
     config = context.config
     check_precision(config.training_precision)
+    if config.xla and not count_gpus():
+        logging.warning("--xla: there is no GPU, so nothing is compiled")
     with opened(config.distribution, config.peer_timeout_s) as replicas:
         run_config = dict(run_config, num_replicas=replicas.count)
         tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
@@ -141,7 +143,8 @@ def _train(training, train_data, replicas):
         context.stage, bert_config.num_hidden_layers, config.suc_layers, config.modules
     )
     _, num_steps = config.num_steps(len(train_data))
-    with replicas.session(graph_lib.benefits_from_grappler(bert_config)) as session:
+    grappler = graph_lib.benefits_from_grappler(bert_config)
+    with replicas.session(grappler, config.xla) as session:
         class_weights = _class_weights(config, context.task, train_data.labels)
         graph = graph_lib.build_graph(
             config, bert_config, context.task, groups, num_steps, replicas, class_weights

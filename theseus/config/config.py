@@ -365,6 +365,11 @@ class Training:
     pad_to_max_length: bool = flag(
         False, "Pad every batch to --max_seq_length, not just to its longest example."
     )
+    xla: bool = flag(
+        False,
+        "Compile the training steps with XLA, for a GPU. Batches are padded to multiples of 16 "
+        "tokens, since each length is compiled for itself.",
+    )
     distribution: str = flag(
         "none",
         "Devices that share each batch: none (one device), mirrored (the GPUs of this machine) "
@@ -451,10 +456,11 @@ class Inference:
         "export/<format> in the stage's folder",
         must_name=True,
     )
-    quantize: str | None = flag(
-        None,
-        "Quantization of the onnx export, whose <format> is then onnx_int8.",
-        choices=("int8",),
+    quantize: tuple[str, ...] = flag(
+        ("none",),
+        "Number types of the onnx export's weights: none is float32; the <format> of int8 is "
+        "onnx_int8.",
+        choices=("none", "int8"),
     )
 
 

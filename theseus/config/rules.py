@@ -49,9 +49,9 @@ def _broken_by_actions(config: Config) -> Iterator[str]:
         yield "--eval_split=test needs --do_eval"
     if config.calibrate and not (config.do_eval and config.eval_split == "dev"):
         yield "--calibrate needs --do_eval with --eval_split=dev"
-    if config.export_dir is not None and len(config.export_format) != 1:
-        yield "--export_dir needs exactly one --export_format"
-    if config.quantize is not None and "onnx" not in config.export_format:
+    if config.export_dir is not None and len(config.export_format + config.quantize) != 2:
+        yield "--export_dir needs exactly one --export_format, and one --quantize"
+    if config.quantize != ("none",) and "onnx" not in config.export_format:
         yield "--quantize needs --export_format=onnx"
     if config.replaced_modules is not None and not config.stage.replaces:
         yield "--replaced_modules applies only to stage 1"

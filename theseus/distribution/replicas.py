@@ -39,13 +39,13 @@ class Replicas(object):
         return self.rank == 0
 
     @contextlib.contextmanager
-    def session(self, grappler):
+    def session(self, grappler, xla=False):
         """A session on the devices over a new graph, within the strategy's scope.
 
         Args:
-          grappler: bool, see session.new_session.
+          grappler, xla: bool, see session.session_config.
         """
-        config, target = session_config(grappler), ""
+        config, target = session_config(grappler, xla), ""
         if self._server:
             config.MergeFrom(self.strategy.update_config_proto(config))
             target = self._server.target

@@ -57,7 +57,7 @@ def compute_logits(
     Raises:
       UserError: a logit is infinite or not a number.
     """
-    is_padded = encoded.padded_length is not None  # Then all cost the same.
+    is_padded = bool(encoded.padded_lengths)  # Then a cut saves little or nothing.
     make_plan = batches.plan_in_length_order if is_padded else batches.plan_with_little_padding
     plan = make_plan(encoded.lengths, batch_size)
     parts = []

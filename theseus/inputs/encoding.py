@@ -107,6 +107,11 @@ def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
     return np.array([-1 if label is None else ids.get(label, -1) for label in labels], np.int32)
 
 
+def few_lengths(longest: int, step: int = 16) -> tuple[int, ...]:
+    """Returns multiples of `step`, and `longest`, for XLA, which compiles each length by itself."""
+    return (*range(step, longest, step), longest)
+
+
 class EncodedExamples(object):
     """Examples as token ids, one after the other in one array.
 
@@ -117,7 +122,8 @@ class EncodedExamples(object):
       lost: int32 [rows, 2], the tokens that each row's first and second text lost at their ends,
         since both were too long together; None: that is not known.
       labels: int32 or float32 [rows], as from `encode_labels`.
-      padded_length: int, the length of each batch; None: that of its longest row.
+      padded_lengths: tuple of int, ascending, the lengths that a batch may have: it gets the
+        shortest that holds its longest row. (): any, so that of its longest row.
       teacher_logits: float32 [rows, outputs] of a teacher; None: there is none.
     """
 
@@ -137,7 +143,7 @@ class EncodedExamples(object):
         self.lengths_a: NDArray[Any] = np.asarray(lengths_a)
         self.labels: NDArray[Any] = np.asarray(labels)
         self.lost: NDArray[Any] | None = None if lost is None else np.reshape(lost, [-1, 2])
-        self.padded_length: int | None = None
+        self.padded_lengths: tuple[int, ...] = ()
         self.teacher_logits: NDArray[np.float32] | None = None
         self._starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
@@ -152,7 +158,8 @@ class EncodedExamples(object):
 
     def batch_length(self, rows: NDArray[np.int64]) -> int:
         """Returns the length T, int, to which a batch of these rows is padded; 1 for none."""
-        return self.padded_length or int(self.lengths[rows].max(initial=1))
+        longest = int(self.lengths[rows].max(initial=1))
+        return next((length for length in self.padded_lengths if length >= longest), longest)
 
     def batch(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int32]]:
         """Returns the padded arrays of a batch, by name.

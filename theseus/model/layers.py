@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from theseus.model import operations
 from theseus.model.bert_config import LAYER_NORM_EPSILON, check_activation
-from theseus.model.random_key import RandomKey
+from theseus.model.random_key import RandomKey, outside_xla
 
 _ACTIVATIONS = {
     "gelu_tanh": operations.gelu_tanh,
@@ -44,9 +44,10 @@ def draw_keep_mask(tensor, rate, random_key):
     # An element takes 16 random bits: the rate is rounded to a multiple of 1 / 65536.
     shape = tf.shape(tensor)
     size = tf.reduce_prod(shape)
-    pairs = tf.random.stateless_uniform(
-        [(size + 1) // 2], key, minval=-(2**31), maxval=2**31 - 1, dtype=tf.int32
-    )
+    with outside_xla():
+        pairs = tf.random.stateless_uniform(
+            [(size + 1) // 2], key, minval=-(2**31), maxval=2**31 - 1, dtype=tf.int32
+        )
     numbers = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])[:size]
     return tf.reshape(numbers >= int(round(rate * (1 << 16))) - (1 << 15), shape)
 
@@ -110,9 +111,10 @@ def normal_variable(name, shape, config):
     place = "%s/%s" % (tf.get_variable_scope().name, name)
 
     def initializer(shape, dtype, partition_info=None):
-        return tf.random.stateless_truncated_normal(
-            shape, seed=key.at(place), stddev=config.initializer_range, dtype=dtype
-        )
+        with outside_xla():
+            return tf.random.stateless_truncated_normal(
+                shape, seed=key.at(place), stddev=config.initializer_range, dtype=dtype
+            )
 
     return tf.get_variable(name, shape, initializer=initializer)
 

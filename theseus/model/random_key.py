@@ -6,6 +6,11 @@ import zlib
 import tensorflow.compat.v1 as tf
 
 
+def outside_xla():
+    """Returns a scope that XLA does not compile: it would draw other numbers from a seed."""
+    return tf.xla.experimental.jit_scope(compile_ops=False)
+
+
 class RandomKey(collections.namedtuple("RandomKey", "seed when")):
     """Names a random draw, so that it does not depend on what was drawn before.
 

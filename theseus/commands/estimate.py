@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _SAMPLE = 500
 # Seconds of a training beside its steps: imports, graph, compilation, checkpoints.
 START_SECONDS = 20
-# Seconds of a command's exports: writing, checking, timing.
-EXPORT_SECONDS = 15
+# Seconds of an export of one number type: writing, checking, timing.
+EXPORT_SECONDS = 10
 
 
 class Sizes(NamedTuple):
@@ -111,7 +111,7 @@ def command_seconds(config: Config, bert: BertConfig, sizes: Sizes, on: cost.Mac
     layers = config.suc_layers if config.stage.has_successor else bert.num_hidden_layers
     work = _work(config, bert, sizes, layers)
     answer = cost.forward_seconds(work, on) / work.batch_size
-    seconds = EXPORT_SECONDS + (sizes.dev + sizes.test) * answer
+    seconds = len(config.quantize) * (EXPORT_SECONDS + (sizes.dev + sizes.test) * answer)
     if config.do_train:
         _, steps = config.num_steps(_rows(config, sizes))
         seconds += START_SECONDS + steps * cost.training_seconds(work, on)

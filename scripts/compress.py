@@ -40,9 +40,9 @@ import run_classifier
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.classifier import Classifier
-from theseus.commands import initial_checkpoint
+from theseus.commands import estimate, initial_checkpoint
 from theseus.commands.context import Context
-from theseus.config.config import all_declarations
+from theseus.config.config import all_declarations, resolve
 from theseus.errors import UserError
 from theseus.inference.predictions import Predictions
 from theseus.inputs import encoding, inferred_task, reading, rows, sources, tasks
@@ -219,10 +219,14 @@ def _read_json(path):
         return json.load(reader)
 
 
-def read_config(arguments):
-    """Returns the config.Config for flags of run_classifier.py."""
+def read_config(arguments, are_checked=True):
+    """Returns the config.Config for flags of run_classifier.py; checked, their folders exist."""
+    for field, _ in all_declarations():
+        run_classifier.FLAGS[field.name].unparse()  # The flags of an earlier call do not count.
     run_classifier.parse_flags(["compress"] + arguments)
-    return run_classifier.read_config()
+    if are_checked:
+        return run_classifier.read_config()
+    return resolve(run_classifier.FLAGS.flag_values_dict(), frozenset())
 
 
 def guessed_task(settings):
@@ -245,16 +249,6 @@ def _labelled_test(data):
     path = data.paths("test")[0]
     examples = list(reading.iterate_examples(path, data.task, False, data.form))
     return examples if all(example.label for example in examples) else None
-
-
-def _share_labelled(data, unlabelled, config):
-    """Returns the share of a Data's train among its examples and the unlabelled ones, float."""
-    sizes = [
-        sum(1 for _ in reading.iterate_examples(path, data.task, False, data.form))
-        for path in (data.paths("train")[0], unlabelled)
-    ]
-    sizes[0] = min(sizes[0], config.max_train_examples or sizes[0])
-    return sizes[0] / sum(sizes)
 
 
 def _content_hash(data, start, unlabelled):
@@ -280,6 +274,7 @@ class Plan(object):
         fine-tuned.
       is_classifier: bool, whether BERT is a classifier for the task's labels.
       layers: list of int, the successors' numbers of layers, the largest first.
+      bert, sizes: BERT's shape and the estimate.Sizes of DATA.
     """
 
     def __init__(self, settings):
@@ -294,16 +289,15 @@ class Plan(object):
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
             self.content = _content_hash(data, start, settings.unlabelled)
-            self._share = 1.0
-            if settings.unlabelled:
-                self._share = _share_labelled(data, settings.unlabelled, context.config)
+            tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
+            self.sizes = estimate.count(data, tokenizer, context.config, settings.unlabelled)
             self.dev = data.dev().examples
             self.test = _labelled_test(data)
         self.is_classifier = start.classifier.order is not None
         self.note = "" if start.classifier.is_sure else start.classifier.note
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
-        self.num_layers = start.model.config.num_hidden_layers
-        self._rate = _RATE_BY_WIDTH / start.model.config.hidden_size
+        self.bert, self.num_layers = start.model.config, start.model.config.num_hidden_layers
+        self._rate = _RATE_BY_WIDTH / self.bert.hidden_size
         self.layers = settings.layers
         if self.layers[0] >= self.num_layers:
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
@@ -334,6 +328,12 @@ class Plan(object):
         for layers in self.layers:
             yield self._of_successor(layers)
 
+    def estimate(self, commands):
+        """Returns a line on how long what is not done will take."""
+        left = [one for one in self.commands() if not commands.is_done(*one[1:])]
+        left = [(title, read_config(arguments, False)) for title, _, arguments in left]
+        return estimate.line(left, self.bert, self.sizes)
+
     def _of_successor(self, layers):
         recipe, name = recipe_of(layers), "layers_%d" % layers
         begin = ["--finetune_suc", "--stage_2_outputdir=%s" % self.folder(name)]
@@ -345,7 +345,8 @@ class Plan(object):
         if recipe.is_distilled and self._settings.unlabelled:
             train += ["--unlabelled_file=%s" % self._settings.unlabelled]
             # As many steps as without the unlabelled texts, but each example at least once.
-            train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * self._share)]
+            share = self.sizes.train / (self.sizes.train + self.sizes.unlabelled)
+            train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * share)]
         else:
             train += ["--num_train_epochs=%d" % recipe.epochs]
         how = "distilled" if recipe.is_distilled else "fine-tuned"
@@ -574,6 +575,7 @@ def main():
         print("%s %s classifier for %s" % (settings.bert, kind, labels))
         if plan.note:
             print(plan.note)
+        print(plan.estimate(commands))
         print("Minutes and seconds of each step; the full log is %s" % plan.folder("log.txt"))
         for title, name, arguments in plan.commands():
             commands.run(title, name, arguments)

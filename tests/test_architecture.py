@@ -20,7 +20,7 @@ FLOORS = [
     ["optimization_theseus"],
     ["modeling_theseus", "tokenization"],
     ["theseus.model"],
-    ["theseus.stage", "theseus.session"],
+    ["theseus.stage", "theseus.session", "theseus.cost"],
     ["theseus.machine"],
     [
         "theseus.records",

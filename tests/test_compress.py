@@ -1,6 +1,7 @@
 """compress.py: which commands it runs, what it chooses, and that it resumes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,52 @@ def test_the_table_has_a_row_for_each(tmp_path):
     lines = compress.format_table(ROWS, tasks.TASKS["lcqmc_pair"]).splitlines()
     assert len(lines) == 6 and lines[2].startswith("| 12 | float32 | 1 | 0.9000 | - | 100.0 % |")
     assert "| 95.6 % | 2.00 | 20.00 | 1.0 |" in lines[5]
+
+
+def test_an_estimate_is_of_what_is_not_done(place, monkeypatch):
+    monkeypatch.setattr(compress.estimate.cost, "here", lambda: compress.estimate.cost.Machine(1e9))
+    flags = "--num_train_epochs 3 --precision=bfloat16 --train_batch_size=8"
+    plan = compress.Plan(settings(place, LAYERS="3 2", FLAGS=flags))
+    assert plan.sizes[:4] == (20, 0, 20, 20) and 3 < plan.sizes.length < 128
+    commands = compress.Commands(str(place / "out"), plan.content)
+    found = []
+    monkeypatch.setattr(compress.estimate, "line", lambda *arguments: found.append(arguments))
+    plan.estimate(commands)
+    (left, bert, sizes) = found[0]
+    assert [title for title, _ in left] == ["4 layers, fine-tuned", "3 layers, distilled"] + [
+        "2 layers, distilled"
+    ]
+    configs = [config for _, config in left]
+    assert [config.stage.number for config in configs] == [0, 2, 2]
+    assert [config.suc_layers for config in configs][1:] == [3, 2]
+    assert {(c.num_train_epochs, c.train_batch_size) for c in configs} == {(3.0, 8)}
+    assert {config.training_precision for config in configs} == {"bfloat16"}
+    assert bert.hidden_size == 16 and sizes is plan.sizes
+    for _, name, flags in list(plan.commands())[:2]:
+        for export in ("onnx", "onnx_int8"):
+            os.makedirs(str(place / "out" / name / "export" / export), exist_ok=True)
+        commands._done[name] = {"flags": flags, "content": plan.content}
+    plan.estimate(commands)
+    assert [title for title, _ in found[1][0]] == ["2 layers, distilled"]
+
+
+def test_the_estimate_is_printed_before_the_first_command(place, monkeypatch, capsys):
+    for name in ("data", "bert", "out"):
+        monkeypatch.setenv(name.upper(), str(place / name))
+    monkeypatch.setenv("LAYERS", "2")
+    monkeypatch.setattr(compress.subprocess, "call", lambda *_, **__: 1)
+    monkeypatch.setattr(compress.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(compress.logging, "set_verbosity", lambda _: None)
+    with pytest.raises(SystemExit):
+        compress.main()
+    lines = capsys.readouterr().out.splitlines()
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("estimate: ")]
+    assert re.match(
+        "estimate: about [0-9.]+ minutes? here without a GPU, if nothing else runs "
+        r"\(4 layers, fine-tuned: [0-9.]+; 2 layers, distilled: [0-9.]+\)$",
+        lines[number],
+    )
+    assert lines[number + 2].startswith("4 layers, fine-tuned ")
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):

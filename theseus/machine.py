@@ -46,11 +46,11 @@ def describe() -> dict[str, Any]:
         "numpy": np.__version__,
         "processor": next(iter(_processor("model name")), platform.machine()),
         "processor_features": [name for name in _FEATURES if name in found],
-        "num_processors": _num_processors(),
+        "num_processors": num_processors(),
     }
 
 
-def _num_processors() -> int | None:
+def num_processors() -> int | None:
     """Returns how many processors this process may use, by which products share their work."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

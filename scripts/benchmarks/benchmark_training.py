@@ -37,6 +37,7 @@ import modeling_theseus
 import optimization_theseus
 from theseus.checkpoints import pretrained
 from theseus.config.config import Config
+from theseus.cost import step_flops
 from theseus.errors import UserError
 from theseus.inputs import batches, encoding, reading, sources, tasks
 from theseus.inputs.tokenizer_settings import TokenizerSettings
@@ -65,33 +66,6 @@ def all_rows():
         stages += [(stage.name,) + choice for choice in itertools.product(depths, rates)]
     choices = itertools.product(FLAGS.precisions, map(int, FLAGS.batch_sizes), stages)
     return [Row(*stage, batch_size, precision) for precision, batch_size, stage in choices]
-
-
-def step_flops(lengths, config, layers):
-    """Returns the number of floating point operations of the products in a step, a float.
-
-    For n tokens a layer's products with its kernels take D = 2 n (4 H^2 + 2 H I) operations,
-    those of attention A = 4 n^2 H. The loss takes D + A. The kernels' gradients take D if the
-    layer trains. The gradients of its input and of attention take D + 2 A if this layer or
-    anything below it trains (6 n H^2 less for the lowest layer if nothing below it trains).
-    Embeddings, pooler and classifier are left out.
-
-    Args:
-      lengths: int [B], the real tokens of each row.
-      config: modeling_theseus.BertConfig.
-      layers: list of (whether the layer trains, whether anything below it does), one for
-        each layer on the path.
-    """
-    hidden, intermediate = config.hidden_size, config.intermediate_size
-    tokens, squares = float(np.sum(lengths)), float(np.sum(np.square(lengths, dtype=np.float64)))
-    dense = 2 * tokens * (4 * hidden**2 + 2 * hidden * intermediate)
-    attention = 4 * squares * hidden
-    total = 0.0
-    for trains, trains_below in layers:
-        total += dense + attention + dense * trains
-        if trains or trains_below:
-            total += dense + 2 * attention - (0 if trains_below else 6 * tokens * hidden**2)
-    return total
 
 
 def layers_on_path(groups, path, trained):

@@ -9,7 +9,10 @@ from conftest import needs_tensorflow_2
 
 
 @needs_tensorflow_2
-def test_each_export_has_a_row_and_onnx_imports_no_tensorflow(export, capsys):
+def test_each_export_has_a_row_and_onnx_imports_no_tensorflow(export, monkeypatch, capsys):
+    fewer = benchmark_start._MEASURED.replace("range(1000)", "range(10)")
+    assert fewer != benchmark_start._MEASURED
+    monkeypatch.setattr(benchmark_start, "_MEASURED", fewer)
     benchmark_start.main([export("onnx"), export("bert")])
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if "Classifier" in line]

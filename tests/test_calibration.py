@@ -159,8 +159,11 @@ def dev_logits(root, **loading):
 def test_the_temperature_is_kept_and_holds_from_then_on(root, plain, monkeypatch):
     before, labels = plain
     command(
-        "--do_eval --do_predict --predict_file=data/dev.txt --calibrate " + USED, root, monkeypatch
-    )
+        "--do_eval --eval_files=data/test.txt --do_predict --predict_file=data/dev.txt --calibrate "
+        + USED,
+        root,
+        monkeypatch,
+    )  # On dev, whatever else is evaluated.
     kept = read_json(root, "out_2", "calibration.json")
     temperature = kept["temperature"]
     assert temperature == pytest.approx(calibration.find_temperature(before, labels), rel=1e-4)

@@ -33,9 +33,10 @@ from theseus.commands.context import Context
 from theseus.commands.run_config import make_run_config
 from theseus.config import config as config_lib
 from theseus.config import help as help_lib
+from theseus.errors import UserError
 from theseus.inference import evaluation, metrics, predictions, trained_model
 from theseus.inference.predictions import Predictions
-from theseus.inputs import cache, encoding, reading, rows, tasks
+from theseus.inputs import batches, cache, encoding, reading, rows, tasks
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint, State
 from theseus.session import new_session
@@ -553,6 +554,25 @@ def test_predictions_are_in_the_format_of_what_is_predicted(root, monkeypatch, c
         assert float(row["probability_0"]) + float(row["probability_1"]) == pytest.approx(1)
         assert row["predicted_label"] == "01"[float(row["probability_1"]) > 0.5]
     assert "2 predictions in out_2/predictions." + format in capfd.readouterr().out
+
+
+def test_predictions_that_end_early_leave_those_of_before_as_they_were(root, monkeypatch):
+    folder = root / "out_2"
+    (folder / "predictions.tsv").write_text("of before", encoding="utf-8")
+    before, compute_logits, pools = sorted(os.listdir(str(folder))), predictions.compute_logits, []
+
+    def fail_at_second(*given):
+        pools.append(given)
+        if len(pools) == 2:
+            raise UserError("enough")
+        return compute_logits(*given)
+
+    monkeypatch.setattr(batches, "BATCHES_PER_POOL", 1)
+    monkeypatch.setattr(predictions, "compute_logits", fail_at_second)
+    line = "--do_predict --predict_file=data/dev.tsv --predict_batch_size=2 "
+    assert "enough" in refused(line + USED, root, monkeypatch)
+    assert (folder / "predictions.tsv").read_text(encoding="utf-8") == "of before"
+    assert sorted(os.listdir(str(folder))) == before
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

@@ -205,7 +205,7 @@ def pairs(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
     for split, count, seed in [("train", 257, 1), ("dev", 40, 2)]:
         write_pairs(root / (split + ".txt"), count, seed)
-    values = dict(SMALL_BERT, num_hidden_layers=2, initializer_range=0.2)
+    values = dict(SMALL_BERT, num_hidden_layers=1, initializer_range=0.2)
     write_bert(
         root / "bert", dict(values, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     )

@@ -27,11 +27,16 @@ def bert_truncate(tokens_a, tokens_b, max_length):
     "length_a, length_b", [(20, 3), (3, 20), (9, 9), (10, 9), (0, 30), (30, 0)]
 )
 def test_a_long_pair_is_truncated_as_bert_does(length_a, length_b):
-    tokens_a, tokens_b = list("a" * length_a), list("b" * length_b)
+    tokens_a, tokens_b = ["a%d" % n for n in range(length_a)], ["b%d" % n for n in range(length_b)]
     found, first = encoding.encode_texts(tokens_a, tokens_b, 13)
     kept_a, kept_b = bert_truncate(tokens_a, tokens_b, 10)
     assert found == ["[CLS]"] + kept_a + ["[SEP]"] + kept_b + ["[SEP]"]
     assert first == len(kept_a) + 2
+
+
+def test_a_long_text_loses_its_end():
+    tokens, length_a = encoding.encode_texts(list("abcdef"), None, 6)
+    assert (tokens, length_a) == (["[CLS]", "a", "b", "c", "d", "[SEP]"], 6)
 
 
 def test_a_batch_is_padded_ids_mask_and_segments():

@@ -172,6 +172,8 @@ def test_huggingface_says_what_transformers_needs(hugging_face):
     assert config["hidden_act"] == {"gelu_tanh": "gelu_new", "gelu_erf": "gelu"}[act]
     assert config["num_hidden_layers"] == 2 and config["layer_norm_eps"] == 1e-12
     assert config["id2label"] == {"0": "0", "1": "1"}
+    tokenizer = read_json(hugging_face.file("export/huggingface/tokenizer_config.json"))
+    assert tokenizer["model_max_length"] == hugging_face.run_config()["max_seq_length"] == 32
     # And it is understood here too, where "gelu" of a Hugging Face config is the erf form.
     assert modeling_theseus.BertConfig.from_dict(config).hidden_act == act
 

@@ -189,6 +189,8 @@ def test_balanced_weights_are_scikit_learns():
     np.testing.assert_allclose(losses.balanced_weights(ids, 3), expected)
     found = losses.balanced_weights(ids, 4)  # One label more, that does not occur.
     np.testing.assert_allclose(found, list(expected * 3 / 4) + [1])
+    unlabelled = np.append(ids, [-1, -1, -1])  # They do not count.
+    np.testing.assert_allclose(losses.balanced_weights(unlabelled, 3), expected)
 
 
 @pytest.mark.parametrize("is_known", [[1, 0, 1, 0, 1], [0] * 5, [1] * 5])

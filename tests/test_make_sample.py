@@ -83,7 +83,7 @@ def test_negatives_share_most_characters_and_paraphrases_share_few(splits):
         assert mean["0"] > 0.55 and mean["1"] < 0.45
 
 
-@pytest.mark.parametrize("inverse_penalty", [0.03, 1.0])
+@pytest.mark.parametrize("inverse_penalty", [0.03, pytest.param(1.0, marks=pytest.mark.long)])
 def test_a_bag_of_characters_stays_under_three_quarters(splits, inverse_penalty):
     """Counts of both sentences together, of what they share and of what they do not."""
     counter = CountVectorizer(analyzer="char").fit(sorted(sentences(splits["train"])))

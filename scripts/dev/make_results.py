@@ -118,6 +118,40 @@ def epoch_table(name):
 
 # --- Differences ---
 
+GAINS = [
+    ("training the predecessor on", "trained_on", "predecessor"),
+    ("starting from the fine-tuned, not the pretrained BERT", "subset", "pretrained"),
+    ("3 more epochs of the subset", "subset", "short"),
+    ("one schedule, not one restarted after 3 of 5 epochs", "subset", "restarted"),
+    ("training embeddings and classifier too", "subset", "layers"),
+    ("replacing before the subset", "replacing", "subset"),
+    ("distillation and a spread start", "spread_distilled", "subset"),
+    ("pairs without labels, distilled", "unlabelled", "spread_distilled"),
+]
+"""For each gain: its words, and the folders of the method that has it and of the one without."""
+
+
+def gain_table(name):
+    """Returns the table of the differences between methods, paired by seed, from three seeds on."""
+    runs, rows = methods_of(read(name)), []
+    for layers in sorted({layers for layers, _ in runs}, reverse=True):
+        for words, ours, control in GAINS:
+            with_it, without = runs.get((layers, ours), {}), runs.get((layers, control), {})
+            seeds = sorted(set(with_it).intersection(without))
+            if len(seeds) >= 3:
+                row = [str(layers), words, str(len(seeds))]
+                for _, get in MEASURES[:3]:
+                    row.append(points_cell([100 * (get(with_it[s]) - get(without[s])) for s in seeds]))
+                rows.append(row)
+    header = ["layers", "gain of", "seeds"] + [title for title, _ in MEASURES[:3]]
+    return metrics.markdown_table(header, rows)
+
+
+def points_cell(points):
+    """Returns the mean of differences in points, and half its 95 % interval, str."""
+    return "%+.2f ± %.2f" % (statistics.mean(points), report.interval(points))
+
+
 REPLACING = [
     ("LCQMC, 128 wide, 12 to 6, 50,000 pairs", "report.json", "6_layers"),
     ("LCQMC, 128 wide, 12 to 2, 50,000 pairs", "report.json", "2_layers"),
@@ -145,8 +179,7 @@ def difference_table():
     rows = []
     for what, name, place in REPLACING:
         points = differences(name, place, "replacing_linear/stage_2")
-        shown = "%+.2f ± %.2f" % (statistics.mean(points), report.interval(points))
-        rows.append([what, str(len(points)), shown])
+        rows.append([what, str(len(points)), points_cell(points)])
     return metrics.markdown_table(["task", "seeds", "points on dev"], rows)
 
 
@@ -210,6 +243,7 @@ TABLES = {
     "methods": lambda: method_table(MAIN, 3),
     "methods_of_fewer_seeds": lambda: method_table(MAIN, 1, 2),
     "epochs": lambda: epoch_table(MAIN),
+    "gains": lambda: gain_table(MAIN),
     "replacing": difference_table,
     "wide": lambda: list_table("report_384_wide.json", WIDE),
     "narrow": lambda: list_table("report_rates.json", NARROW),

@@ -31,7 +31,7 @@ class Chain(object):
         self.commands = commands
         self.before, self.expected, self.events = {}, {}, {}
         current = os.path.join(folder, "before_stage_0")
-        world.make_data(current)
+        world.make_data(current, server)
         for command in self.commands:
             self.before[command.name] = current
             after = os.path.join(folder, "after_%s" % command.name)

@@ -45,19 +45,6 @@ _CONFIG = {
     "type_vocab_size": 2,
     "initializer_range": 0.3,
 }
-_WRITE_BERT = """
-import json, sys
-import tensorflow.compat.v1 as tf
-from theseus.session import set_up_tensorflow
-import modeling_theseus
-set_up_tensorflow()
-tf.set_random_seed(7)
-config = modeling_theseus.BertConfig.from_json_file("bert/bert_config.json")
-modeling_theseus.BertModel(config, False, tf.placeholder(tf.int32, [None, None]))
-with tf.Session() as session:
-    session.run(tf.global_variables_initializer())
-    tf.train.Saver().save(session, "bert/bert_model.ckpt", write_state=False)
-"""
 
 _TRAIN = (
     "--do_train --data_dir=. --bert_pretrained_model=bert --suc_layers=1 --train_batch_size=8 "
@@ -167,8 +154,8 @@ def compile_shim(folder):
     return path
 
 
-def make_data(folder):
-    """Writes train, dev and test, and a BERT of random weights."""
+def make_data(folder, server):
+    """Writes train, dev and test, and a BERT of random weights, which a Server makes."""
     os.makedirs(os.path.join(folder, "bert"))
     source = random.Random(1)
     for name, count in (("train", 40), ("dev", 16), ("test", 12)):
@@ -183,9 +170,9 @@ def make_data(folder):
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set(_CHARACTERS))
     with open(os.path.join(folder, "bert", "vocab.txt"), "w", encoding="utf-8") as writer:
         writer.write("\n".join(tokens) + "\n")
-    environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="2")
-    arguments = [sys.executable, "-c", _WRITE_BERT]
-    subprocess.check_call(arguments, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    made = server.run(folder, "", program=os.path.join(HERE, "write_bert.py"))
+    if made.status != 0:
+        raise RuntimeError(made.errors)
 
 
 # --- What is left of a command ---

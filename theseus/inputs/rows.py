@@ -135,7 +135,10 @@ def _join_quoted(all_lines: Iterable[Line], delimiter: str) -> Iterator[Line]:
     while True:
         line = again.popleft() if again else next(waiting, None)
         if line is not None:
-            text = text + "\n" + line.text if begun else line.text
+            if begun:
+                text += "\n" + line.text  # In place: a sum of three would copy all of it.
+            else:
+                text = line.text
             begun.append(line)
             if '"' in line.text:  # Other lines cannot open or close a quoted cell.
                 is_open = not is_whole(text)

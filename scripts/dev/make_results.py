@@ -141,7 +141,9 @@ def gain_table(name):
             if len(seeds) >= 3:
                 row = [str(layers), words, str(len(seeds))]
                 for _, get in MEASURES[:3]:
-                    row.append(points_cell([100 * (get(with_it[s]) - get(without[s])) for s in seeds]))
+                    row.append(
+                        points_cell([100 * (get(with_it[s]) - get(without[s])) for s in seeds])
+                    )
                 rows.append(row)
     header = ["layers", "gain of", "seeds"] + [title for title, _ in MEASURES[:3]]
     return metrics.markdown_table(header, rows)

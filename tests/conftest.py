@@ -36,9 +36,9 @@ logging.set_verbosity(logging.INFO)  # As a command does.
 # test_architecture.py checks, do not depend on its version.
 WITHOUT_TENSORFLOW = (
     "architecture batches cache encoding errors hold_out hugging_face_tokenizer layout lines "
-    "long_texts make_requirements make_sample metrics other_formats parallel_encoding predictions "
-    "quantization quickstart reading recorded records replaced_losses run_config second_text "
-    "stage_folder tasks tokenization unknown_words"
+    "long_texts make_requirements make_results make_sample metrics other_formats parallel_encoding "
+    "predictions quantization quickstart reading recorded records replaced_losses run_config "
+    "second_text stage_folder tasks tokenization unknown_words"
 ).split()
 collect_ignore = []
 if tf.__version__.startswith("1."):

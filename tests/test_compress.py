@@ -69,6 +69,7 @@ def test_installed_it_takes_no_module_of_the_folder_that_it_is_called_in(tmp_pat
     line = [sys.executable, "-m", "theseus.tools.compress"]
     run = subprocess.Popen(line, cwd=str(here), env=environment, stderr=subprocess.PIPE)
     assert run.communicate()[1].decode("utf-8").startswith("compress: DATA is not set")
+    assert run.returncode == 1
 
 
 def flags_of(arguments):
@@ -127,13 +128,16 @@ def test_files_that_name_their_columns_are_a_custom_task(place):
     assert compress.guessed_task(settings(place)) == ["--task_name=custom"]
 
 
-def test_flags_of_the_successors_are_not_stage_0s(place):
-    flags = "--distill_weight=0.5 --suc_learning_rate=1e-3 --train_batch_size=8"
+def test_flags_win_over_the_recipe_and_those_of_the_successors_are_not_stage_0s(place):
+    flags = "--distill_weight=0.5 --suc_learning_rate=1e-3 --train_batch_size=8 "
+    flags += "--num_train_epochs=3"
     plan = compress.Plan(settings(place, LAYERS="2", FLAGS=flags))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     assert "distill_weight" not in commands["predecessor"]
     assert commands["predecessor"]["train_batch_size"] == "8"
     assert commands["layers_2"]["suc_learning_rate"] == "1e-3"
+    assert commands["layers_2"]["distill_weight"] == "0.5"
+    assert {commands[name]["num_train_epochs"] for name in ("predecessor", "layers_2")} == {"3"}
 
 
 @pytest.mark.parametrize(
@@ -226,8 +230,26 @@ ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2
     ],
 )
 def test_the_smallest_that_fulfils_it_is_chosen(tmp_path, rows, variables, chosen, said):
+    rows = [one._replace(test=1 - one.dev) for one in rows]  # It has no say.
     found, words = compress.choose(rows, settings(tmp_path, **variables))
     assert (found.layers, found.name) == chosen and said in words
+
+
+def test_an_int8_model_is_compared_with_the_float32_model_of_its_depth(tmp_path, monkeypatch):
+    ids = {"predecessor/export/onnx": [0, 0, 0, 1], "layers_2/export/onnx": [1, 1, 0, 1]}
+    ids["layers_2/export/onnx_int8"] = [1, 1, 1, 1]
+    for place in ids:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model.onnx").write_bytes(b"12")
+    by_folder = {str(tmp_path / place): np.array(values) for place, values in ids.items()}
+    monkeypatch.setattr(compress, "Classifier", lambda folder: folder)
+    monkeypatch.setattr(compress, "_times", lambda models, _: [(1.0, 2.0)] * len(models))
+    monkeypatch.setattr(compress, "_score", lambda model, *_: (0.5, by_folder[model]))
+    monkeypatch.setattr(compress, "_count_parameters", lambda _: 7)
+    plan = types.SimpleNamespace(num_layers=4, layers=[2], dev=["dev"], test=["test"])
+    plan.folder = lambda name: str(tmp_path / name)
+    found = [(one.layers, one.name, one.agreement) for one in compress.measure(plan)]
+    assert found == [(4, "float32", 1.0), (2, "float32", 1.0), (2, "int8", 0.75)]
 
 
 def test_the_table_has_a_row_for_each(tmp_path):

@@ -112,60 +112,67 @@ def test_the_two_gelus_differ(reference):
     assert not np.allclose(reference["gelu_erf/11/logits"], reference["gelu_tanh/11/logits"], 1e-5)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference, path):
-    config, key = make_config(dropout=0.3), RandomKey(5, 7)
-    hidden = tf.random.stateless_normal([3 * 12, 16], seed=[1, 2])
-    bias = modeling_theseus.create_attention_bias(tf.constant(reference["features/input_mask"]))
-    with tf.variable_scope("bert/encoder", reuse=tf.AUTO_REUSE):
-        replaced = modeling_theseus.transformer_model_theseus(
-            hidden, bias, modeling_theseus.encoder_modules(config, GROUPS, tf.constant(path), key)
-        )
-        by_hand = hidden
-        for module, is_successor in enumerate(path):
-            names = ["layer_%d" % number for number in GROUPS[module]]
-            for name in ["suc_layer_%d" % module] if is_successor else names:
-                by_hand = modeling_theseus.transformer_layer(by_hand, bias, config, key, name)
-    load_reference_weights(session, reference)
-    assert_close(*session.run([replaced, by_hand]))
-
-
-@pytest.mark.parametrize("modules", [[[0], [1, 2, 3]], [[0, 1, 2], [3]]])
-@pytest.mark.parametrize("path", PATHS)
-def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(
-    reference, modules, path
-):
+def layers_on(path, modules):
+    """Returns the names of the layers on a path, list of bool, through modules of the layers."""
     layers = []
-    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
     for module, is_successor in enumerate(path):
         names = ["layer_%d" % number for number in modules[module]]
         layers += ["suc_layer_%d" % module] if is_successor else names
+    return layers
+
+
+def test_a_forced_path_is_the_same_layers_stacked_by_hand(session, reference):
+    config, key = make_config(dropout=0.3), RandomKey(5, 7)
+    hidden = tf.random.stateless_normal([3 * 12, 16], seed=[1, 2])
+    bias = modeling_theseus.create_attention_bias(tf.constant(reference["features/input_mask"]))
+    given, by_hand = tf.placeholder(tf.bool, [len(GROUPS)]), []
+    with tf.variable_scope("bert/encoder", reuse=tf.AUTO_REUSE):
+        replaced = modeling_theseus.transformer_model_theseus(
+            hidden, bias, modeling_theseus.encoder_modules(config, GROUPS, given, key)
+        )
+        for path in PATHS:
+            stacked = hidden
+            for name in layers_on(path, GROUPS):
+                stacked = modeling_theseus.transformer_layer(stacked, bias, config, key, name)
+            by_hand.append(stacked)
+    load_reference_weights(session, reference)
+    for path, stacked in zip(PATHS, by_hand):
+        assert_close(*session.run([replaced, stacked], {given: path}), name=str(path))
+
+
+@pytest.mark.parametrize("modules", [[[0], [1, 2, 3]], [[0, 1, 2], [3]]])
+def test_unequal_modules_on_a_forced_path_are_a_plain_bert_of_those_layers(reference, modules):
+    groups = modeling_theseus.groups_of_sizes(4, [len(numbers) for numbers in modules])
     with new_session() as session:
+        given = tf.placeholder(tf.bool, [len(groups)])
         logits = modeling_theseus.classifier_logits(
             constants(reference),
             make_config(),
             2,
-            modeling_theseus.encoder_modules(make_config(), groups, tf.constant(path)),
+            modeling_theseus.encoder_modules(make_config(), groups, given),
         )
         load_reference_weights(session, reference)
-        found = session.run(logits)
+        found = [session.run(logits, {given: path}) for path in PATHS]
 
-    config = make_config()
-    config.num_hidden_layers = len(layers)
-    plain = modeling_theseus.equal_groups(len(layers), len(layers))
-    with new_session() as session:
-        logits = modeling_theseus.classifier_logits(
-            constants(reference),
-            config,
-            2,
-            modeling_theseus.encoder_modules(config, plain, [False] * len(plain)),
-        )
-        held = {}
-        for variable in tf.global_variables():
-            source = re.sub(r"layer_(\d+)", lambda n: layers[int(n.group(1))], variable.op.name)
-            held[variable.op.name] = reference["weights/" + source]
-        weights.load(session, tf.global_variables(), held, {name: name for name in held})
-        assert_close(found, session.run(logits))
+    for path, logits_of_path in zip(PATHS, found):
+        layers = layers_on(path, modules)
+        config = make_config()
+        config.num_hidden_layers = len(layers)
+        plain = modeling_theseus.equal_groups(len(layers), len(layers))
+        with new_session() as session:
+            logits = modeling_theseus.classifier_logits(
+                constants(reference),
+                config,
+                2,
+                modeling_theseus.encoder_modules(config, plain, [False] * len(plain)),
+            )
+            held = {}
+            for variable in tf.global_variables():
+                name = variable.op.name
+                source = re.sub(r"layer_(\d+)", lambda n, of=layers: of[int(n.group(1))], name)
+                held[name] = reference["weights/" + source]
+            weights.load(session, tf.global_variables(), held, {name: name for name in held})
+            assert_close(logits_of_path, session.run(logits), name=str(path))
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])

@@ -126,7 +126,9 @@ def run_main(monkeypatch, random_data, **values):
     options = dict(bert_pretrained_model=str(random_data / "bert"), data_dir=str(random_data))
     options.update(stages=["predecessor", "replacing"], suc_layers=["2"], rates=["0", "1"])
     options.update(precisions=["float32"], max_seq_length=32, max_train_examples=300)
-    options.update(pad_to_max_length=False, num_steps=1, profile=False, json=None, **values)
+    options.update(
+        pad_to_max_length=False, xla=False, num_steps=1, profile=False, json=None, **values
+    )
     flags = types.SimpleNamespace(flag_values_dict=lambda: options, **options)
     monkeypatch.setattr(benchmark_training, "FLAGS", flags)
     context = types.SimpleNamespace(Pool=InThisProcess)

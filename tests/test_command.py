@@ -173,6 +173,7 @@ OTHERS = {
     "num_encoding_processes": "3",
     "distribution": "mirrored",
     "peer_timeout_s": "9",
+    "xla": "true",
     "version": "false",
     "do_train": "true",
     "do_eval": "true",

@@ -15,7 +15,6 @@ import sys
 import time
 
 import numpy as np
-import onnxruntime
 from absl import app, flags
 
 from theseus.export import read_back
@@ -26,6 +25,8 @@ _WARM_UP = 10  # Runs that are not timed.
 
 def open_sessions(path, threads):
     """Returns a dict from (number of threads, whether they spin) to an InferenceSession."""
+    import onnxruntime  # Here, since TensorFlow 1.15.5's environment has none.
+
     sessions = {}
     for count, spins in itertools.product(threads, (True, False)):
         options = onnxruntime.SessionOptions()

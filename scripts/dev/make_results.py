@@ -33,8 +33,8 @@ METHODS = collections.OrderedDict(
     [
         ("predecessor", "predecessor"),
         ("trained_on", "predecessor, trained on"),
-        ("pretrained", "fine-tuned subset of the pretrained BERT"),
-        ("subset", "fine-tuned subset of the predecessor"),
+        ("subset", "fine-tuned subset"),
+        ("pretrained", "the same, of the pretrained BERT"),
         ("short", "the same, 2 epochs"),
         ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
         ("layers", "the same, embeddings and classifier frozen"),

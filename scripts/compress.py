@@ -246,9 +246,11 @@ def _labelled_test(data):
     """Returns the Examples of a Data's test; None if there is no test or it has no labels."""
     if not data.has("test"):
         return None
-    path = data.paths("test")[0]
-    examples = list(reading.iterate_examples(path, data.task, False, data.form))
-    return examples if all(example.label for example in examples) else None
+    try:
+        return list(reading.iterate_examples(data.paths("test")[0], data.task, True, data.form))
+    except UserError:  # Perhaps it has no labels. Its other faults are errors.
+        all(reading.iterate_examples(data.paths("test")[0], data.task, False, data.form))
+        return None
 
 
 def _content_hash(data, start, unlabelled):
@@ -289,16 +291,15 @@ class Plan(object):
             self.task, data = context.task, context.data
             start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
             self.content = _content_hash(data, start, settings.unlabelled)
+            self.dev, self.test = data.dev().examples, _labelled_test(data)
             tokenizer = pretrained.make_tokenizer(start.model, start.tokenizer)
-            self.sizes = estimate.count(data, tokenizer, context.config, settings.unlabelled)
-            self.dev = data.dev().examples
-            self.test = _labelled_test(data)
+            sizes = (context.config, settings.unlabelled, len(self.test or ()))
+            self.sizes = estimate.count(data, tokenizer, *sizes)
         self.is_classifier = start.classifier.order is not None
         self.note = "" if start.classifier.is_sure else start.classifier.note
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
         self.bert, self.num_layers = start.model.config, start.model.config.num_hidden_layers
-        self._rate = _RATE_BY_WIDTH / self.bert.hidden_size
-        self.layers = settings.layers
+        self._rate, self.layers = _RATE_BY_WIDTH / self.bert.hidden_size, settings.layers
         if self.layers[0] >= self.num_layers:
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
 
@@ -349,14 +350,13 @@ class Plan(object):
             train += ["--num_train_epochs=%.6g" % max(1.0, recipe.epochs * share)]
         else:
             train += ["--num_train_epochs=%d" % recipe.epochs]
-        how = "distilled" if recipe.is_distilled else "fine-tuned"
-        title = "%d layers, %s" % (layers, how)
-        return self._exports(name, title, begin, train + ["--quantize=none,int8"])
+        title = "%d layers, %s" % (layers, "distilled" if recipe.is_distilled else "fine-tuned")
+        return self._exports(name, title, begin, train, "none,int8")
 
-    def _exports(self, name, title, begin, train):
-        exports = ["--do_export", "--export_format=onnx,huggingface"]
+    def _exports(self, name, title, begin, train, types="none"):
         common = _of_stage_0(self.common) if "--finetune_pre" in begin else self.common
-        return title, name, begin + train + exports + common
+        exports = ["--do_export", "--export_format=onnx,huggingface", "--quantize=" + types]
+        return title, name, begin + train + common + exports
 
 
 # --- What came out ---
@@ -591,7 +591,7 @@ def main():
     if warning_of(row, plan):
         print(warning_of(row, plan))
     example = '"text"' if plan.task.num_texts == 1 else '("text a", "text b")'
-    print("\nTo ask it:\n\nfrom theseus import Classifier")
+    print("\nTo use it:\n\nfrom theseus import Classifier")
     print('model = Classifier("%s")' % place)
     print("print(model.classify([%s]))" % example)
 

@@ -112,6 +112,27 @@ def test_texts_without_labels_are_distilled_from_in_as_many_steps(place, count, 
     assert plan.content != compress.Plan(settings(place, LAYERS="2")).content
 
 
+def test_a_blank_line_of_train_or_test_is_skipped_as_in_training(place):
+    for name in ("train", "test"):
+        with open(str(place / "data" / (name + ".txt")), "a", encoding="utf-8") as writer:
+            writer.write("\n问题\t回答\t1\n")
+    plan = compress.Plan(settings(place, LAYERS="2"))
+    assert (plan.sizes.train, plan.sizes.test, len(plan.test)) == (21, 21, 21)
+
+
+def test_a_test_without_labels_is_not_scored(place):
+    (place / "data" / "test.txt").write_text("问题\t回答\n问\t答\n", encoding="utf-8")
+    plan = compress.Plan(settings(place, LAYERS="2"))
+    assert plan.test is None and plan.sizes.test == 0
+
+
+def test_flags_cannot_take_away_an_export_that_is_measured(place):
+    plan = compress.Plan(settings(place, LAYERS="2", FLAGS="--quantize=none"))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    for name, kinds in (("predecessor", "none"), ("layers_2", "none,int8")):
+        assert commands[name]["quantize"] == kinds
+
+
 def test_a_classifier_for_the_labels_is_the_predecessor(place):
     plan = compress.Plan(settings(place, BERT=str(place / "trained"), LAYERS="2"))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}

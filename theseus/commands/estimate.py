@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple, Sequence
 
 from theseus import cost
 from theseus.inputs import encoding, reading
@@ -34,7 +34,9 @@ class Sizes(NamedTuple):
     length: float
 
 
-def count(data: Data, tokenizer: FullTokenizer, config: Config, unlabelled: str) -> Sizes:
+def count(
+    data: Data, tokenizer: FullTokenizer, config: Config, unlabelled: str, num_test: int
+) -> Sizes:
     """Counts the examples of a Data.
 
     Args:
@@ -42,19 +44,19 @@ def count(data: Data, tokenizer: FullTokenizer, config: Config, unlabelled: str)
       tokenizer: encodes a sample of train.
       config: the Config of a training.
       unlabelled: path of a file of examples without labels; "" for none.
+      num_test: int, the number of examples of test that are scored.
     """
 
-    def size(path: str) -> int:
-        return sum(1 for _ in reading.iterate_examples(path, data.task, False, data.form))
+    def examples(path: str, labels_required: bool) -> Iterator[Example]:
+        return reading.iterate_examples(path, data.task, labels_required, data.form)
 
-    path = data.paths("train")[0]
-    total, sample = _sample(reading.iterate_examples(path, data.task, False, data.form))
+    total, sample = _sample(examples(data.paths("train")[0], True))
     encoded = encoding.encode_examples(sample, data.task, tokenizer, config.max_seq_length)
     return Sizes(
         min(total, config.max_train_examples or total),
-        size(unlabelled) if unlabelled else 0,
+        sum(1 for _ in examples(unlabelled, False)) if unlabelled else 0,
         len(data.dev().examples),
-        size(data.paths("test")[0]) if data.has("test") else 0,
+        num_test,
         config.max_seq_length if config.pad_to_max_length else float(encoded.lengths.mean()),
     )
 

@@ -49,7 +49,7 @@ from theseus.inputs import encoding, inferred_task, reading, rows, sources, task
 from theseus.runs import files
 from theseus.runs.stage_folder import StageFolder
 
-_ENVIRONMENT = dict(os.environ)  # Copied before TensorFlow is imported, which adds to it.
+_ENVIRONMENT = dict(os.environ)  # Copied before the import of TensorFlow adds to it.
 # The learning rate of fine-tuning times the width: 5e-5 for 768, 1e-4 for 384, 3e-4 for 128.
 _RATE_BY_WIDTH = 0.04
 _PREDECESSOR_EPOCHS = 5
@@ -169,7 +169,7 @@ class Commands(object):
         self._done = _read_json(self._record) or {}
 
     def run(self, title, name, arguments):
-        """Runs a command unless it is done; UserError, with its last line, if it fails."""
+        """Runs a command unless it is done; if it fails, UserError with its last line of output."""
         if self.is_done(name, arguments):
             return
         print("%-48s" % title, end=" ", flush=True)
@@ -195,12 +195,12 @@ class Commands(object):
         return self._done.get(name) == known_by and all(map(os.path.isdir, exports))
 
     def done(self, plan):
-        """Returns a dict from the names of a Plan's commands that are done to their flags."""
+        """Returns the flags of a Plan's commands, all of which are done, a dict by name."""
         return {name: self._done[name] for _, name, _ in plan.commands()}
 
 
 def _exported(name):
-    """Returns the exports that are measured of what a command makes, list of str."""
+    """Returns the names of a command's exports that are measured, list of str."""
     return ["onnx"] if name == "predecessor" else ["onnx", "onnx_int8"]
 
 
@@ -220,9 +220,9 @@ def _read_json(path):
 
 
 def read_config(arguments, are_checked=True):
-    """Returns the config.Config for flags of run_classifier.py; checked, their folders exist."""
+    """Returns the config.Config for flags of run_classifier.py; if checked, their folders exist."""
     for field, _ in all_declarations():
-        run_classifier.FLAGS[field.name].unparse()  # The flags of an earlier call do not count.
+        run_classifier.FLAGS[field.name].unparse()  # Clears the flags of an earlier call.
     run_classifier.parse_flags(["compress"] + arguments)
     if are_checked:
         return run_classifier.read_config()
@@ -230,7 +230,7 @@ def read_config(arguments, are_checked=True):
 
 
 def guessed_task(settings):
-    """Returns the flag of the task if FLAGS have none: custom if the files name their columns."""
+    """Returns [--task_name=custom] if FLAGS and BERT name no task but the files name columns."""
     if any(flag.startswith("--task_name") for flag in settings.flags):
         return []
     if StageFolder(settings.bert).run_config():  # Its run.json names the task.
@@ -243,7 +243,7 @@ def guessed_task(settings):
 
 
 def _labelled_test(data):
-    """Returns the Examples of a Data's test; None if there is no test or it has no labels."""
+    """Returns the Examples of test in a Data; None if there is no test or it has no labels."""
     if not data.has("test"):
         return None
     try:
@@ -280,7 +280,7 @@ class Plan(object):
     """
 
     def __init__(self, settings):
-        """Reads DATA and BERT; UserError if one of them cannot be used."""
+        """Reads DATA and BERT; UserError if one is not usable."""
         _check_places(settings)
         self._settings = settings
         self.common = ["--data_dir=%s" % settings.data, "--seed=%s" % settings.seed]
@@ -304,7 +304,7 @@ class Plan(object):
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
 
     def add_done(self, commands):
-        """Adds the depths that were made before from the same BERT, data and flags."""
+        """Adds depths that an earlier call made from the same BERT, data and flags."""
         for layers in range(1, self.num_layers):
             _, name, flags = self._of_successor(layers)
             if layers not in self.layers and commands.is_done(name, flags):
@@ -330,7 +330,7 @@ class Plan(object):
             yield self._of_successor(layers)
 
     def estimate(self, commands):
-        """Returns a line on how long what is not done will take."""
+        """Returns a line on how long the remaining commands will take."""
         left = [one for one in self.commands() if not commands.is_done(*one[1:])]
         left = [(title, read_config(arguments, False)) for title, _, arguments in left]
         return estimate.line(left, self.bert, self.sizes)
@@ -359,11 +359,11 @@ class Plan(object):
         return title, name, begin + train + common + exports
 
 
-# --- What came out ---
+# --- Results ---
 
 
 class Row(NamedTuple):
-    """The figures of an exported model: scores are fractions, times milliseconds an answer."""
+    """The figures of an exported model: scores are fractions, times milliseconds per answer."""
 
     name: str
     folder: str
@@ -494,9 +494,9 @@ def format_table(rows, task, marked=None):
 
 
 def choose(rows, settings):
-    """Returns (Row, a line about it): the smallest that fulfils KEEP and MAX_MS, or the nearest.
+    """Returns (Row, a line about it): the smallest model within KEEP and MAX_MS, or the nearest.
 
-    For one depth, int8 is preferred if its labels agree with float32's and it is not slower.
+    At each depth, int8 is preferred if its labels agree with float32's and it is not slower.
     """
     successors, candidates = rows[1:], []
     for layers in sorted({row.layers for row in successors}):
@@ -562,7 +562,7 @@ ms: median milliseconds from text to label, for 1 and for 10 examples, where it 
 
 
 def main():
-    """Makes and measures the models, chooses one; prints a line a step, then table and model."""
+    """Makes and measures models, chooses one; prints a line per step, then the table and model."""
     logging.set_verbosity(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

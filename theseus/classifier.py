@@ -1,4 +1,4 @@
-"""A trained model for use from Python: a stage's folder, an export or a fine-tuned BERT."""
+"""Classifies from Python with a stage's folder, an export or a fine-tuned BERT."""
 
 import collections.abc
 import contextlib
@@ -29,12 +29,12 @@ class Classifier(object):
 
         Args:
           path: the folder.
-          precision: "float32" or "bfloat16"; None: that of its training. An export has its
-            own and takes none.
+          precision: "float32" or "bfloat16"; None: the precision of its training. An export's
+            precision is fixed, so give None.
 
         Raises:
-          UserError: the folder holds no model, or a damaged one; or a package is missing that
-            an export's format needs.
+          UserError: the folder holds no model, or a damaged one; or a package that the
+            export's format needs is missing.
         """
         self._made_of = os.path.abspath(path) if os.path.exists(path) else path, precision
         self._process = os.getpid()
@@ -71,8 +71,8 @@ class Classifier(object):
         """Predicts the label of each pair, or of each text if the task has single texts.
 
         Args:
-          pairs: iterable, such as a list, of (text, text), str; or of a text, str.
-          batch_size: int, at least 1, pairs that are computed at a time.
+          pairs: iterable, such as a list, of (text, text), str; or of single texts, str.
+          batch_size: int, at least 1, number of pairs to compute at a time.
 
         Returns:
           List of (label, probabilities), in the order of the pairs: the label, str, and a
@@ -80,8 +80,8 @@ class Classifier(object):
           probabilities.
 
         Raises:
-          TypeError: `pairs` is not such an iterable, but for example a single text; or batch_size
-            is not an int.
+          TypeError: `pairs` is something else, for example a single text; or batch_size is not
+            an int.
           ValueError: a pair does not have two texts, an example is empty, or batch_size is below 1.
         """
         _check_batch_size(batch_size)
@@ -99,11 +99,11 @@ class Classifier(object):
 
         Args:
           examples: list of reading.Example, one or more.
-          batch_size: int, at least 1, examples that are computed at a time.
+          batch_size: int, at least 1, number of examples to compute at a time.
 
         Raises:
           UserError: a logit is infinite or not a number.
-          RuntimeError: it is closed, or it was loaded before this process was forked.
+          RuntimeError: the classifier is closed, or was loaded before this process was forked.
         """
         if os.getpid() != self._process:
             raise RuntimeError(
@@ -115,16 +115,16 @@ class Classifier(object):
         return predictions.compute_logits(self._run, encoded, batch_size)
 
     def _examples(self, pairs):
-        """Returns what `classify` was given as a list of reading.Example."""
+        """Returns the `pairs` of `classify` as a list of reading.Example."""
         kinds = {1: "texts", 2: "(text, text)"}
         takes = "%s: classify takes a list of %s" % (
             self._task.name,
             " or of ".join(kinds[number] for number in self._num_texts),
         )
-        # A dict or a set has members too, but in no order, or not these.
+        # Iterating over a dict gives its keys, and over a set gives no fixed order.
         if isinstance(pairs, _NO_LISTS) or not hasattr(pairs, "__iter__"):
             raise TypeError("%s, not %s" % (takes, _describe(pairs)))
-        # A table of pandas gives the names of its columns, an array of no dimension nothing.
+        # A pandas table yields its column names; a 0-dimensional array cannot be iterated over.
         dimensions = getattr(pairs, "ndim", 1)
         if dimensions == 0 or dimensions > max(self._num_texts):
             raise TypeError("%s, not a %s" % (takes, _kind(pairs)))
@@ -140,7 +140,7 @@ class Classifier(object):
 
     @property
     def task(self):
-        """The tasks.Task that it was trained for."""
+        """The tasks.Task that the model was trained for."""
         return self._task
 
     @property
@@ -149,7 +149,7 @@ class Classifier(object):
         return self._task.labels
 
     def __reduce__(self):
-        """Makes another process, to which it is sent, load the model again."""
+        """Pickles only the arguments: the process that unpickles them loads the model again."""
         return Classifier, self._made_of
 
     def close(self):
@@ -165,11 +165,11 @@ class Classifier(object):
 
 
 def _open_session(stack, loading):
-    """Imports TensorFlow, and returns a session whose graph is the default one while it is loaded.
+    """Imports TensorFlow, and returns a session whose graph is the default while the model loads.
 
     Args:
-      stack: the contextlib.ExitStack at whose end it is closed.
-      loading: that at whose end its graph is no longer the default one.
+      stack: contextlib.ExitStack that closes the session at its end.
+      loading: contextlib.ExitStack until whose end the graph is the default.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
@@ -191,14 +191,14 @@ _NO_LISTS = (str, bytes, bytearray, collections.abc.Mapping, collections.abc.Set
 
 
 def _one_text(takes, number, row):
-    """Returns the Example of what is to be a text; TypeError where it is none."""
+    """Returns the Example of an item that must be a text; TypeError if it is not."""
     if not isinstance(row, str):
         raise TypeError("%s; item %d (from 0) is %s" % (takes, number, _describe(row)))
     return reading.Example(str(row), None, None)
 
 
 def _two_texts(takes, number, row):
-    """Returns the Example of what is to be a pair of texts; see Classifier.classify."""
+    """Returns the Example of an item that must be a pair of texts; see Classifier.classify."""
     place = "%s; item %d (from 0) is" % (takes, number)
     if isinstance(row, _NO_LISTS) or not hasattr(row, "__len__") or getattr(row, "ndim", 1) != 1:
         raise TypeError("%s %s" % (place, _describe(row)))
@@ -225,7 +225,7 @@ def _kind(value):
 
 
 def _describe(value):
-    """Returns what a message says of a value that is none of what is taken."""
+    """Returns the description of an unexpected value for a message: its type and its text."""
     text = " ".join(repr(value).split())
     return "%s %s" % (type(value).__name__, text if len(text) <= 40 else text[:40] + "...")
 

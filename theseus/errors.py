@@ -1,4 +1,4 @@
-"""The exceptions that end in a line for the user instead of a traceback."""
+"""The exceptions that the user sees as one line instead of a traceback."""
 
 from __future__ import annotations
 

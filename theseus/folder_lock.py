@@ -1,8 +1,8 @@
-"""A folder's lock, for one writer at a time; and folders that get their name once complete.
+"""Locks a folder for one writer at a time; makes folders that get their name once complete.
 
 The folder itself is locked, by its descriptor, so removing a file does not unlock it. A new folder
-is written beside its final name, and locked meanwhile. If such a folder is not locked, its writer
-was killed.
+is written, and locked, under a temporary name beside its final one. If such a temporary folder is
+not locked, its writer was killed.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class FolderLock(NamedTuple):
 
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[FolderLock]:
-    """Locks a folder, which is created if need be, against every other writer.
+    """Locks a folder against every other writer, and creates it if it is missing.
 
     Raises:
-      FolderError: another process has locked it, or it cannot be created.
+      FolderError: another process has locked the folder, or it cannot be created.
     """
     is_new = not os.path.exists(folder)
     make_folder(folder)
@@ -90,13 +90,13 @@ def _open(folder: str, flags: int, stack: contextlib.ExitStack) -> int:
 
 
 def _take(folder: str, descriptor: int, stack: contextlib.ExitStack) -> bool:
-    """Returns whether the folder of a descriptor is locked now."""
+    """Locks the folder of a descriptor without waiting; returns whether that succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
-    except OSError:  # NFS locks only what is open for writing, which a folder never is.
+    except OSError:  # NFS locks only files open for writing; a folder never is.
         path = os.path.join(folder, NAME)
         file = stack.enter_context(io.open(path, "a"))
         try:
@@ -108,7 +108,7 @@ def _take(folder: str, descriptor: int, stack: contextlib.ExitStack) -> bool:
 
 def _remove_if_empty(folder: str) -> None:
     """Removes the folder of a command that was refused before it wrote anything."""
-    with contextlib.suppress(OSError):  # Another command may be coming in.
+    with contextlib.suppress(OSError):  # Another command may just have begun.
         if os.listdir(folder) == [NAME]:
             os.remove(os.path.join(folder, NAME))
         os.rmdir(folder)
@@ -130,7 +130,7 @@ def new(path: str, ending: str) -> Iterator[str]:
         folder = "%s.%s%s" % (path, uuid.uuid4().hex[:8], ending)
         os.mkdir(folder)
         with _held(folder, waits=True):
-            if os.path.isdir(folder):  # Another process may have swept it before it was locked.
+            if os.path.isdir(folder):  # It may have been swept before it was locked.
                 try:
                     yield folder
                 finally:
@@ -140,13 +140,13 @@ def new(path: str, ending: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _held(folder: str, waits: bool) -> Iterator[bool]:
-    """Locks a folder by itself; yields whether that could be done."""
+    """Locks a folder, never a file in it; yields whether that succeeded."""
     with contextlib.ExitStack() as stack:
         is_held = True
         try:
             descriptor = _open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, stack)
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except OSError:  # It is another's, or is gone, or lies where files alone are locked.
+        except OSError:  # It is locked, or gone, or its file system locks only files.
             is_held = False
         yield is_held
 
@@ -157,8 +157,8 @@ def sweep(path: str, ending: str, is_ours: Callable[[str], bool]) -> None:
     Args:
       path: str, the final name of the folders.
       ending: str, as for `new`.
-      is_ours: function of a file's path that returns whether a writer may have written it; a
-        folder that holds another file stays, with that file.
+      is_ours: function of a file's path that returns whether a writer may have written it; if
+        a folder holds other files, these and the folder stay.
     """
     for folder in glob.glob(glob.escape(path) + ".*" + glob.escape(ending)):
         if re.match(r"\.\w{8}\Z", folder[len(path) : -len(ending)]):
@@ -174,5 +174,5 @@ def remove_files(folder: str, is_ours: Callable[[str], bool]) -> None:
             if is_ours(file):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(file)
-        with contextlib.suppress(OSError):  # Somebody's file is there.
+        with contextlib.suppress(OSError):  # It holds a file of somebody else.
             os.rmdir(place)

@@ -1,4 +1,4 @@
-"""The software and hardware of a run, on which the exact bits of a result depend."""
+"""Describes the software and hardware of a run; the exact bits of a result depend on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import theseus
 from theseus.quiet import import_tensorflow
 
-# Processor features by which libraries choose their matrix products; Linux's names.
+# Processor features, as Linux names them, by which libraries choose their matrix products.
 _FEATURES = (
     "sse4_1 avx avx2 fma avx512f avx512_vnni avx512_bf16 avx_vnni amx_tile amx_int8 amx_bf16 "
     "avx_ne_convert asimd sve bf16 i8mm"
@@ -21,12 +21,12 @@ _FEATURES = (
 
 
 def processor_features() -> set[str]:
-    """Returns the names of the processor's features, a set of str; empty where not known."""
+    """Returns the names of the processor's features, a set of str; empty if unknown."""
     return set(" ".join(_processor("flags", "features")).split())
 
 
 def _processor(*names: str) -> list[str]:
-    """Returns the values, in lower case, that /proc/cpuinfo has under such names, a list of str."""
+    """Returns the values of these names in /proc/cpuinfo, in lower case, a list of str."""
     try:
         with io.open("/proc/cpuinfo", encoding="utf-8", errors="replace") as reader:
             lines = [line.lower().split(":", 1) for line in reader if ":" in line]
@@ -51,14 +51,14 @@ def describe() -> dict[str, Any]:
 
 
 def num_processors() -> int | None:
-    """Returns how many processors this process may use, by which products share their work."""
+    """Returns how many processors this process may use; matrix products are split among them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _commit() -> str | None:
-    """Returns the commit of the program's own git checkout, str; None where it has none."""
+    """Returns the commit of the program's own git checkout, str; None if there is none."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(theseus.__file__)))
-    if not os.path.exists(os.path.join(root, ".git")):  # That of a folder above is not its own.
+    if not os.path.exists(os.path.join(root, ".git")):  # A checkout in a parent folder is another.
         return None
     command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
@@ -72,7 +72,7 @@ def describe_change(environment: Mapping[str, Any], now: Mapping[str, Any]) -> s
     """Returns in words, str, how two results of `describe` differ; "" if they do not.
 
     Args:
-      environment, now: dicts as from `describe`; a key that is in only one of them is ignored.
+      environment, now: dicts as from `describe`; a key that only one of them has is ignored.
     """
     changed = []
     for name in now:

@@ -1,4 +1,4 @@
-"""The import of TensorFlow: without Keras, and without the lines of its C++ on standard error."""
+"""Imports TensorFlow without Keras, and hides the log lines of its C++ code on standard error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _lock = threading.RLock()
 
-# Information and warnings by absl's form, and the line about the time before it is set up.
-# And that no driver of a GPU is found, which is no error where there is none.
+# The hidden lines: information and warnings in absl's form; absl's note about lines before it is
+# initialized; and that no GPU driver was found, which is no error on a machine without a GPU.
 _LINES = (
     r"^([IW][0-9]{4} [0-9:.]+ +[0-9]+ [A-Za-z0-9_]+\.(cc|h):[0-9]+\]"
     r"|E[0-9]{4} [0-9:.]+ +[0-9]+ cuda_platform\.cc:[0-9]+\] failed call to cuInit"
@@ -33,19 +33,19 @@ def import_tensorflow() -> Any:
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Has those lines stay off standard error while the context lasts; import TensorFlow inside.
+    """Hides the lines that match `_LINES` in this context; import TensorFlow inside it.
 
-    Its log level, TF_CPP_MIN_LOG_LEVEL, is set to errors alone if it is not set. If it asks for
-    information or warnings, every line stays. Only one thread at a time is inside, since all share
-    standard error.
+    If TF_CPP_MIN_LOG_LEVEL, TensorFlow's log level, is unset, it is set to errors only. If it asks
+    for information or warnings, no line is hidden. Only one thread at a time is inside, since all
+    threads share standard error.
     """
     if os.environ.setdefault(LOG_LEVEL, "2") in ("0", "1"):
         with _without_keras():
             yield
         return
     with _lock, _without_keras():
-        # A process of its own takes the lines out, so that what this one writes at its end comes
-        # through, whatever ends it. Control-C does not end that process, but the end of its input.
+        # A separate process filters the lines, so the last lines of this process get through,
+        # however it ends. Control-C does not stop the filter; the end of its input does.
         command = ["grep", "--line-buffered", "-avE", _LINES]
         try:
             before = os.dup(2)
@@ -61,10 +61,10 @@ def quiet_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """Has TensorFlow, if it is imported inside, not import Keras at once, but when it is used.
+    """Makes TensorFlow, if it is imported in this context, import Keras only when it is used.
 
-    Keras brings scikit-learn, pandas and matplotlib: two of five seconds, and 170 MB. TensorFlow
-    imports the package that this variable chooses, and does without one that is not installed.
+    Keras imports scikit-learn, pandas and matplotlib, which take two of five seconds and 170 MB.
+    TF_USE_LEGACY_KERAS chooses the package to import; TensorFlow does without a missing package.
     """
     if _LEGACY_KERAS in os.environ or "tensorflow" in sys.modules:
         yield
@@ -78,13 +78,13 @@ def _without_keras() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _through(sieve: subprocess.Popen[bytes], before: int) -> Iterator[None]:
-    """Has standard error go through a process, and then again to the descriptor `before`."""
+    """Sends standard error through a process; at the end, to the descriptor `before` again."""
     assert sieve.stdin is not None
     with sieve.stdin as pipe:
         os.dup2(pipe.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(before, 2)  # Which closes the pipe: what is in it comes before what follows.
+        os.dup2(before, 2)  # Closes the pipe; the filter prints what is left in it.
         os.close(before)
         sieve.wait()

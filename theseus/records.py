@@ -1,6 +1,6 @@
 """Reads JSON files, and checks them before they are used.
 
-The content of a record is declared as a `Kind`, by the functions below; `read` reads every file.
+The functions below declare the content of a record as a `Kind`; `read` reads every file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(path: str, kind: Kind) -> Any:
     """Returns the content of a JSON file, checked against a Kind.
 
     Raises:
-      UserError: the file cannot be read, or is damaged; the message says how.
+      UserError: the file cannot be read or is damaged; the message names the cause.
     """
     try:
         with failing(path, "read"), io.open(path, encoding="utf-8", newline="\n") as reader:
@@ -172,7 +172,7 @@ def text(pattern: str = ".+", expected: str = "text") -> Kind:
 
 
 def choice(values: Iterable[Any]) -> Kind:
-    """One of some texts."""
+    """One of the given texts."""
     known = list(values)
     return _kind("one of " + ", ".join(known), lambda value: value in known)
 
@@ -227,7 +227,7 @@ def table(
     Args:
       fields: the required fields.
       optional: fields that may be missing.
-      others: whether other fields are allowed; if not, one may come from a later version.
+      others: whether other fields are allowed; if not, the error suggests a later version.
     """
     known = dict(fields, **(optional or {}))
     another = _kind(

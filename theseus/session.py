@@ -34,7 +34,7 @@ def check_precision(precision):
     """Warns if the processor has no instructions for a precision.
 
     Raises:
-      UserError: this version of TensorFlow cannot compute in it.
+      UserError: this version of TensorFlow cannot compute in that precision.
     """
     if precision == "bfloat16" and tf.__version__.startswith("1."):
         raise UserError(
@@ -56,8 +56,8 @@ def new_session(grappler=False, target="", config=None):
 
     Args:
       grappler: bool, whether grappler, TensorFlow's optimizer, may join operations before the
-        graph runs. A training's large graph waits seconds for that.
-      target: str, the tf.train.Server that runs it; empty: this process does.
+        graph runs. For the large graph of a training that takes seconds.
+      target: str, the tf.train.Server that runs the session; empty: this process.
       config: the session's tf.ConfigProto; None: that of `session_config`.
     """
     config = config or session_config(grappler)
@@ -70,7 +70,7 @@ def session_config(grappler, xla=False):
 
     Args:
       grappler: see `new_session`.
-      xla: bool, whether XLA compiles what runs on a GPU.
+      xla: bool, whether XLA compiles the operations on a GPU.
     """
     config = tf.ConfigProto()
     if xla:

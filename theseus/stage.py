@@ -23,10 +23,10 @@ class Stage:
       number: int, 0 to 2.
       name: str, as run.json has it.
       output_flag: str, the flag that names its output folder.
-      default_scope: str, what trains if --train_scope is not given.
+      default_scope: str, the train scope if --train_scope is not given.
       start_flag: str, the flag of the folder that it starts from; None: a pretrained BERT.
       has_successor: bool, whether there is a successor; if so, the successor is evaluated.
-      replaces: bool, whether its modules are replaced at random.
+      replaces: bool, whether modules are replaced at random.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""A command: first prepares all its actions, which finds what is missing, then runs them."""
+"""Runs a command: prepares all its actions, so that errors are found early, then runs them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def run(config: Any, begin: Callable[[], None] = lambda: None) -> None:
 
     Args:
       config: the config.Config.
-      begin: called when TensorFlow is imported and nothing has been written yet.
+      begin: called once TensorFlow is imported, before anything is written.
 
     Raises:
-      UserError: a mistake of the user's, in one line.
+      UserError: a mistake of the user, in one line.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(

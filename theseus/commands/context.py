@@ -51,7 +51,7 @@ class Context(object):
         """Returns the Task of the flags, completed from the folder, from train or from a model.
 
         Raises:
-          UserError: --metric does not apply to such a task.
+          UserError: --metric does not apply to the task.
         """
         config, recorded = self.config, self.folder.run_config() or {}
         task = tasks.of_flags(config.task_name, self.columns(), config.labels)
@@ -72,7 +72,7 @@ class Context(object):
         return dataclasses.replace(task, metrics=(config.metric,))
 
     def _task_of_external(self, task, form):
-        """Returns a Task completed from an external classifier and the files that it will read."""
+        """Returns a Task completed from an external classifier and the files to read."""
         config = self.config
         if config.actions == ("predict",):
             if task.labels is None:
@@ -99,14 +99,14 @@ class Context(object):
         return stages.result(name, self.config.replaced_modules)
 
     def columns(self):
-        """Returns the columns that the command names, a tasks.NamedColumns."""
+        """Returns the columns named by the command's flags, a tasks.NamedColumns."""
         config = self.config
         return tasks.NamedColumns(config.text_a_column, config.text_b_column, config.label_column)
 
     def trained_folder(self):
-        """Returns where the trained model is read from: the StageFolder, or an ExternalClassifier.
+        """Returns the source of the trained model: the StageFolder, or an ExternalClassifier.
 
-        The latter is given by --init_checkpoint, or lies in the output folder itself.
+        An ExternalClassifier is given by --init_checkpoint, or lies in the output folder itself.
 
         Raises:
           UserError: there is no trained model.
@@ -118,10 +118,10 @@ class Context(object):
         return self._external
 
     def _open_external(self, task):
-        """Returns the ExternalClassifier, or another stage's folder, that the command is about.
+        """Returns the ExternalClassifier, or another stage's folder, that the command uses.
 
         Args:
-          task: the tasks.Task whose labels it is to give; None: its own.
+          task: the tasks.Task whose labels the classifier must give; None: its own task.
         """
         config, path, flag = self.config, self.config.init_checkpoint, "init_checkpoint"
         if path is None:
@@ -147,11 +147,11 @@ class Context(object):
         """Returns the TrainedModel of the folder's best checkpoint, loaded once.
 
         Args:
-          precision: str; None: that of the command, or else that of the training.
+          precision: str; None: the command's precision, or else the training's.
           is_calibrated: see trained_model.load.
 
         Raises:
-          UserError: the command contradicts it, or it is damaged.
+          UserError: the command contradicts the model, or the model is damaged.
         """
         from theseus.inference import trained_model  # Imports TensorFlow.
 

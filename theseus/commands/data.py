@@ -41,7 +41,7 @@ class Data(object):
     """The examples of a command, for one tokenizer."""
 
     def __init__(self, config: Config, task: Task, form: ReadOptions) -> None:
-        """Takes the flags, which say where the files are, and the form that they are read in."""
+        """Takes the flags, which name the files, and the form in which to read them."""
         self.task = task
         self.form = form
         self._config = config
@@ -65,7 +65,7 @@ class Data(object):
     def labelled(self, path: str, name: str | None = None) -> ExampleFile:
         """Returns the ExampleFile of a path, whose lines must have labels."""
         if path not in self._files:
-            self.form.content(path)  # Read only once, so that the hash of dev is of these bytes.
+            self.form.content(path)  # Read once, so dev's hash and examples are of the same bytes.
             self._files[path] = reading.read_examples(path, self.task, form=self.form)
         return ExampleFile(name or path, path, self._files[path])
 
@@ -78,11 +78,11 @@ class Data(object):
         return rows.format_of(path, self.form.format)
 
     def dev(self) -> ExampleFile:
-        """Returns the ExampleFile that the best checkpoint is selected on."""
+        """Returns the ExampleFile of dev, which selects the best checkpoint."""
         return self.labelled(self.paths("dev")[0], "dev")
 
     def encode_file(self, file: ExampleFile, tokenizer: FullTokenizer) -> EncodedExamples:
-        """Returns the EncodedExamples of an ExampleFile; the first time it logs what is lost."""
+        """Returns the EncodedExamples of an ExampleFile; logs once what the model cannot see."""
         if file.path not in self._encoded:
             encoded = self._encoded[file.path] = self.encode(file.examples, tokenizer)
             unseen = self.unseen(tokenizer)
@@ -91,7 +91,7 @@ class Data(object):
         return self._encoded[file.path]
 
     def unseen(self, tokenizer: FullTokenizer) -> Unseen:
-        """Returns a new Unseen for a file that is encoded with a tokenizer."""
+        """Returns a new Unseen for a file to be encoded with a tokenizer."""
         return Unseen(tokenizer, self._config.max_seq_length)
 
     def encode(self, examples: list[Example], tokenizer: FullTokenizer) -> EncodedExamples:
@@ -110,9 +110,9 @@ class Data(object):
     def encode_train(
         self, tokenizer: FullTokenizer, run_config: Mapping[str, Any]
     ) -> EncodedExamples:
-        """Returns the encoded training data, from the cache if they are in it.
+        """Returns the encoded training data, from the cache if possible.
 
-        Those of --unlabelled_file come last, with unknown labels, see encoding.encode_labels.
+        The examples of --unlabelled_file come last; their labels are unknown, see encode_labels.
 
         Args:
           tokenizer: a tokenization.FullTokenizer.
@@ -138,21 +138,21 @@ class Data(object):
         return encoded
 
     def _unlabelled(self) -> Iterator[Example]:
-        """Yields the Examples of --unlabelled_file, none with a label."""
+        """Yields the Examples of --unlabelled_file; none has a label."""
         path = self._config.unlabelled_file
         if path:
             for example in reading.iterate_examples(path, self.task, False, self.form):
                 yield Example(example.text_a, example.text_b, None, example.row)
 
     def cache_file(self, run_config: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
-        """Returns the path in the cache of something that is computed from the training data.
+        """Returns the path in the cache of a result computed from the training data.
 
         Args:
           run_config: dict, what defines the run.
-          more: list of str, what else it depends on beside the encoded examples.
+          more: list of str, what the result depends on beside the encoded examples.
 
         Returns:
-          The path, whose name is a hash of all of these; None if there is no cache.
+          The path, named by a hash of all of these; None if there is no cache.
         """
         if not self._config.cache_dir:
             return None
@@ -168,7 +168,7 @@ class Unseen(object):
         self._unknown, self._long = UnknownWords(tokenizer), LongTexts(max_seq_length)
 
     def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
-        """Counts them in a part of the file; see UnknownWords.add."""
+        """Counts them in one part of the file; see UnknownWords.add."""
         self._unknown.add(encoded, find_examples)
         self._long.add(encoded)
 

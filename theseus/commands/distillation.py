@@ -10,7 +10,7 @@ from theseus.inputs import cache
 def teacher_logits(context, teacher, train_data, run_config):
     """Returns the teacher's logits over the training data, float32 [rows, outputs].
 
-    They are cached beside the encoded examples, under a name that is a hash of what they depend on.
+    The logits are cached beside the encoded examples; their name is a hash of what they depend on.
 
     Args:
       context: a Context.

@@ -1,4 +1,4 @@
-"""How long commands will take here, before the first begins; the model is theseus/cost.py."""
+"""Estimates how long commands will take on this machine; theseus/cost.py is the cost model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from theseus.model.bert_config import BertConfig
     from tokenization import FullTokenizer
 
-# Examples whose mean length is known to a few percent.
+# This many examples give the mean length to within a few percent.
 _SAMPLE = 500
-# Seconds of a training beside its steps: imports, graph, compilation, checkpoints.
+# Seconds of a training apart from its steps: imports, graph, compilation, checkpoints.
 START_SECONDS = 20
-# Seconds of an export of one number type: writing, checking, timing.
+# Seconds to export in one number type: writing, checking, timing.
 EXPORT_SECONDS = 10
 
 
@@ -77,8 +77,8 @@ def line(commands: Sequence[tuple[str, Config]], bert: BertConfig, sizes: Sizes)
     """Returns one line on how long commands will take on this machine.
 
     Args:
-      commands: (what to call it, its Config) of each; what a teacher answers is kept for all.
-      bert: the shape of the BERT that they make smaller.
+      commands: (title, Config) of each; the logits of a teacher are computed once for all of them.
+      bert: the shape of the BERT that the commands compress.
       sizes: the Sizes of the data.
     """
     if not commands:
@@ -104,12 +104,12 @@ _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 def _digit(number: float) -> str:
-    """Returns a number of one digit that is not 0, as text."""
+    """Returns a number as text, rounded to one significant digit."""
     return "%g" % float("%.1g" % number)
 
 
 def command_seconds(config: Config, bert: BertConfig, sizes: Sizes, on: cost.Machine) -> float:
-    """Returns the seconds of a command on a Machine, without what its teacher takes."""
+    """Returns the seconds of a command on a Machine, without those for its teacher's logits."""
     layers = config.suc_layers if config.stage.has_successor else bert.num_hidden_layers
     work = _work(config, bert, sizes, layers)
     answer = cost.forward_seconds(work, on) / work.batch_size

@@ -62,7 +62,7 @@ def _write_results(context, trained, evaluated, results):
 
 
 def calibrate(context, file):
-    """Finds the temperature on dev, an ExampleFile; stores it, and logs how the error changes."""
+    """Finds the temperature on dev, an ExampleFile; stores it, and logs the old and new error."""
     trained, task = context.trained_model(is_calibrated=False), context.task
     encoded = context.data.encode_file(file, trained.tokenizer)
     logits, labels = _predict(context, trained, file.name, encoded).logits, encoded.labels
@@ -128,7 +128,7 @@ def _predictions_of(context, folder, files):
 
 
 def _measure(context, evaluated):
-    """Returns what eval_results.json holds about an _Evaluated, a dict."""
+    """Returns the entry of eval_results.json for an _Evaluated, a dict."""
     task, least = context.task, context.config.abstain_below
     _, predicted, labels, others, _ = evaluated
     measured = metrics.compute(predicted, labels)

@@ -1,4 +1,4 @@
-"""--do_export: the best checkpoint's model in the formats of other programs."""
+"""--do_export: writes the best checkpoint's model in the formats of other programs."""
 
 from theseus.commands.output import say
 from theseus.export import exporter as exporter_lib

@@ -1,4 +1,4 @@
-"""Finds what a stage's training starts from: a BERT's config and vocabulary, and weights."""
+"""Finds the start of a stage's training: a BERT's config and vocabulary, and weights."""
 
 import collections
 import dataclasses
@@ -20,12 +20,12 @@ InitialCheckpoint = collections.namedtuple(
     "model weights tokenizer suc_init successor_start successor_weights classifier tokenizer_files",
     defaults=(None, None, None, head.Rows(), None),
 )
-"""What training starts from.
+"""The start of a training.
 
 Fields:
   model: a pretrained.Model.
   weights: as weights.open_weights returns them; the classifier's rows are in the task's order.
-  tokenizer: a TokenizerSettings; --do_lower_case decides the case, or else the detected value.
+  tokenizer: a TokenizerSettings; if --do_lower_case is not given, the case is detected.
   suc_init: str, the run config's entry for the successor's start; None: layer i is copied from
     layer i, or --suc_init has no effect.
   successor_start: list of int, the predecessor's layers that the successor's are copied from; or
@@ -36,22 +36,22 @@ Fields:
   tokenizer_files: the TokenizerFiles of a pretrained BERT's folder; None for a stage's folder.
 """
 
-# The settings in which another BERT must equal the predecessor to lend its layers to the successor.
+# A BERT whose layers the successor starts from must have these settings of the predecessor.
 _LAYER_SHAPE = ("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 
 
 def find_initial_checkpoint(config, task):
-    """Finds what a command's training starts from.
+    """Finds the start of a command's training.
 
     Args:
       config: config.Config.
       task: the command's tasks.Task.
 
     Returns:
-      An InitialCheckpoint. For a stage's folder, the BERT is the one that it was trained with.
+      An InitialCheckpoint. If it is a stage's folder, the BERT is the one of that stage's training.
 
     Raises:
-      UserError: it is missing, damaged, or does not match the command.
+      UserError: the start is missing, damaged, or does not match the command.
     """
     source, flag = _starting_stage(config)
     if source is None:
@@ -99,7 +99,7 @@ def _start_classifier(start, source, task):
 
     Args:
       start: an InitialCheckpoint.
-      source: the StageFolder that it comes from; None for a plain checkpoint.
+      source: the StageFolder of the weights; None for a plain checkpoint.
       task: the tasks.Task.
     """
     weights, name = start.weights, head.CLASSIFIER[0]
@@ -113,10 +113,10 @@ def _start_classifier(start, source, task):
 
 
 def label_names(config):
-    """Returns the labels, tuple of str, of the classifier that a command begins with.
+    """Returns the labels, tuple of str, of the classifier that a command begins with, or None.
 
-    That is the classifier that training starts from, or otherwise the one that is evaluated. None
-    if no file names its labels, --labels names them, or there is no classifier.
+    A training begins with its start, another command with the classifier that it evaluates. None if
+    no file names its labels, --labels names them, or there is no classifier.
 
     Args:
       config: config.Config, of a command whose output folder holds no run.
@@ -174,7 +174,7 @@ def _plain_start(config):
         config.init_checkpoint, "init_checkpoint"
     )
     if place:
-        weights_lib.find_checkpoint(place)  # Before other files are missed.
+        weights_lib.find_checkpoint(place)  # Reports missing weights before other missing files.
         folder = pretrained.folder_of_files(place, config.bert_pretrained_model)
     else:
         folder = pretrained.local_folder(config.bert_pretrained_model)
@@ -194,7 +194,7 @@ def _plain_start(config):
 
 
 def _describe_case(settings):
-    """Returns in words, str, what TokenizerSettings do to case and accents."""
+    """Returns a text on how TokenizerSettings treat case and accents, str."""
     if settings.strip_accents is None and not settings.do_lower_case:
         return "not lower-cased"
     case = "lower-cased" if settings.do_lower_case else "not lower-cased"
@@ -203,7 +203,7 @@ def _describe_case(settings):
 
 
 def _describe_others(settings):
-    """Returns log lines, list of str, about the other TokenizerSettings that differ from BERT's."""
+    """Returns log lines, list of str, about other TokenizerSettings that are not BERT's."""
     found = []
     if not settings.tokenize_chinese_chars:
         found.append("Chinese characters are not separated (tokenize_chinese_chars)")

@@ -1,4 +1,4 @@
-"""A trained model that a command names beside its own: a teacher, or one to compare with."""
+"""Finds a trained model that a command names beside its own: a teacher, or one to compare."""
 
 import collections
 
@@ -14,12 +14,12 @@ def find(flag, path, context):
 
     Args:
       flag: str, its name.
-      path: str, its value.
+      path: str, the flag's value.
       context: the command's Context.
 
     Raises:
-      UserError: it is not a trained classifier, or has another task, other labels or another
-        number of texts.
+      UserError: the model is not a trained classifier, or has another task, other labels or
+        another number of texts.
     """
     task = context.task
     with naming(flag):
@@ -55,7 +55,7 @@ def find_teacher(context, start):
     """Returns the Teacher of a command; None if --distill_from is not given.
 
     Raises:
-      UserError: it is not a trained classifier, or has another task, other labels or another
+      UserError: the teacher is not a trained classifier, or has another task, labels or
         vocabulary than the training that starts from `start`.
     """
     path = context.config.distill_from

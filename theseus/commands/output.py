@@ -1,4 +1,4 @@
-"""Printing: a command's results, and predictions that are piped to another program."""
+"""Prints a command's results, and predictions that are piped to another program."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def standard_output() -> Iterator[_Stream]:
 
 
 class _Stream(object):
-    """Standard output as a file to write to; its errors are told from all others."""
+    """Standard output as a file to write to; its errors are distinguished from all others."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

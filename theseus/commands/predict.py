@@ -14,8 +14,8 @@ MEMORY_REMEDY = "a smaller --predict_batch_size"
 def run(context, prepared):
     """Writes the predictions in the order of the file's lines.
 
-    The predictions of a file go to predictions.tsv, .csv or .jsonl, whichever is the file's format.
-    Those of standard input go to standard output.
+    The predictions of a file go to predictions.tsv, .csv or .jsonl, according to the file's format.
+    The predictions of standard input go to standard output.
     """
     folder, is_piped = context.folder, context.pipes_predictions
     path, num_examples = prepared

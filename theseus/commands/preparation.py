@@ -1,7 +1,7 @@
 """Prepares all actions of a command before the first one begins; without TensorFlow.
 
-Each function returns what its action's `run` takes, and raises UserError if something is missing or
-does not fit: before a training that may take hours, and before TensorFlow is imported.
+Each function returns the `prepared` of its action's `run`, and raises UserError if something is
+missing or does not fit: before TensorFlow is imported and a training of hours begins.
 """
 
 import collections
@@ -27,7 +27,7 @@ def train(context):
     _check_label_flags(context.config, context.task)
     _check_undefined_score(context)  # An error in dev is found before anything is written.
     start = initial_checkpoint.find_initial_checkpoint(context.config, context.task)
-    if context.folder.state().last is None:  # A training that has begun keeps its classifier.
+    if context.folder.state().last is None:  # A resumed training has its classifier.
         initial_checkpoint.check_frozen_classifier(start, context.config)
     teacher = other_model.find_teacher(context, start)
     run_config = make_run_config(context, start, teacher)

@@ -1,4 +1,4 @@
-"""The run config, which defines a run, and its comparison with the run that a folder holds."""
+"""Makes the run config, which defines a run, and compares it with the run in a folder."""
 
 import collections
 
@@ -7,7 +7,7 @@ from theseus.errors import FolderError
 from theseus.inference.model_folder import hash_vocab
 from theseus.runs.files import hash_files
 
-# The words of a message for a part of the run config that is not named after its flag.
+# The name in messages of each part of the run config that is not named after its flag.
 _WORDS = {
     "stage": "--finetune_pre or --finetune_suc: the stage",
     "padded_length": "--pad_to_max_length: the padded length",
@@ -15,7 +15,7 @@ _WORDS = {
     "num_replicas": "--distribution: the number of replicas",
     "columns": "--text_a_column, --text_b_column, --label_column",
 }
-# For parts that are contents of files: their flags, and what a message says has changed.
+# For parts that are contents of files: their flags, and the text of a message on a change.
 _CONTENTS = {
     "train_data": ("--data_dir", "other training data"),
     "dev_data": ("--data_dir", "other dev data"),
@@ -34,7 +34,7 @@ _CONTENTS = {
 
 
 def model_run_config(context):
-    """Returns the part of the run config that using a trained model needs, dict of JSON values."""
+    """Returns the part of the run config needed to use a trained model, a dict of JSON values."""
     config, task = context.config, context.task
     names = ["stage", "suc_layers", "modules", "task_name", "max_seq_length", "do_lower_case"]
     values = config.run_values()
@@ -47,9 +47,9 @@ def model_run_config(context):
 
 
 def make_run_config(context, start, teacher=None):
-    """Returns the run config of a training without num_replicas, a dict of JSON values.
+    """Returns a training's run config, a dict of JSON values, still without num_replicas.
 
-    A message names the first part that differs. So the depth comes first, then data and weights,
+    Only the first part that differs is reported. So the depth comes first, then data and weights,
     then the flags in the order of their declarations.
 
     Args:
@@ -81,14 +81,14 @@ def make_run_config(context, start, teacher=None):
 
 
 def check_contradiction(folder, run_config):
-    """Compares a command with the run that a folder holds.
+    """Compares a command with the run in a folder.
 
     Args:
       folder: a StageFolder.
-      run_config: dict of what defines the command's run, or a part of it.
+      run_config: dict, the command's run config, or a part of it.
 
     Raises:
-      FolderError: it names the first flag that differs, with both values or what has changed.
+      FolderError: the two differ; it names the first such flag, with both values or the change.
     """
     recorded = folder.run_config()
     for key, value in run_config.items():

@@ -109,7 +109,7 @@ def _say_what_is_trained(context, train_data):
 
 
 def _describe_labels(labels):
-    """Returns labels, tuple of str, in words; for two, also which one precision and F1 are of."""
+    """Returns labels, tuple of str, as text; for two, also the label of precision and F1."""
     said = ", ".join(labels)
     if len(labels) == 2:
         form = (
@@ -120,7 +120,7 @@ def _describe_labels(labels):
 
 
 def _untaught_labels(task, label_ids):
-    """Returns the labels, list of str, that no training example has."""
+    """Returns the labels, list of str, without a training example."""
     taught = set(label_ids.tolist())
     return [label for label in task.labels if task.label_ids[label] not in taught]
 
@@ -159,7 +159,7 @@ def _train(training, train_data, replicas):
             is_done = follow(initial, steps, session, workers)
         else:
             if context.folder.state().last is None:
-                initial_weights.check_fits(initial)  # Before anything is written.
+                initial_weights.check_fits(initial)  # Checked before anything is written.
             environment = dict(machine.describe(), **_hub_commit(start))
             model_files = _model_files(start.model)
             context.folder.claim(run_config, model_files, environment, config.paths())

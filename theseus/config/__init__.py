@@ -1,1 +1,1 @@
-"""The flags of the command line: their declarations, and the rules about several of them."""
+"""The command line: the declarations of its flags, and the rules on combining them."""

@@ -24,7 +24,7 @@ ACTIONS = {
     "do_predict": "predict",
     "do_export": "export",
 }
-"""From the flag of each action to its name, in the order in which a command runs them."""
+"""Maps the flag of each action to its name, in the order in which a command runs them."""
 
 _PATHS = (
     "data_dir", "bert_pretrained_model", "init_checkpoint", "suc_init", "distill_from",
@@ -482,7 +482,7 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
 
     @property
     def stage(self) -> Stage:
-        """The Stage that the command is about."""
+        """The Stage of the command."""
         if self.finetune_pre:
             return PREDECESSOR
         return SUCCESSOR if self.finetune_suc else REPLACING
@@ -500,11 +500,11 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
 
     @property
     def scope(self) -> str:
-        """What trains: --train_scope, or the stage's default."""
+        """The train scope: --train_scope, or the stage's default."""
         return self.train_scope or self.stage.default_scope
 
     def has(self, name: str) -> bool:
-        """Returns whether a flag has a value; 0 is one."""
+        """Returns whether a flag has a value; 0 counts as a value."""
         value = getattr(self, name)
         return value is not None and value is not False and value != ()
 
@@ -514,7 +514,7 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         return self.precision or "float32"
 
     def num_steps(self, num_examples: int) -> tuple[int, int]:
-        """Returns (steps in an epoch, steps in all) of a training on a number of examples."""
+        """Returns (steps in an epoch, total steps) of a training on a number of examples."""
         per_epoch = int(math.ceil(num_examples / self.train_batch_size))
         return per_epoch, max(1, int(round(per_epoch * self.num_train_epochs)))
 
@@ -529,12 +529,12 @@ class Config(Actions, Stages, Files, TaskFlags, Model, Method, Training, Saving,
         return dict(values, train_scope=self.scope, precision=self.training_precision)
 
     def paths(self) -> dict[str, str]:
-        """Returns the paths of a run's files, a dict by the names of their flags."""
+        """Returns the paths of a run's files, a dict by flag name."""
         values = {name: getattr(self, name) for name in _PATHS}
         return {name: value for name, value in values.items() if value}
 
     def with_only(self, action: str) -> Config:
-        """Returns the Config with only one action, given its name."""
+        """Returns the Config with only the named action."""
         values: dict[str, Any] = {name: done == action for name, done in ACTIONS.items()}
         return dataclasses.replace(self, **values)
 
@@ -553,7 +553,7 @@ def resolve(values: Mapping[str, Any], given: frozenset[str]) -> Config:
       given: the names of the flags that the command line gives.
 
     Raises:
-      UserError: --modules do not fit --suc_layers.
+      UserError: --modules does not fit --suc_layers.
     """
     config = Config(**{field.name: values[field.name] for field, _ in all_declarations()})
     config = dataclasses.replace(config, given=given)
@@ -579,10 +579,10 @@ def _with_modules(config: Config, sizes: tuple[int, ...]) -> Config:
 
 
 def fit_mask(config: Config) -> Config:
-    """Returns a Config with checked --replaced_modules; None stands for the successor.
+    """Returns a Config with checked --replaced_modules; None means the successor.
 
     Raises:
-      UserError: they do not fit --suc_layers, or the training does not keep the predecessor.
+      UserError: the modules do not fit --suc_layers, or the training discards the predecessor.
     """
     mask = config.replaced_modules
     if mask is None:

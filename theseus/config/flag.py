@@ -1,4 +1,4 @@
-"""Flags as fields of a dataclass: declaration, parser, bounds and line of help.
+"""Declares flags as fields of a dataclass: parser, bounds and line of help.
 
 A group of flags is a frozen dataclass whose fields are made by `flag`. The field's name, annotation
 and default are the flag's name, type and default. Without TensorFlow.
@@ -23,15 +23,15 @@ class Declaration:
 
     Attributes:
       help: str, a noun phrase without the default.
-      default_help: str, the default in words if its value does not explain itself; or "".
+      default_help: str, describes a default whose value is not self-explanatory; or "".
       choices: tuple of str, the allowed values; () if any is allowed.
       lower, upper: bounds, inclusive; None: no bound.
       above, below: bounds, exclusive; None: no bound.
       parse: function from text to the value, which raises ValueError; None: chosen by the type.
-      defines_run: bool, whether a result depends on it, so that run.json records it.
+      defines_run: bool, whether a result depends on the flag, so that run.json records it.
       stages: tuple of int, the stages that use it.
       is_common: bool, whether --help shows it.
-      must_name: bool, whether an empty text is refused; an unset shell variable makes one.
+      must_name: bool, whether an empty text, as from an unset shell variable, is refused.
     """
 
     help: str
@@ -49,7 +49,7 @@ class Declaration:
 
 
 def flag(default: Any, help: str, default_help: str = "", **declared: Any) -> Any:
-    """Returns the dataclass field of a flag; all but `default` are the Declaration's."""
+    """Returns the dataclass field of a flag; all arguments but `default` go to its Declaration."""
     declaration = Declaration(help, default_help, **declared)
     return dataclasses.field(default=default, metadata={"flag": declaration})
 
@@ -59,7 +59,7 @@ run_flag = functools.partial(flag, defines_run=True)
 
 
 def declarations(group: type) -> Iterator[tuple[dataclasses.Field[Any], Declaration]]:
-    """Yields (field, Declaration) of each flag that a dataclass declares itself."""
+    """Yields (field, Declaration) of a dataclass's flags, without those of its base classes."""
     own = group.__dict__.get("__annotations__", {})
     for field in dataclasses.fields(group):
         if field.name in own and "flag" in field.metadata:
@@ -92,7 +92,7 @@ class _Parser(flags.ArgumentParser):  # type: ignore[type-arg]
         self._read = declared.parse or _READERS[kind]
 
     def parse(self, argument: Any) -> Any:
-        """Returns the value of a flag's text; a default, not being text, is returned as it is."""
+        """Returns the value of a flag's text; a default that is not text is returned unchanged."""
         if not isinstance(argument, str):
             return argument
         if self._declared.must_name and not argument:
@@ -129,7 +129,7 @@ class _Parser(flags.ArgumentParser):  # type: ignore[type-arg]
 
 
 class _Serializer(flags.ArgumentSerializer):  # type: ignore[type-arg]
-    """Writes a value as it is given on the command line."""
+    """Converts a value to the text that a command line has for it."""
 
     def serialize(self, value: Any) -> str:
         """Returns the text of a value."""
@@ -137,7 +137,7 @@ class _Serializer(flags.ArgumentSerializer):  # type: ignore[type-arg]
 
 
 def written(value: Any) -> str:
-    """Returns a flag's value as it is given on the command line, str."""
+    """Returns a flag's value as text for the command line, str."""
     if isinstance(value, tuple):
         return ",".join(map(written, value))
     if isinstance(value, bool):
@@ -175,7 +175,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def default_of(field: dataclasses.Field[Any]) -> str:
-    """Returns a flag's default as it is given on the command line; "" if it is unset."""
+    """Returns a flag's default as text for the command line; "" if there is none."""
     return "" if field.default in (None, ()) else written(field.default)
 
 

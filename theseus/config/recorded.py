@@ -1,7 +1,7 @@
-"""Completes a command: flags that it leaves out are taken from the run that it continues.
+"""Completes a command: takes missing flags from the run that it continues.
 
 If the output folder holds a run, these are all flags that define it, and the paths of its files. If
-not, they are the flags of the stage that training starts from that say what its model is for.
+not, they are the data, task, maximum length and depth of the stage that training starts from.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _OF_SUCCESSOR = ("suc_layers", "modules")
 
 
 def complete(config: Config) -> Config:
-    """Returns a Config whose missing flags are those of the run that it continues.
+    """Returns a Config with missing flags taken from the run that the command continues.
 
     Raises:
-      UserError: run.json is damaged; or there is no run to continue, but one of another stage.
+      UserError: run.json is damaged; or the only run there is belongs to another stage.
     """
     folder = StageFolder(config.output_dir)
     with naming(config.stage.output_flag):
@@ -46,7 +46,7 @@ def complete(config: Config) -> Config:
 
 
 def _paths(folder: StageFolder, config: Config) -> dict[str, str]:
-    """Returns the paths of a run's files; keeps missing ones that a message has to name."""
+    """Returns the paths of a run's files; keeps a missing one if a message must name it."""
     return {
         name: path
         for name, path in folder.paths().items()
@@ -86,7 +86,7 @@ def _with_length_of_classifier(config: Config) -> Config:
 
 
 def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a dict of the flags that a run config has, with the values of a Config."""
+    """Returns the flags in a run config, a dict with values as in a Config."""
     names = [field.name for field, declared in all_declarations() if declared.defines_run]
     values = {name: run[name] for name in names if run.get(name) is not None}
     values.pop("distill_from", None)  # The record is a hash of its weights, not a path.
@@ -101,13 +101,13 @@ def _flags(run: Mapping[str, Any]) -> dict[str, Any]:
 def _filled(config: Config, values: Mapping[str, Any], place: str) -> Config:
     """Returns a Config with values for flags that are not given; logs those that are changed."""
     given = set(config.given)
-    if given.intersection(_OF_SUCCESSOR):  # Either of them determines both.
+    if given.intersection(_OF_SUCCESSOR):  # Each determines the other.
         given.update(_OF_SUCCESSOR)
     if config.task_name != values.get("task_name") and "task_name" in given:
         given.update(_OF_ONE_TASK)
     if "format" in given and config.format != "csv":
         given.add("delimiter")
-    if config.do_predict:  # A row may lack its prediction only if the user asks for that.
+    if config.do_predict:  # Only the user may allow a row without a prediction.
         given.add("skip_bad_lines")
     taken = {name: value for name, value in values.items() if name not in given}
     changed = {name: value for name, value in taken.items() if value != getattr(config, name)}

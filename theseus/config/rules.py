@@ -1,4 +1,4 @@
-"""The rules about several flags, and the paths that must exist; without TensorFlow."""
+"""Checks combinations of flags, and paths that must exist; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NEEDED = {
     "do_export": ("export_format",),
     "export_format": ("do_export",),
 }
-"""From a flag to the flags of which it needs at least one."""
+"""Maps a flag to a list of flags; it needs at least one of them."""
 
 
 def _broken(config: Config) -> Iterator[str]:
-    """Yields a message for each rule about several flags that a command breaks."""
+    """Yields a message for each broken rule on combining flags."""
     yield from _broken_by_actions(config)
     yield from _broken_by_files(config)
     yield from _broken_by_training(config)
@@ -112,11 +112,11 @@ def _broken_by_training(config: Config) -> Iterator[str]:
 
 
 def check(config: Config) -> None:
-    """Checks all of a command that can be checked without TensorFlow.
+    """Checks everything in a command that can be checked without TensorFlow.
 
     Raises:
       UserError: flags contradict each other; the columns or labels are impossible; a file or
-        TF_CONFIG is missing; or the memory is limited too much.
+        TF_CONFIG is missing; or the memory limit is too low.
     """
     for message in _broken(config):
         raise UserError(message)

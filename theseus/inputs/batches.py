@@ -1,7 +1,7 @@
-"""Which rows are a batch: the plan of an epoch's training, and of a pass of evaluation.
+"""Plans the batches of a training epoch, and of a pass of evaluation.
 
-A plan depends on the lengths, the seed and the epoch alone, so any step of a run is
-reached without replaying the ones before it. A batch is its row numbers, int64 [B].
+A plan depends only on the lengths, the seed and the epoch, so a run can begin at any step
+without replaying the steps before it. A batch is an array of row numbers, int64 [B].
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from theseus.inputs.reading import Example
 
-# Pools are sorted by length inside. The larger, the less padding; the smaller, the
-# nearer to a plain shuffle.
+# Each pool is sorted by length. Larger pools have less padding; smaller pools are
+# closer to a plain shuffle.
 BATCHES_PER_POOL = 50
 
 BATCH_COST = 64
-"""What a batch costs beside its tokens, in tokens: where a cut saves more padding, it is made.
+"""The fixed cost of a batch, in tokens: a batch is cut if the cut saves more padding than this.
 
-Measured on an AMD EPYC (AVX2): 0 for 768 wide, 30 for 128 wide, both of two layers in ONNX; small
-products are slower beside that. Mixed pairs of LCQMC, 64 at a time, are 4 batches then, in which
-one token in ten is padding; in one batch it is two in five.
+Measured with two-layer ONNX models on an AMD EPYC (AVX2): 0 at width 768, 30 at width 128. More
+is counted since small matrix products are slower, too. So 64 mixed pairs of LCQMC become 4 batches,
+in which one token in ten is padding; in one batch, four in ten are.
 """
 
 
 def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
-    """Returns an iterator of lists of `BATCHES_PER_POOL` batches of Examples, in their order.
+    """Cuts Examples, in their order, into pools: lists of up to `BATCHES_PER_POOL` batches.
 
-    So a file of any length is encoded, and grouped by length, in bounded memory.
+    With pools, a file of any size is encoded, and grouped by length, in bounded memory.
 
     Args:
       examples: iterable of Example.
@@ -45,7 +45,7 @@ def cut_into_pools(examples: Iterable[Example], batch_size: int) -> Iterator[lis
 def plan_epoch(
     lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """Plans an epoch of training: each row once, rows of like length together.
+    """Plans an epoch of training: each row once, rows of similar length together.
 
     The rows are shuffled and cut into pools of `BATCHES_PER_POOL` batches; each pool is
     sorted by length and cut into batches; the batches are shuffled.
@@ -80,9 +80,9 @@ def plan_in_length_order(lengths: NDArray[np.int64], batch_size: int) -> list[ND
 def plan_with_little_padding(
     lengths: NDArray[np.int64], batch_size: int
 ) -> list[NDArray[np.int64]]:
-    """Plans one pass as `plan_in_length_order` does, and cuts batches where that is cheaper.
+    """Plans one pass like `plan_in_length_order`, and cuts each batch if that makes it cheaper.
 
-    A batch of n rows, the longest of T tokens, costs n T + `BATCH_COST`; the plan is the cheapest.
+    A batch of n rows whose longest has T tokens costs n T + `BATCH_COST`; the cuts are optimal.
     """
     plan: list[NDArray[np.int64]] = []
     for rows in plan_in_length_order(lengths, batch_size):
@@ -91,11 +91,11 @@ def plan_with_little_padding(
 
 
 def _cheapest_cuts(lengths: NDArray[np.int64]) -> list[int]:
-    """Returns where a batch is cut, int, for its lengths from the shortest to the longest."""
+    """Returns the places, int, at which to cut a batch with these lengths, in ascending order."""
     count = len(lengths)
     if count * lengths[-1] - lengths.sum() <= BATCH_COST:
-        return []  # No cut saves what it costs.
-    cheapest, begins = np.zeros(count + 1), [0] * (count + 1)  # For the rows before each place.
+        return []  # No cut saves more than it costs.
+    cheapest, begins = np.zeros(count + 1), [0] * (count + 1)  # Indexed by the number of rows.
     for end in range(1, count + 1):
         costs = cheapest[:end] + np.arange(end, 0, -1) * lengths[end - 1] + BATCH_COST
         begins[end] = int(costs.argmin())
@@ -107,9 +107,9 @@ def _cheapest_cuts(lengths: NDArray[np.int64]) -> list[int]:
 
 
 def cut_batch(rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Cuts a batch into `count` micro-batches of about equal size; fewer where it has fewer rows.
+    """Cuts a batch into `count` micro-batches of about equal size; fewer if it has fewer rows.
 
-    Each of them is padded by itself.
+    Each micro-batch is padded to its own longest row.
     """
     return np.array_split(rows, min(count, len(rows)))
 

@@ -1,7 +1,7 @@
-"""Arrays that are kept on disk under a name made of what they were made from, and mapped to memory.
+"""A cache of arrays on disk: they are named after what they are made from, and memory-mapped.
 
 A folder holds a file of plain numbers for each array, and arrays.json, sealed, with their types,
-shapes and checksums. It takes its name once it is whole.
+shapes and checksums. The folder gets its name once it is complete.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _BLOCK = 1 << 22
 def through_cache(
     path: str | None, names: Iterable[str], make: Callable[[], Iterable[Arrays]]
 ) -> Arrays:
-    """Returns the arrays that a folder keeps, or else those of `make`, then kept.
+    """Returns the arrays in a folder of the cache; if there are none, makes and stores them.
 
-    A folder that cannot be read or written is done without; one that is damaged is made again.
+    If the folder cannot be read or written, nothing is stored. A damaged folder is made again.
 
     Args:
-      path: named after the content of what the arrays are made from; None: nothing is kept.
-      names: those of the arrays.
-      make: function without arguments that yields parts, each a dict of arrays by name, which
-        are put one behind the other.
+      path: the folder, named after the content that the arrays depend on; None: no cache.
+      names: the names of the arrays.
+      make: function without arguments that yields parts, each a dict of arrays by name; the
+        parts are concatenated.
 
     Returns:
-      Those that are kept are mapped to memory, which takes none until they are looked at.
+      The arrays by name. Cached ones are memory-mapped: they take no memory until used.
     """
     arrays = None
     if path is not None:
@@ -66,7 +66,7 @@ def through_cache(
 
 
 def _read(path: str, names: Iterable[str]) -> Arrays | None:
-    """Returns the arrays of a folder; None where one is missing or damaged."""
+    """Returns the arrays of a folder; None if one is missing or damaged."""
     try:
         record = records.read(os.path.join(path, _RECORD), records.mapping(_ARRAY))
         return {name: _map(os.path.join(path, name), record[name]) for name in names}
@@ -75,7 +75,7 @@ def _read(path: str, names: Iterable[str]) -> Arrays | None:
 
 
 def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
-    """Returns the array of a file; ValueError where that is not what it was."""
+    """Returns the array in a file; ValueError if the file has changed since it was written."""
     with io.open(path, "rb") as reader:
         checksum = 0
         for block in iter(lambda: reader.read(_BLOCK), b""):
@@ -84,12 +84,12 @@ def _map(path: str, entry: dict[str, Any]) -> NDArray[Any]:
             raise ValueError("not what was written")
         if not entry["shape"][0]:
             return np.zeros(entry["shape"], entry["dtype"])
-        # A plain array: what is taken from one of np.memmap is one too, and slower.
+        # A plain array: indexing an np.memmap makes another np.memmap, which is slower.
         return np.asarray(np.memmap(reader, entry["dtype"], "r", shape=tuple(entry["shape"])))
 
 
 def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
-    """Returns whether what is made could be kept."""
+    """Makes and stores the arrays; returns whether the folder is in the cache now."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         folder_lock.sweep(path, _UNFINISHED, _is_written)
@@ -100,18 +100,18 @@ def _write(path: str, make: Callable[[], Iterable[Arrays]]) -> bool:
             shutil.rmtree(path, ignore_errors=True)
             os.rename(temporary, path)
     except OSError:
-        return os.path.isdir(path)  # Where another process was the first.
+        return os.path.isdir(path)  # Another process may have been first.
     return True
 
 
 def _is_written(path: str) -> bool:
-    """Returns whether a file, by its name, may be one of a cache's."""
+    """Returns whether a file, judged by its name, may have been written by this cache."""
     is_beside = os.path.dirname(path).endswith(_UNFINISHED)
     return is_beside and re.match(r"\w+(\.json)?\Z", os.path.basename(path)) is not None
 
 
 class _Writer(object):
-    """Writes arrays into a folder, part by part; a context manager, at whose end they are whole."""
+    """Writes arrays into a folder, part by part; a context manager, whose end completes them."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -123,7 +123,7 @@ class _Writer(object):
         return self
 
     def add(self, part: Arrays) -> None:
-        """Puts arrays, by name, behind those that came before."""
+        """Appends arrays, by name, to those of the earlier parts."""
         for name, array in part.items():
             if name not in self._record:
                 writer = io.open(os.path.join(self._folder, name), "wb")

@@ -1,4 +1,4 @@
-"""Examples as token ids, padded batch by batch."""
+"""Encodes examples as token ids, and pads them batch by batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encode_texts(
     """Puts texts into BERT's form: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
 
     Source: google-research/bert, run_classifier.convert_single_example and
-    _truncate_seq_pair: the longer text loses its last tokens, b where they are equal.
+    _truncate_seq_pair: the longer text loses its last tokens; if they are equally long, b does.
 
     Args:
       tokens_a: list of str.
@@ -29,7 +29,7 @@ def encode_texts(
       max_seq_length: int, at least 3.
 
     Returns:
-      (tokens, length_a): the list of str, and how many of them are of the first segment.
+      (tokens, length_a): the list of str, and how many of them are in the first segment.
     """
     if tokens_b is None:
         tokens = ["[CLS]"] + tokens_a[: max_seq_length - 2] + ["[SEP]"]
@@ -47,7 +47,7 @@ def encode_texts(
 def encode_examples(
     examples: Sequence[Example], task: Task, tokenizer: FullTokenizer, max_seq_length: int
 ) -> EncodedExamples:
-    """Returns Examples as EncodedExamples.
+    """Encodes Examples as EncodedExamples.
 
     Args:
       examples: list of Example.
@@ -56,9 +56,9 @@ def encode_examples(
       max_seq_length: int, see `encode_texts`.
 
     Raises:
-      KeyError: the vocabulary lacks one of BERT's own tokens.
+      KeyError: the vocabulary lacks a special token of BERT.
     """
-    # The bar comes after a second: what is encoded within one batch shows none.
+    # The bar appears after a second, so encoding a single batch shows none.
     bar = tqdm(examples, "encoding", leave=False, unit="example", delay=1, disable=None)
     return EncodedExamples(**encode_arrays(bar, task, tokenizer, max_seq_length))
 
@@ -68,7 +68,7 @@ def encode_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Returns the arrays of EncodedExamples by name; see `encode_examples`.
 
-    Those of a part of the examples are a part of the arrays.
+    The arrays of several parts of the examples can be concatenated.
     """
     ids: list[int] = []
     lengths: list[int] = []
@@ -82,7 +82,7 @@ def encode_arrays(
         ids.extend(tokenizer.convert_tokens_to_ids(tokens))
         lengths.append(len(tokens))
         lengths_a.append(length_a)
-        kept_b = len(tokens) - length_a - 1  # Behind it is a [SEP].
+        kept_b = len(tokens) - length_a - 1  # Not the last [SEP].
         lost.append((len(tokens_a) - length_a + 2, len(tokens_b) - kept_b if tokens_b else 0))
         labels.append(example.label)
     return {
@@ -95,11 +95,11 @@ def encode_arrays(
 
 
 def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
-    """Returns the labels of Examples as the graph takes them.
+    """Returns the labels of Examples in the form that the graph takes.
 
     Returns:
-      int32 [rows], the label ids, -1 where the label is not known; for regression float32
-      [rows], NaN where it is not.
+      int32 [rows], the label ids, -1 for an unknown label; for regression float32 [rows], NaN
+      for an unknown label.
     """
     if task.is_regression:
         return np.array([label or np.nan for label in labels], np.float32)
@@ -108,7 +108,7 @@ def encode_labels(labels: Sequence[str | None], task: Task) -> NDArray[Any]:
 
 
 def few_lengths(longest: int, step: int = 16) -> tuple[int, ...]:
-    """Returns multiples of `step`, and `longest`, for XLA, which compiles each length by itself."""
+    """Returns the multiples of `step` and `longest`: few, as XLA compiles once for each length."""
     return (*range(step, longest, step), longest)
 
 
@@ -118,17 +118,17 @@ class EncodedExamples(object):
     Attributes:
       ids: integers [tokens of all rows].
       lengths: integers [rows], the tokens of each row.
-      lengths_a: integers [rows], how many of them are of the first segment.
+      lengths_a: integers [rows], the tokens of each row in its first segment.
       lost: int32 [rows, 2], the tokens that each row's first and second text lost at their ends,
-        since both were too long together; None: that is not known.
+        because the row was too long; None: not known.
       labels: int32 or float32 [rows], as from `encode_labels`.
-      padded_lengths: tuple of int, ascending, the lengths that a batch may have: it gets the
-        shortest that holds its longest row. (): any, so that of its longest row.
+      padded_lengths: tuple of int, ascending, the lengths that a batch may be padded to; it gets
+        the shortest that holds its longest row. (): exactly the length of its longest row.
       teacher_logits: float32 [rows, outputs] of a teacher; None: there is none.
     """
 
     ARRAYS = ("ids", "lengths", "lengths_a", "lost", "labels")
-    """The attributes that it is made of, and that a cache keeps."""
+    """The attributes that the constructor takes and a cache stores."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class EncodedExamples(object):
         return int(np.count_nonzero(np.isnan(self.labels) if is_number else self.labels < 0))
 
     def batch_length(self, rows: NDArray[np.int64]) -> int:
-        """Returns the length T, int, to which a batch of these rows is padded; 1 for none."""
+        """Returns the length T, int, to which a batch of these rows is padded; 1 for no rows."""
         longest = int(self.lengths[rows].max(initial=1))
         return next((length for length in self.padded_lengths if length >= longest), longest)
 

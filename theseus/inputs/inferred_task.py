@@ -1,4 +1,4 @@
-"""What the training data tell of a task: one text or two, and the labels."""
+"""Infers from the training data whether a task has one text or two, and its labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from theseus.inputs.reading import iterate_examples, listed
 from theseus.inputs.sources import ReadOptions
 from theseus.inputs.tasks import Task
 
-# More labels than so many are worth a line: another column may have been meant.
+# More labels than this cause a log line: the user may have meant another column.
 _MANY_LABELS = 30
 
 
 def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
-    """Returns `task` with what only its training data can tell: one text or two, and the labels.
+    """Returns `task` completed from its training data: one text or two, and the labels.
 
     Args:
       task: a tasks.Task.
@@ -44,7 +44,7 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
 
 
 def first_names(path: str, form: ReadOptions) -> list[str]:
-    """Returns the names, list of str, that the first row which is not blank holds."""
+    """Returns the names, list of str, in the first row that is not blank."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
     for row in rows.iterate_rows(all_lines, format, form.delimiter):
@@ -54,7 +54,7 @@ def first_names(path: str, form: ReadOptions) -> list[str]:
 
 
 def _fractions(labels: Sequence[str]) -> list[str]:
-    """Returns the labels that are no whole numbers, where all are numbers; else none."""
+    """Returns the labels that are not whole numbers, if all are numbers; otherwise none."""
     numbers = {label: label.replace(",", ".") for label in labels}
     if not all(
         layout.is_label(number, tasks.TASKS["custom_number"]) for number in numbers.values()
@@ -64,7 +64,7 @@ def _fractions(labels: Sequence[str]) -> list[str]:
 
 
 def _odd_labels(counts: collections.Counter[str]) -> Iterator[str]:
-    """Yields what is strange about the labels of a Counter, each a str."""
+    """Yields a message, str, for each thing that is unusual about the labels in a Counter."""
     if len(counts) > _MANY_LABELS:
         yield "holds %d different labels in %d examples; is --label_column the right column?" % (
             len(counts),

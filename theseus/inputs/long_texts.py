@@ -1,4 +1,4 @@
-"""Counts the examples of a file that are longer than the model takes, and which text is cut."""
+"""Counts the examples of a file that are too long for the model, and which text is cut."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from theseus.inputs.encoding import EncodedExamples
 
 LEAST_SHARE = 0.01
-"""The share of a file's examples that must be cut for a warning."""
+"""The share of cut examples in a file from which on there is a warning."""
 
 
 class LongTexts(object):
-    """Counts what encoded examples lost at their ends, part by part of a file."""
+    """Counts the encoded examples that lost tokens at their ends, part by part of a file."""
 
     def __init__(self, max_seq_length: int) -> None:
         """Takes the length, in tokens, that the examples are cut to."""
         self._max_seq_length = max_seq_length
         self._count = self._long = self._longest = 0
-        self._long_texts = np.zeros(2, np.int64)  # The first texts, the second ones.
+        self._long_texts = np.zeros(2, np.int64)  # First texts, second texts.
         self._are_pairs = False
 
     def add(self, encoded: EncodedExamples) -> None:
-        """Counts them in a part of the file: EncodedExamples whose `lost` is known."""
+        """Counts the cut examples in a part of the file, EncodedExamples whose `lost` is known."""
         assert encoded.lost is not None
         self._are_pairs = self._are_pairs or bool((encoded.lengths_a < encoded.lengths).any())
         is_long = encoded.lost.any(axis=1)

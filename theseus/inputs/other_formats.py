@@ -1,4 +1,4 @@
-"""Files of another format than they are read as: what they are, and how they can be read."""
+"""Recognizes a file in another format than expected, and tells how to read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BEGINNINGS = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls); " + _SAVE_AS_CSV,
     b"PAR1": "a Parquet file; convert it to CSV or JSON Lines, for example with pandas",
 }
-# What a zip archive holds a member of, by the beginning of the member's name.
+# The kind of a zip archive, by the beginning of the name of one of its members.
 _ARCHIVES = {
     "xl/": "an Excel workbook (.xlsx); " + _SAVE_AS_CSV,
     "content.xml": "an OpenDocument file (.ods); " + _SAVE_AS_CSV,
@@ -34,12 +34,12 @@ _HEAD = 1 << 12
 
 
 def refuse(stream: BinaryIO, name: str, format: str, encoding: str | None) -> None:
-    """Raises UserError where a file, by its beginning, cannot be read as a format.
+    """Raises UserError if the beginning of a file shows that it has another format.
 
     Args:
-      stream: the file, at its start, which is closed then.
-      name: str, what a message calls it.
-      format: str, one of rows.FORMATS.
+      stream: the file, at its start; it is closed at the end.
+      name: str, the file's name in messages.
+      format: str, the expected format, one of rows.FORMATS.
       encoding: str; None: UTF-8.
     """
     with stream:
@@ -63,7 +63,7 @@ def refuse(stream: BinaryIO, name: str, format: str, encoding: str | None) -> No
 
 
 def _of_archive(stream: BinaryIO) -> str:
-    """Returns what a zip archive is, str."""
+    """Returns the kind of a zip archive and what to do with it, str."""
     try:
         names = zipfile.ZipFile(stream).namelist()
     except (zipfile.BadZipFile, OSError):
@@ -76,12 +76,12 @@ def _of_archive(stream: BinaryIO) -> str:
 
 
 def hint(cells: Sequence[str], format: str, delimiter: str) -> str:
-    """Returns the end of a message about a first line that does not fit: how it may be read.
+    """Returns the end of a message about an unexpected first line: the flags that may read it.
 
     Args:
-      cells: list of str, what was made of the line.
-      format: str, one of rows.FORMATS, as which it was read.
-      delimiter: str, what separates the columns of CSV.
+      cells: list of str, the cells that the line was split into.
+      format: str, one of rows.FORMATS, in which the line was read.
+      delimiter: str, the separator of the columns of CSV.
     """
     if format == "jsonl":
         return ""

@@ -1,4 +1,4 @@
-"""Many examples encoded, by several processes, part by part: any number takes little memory."""
+"""Encodes examples in several processes, part by part, so that memory use stays small."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from tokenization import FullTokenizer
 
 PART = 10000
-"""The examples that are encoded at a time."""
+"""The number of examples in a part."""
 
-# A process takes a second to start, in which one alone encodes so many parts.
+# Starting a process takes a second, in which one process encodes this many parts.
 _FEW_PARTS = 2
 
-_encoder: Encoder | None = None  # Of a process that encodes parts for another.
+_encoder: Encoder | None = None  # Set only in a process of the pool.
 
 
 class Encoder(object):
-    """Encodes lists of Examples as arrays of EncodedExamples, in their smallest types."""
+    """Encodes lists of Examples as arrays of EncodedExamples, in the smallest types."""
 
     def __init__(self, task: Task, tokenizer: FullTokenizer, max_seq_length: int) -> None:
-        """Takes what encoding.encode_examples takes."""
+        """Takes the arguments of encoding.encode_examples."""
         self._task, self._tokenizer, self._max_seq_length = task, tokenizer, max_seq_length
 
     def encode(self, examples: list[Example]) -> Arrays:
@@ -50,13 +50,13 @@ class Encoder(object):
 def encode_parts(
     examples: Iterable[Example], encoder: Encoder, num_processes: int | None = None
 ) -> Iterator[Arrays]:
-    """Yields the arrays of parts of the examples, in their order; the same for any num_processes.
+    """Yields the arrays of each part, in order; num_processes does not change them.
 
     Args:
       examples: iterable of Example.
       encoder: an Encoder.
-      num_processes: that encode; None: as many as there are processors. Few examples are encoded
-        by this one.
+      num_processes: int; None: one for each processor. This process itself encodes a few
+        examples.
     """
     count = num_processes or len(os.sched_getaffinity(0))
     parts = _cut(iter(examples))
@@ -75,8 +75,8 @@ def _cut(examples: Iterator[Example]) -> Iterator[list[Example]]:
 
 
 def _by_processes(parts: Iterable[list[Example]], encoder: Encoder, count: int) -> Iterator[Arrays]:
-    """Yields what processes make of parts, few of which are on their way at a time."""
-    # A new process, since a copy of one in which TensorFlow runs may hang.
+    """Yields the arrays of parts that processes encode; only a few parts are pending at a time."""
+    # Spawned, not forked: a copy of a process in which TensorFlow runs may hang.
     context = multiprocessing.get_context("spawn")
     waiting: collections.deque[Any] = collections.deque()
     with futures.ProcessPoolExecutor(count, context, _begin, (encoder,)) as pool:

@@ -1,7 +1,7 @@
-"""A second text that would be dropped: of a file that is read as single texts.
+"""Finds a second text that would be ignored, in a file that is read as single texts.
 
-Judged from the rows: the cells of a column of texts are words; they are sentences, or they hold
-more words than a few values that come again and again, as a category's do.
+The rows decide. A column of texts holds mostly words. Its cells are sentences, or together they
+hold more different words than a category, whose few values occur again and again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from theseus.inputs import layout, rows, tasks
 from theseus.inputs.layout import Layout, Row
 from theseus.inputs.tasks import Task
 
-# Words of letters alone; of a script without spaces about two characters are one.
+# A word has only letters. In a script without spaces, about two characters are a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,2}|[^\W\d_]+")
-# What is joined to one of these is no word of a text though it holds letters.
+# An ASCII part that contains one of these is an identifier, not a word, even if it has letters.
 _IDENTIFYING = re.compile(r"[0-9_/\\@:#=]")
-# The words of all different cells are more than so many for each row. A word of its own in every
-# other row is a text's, such as a search's, and 50 words in every hundredth a document's.
+# A column of texts has more words than this for each row; equal cells count once. Search queries
+# have a new word in every other row, and documents have 50 words in every hundredth row.
 _WORDS_OF_ROW = 0.5
-# Cells of so many words on average are sentences, however often each comes again.
+# Cells with this many words on average are sentences, however often each of them occurs.
 _WORDS_OF_SENTENCE = 5
 _NAMES_OF_TEXTS = {
     name
@@ -33,15 +33,15 @@ _NAMES_OF_TEXTS = {
 
 
 def refuse(head: Sequence[Row], found: Layout, task: Task, name: str) -> None:
-    """Raises UserError where a file's rows have a second text that the task does not read.
+    """Raises UserError if a file's rows have a second text that the task does not read.
 
-    A task of one text whose column a user named reads that column and no other.
+    If the user named the column of the one text, no other column is checked.
 
     Args:
-      head: list of Row, from the first one on.
+      head: list of Row, the first rows of the file.
       found: the file's Layout.
       task: a tasks.Task.
-      name: str, what a message calls the file.
+      name: str, the file's name in messages.
     """
     is_left_open = task.takes_columns and task.header.text_a == tasks.USUAL_NAMES.text_a
     if not (is_left_open and task.num_texts == 1 and found.header):
@@ -66,7 +66,7 @@ def refuse(head: Sequence[Row], found: Layout, task: Task, name: str) -> None:
 
 
 def _holds_texts(cells: Sequence[list[str]], column: int, label: int | None) -> bool:
-    """Returns whether a column of rows, lists of str, holds texts."""
+    """Returns whether a column holds texts, given the cells of rows, lists of str."""
     values = [row[column] for row in cells]
     different = set(values)
     if any(isinstance(value, rows.Nested) for value in values):
@@ -75,10 +75,10 @@ def _holds_texts(cells: Sequence[list[str]], column: int, label: int | None) -> 
         labels = {row[label] for row in cells}
         pairs = {(row[label], row[column]) for row in cells}
         if len(pairs) == len(labels) < len(cells):
-            return False  # It says the label in other words.
+            return False  # Each label has one value: it is the label under another name.
     num_words = sum(len(_WORD.findall(_without_identifiers(value))) for value in different)
     num_parts = sum(len(value.split()) for value in different)
-    if len(different) < 2 or 2 * num_words < num_parts:  # Dates and such are mostly no words.
+    if len(different) < 2 or 2 * num_words < num_parts:  # Dates, for example, are mostly digits.
         return False
     are_sentences = num_words >= _WORDS_OF_SENTENCE * len(different)
     return are_sentences or num_words > _WORDS_OF_ROW * len(values)

@@ -1,4 +1,4 @@
-"""How a BERT's texts are cut into tokens, beside its vocabulary: the settings of its tokenizer."""
+"""The settings of a BERT's tokenizer: how, beside its vocabulary, it cuts texts into tokens."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RECORD = records.nullable(
         }
     )
 )
-"""The Kind of what TokenizerSettings.to_record returns."""
+"""The Kind of the result of TokenizerSettings.to_record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings(object):
-    """What a tokenization.FullTokenizer takes beside its vocabulary; see there."""
+    """The arguments of a tokenization.FullTokenizer except its vocabulary; see there."""
 
     do_lower_case: bool = True
     strip_accents: bool | None = None
@@ -38,7 +38,7 @@ class TokenizerSettings(object):
     added_tokens: tuple[AddedToken, ...] = ()
 
     def make(self, vocab_file: str) -> FullTokenizer:
-        """Returns the FullTokenizer of the vocabulary at a path."""
+        """Returns a FullTokenizer with these settings and the vocabulary at a path."""
         return FullTokenizer(
             vocab_file,
             self.do_lower_case,
@@ -48,7 +48,7 @@ class TokenizerSettings(object):
         )
 
     def to_record(self) -> dict[str, Any] | None:
-        """Returns what is recorded beside do_lower_case, as JSON; None where it is BERT's own."""
+        """Returns the settings except do_lower_case as JSON; None if they are BERT's defaults."""
         if self == TokenizerSettings(self.do_lower_case):
             return None
         return {
@@ -62,7 +62,7 @@ def recorded(record: Mapping[str, Any]) -> TokenizerSettings:
     """Returns the settings that a run config or an export.json holds.
 
     Args:
-      record: with "do_lower_case", and where they are not BERT's own, "tokenizer", of `RECORD`.
+      record: has "do_lower_case"; also "tokenizer" (`RECORD`) if that is not BERT's default.
     """
     others = dict(record.get("tokenizer") or {})
     added = tuple(AddedToken(**token) for token in others.pop("added_tokens", ()))

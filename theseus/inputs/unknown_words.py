@@ -1,4 +1,4 @@
-"""Counts the words of a file's texts that the vocabulary does not have, and finds examples."""
+"""Counts the words of a file's texts that are not in the vocabulary, and gives examples."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _UNKNOWN = "[UNK]"
 
 LARGEST_SHARE = 0.03
-"""The share of [UNK] in a file's tokens above which there is a warning."""
+"""A larger share of [UNK] in a file's tokens causes a warning."""
 
 _SHOWN = 8
-# The most examples of a call in which words are looked for: counting tokens is cheap, words is not.
+# The most examples searched for words in a call: counting tokens is cheap, finding words is not.
 _SEARCHED = 2000
-# The number of tokens that are compared at a time: those of a large file do not fit in memory.
+# Tokens to compare at a time; the comparisons for a large file would not fit in memory.
 _BLOCK = 1 << 22
 
 
@@ -34,11 +34,11 @@ class UnknownWords(object):
         self._unknown = self._all = 0
         self._words: collections.Counter[str] = collections.Counter()
         self._other = tokenizer.in_other_case()
-        # How many words of the examples that were searched are unknown.
+        # The number of unknown words in the searched examples.
         self._in_this_case = self._in_other_case = 0
 
     def add(self, encoded: EncodedExamples, find_examples: Callable[[], Iterable[Example]]) -> None:
-        """Counts them in a part of the file.
+        """Counts the unknown words in a part of the file.
 
         Args:
           encoded: encoding.EncodedExamples.

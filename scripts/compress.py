@@ -9,10 +9,9 @@ within MAX_MS is copied to OUT/model; test selects nothing. After an interruptio
 resumes. Other LAYERS are added to those in OUT; if nothing changed, nothing is trained or measured.
 
   DATA      folder with train, dev and perhaps test, as run_classifier.py reads them
-  BERT      a Hugging Face folder, owner/name of its hub, a TensorFlow checkpoint, or the output
-            folder of a trained stage 0
+  BERT      a Hugging Face folder, owner/name of its hub, a TensorFlow checkpoint, or a stage 0
   OUT       folder for all output (out_compressed)
-  LAYERS    the successors' numbers of layers (6 4 3 2)
+  LAYERS    the successors' numbers of layers (those of 6 4 3 2 that are below BERT's)
   KEEP      percentage of the predecessor's score that must be retained (98)
   MAX_MS    milliseconds within which one example must be answered (any)
   UNLABELLED  a file of texts as in DATA without labels, such as yesterday's requests: distilled
@@ -299,8 +298,9 @@ class Plan(object):
         self.note = "" if start.classifier.is_sure else start.classifier.note
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
         self.bert, self.num_layers = start.model.config, start.model.config.num_hidden_layers
-        self._rate, self.layers = _RATE_BY_WIDTH / self.bert.hidden_size, settings.layers
-        if self.layers[0] >= self.num_layers:
+        self._rate = _RATE_BY_WIDTH / self.bert.hidden_size
+        self.layers = [layers for layers in settings.layers if layers < self.num_layers]
+        if not self.layers or self.layers != settings.layers != [6, 4, 3, 2]:  # The default.
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
 
     def add_done(self, commands):

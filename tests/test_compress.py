@@ -173,6 +173,10 @@ def test_a_place_that_is_not_there_is_named_by_its_variable(place, variables, me
         compress.Plan(settings(place, LAYERS="2", **variables))
 
 
+def test_of_the_default_depths_those_of_a_successor_are_made(place):
+    assert compress.Plan(settings(place)).layers == [3, 2]  # SMALL_BERT has 4 layers.
+
+
 def test_as_many_layers_as_the_bert_has_are_refused(place):
     with pytest.raises(UserError, match="LAYERS: BERT has 4 layers; give fewer"):
         compress.Plan(settings(place, LAYERS="4 2"))

@@ -261,7 +261,7 @@ def filled(page):
 
 
 def draw(path):
-    """Draws the main table's test accuracy by depth, with a line for each method."""
+    """Draws the test accuracy by depth of the methods with three seeds, a line for each method."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
@@ -269,15 +269,16 @@ def draw(path):
     lines = collections.OrderedDict()
     for (layers, method), by_seed in methods_of(read(MAIN)).items():
         values = [100 * MEASURES[1][1](run) for run in by_seed.values()]
-        bar = report.interval(values) if len(values) > 1 else 0
-        lines.setdefault(method, []).append((layers, statistics.mean(values), bar, len(values)))
-    for method, points in lines.items():
-        depths, means, bars, seeds = zip(*points)
-        label = "%s, seeds: %s" % (METHODS[method], ", ".join(map(str, sorted(set(seeds)))))
-        panel.errorbar(depths, means, bars, fmt="o-", ms=4, capsize=3, label=label)
+        if len(values) >= 3:
+            point = layers, statistics.mean(values), report.interval(values)
+            lines.setdefault(method, []).append(point)
+    for place, (method, points) in enumerate(lines.items()):
+        depths, means, bars = zip(*points)
+        beside = [depth + 0.1 * place for depth in depths]  # So that no bar hides another.
+        panel.errorbar(beside, means, bars, fmt="o-", ms=4, capsize=3, label=METHODS[method])
     panel.set_xticks([12, 6, 4, 3, 2])
     panel.set_xlabel("layers")
-    panel.set_ylabel("accuracy on test, percent (bars, if any: 95 % interval)")
+    panel.set_ylabel("accuracy on test, percent (bars: 95 % interval)")
     panel.legend(fontsize=7)
     panel.grid(alpha=0.3)
     source = files.hash_files([os.path.join(RESULTS, MAIN)])

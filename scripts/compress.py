@@ -85,6 +85,7 @@ class Settings(NamedTuple):
     bert: str
     out: str
     layers: list
+    has_layers: bool  # Whether LAYERS is set; of the default, a BERT's own depth is left out.
     keep: float
     max_ms: float
     unlabelled: str
@@ -113,6 +114,7 @@ def read_settings(environment):
         environment["BERT"],
         environment.get("OUT") or "out_compressed",
         layers,
+        bool(environment.get("LAYERS")),
         keep,
         max_ms,
         unlabelled,
@@ -300,7 +302,7 @@ class Plan(object):
         self.bert, self.num_layers = start.model.config, start.model.config.num_hidden_layers
         self._rate = _RATE_BY_WIDTH / self.bert.hidden_size
         self.layers = [layers for layers in settings.layers if layers < self.num_layers]
-        if not self.layers or self.layers != settings.layers != [6, 4, 3, 2]:  # The default.
+        if not self.layers or (settings.has_layers and self.layers != settings.layers):
             raise UserError("LAYERS: BERT has %d layers; give fewer" % self.num_layers)
 
     def add_done(self, commands):
@@ -316,8 +318,7 @@ class Plan(object):
 
     def commands(self):
         """Yields (title, name, flags of run_classifier.py) of each command."""
-        folder = self.folder("predecessor")
-        begin = ["--finetune_pre", "--stage_0_outputdir=%s" % folder]
+        begin = ["--finetune_pre", "--stage_0_outputdir=%s" % self.folder("predecessor")]
         begin.append("--init_checkpoint=%s" % self._settings.bert)
         if self.is_classifier:
             yield self._exports("predecessor", "%d layers" % self.num_layers, begin, [])
@@ -379,8 +380,7 @@ class Row(NamedTuple):
 
 def measure(plan):
     """Returns the Rows of all exports, the predecessor's first; their timings take turns."""
-    names = [("predecessor", plan.num_layers)]
-    names += [("layers_%d" % layers, layers) for layers in plan.layers]
+    names = [("predecessor", plan.num_layers), *(("layers_%d" % n, n) for n in plan.layers)]
     places = []
     for name, layers in names:
         folder = os.path.join(plan.folder(name), "export")

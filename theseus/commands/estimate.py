@@ -96,8 +96,7 @@ def line(commands: Sequence[tuple[str, Config]], bert: BertConfig, sizes: Sizes)
     unit, name = next(pair for pair in _UNITS if total >= 1.5 * pair[0] or pair[0] == 60)
     shown = ["%s: %s" % (title, _digit(seconds / unit)) for title, seconds in parts]
     form = "estimate: about %s %s here without a GPU, if nothing else runs"
-    line = form % (_digit(total / unit), name)
-    return line + (" (%s)" % "; ".join(shown) if shown else "")
+    return form % (_digit(total / unit), name) + (" (%s)" % "; ".join(shown) if shown else "")
 
 
 _UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))

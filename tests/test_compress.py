@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 
 import compress
+from compressing import commands as commands_lib
+from compressing import plan as plan_lib
+from compressing import settings as settings_lib
+from compressing import table
+from compressing.commands import Commands
 from conftest import ROOT, read_json, write_pairs, write_stage, write_start
 from theseus.errors import UserError
 from theseus.inputs import tasks
@@ -20,7 +25,7 @@ def settings(tmp_path, **variables):
     values = dict(
         DATA=str(tmp_path / "data"), BERT=str(tmp_path / "bert"), OUT=str(tmp_path / "out")
     )
-    return compress.read_settings(dict(values, **variables))
+    return settings_lib.read_settings(dict(values, **variables))
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def flags_of(arguments):
 
 
 def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(place):
-    plan = compress.Plan(
+    plan = plan_lib.Plan(
         settings(place, LAYERS="3 2", FLAGS="--max_seq_length=32 --seed=7 --label_smoothing=0")
     )
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
@@ -96,7 +101,7 @@ def test_a_bert_is_fine_tuned_and_distilled_by_its_width_and_each_depths_recipe(
         assert made["distill_from"] == made["init_checkpoint"] == out + "/predecessor"
         assert made["max_seq_length"] == "32"
         assert (made["export_format"], made["quantize"]) == ("onnx,huggingface", "none,int8")
-    assert compress.recipe_of(6) == compress.Recipe(1.0, 5, False)
+    assert plan_lib.recipe_of(6) == plan_lib.Recipe(1.0, 5, False)
 
 
 @pytest.mark.parametrize("count, epochs", [(20, "5"), (60, "2.5"), (980, "1")])
@@ -104,55 +109,55 @@ def test_texts_without_labels_are_distilled_from_in_as_many_steps(place, count, 
     """With 20 labelled texts alone it would be 10 epochs; each text must come at least once."""
     write_pairs(place / "more.txt", count, 7)
     more = str(place / "more.txt")
-    plan = compress.Plan(settings(place, LAYERS="2", UNLABELLED=more))
+    plan = plan_lib.Plan(settings(place, LAYERS="2", UNLABELLED=more))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     made = commands["layers_2"]
     assert (made["unlabelled_file"], made["num_train_epochs"]) == (more, epochs)
     assert "unlabelled_file" not in commands["predecessor"]
-    assert plan.content != compress.Plan(settings(place, LAYERS="2")).content
+    assert plan.content != plan_lib.Plan(settings(place, LAYERS="2")).content
 
 
 def test_a_blank_line_of_train_or_test_is_skipped_as_in_training(place):
     for name in ("train", "test"):
         with open(str(place / "data" / (name + ".txt")), "a", encoding="utf-8") as writer:
             writer.write("\n问题\t回答\t1\n")
-    plan = compress.Plan(settings(place, LAYERS="2"))
+    plan = plan_lib.Plan(settings(place, LAYERS="2"))
     assert (plan.sizes.train, plan.sizes.test, len(plan.test)) == (21, 21, 21)
 
 
 def test_a_test_without_labels_is_not_scored(place):
     (place / "data" / "test.txt").write_text("问题\t回答\n问\t答\n", encoding="utf-8")
-    plan = compress.Plan(settings(place, LAYERS="2"))
+    plan = plan_lib.Plan(settings(place, LAYERS="2"))
     assert plan.test is None and plan.sizes.test == 0
 
 
 def test_flags_cannot_take_away_an_export_that_is_measured(place):
-    plan = compress.Plan(settings(place, LAYERS="2", FLAGS="--quantize=none"))
+    plan = plan_lib.Plan(settings(place, LAYERS="2", FLAGS="--quantize=none"))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     for name, kinds in (("predecessor", "none"), ("layers_2", "none,int8")):
         assert commands[name]["quantize"] == kinds
 
 
 def test_a_classifier_for_the_labels_is_the_predecessor(place):
-    plan = compress.Plan(settings(place, BERT=str(place / "trained"), LAYERS="2"))
+    plan = plan_lib.Plan(settings(place, BERT=str(place / "trained"), LAYERS="2"))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     assert plan.is_classifier and "do_train" not in commands["predecessor"]
     assert commands["layers_2"]["distill_from"] == str(place / "trained")
 
 
 def test_files_that_name_their_columns_are_a_custom_task(place):
-    assert compress.guessed_task(settings(place)) == []
-    assert compress.guessed_task(settings(place, FLAGS="--task_name=rte")) == []
+    assert plan_lib.guessed_task(settings(place)) == []
+    assert plan_lib.guessed_task(settings(place, FLAGS="--task_name=rte")) == []
     text = (place / "data" / "train.txt").read_text(encoding="utf-8")
     header = "text_a\ttext_b\tlabel\n"
     (place / "data" / "train.txt").write_text(header + text, encoding="utf-8")
-    assert compress.guessed_task(settings(place)) == ["--task_name=custom"]
+    assert plan_lib.guessed_task(settings(place)) == ["--task_name=custom"]
 
 
 def test_flags_win_over_the_recipe_and_those_of_the_successors_are_not_stage_0s(place):
     flags = "--distill_weight=0.5 --suc_learning_rate=1e-3 --train_batch_size=8 "
     flags += "--num_train_epochs=3"
-    plan = compress.Plan(settings(place, LAYERS="2", FLAGS=flags))
+    plan = plan_lib.Plan(settings(place, LAYERS="2", FLAGS=flags))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     assert "distill_weight" not in commands["predecessor"]
     assert commands["predecessor"]["train_batch_size"] == "8"
@@ -170,16 +175,16 @@ def test_flags_win_over_the_recipe_and_those_of_the_successors_are_not_stage_0s(
 )
 def test_a_place_that_is_not_there_is_named_by_its_variable(place, variables, message):
     with pytest.raises(UserError, match=message):
-        compress.Plan(settings(place, LAYERS="2", **variables))
+        plan_lib.Plan(settings(place, LAYERS="2", **variables))
 
 
 def test_of_the_default_depths_those_of_a_successor_are_made(place):
-    assert compress.Plan(settings(place)).layers == [3, 2]  # SMALL_BERT has 4 layers.
+    assert plan_lib.Plan(settings(place)).layers == [3, 2]  # SMALL_BERT has 4 layers.
 
 
 def test_as_many_layers_as_the_bert_has_are_refused(place):
     with pytest.raises(UserError, match="LAYERS: BERT has 4 layers; give fewer"):
-        compress.Plan(settings(place, LAYERS="4 2"))
+        plan_lib.Plan(settings(place, LAYERS="4 2"))
 
 
 def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
@@ -194,23 +199,23 @@ def test_a_command_that_is_done_is_not_run_again_and_a_failure_shows_its_line(
         )
         return int("fails" in command)
 
-    monkeypatch.setattr(compress.subprocess, "call", call)
+    monkeypatch.setattr(commands_lib.subprocess, "call", call)
     for export in ("onnx", "onnx_int8"):
         (tmp_path / "one" / "export" / export).mkdir(parents=True)
     for arguments, content in ((["--a"], "1"), (["--a"], "1"), (["--b"], "1"), (["--b"], "2")):
-        compress.Commands(str(tmp_path), content).run("it", "one", arguments)
+        Commands(str(tmp_path), content).run("it", "one", arguments)
     assert ran == [["--a"], ["--b"], ["--b"]]
     (tmp_path / "one" / "export" / "onnx_int8").rmdir()
-    compress.Commands(str(tmp_path), "2").run("it", "one", ["--b"])
+    Commands(str(tmp_path), "2").run("it", "one", ["--b"])
     assert len(ran) == 4
     with pytest.raises(UserError, match="back, or give another OUT; the full log is"):
-        compress.Commands(str(tmp_path), "2").run("it", "two", ["fails"])
+        Commands(str(tmp_path), "2").run("it", "two", ["fails"])
     assert read_json(tmp_path, "compress.json") == {"one": {"flags": ["--b"], "content": "2"}}
 
 
 def test_other_layers_are_listed_with_those_that_were_made_before(place):
-    commands = compress.Commands(str(place / "out"), "content")
-    first = compress.Plan(settings(place, LAYERS="3 1", FLAGS="--num_train_epochs=1"))
+    commands = Commands(str(place / "out"), "content")
+    first = plan_lib.Plan(settings(place, LAYERS="3 1", FLAGS="--num_train_epochs=1"))
     for _, name, flags in first.commands():
         for export in ("onnx", "onnx_int8"):
             os.makedirs(str(place / "out" / name / "export" / export))
@@ -220,14 +225,14 @@ def test_other_layers_are_listed_with_those_that_were_made_before(place):
         ("3 1", "--num_train_epochs=1", [3, 1]),
         ("2", "--num_train_epochs=2", [2]),
     ):
-        plan = compress.Plan(settings(place, LAYERS=layers, FLAGS=flags))
+        plan = plan_lib.Plan(settings(place, LAYERS=layers, FLAGS=flags))
         plan.add_done(commands)
         assert plan.layers == expected
         assert [name for _, name, _ in plan.commands()][-1] == "layers_%d" % expected[-1]
 
 
 def row(layers, dev, ms, name="float32", agreement=1.0):
-    return compress.Row(name, "", layers, 1, dev, None, agreement, ms, 10 * ms, 1.0)
+    return table.Row(name, "", layers, 1, dev, None, agreement, ms, 10 * ms, 1.0)
 
 
 ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2.0)]
@@ -256,7 +261,7 @@ ROWS = [row(12, 0.9, 12.0), row(6, 0.9, 6.0), row(3, 0.885, 3.0), row(2, 0.86, 2
 )
 def test_the_smallest_that_fulfils_it_is_chosen(tmp_path, rows, variables, chosen, said):
     rows = [one._replace(test=1 - one.dev) for one in rows]  # It has no say.
-    found, words = compress.choose(rows, settings(tmp_path, **variables))
+    found, words = table.choose(rows, settings(tmp_path, **variables))
     assert (found.layers, found.name) == chosen and said in words
 
 
@@ -267,30 +272,30 @@ def test_an_int8_model_is_compared_with_the_float32_model_of_its_depth(tmp_path,
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "model.onnx").write_bytes(b"12")
     by_folder = {str(tmp_path / place): np.array(values) for place, values in ids.items()}
-    monkeypatch.setattr(compress, "Classifier", lambda folder: folder)
-    monkeypatch.setattr(compress, "_times", lambda models, _: [(1.0, 2.0)] * len(models))
-    monkeypatch.setattr(compress, "_score", lambda model, *_: (0.5, by_folder[model]))
-    monkeypatch.setattr(compress, "_count_parameters", lambda _: 7)
+    monkeypatch.setattr(table, "Classifier", lambda folder: folder)
+    monkeypatch.setattr(table, "_times", lambda models, _: [(1.0, 2.0)] * len(models))
+    monkeypatch.setattr(table, "_score", lambda model, *_: (0.5, by_folder[model]))
+    monkeypatch.setattr(table, "_count_parameters", lambda _: 7)
     plan = types.SimpleNamespace(num_layers=4, layers=[2], dev=["dev"], test=["test"])
     plan.folder = lambda name: str(tmp_path / name)
-    found = [(one.layers, one.name, one.agreement) for one in compress.measure(plan)]
+    found = [(one.layers, one.name, one.agreement) for one in table.measure(plan)]
     assert found == [(4, "float32", 1.0), (2, "float32", 1.0), (2, "int8", 0.75)]
 
 
 def test_the_table_has_a_row_for_each(tmp_path):
-    lines = compress.format_table(ROWS, tasks.TASKS["lcqmc_pair"]).splitlines()
+    lines = table.format_table(ROWS, tasks.TASKS["lcqmc_pair"]).splitlines()
     assert len(lines) == 6 and lines[2].startswith("| 12 | float32 | 1 | 0.9000 | - | 100.0 % |")
     assert "| 95.6 % | 2.00 | 20.00 | 1.0 |" in lines[5]
 
 
 def test_an_estimate_is_of_what_is_not_done(place, monkeypatch):
-    monkeypatch.setattr(compress.estimate.cost, "here", lambda: compress.estimate.cost.Machine(1e9))
+    monkeypatch.setattr(plan_lib.estimate.cost, "here", lambda: plan_lib.estimate.cost.Machine(1e9))
     flags = "--num_train_epochs 3 --precision=bfloat16 --train_batch_size=8"
-    plan = compress.Plan(settings(place, LAYERS="3 2", FLAGS=flags))
+    plan = plan_lib.Plan(settings(place, LAYERS="3 2", FLAGS=flags))
     assert plan.sizes[:4] == (20, 0, 20, 20) and 3 < plan.sizes.length < 128
-    commands = compress.Commands(str(place / "out"), plan.content)
+    commands = Commands(str(place / "out"), plan.content)
     found = []
-    monkeypatch.setattr(compress.estimate, "line", lambda *arguments: found.append(arguments))
+    monkeypatch.setattr(plan_lib.estimate, "line", lambda *arguments: found.append(arguments))
     plan.estimate(commands)
     (left, bert, sizes) = found[0]
     assert [title for title, _ in left] == ["4 layers, fine-tuned", "3 layers, distilled"] + [
@@ -314,7 +319,7 @@ def test_the_estimate_is_printed_before_the_first_command(place, monkeypatch, ca
     for name in ("data", "bert", "out"):
         monkeypatch.setenv(name.upper(), str(place / name))
     monkeypatch.setenv("LAYERS", "2")
-    monkeypatch.setattr(compress.subprocess, "call", lambda *_, **__: 1)
+    monkeypatch.setattr(commands_lib.subprocess, "call", lambda *_, **__: 1)
     monkeypatch.setattr(compress.signal, "signal", lambda *_: None)
     monkeypatch.setattr(compress.logging, "set_verbosity", lambda _: None)
     with pytest.raises(SystemExit):
@@ -333,12 +338,12 @@ def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
     done = {"predecessor": ["--a"]}
     commands = types.SimpleNamespace(done=lambda plan: done)
     counted = []
-    monkeypatch.setattr(compress, "measure", lambda *_: counted.append(1) or ROWS)
+    monkeypatch.setattr(table, "measure", lambda *_: counted.append(1) or ROWS)
     (tmp_path / "out").mkdir()
     for _ in range(2):
-        assert compress.measured_once(None, settings(tmp_path), commands) == ROWS
+        assert table.measured_once(None, settings(tmp_path), commands) == ROWS
     done["layers_2"] = ["--b"]
-    compress.measured_once(None, settings(tmp_path), commands)
+    table.measured_once(None, settings(tmp_path), commands)
     assert len(counted) == 2
 
 
@@ -370,7 +375,7 @@ def test_models_are_timed_in_turns_from_text_to_label():
         return types.SimpleNamespace(classify=lambda texts: calls.append((name, len(texts))))
 
     examples = [types.SimpleNamespace(text_a="a", text_b=None) for _ in range(25)]
-    times = compress._times([fake("one"), fake("other")], examples)
+    times = table._times([fake("one"), fake("other")], examples)
     assert np.array(times).shape == (2, 2)
     assert calls[:4] == [("one", 1), ("other", 1)] * 2 and calls[-2:] == [
         ("one", 10),
@@ -382,6 +387,6 @@ def test_models_are_timed_in_turns_from_text_to_label():
 def test_a_model_that_gives_the_commonest_label_alone_is_said_to(score, warns):
     dev = [types.SimpleNamespace(label=label) for label in "0101"]
     plan = types.SimpleNamespace(task=tasks.TASKS["lcqmc_pair"], dev=dev)
-    assert ("has learned nothing" in compress.warning_of(row(2, score, 1.0), plan)) == warns
+    assert ("has learned nothing" in table.warning_of(row(2, score, 1.0), plan)) == warns
     plan.task = tasks.TASKS["sts-b"]
-    assert compress.warning_of(row(2, score, 1.0), plan) == ""
+    assert table.warning_of(row(2, score, 1.0), plan) == ""

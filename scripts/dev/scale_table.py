@@ -9,7 +9,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "scripts")]
 
-import compress  # noqa: E402
+from compressing.plan import recipe_of  # noqa: E402
 from theseus import cost  # noqa: E402
 from theseus.model.bert_config import BertConfig  # noqa: E402
 
@@ -31,7 +31,7 @@ def hours(pairs, machine, layers):
     step = cost.training_seconds(cost.Work(BERT_BASE, layers, TOKENS), machine)
     if layers == BERT_BASE.num_hidden_layers:
         return STAGE_0_EPOCHS * pairs / 64 * step / 3600
-    recipe = compress.recipe_of(layers)
+    recipe = recipe_of(layers)
     teacher = cost.Work(BERT_BASE, BERT_BASE.num_hidden_layers, TOKENS)
     once = cost.forward_seconds(teacher, machine) if recipe.is_distilled else 0
     return pairs / 64 * (recipe.epochs * step + once) / 3600

@@ -611,3 +611,19 @@ def test_the_comparisons_other_controls_differ_in_one_thing_each(project, monkey
     assert layers ^ subset == {"train_scope=successor_layers"}
     rate = {"replace_scheduler=linear", "replace_rate_prob=0.3", "replace_until=0.667"}
     assert once ^ layers == rate | {"finetune_suc"}
+
+
+def test_the_published_projects_two_stages_and_their_twin_start_from_the_pretrained_bert(project):
+    more = dict(SEEDS="1", LAYERS="2", METHODS="replacing published pretrained_short")
+    status, lines, errors = run_bash(project, "comparison.sh", **more)
+    assert (status, errors) == (0, "")
+    _, replacing, stage_2, published, published_2, twin = trainings(lines)
+    roots = ["out_tables/comparison/seed_1/%s_2/" % name for name in ("replacing", "published")]
+    by_folder = {"stage_1_outputdir=%sstage_1" % root for root in roots}
+    starts = {"init_checkpoint=" + BERT, "init_checkpoint=out_tables/comparison/seed_1/predecessor"}
+    rates = {"learning_rate=5e-5", "learning_rate=1e-4"}
+    assert published ^ replacing == by_folder | starts | rates
+    folders = {"stage_2_outputdir=%sstage_2" % root for root in roots}
+    assert published_2 ^ stage_2 == by_folder | folders | rates
+    assert {"finetune_suc", "num_train_epochs=5", "learning_rate=3e-4"} < twin
+    assert "init_checkpoint=" + BERT in twin and not any("replace" in flag for flag in twin)

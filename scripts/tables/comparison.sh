@@ -12,6 +12,8 @@
 #   spread_distilled_N    N layers spread over the predecessor, distilled from it
 #   distilled_N           N lowest layers, distilled
 #   pretrained_N          N lowest layers of the pretrained BERT, STAGE_0 + STAGE_1 + STAGE_2 epochs
+#   published_N           stages 1 and 2 as in replacing_N, but from the pretrained BERT
+#   pretrained_short_N    N lowest layers of the pretrained BERT, STAGE_1 + STAGE_2 epochs
 #   unlabelled_N          as spread_distilled_N, for as many steps, on the sample and on the rest of
 #                         the training pairs without their labels
 #   short_N               as subset_N, STAGE_2 epochs
@@ -82,6 +84,15 @@ equal_steps() {
     BEGIN { printf "%.6f\n", epochs * steps(some) / steps(all) }'
 }
 
+# two_stages RATE START: stage 1 from START, with a linear replacing rate, then stage 2. RATE is the
+# learning rate of all but the successor's layers.
+two_stages() {
+  local LEARNING_RATE="$1" these=("${these[@]}" --suc_learning_rate="$rate")
+  train 1 "$folder/stage_1" "$STAGE_1" "${these[@]}" --init_checkpoint="$2" \
+    --replace_scheduler=linear --replace_until=0.8
+  train 2 "$folder/stage_2" "$STAGE_2" "${these[@]}" --stage_1_outputdir="$folder/stage_1"
+}
+
 for seed in $SEEDS; do
   sample "$seed"
   root="$OUT/comparison/seed_$seed"
@@ -136,14 +147,11 @@ for seed in $SEEDS; do
         pretrained)
           LEARNING_RATE="$rate" train 2 "$folder" "$in_all" "${these[@]}" --init_checkpoint="$BERT"
           ;;
-        replacing)
-          these+=(--suc_learning_rate="$rate")
-          rate=5e-5
-          LEARNING_RATE="$rate" train 1 "$folder/stage_1" "$STAGE_1" "${these[@]}" \
-            --init_checkpoint="$pre" --replace_scheduler=linear --replace_until=0.8
-          LEARNING_RATE="$rate" train 2 "$folder/stage_2" "$STAGE_2" "${these[@]}" \
-            --stage_1_outputdir="$folder/stage_1"
+        pretrained_short)
+          LEARNING_RATE="$rate" train 2 "$folder" "$total" "${these[@]}" --init_checkpoint="$BERT"
           ;;
+        replacing) two_stages 5e-5 "$pre" ;;
+        published) two_stages "$LEARNING_RATE" "$BERT" ;;
       esac
     done
   done

@@ -65,3 +65,34 @@ def test_a_folder_without_the_record_began_on_nothing_known(tmp_path):
     (tmp_path / "run.json").write_text('{"seed": 1}')
     folder = StageFolder(str(tmp_path))
     assert folder.run_config() == {"seed": 1} and folder.environment() == {}
+
+
+@pytest.mark.parametrize(
+    "contents, expected",
+    [
+        (["150000 100000\n"], 2),
+        (["50000 100000\n"], 1),
+        (["max 100000\n"], 8),
+        (["6400000 100000\n"], 8),
+        (["250000\n", "100000\n"], 3),
+        (["-1\n", "100000\n"], 8),
+        ([], 8),
+    ],
+)
+def test_a_containers_limit_counts_as_so_many_processors(tmp_path, monkeypatch, contents, expected):
+    paths = [str(tmp_path / str(number)) for number in range(len(contents))]
+    for path, content in zip(paths, contents):
+        with io.open(path, "w", encoding="utf-8") as writer:
+            writer.write(content)
+    others = [str(tmp_path / "not there")]
+    monkeypatch.setattr(machine, "_LIMITS", (others, paths) if paths else (others,))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine.num_processors() == expected
+    assert machine.is_limited() == (expected < 8)
+
+
+def test_without_the_call_of_linux_all_processors_count(monkeypatch):
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(machine, "_LIMITS", ())
+    assert machine.num_processors() == 3

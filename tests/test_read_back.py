@@ -198,3 +198,23 @@ def test_a_missing_runtime_is_named(copied, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="onnx: needs the package onnxruntime; pip install onnxr"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "small, limited, expected", [(1 << 40, True, 1), (0, True, 3), (0, False, 0)]
+)
+def test_a_small_model_has_one_thread_and_a_large_one_no_more_than_its_container(
+    export, monkeypatch, small, limited, expected
+):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made, real = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(read_back, "_SMALL_MODEL", small)
+    monkeypatch.setattr(read_back.machine, "is_limited", lambda: limited)
+    monkeypatch.setattr(read_back.machine, "num_processors", lambda: 3)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda *given, **named: made.append(given) or real(*given, **named),
+    )
+    load(export("onnx"))
+    assert made[0][1].intra_op_num_threads == expected

@@ -53,7 +53,7 @@ def here() -> Machine:
     Each processor multiplies small matrices for itself. The best time counts, so that other
     programs change little.
     """
-    count = machine.num_processors() or 1
+    count = machine.num_processors()
     with futures.ThreadPoolExecutor(count) as pool:
         flops = sum(pool.map(_product_flops, range(count)))
     return Machine(flops, "amx_bf16" in machine.processor_features())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import platform
 import subprocess
@@ -18,6 +19,13 @@ _FEATURES = (
     "sse4_1 avx avx2 fma avx512f avx512_vnni avx512_bf16 avx_vnni amx_tile amx_int8 amx_bf16 "
     "avx_ne_convert asimd sve bf16 i8mm"
 ).split()
+
+# Microseconds of processor time in each period, and the period, where Linux tells them of the
+# container (cgroup) that this process is in: versions 2 and 1.
+_LIMITS = (
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
 
 
 def processor_features() -> set[str]:
@@ -50,9 +58,37 @@ def describe() -> dict[str, Any]:
     }
 
 
-def num_processors() -> int | None:
-    """Returns how many processors this process may use; matrix products are split among them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def num_processors() -> int:
+    """Returns how many processors this process may use: its own, up to its container's limit."""
+    return max(1, math.ceil(min(_num_own_processors(), _container_limit())))
+
+
+def is_limited() -> bool:
+    """Returns whether the limit of a container is less than the processors that programs see."""
+    return num_processors() < _num_own_processors()
+
+
+def _num_own_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _container_limit() -> float:
+    """Returns a container's limit of processor time as a number of processors; inf if none."""
+    for paths in _LIMITS:
+        try:
+            quota, period = map(float, " ".join(map(_text, paths)).split())
+        except (OSError, ValueError):  # Not there, or "max".
+            continue
+        if quota > 0:
+            return quota / period
+    return math.inf
+
+
+def _text(path: str) -> str:
+    with io.open(path, encoding="utf-8") as reader:
+        return reader.read()
 
 
 def _commit() -> str | None:

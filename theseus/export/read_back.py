@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from theseus import records
+from theseus import machine, records
 from theseus.checkpoints import hugging_face, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import UserError, first_line
@@ -189,6 +189,8 @@ def read_onnx(path, _):
         # twice as much on a machine with other work: docs/performance.md.
         options.intra_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    elif machine.is_limited():  # By itself the runtime takes a thread for each processor it sees.
+        options.intra_op_num_threads = machine.num_processors()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # The runtime's exceptions have no common base class of their own.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import itertools
 import multiprocessing
-import os
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
+from theseus import machine
 from theseus.inputs.encoding import encode_arrays
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def encode_parts(
       num_processes: int; None: one for each processor. This process itself encodes a few
         examples.
     """
-    count = num_processes or len(os.sched_getaffinity(0))
+    count = num_processes or machine.num_processors()
     parts = _cut(iter(examples))
     first = list(itertools.islice(parts, _FEW_PARTS + 1))
     parts = itertools.chain(first, parts)

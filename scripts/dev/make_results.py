@@ -36,6 +36,7 @@ METHODS = collections.OrderedDict(
         ("subset", "fine-tuned subset"),
         ("pretrained", "the same, of the pretrained BERT"),
         ("pretrained_short", "the same, of the pretrained BERT, 5 epochs"),
+        ("pretrained_spread", "the same, 5 epochs, spread start"),
         ("short", "the same, 2 epochs"),
         ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
         ("layers", "the same, embeddings and classifier frozen"),
@@ -128,6 +129,7 @@ GAINS = [
     ("training embeddings and classifier too", "subset", "layers"),
     ("replacing before the subset", "replacing", "subset"),
     ("replacing, from the pretrained BERT", "published", "pretrained_short"),
+    ("a spread start, from the pretrained BERT", "pretrained_spread", "pretrained_short"),
     ("distillation and a spread start", "spread_distilled", "subset"),
     ("pairs without labels, distilled", "unlabelled", "spread_distilled"),
 ]

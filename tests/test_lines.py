@@ -112,6 +112,13 @@ def test_an_encoding_that_cannot_go_on_is_one_line(encoding):
         read("a\tb\t1\n\xe9\n", encoding)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_wide_encoding_cannot_go_on_after_an_invalid_byte(encoding):
+    content = "手\n\ud8d9\n机\n".encode(encoding, "surrogatepass")
+    with pytest.raises(lines.Unreadable, match="cannot be read as %s from here on" % encoding):
+        read(content, encoding)
+
+
 def test_half_a_character_is_no_text():
     content = "a\n\ud83d\nb\n".encode("utf-16", "surrogatepass")
     with pytest.raises(lines.Unreadable):

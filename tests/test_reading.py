@@ -845,3 +845,5 @@ def test_what_cannot_be_read_on_is_one_line_and_never_left_out(tmp_path):
         form = sources.ReadOptions(encoding="utf-16", skip_bad_lines=skips)
         with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
             reading.read_examples(str(path), TASK, form=form)
+        with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
+            inferred_task.infer_task(tasks.TASKS["custom"], str(path), form)

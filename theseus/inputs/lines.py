@@ -76,7 +76,9 @@ def iterate_lines(
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         encoding = _UTF8
     say = say or (lambda _: None)
-    with io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n") as reader:
+    # After an invalid byte of a wide encoding, the bytes that follow may be cut in the middle.
+    errors = "strict" if codecs.lookup(encoding).name in _WIDE else "surrogateescape"
+    with io.TextIOWrapper(stream, encoding, errors=errors, newline="\n") as reader:
         for line in _number(_cut(reader, say), encoding, say):
             yield line
 

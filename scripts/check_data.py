@@ -21,6 +21,7 @@ from theseus.quiet import quiet_tensorflow
 
 with quiet_tensorflow():
     from theseus.checkpoints import pretrained
+    from theseus.config import rules
     from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
     from theseus.session import set_up_tensorflow
 
@@ -113,6 +114,9 @@ def find_task(form):
 
 def read_splits():
     """Returns (Task, list of Split) of the existing files; UserError if there is no train."""
+    FLAGS.task_name = tasks.ALIASES.get(FLAGS.task_name, FLAGS.task_name)
+    for message in rules.broken_by_files(FLAGS):
+        raise UserError(message)
     form = sources.ReadOptions(
         FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
     )

@@ -115,11 +115,8 @@ def find_task(form):
 def read_splits():
     """Returns (Task, list of Split) of the existing files; UserError if there is no train."""
     FLAGS.task_name = tasks.ALIASES.get(FLAGS.task_name, FLAGS.task_name)
-    for message in rules.broken_by_files(FLAGS):
-        raise UserError(message)
-    form = sources.ReadOptions(
-        FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
-    )
+    rules.check_files(FLAGS)
+    form = sources.options_of(FLAGS)
     task = find_task(form)
     folder = pretrained.local_folder(FLAGS.bert_pretrained_model, needs_weights=False)
     model = pretrained.read_model(folder, FLAGS.max_seq_length)

@@ -29,7 +29,7 @@ _NEEDED = {
 def _broken(config: Config) -> Iterator[str]:
     """Yields a message for each broken rule on combining flags."""
     yield from _broken_by_actions(config)
-    yield from broken_by_files(config)
+    yield from _broken_by_files(config)
     yield from _broken_by_training(config)
 
 
@@ -57,12 +57,7 @@ def _broken_by_actions(config: Config) -> Iterator[str]:
         yield "--replaced_modules applies only to stage 1"
 
 
-def broken_by_files(config: Config) -> Iterator[str]:
-    """Yields a message for each broken rule on how files are read.
-
-    Args:
-      config: a Config, or an object with its flags about the task and the form of the files.
-    """
+def _broken_by_files(config: Config) -> Iterator[str]:
     columns = (config.text_a_column, config.text_b_column, config.label_column)
     if columns != (None, None, None) and not tasks.TASKS[config.task_name].takes_columns:
         yield (
@@ -134,6 +129,19 @@ def check(config: Config) -> None:
     check_little_memory()
     if config.distribution == "multi_worker":
         read_cluster(os.environ)
+
+
+def check_files(config: Config) -> None:
+    """Checks only the flags about how files are read.
+
+    Args:
+      config: a Config, or absl's FLAGS of a script that has them.
+
+    Raises:
+      UserError: they contradict each other, or there is no such encoding.
+    """
+    for message in _broken_by_files(config):
+        raise UserError(message)
 
 
 def _check_paths(config: Config) -> None:

@@ -168,6 +168,13 @@ class ReadOptions(object):
             return again
 
 
+def options_of(flags: Any) -> ReadOptions:
+    """Returns the ReadOptions of a command's flags, a Config or absl's FLAGS."""
+    return ReadOptions(
+        flags.header, flags.encoding, flags.skip_bad_lines, flags.format, flags.delimiter
+    )
+
+
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:
     """Returns the ReadOptions for another file of a run, from its run config, a dict."""
     is_named = os.path.splitext(path)[1].lower() != ".txt"  # Its ending names its format.

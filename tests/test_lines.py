@@ -1,6 +1,5 @@
 """Lines of a file: where they end, and encodings."""
 
-import gzip
 import io
 
 import pytest
@@ -125,8 +124,3 @@ def test_half_a_character_is_no_text():
         read(content, "utf-16")
     problems = [line.problem for line in read(b"a\n+2D0-\nb\n", "utf-7")]
     assert problems == [None, lines.HALF_A_CHARACTER, None]
-
-
-def test_what_gzip_has_packed_is_named():
-    (line, *_) = read(gzip.compress(CHINESE.encode("utf-8")))
-    assert line.problem == "is not text: the file is compressed with gzip; decompress it first"

@@ -112,10 +112,12 @@ def test_a_split_has_one_of_the_endings(tmp_path):
 
 @pytest.mark.parametrize("name", ["dev.TSV", "dev.Csv", "dev.json", "dev.JSONL"])
 def test_an_ending_may_be_in_capitals_or_json(tmp_path, name):
-    for other in ("dev", "dev.tsv.bak", "dev2.tsv", "dev.xlsx"):
+    for other in ("dev", "dev.tsv.gz", "dev2.tsv", "dev.xlsx"):
         (tmp_path / other).write_text("")
+    (tmp_path / "dev.txt").symlink_to(tmp_path / "moved.txt")
+    beside = "dev, dev.tsv.gz, dev.txt, dev.xlsx"
     with pytest.raises(
-        UserError, match=r"one of the extensions .*; dev, dev.xlsx cannot be read; see --data_dir$"
+        UserError, match="one of the extensions .*; %s cannot be read; see --data_dir$" % beside
     ):
         sources.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / name).write_text("")

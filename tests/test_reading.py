@@ -53,7 +53,11 @@ def test_files_without_labels(tmp_path, header):
     [
         ("a\tb\t1\na\tb\n", "train.txt, line 2: expected .* found 2 columns"),
         ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
-        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1, found '2'"),
+        (
+            "a\tb\t1\na\tb\t2\n",
+            "train.txt, line 2: expected a label of 0, 1, found '2'; --task_name=custom takes",
+        ),
+        ("a\t1\nb\t0\n", "line 1: expected .* found 2 columns; --task_name=custom takes single"),
         ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\t1.0\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\tO\na\tb\t1\n", "train.txt, line 1: expected a label"),
@@ -765,6 +769,16 @@ def test_a_stray_quotation_mark_takes_no_line_but_its_own(tmp_path, after, caplo
         found = read_leniently(path)
     assert [example.text_a for example in found] == ["a"] + [str(n) for n in range(after)]
     assert "skipped 1 of %d lines" % (after + 2) in caplog.text
+
+
+def test_quotation_marks_of_a_tsv_are_said_with_the_flags_that_remove_them(tmp_path, caplog):
+    text = '"text"\t"label"\n"a"\t"1"\n"b"\t"0"\n'
+    task, _ = read_tsv(tmp_path / "train.tsv", text)
+    assert task.labels == ('"0"', '"1"')
+    assert "(--format=csv --delimiter=tab removes them)" in caplog.text
+    form = sources.ReadOptions(format="csv", delimiter="tab")
+    path = str(tmp_path / "train.tsv")
+    assert inferred_task.infer_task(tasks.TASKS["custom"], path, form).labels == ("0", "1")
 
 
 def test_a_quotation_mark_within_a_cell_of_csv_is_text(tmp_path):

@@ -180,8 +180,9 @@ def describe_found(splits):
                     if kind.startswith("contra")
                     else "same texts as"
                 )
+                shown = " | ".join(" ".join(text.split()) for text in texts)
                 yield "%s, example %d: %s %s, example %d: %s" % (
-                    (split.name, row + 1, what, place, other + 1, " | ".join(texts))
+                    (split.name, row + 1, what, place, other + 1, shown)
                 )
 
 

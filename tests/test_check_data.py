@@ -144,6 +144,14 @@ def test_flags_that_a_training_refuses_are_refused(options, values, message):
         check_data.main(["check_data.py"])
 
 
+def test_a_text_of_several_lines_is_listed_on_one(options, capsys, tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / (name + ".txt")).unlink()
+        (tmp_path / (name + ".csv")).write_text('"手机\n不好",手机好,1\n', encoding="utf-8")
+    _, (line,) = table(capsys)
+    assert line.endswith("train, example 1: 手机 不好 | 手机好")
+
+
 def test_an_earlier_name_of_a_task_is_taken(options, capsys):
     options.__dict__.update(task_name="tsv", text_a_column="1", text_b_column="2", label_column="3")
     assert table(capsys)[0]["label 0"] == ["40.0%", "50.0%"]

@@ -641,6 +641,12 @@ def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
     "name, text, message",
     [
         ("a.csv", 'a,b,1\n"c,d,0\n', "line 2: a quotation mark is opened but never closed"),
+        ("a.csv", "a,b,1\nc\rd,e,0\n", "line 2: is not valid CSV: a carriage return outside"),
+        (
+            "a.csv",
+            'a,b,1\n"c \\"d\\"",e,0\n',
+            "line 2: is not valid CSV: .* is written twice",
+        ),
         ("a.csv", "a,b,1\nc,d\n", "line 2: expected 3 columns, separated by commas, as in the fi"),
         ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is not valid CSV: "),
         ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*, found"),

@@ -169,7 +169,11 @@ def _read_csv(line: Line, delimiter: str) -> Row:
     try:
         (cells,) = csv.reader([line.text], strict=True, delimiter=delimiter)
     except csv.Error as error:
-        hint = other_formats.hint([line.text], "csv", delimiter)
+        if str(error).startswith("new-line character"):
+            remedy = "; remove the carriage return, or put its cell in quotation marks"
+            raise ValueError("is not valid CSV: a carriage return outside quotation marks" + remedy)
+        remedy = "; a quotation mark within a quoted cell is written twice"
+        hint = other_formats.hint([line.text], "csv", delimiter) or remedy
         raise ValueError("is not valid CSV: %s%s" % (error, hint))
     return Row(line.number, cells)
 

@@ -286,7 +286,7 @@ def test_a_file_to_be_predicted_need_not_know_its_labels(tmp_path, unknown):
     assert found == [Example("手机", "电脑", ""), Example("好", "坏", "1")]
     with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found"):
         read_text(tmp_path / "test.tsv", text, labels_required=True)
-    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found '坏了'"):
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found '坏了'; if"):
         read_text(tmp_path / "test.tsv", "手机\t电脑\t坏了\n好\t坏\t1\n")
 
 

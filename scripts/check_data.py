@@ -21,6 +21,7 @@ from theseus.quiet import quiet_tensorflow
 
 with quiet_tensorflow():
     from theseus.checkpoints import pretrained
+    from theseus.config import rules
     from theseus.inputs import batches, encoding, inferred_task, reading, rows, sources, tasks
     from theseus.session import set_up_tensorflow
 
@@ -113,9 +114,9 @@ def find_task(form):
 
 def read_splits():
     """Returns (Task, list of Split) of the existing files; UserError if there is no train."""
-    form = sources.ReadOptions(
-        FLAGS.header, FLAGS.encoding, FLAGS.skip_bad_lines, FLAGS.format, FLAGS.delimiter
-    )
+    FLAGS.task_name = tasks.ALIASES.get(FLAGS.task_name, FLAGS.task_name)
+    rules.check_files(FLAGS)
+    form = sources.options_of(FLAGS)
     task = find_task(form)
     folder = pretrained.local_folder(FLAGS.bert_pretrained_model, needs_weights=False)
     model = pretrained.read_model(folder, FLAGS.max_seq_length)
@@ -179,8 +180,9 @@ def describe_found(splits):
                     if kind.startswith("contra")
                     else "same texts as"
                 )
+                shown = " | ".join(" ".join(text.split()) for text in texts)
                 yield "%s, example %d: %s %s, example %d: %s" % (
-                    (split.name, row + 1, what, place, other + 1, " | ".join(texts))
+                    (split.name, row + 1, what, place, other + 1, shown)
                 )
 
 

@@ -128,6 +128,35 @@ def test_given_labels_leave_the_number_of_texts_to_the_data(options, capsys, tmp
         check_data.main(["check_data.py"])
 
 
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (dict(encoding="ansi"), "--encoding: Python knows no such encoding"),
+        (dict(delimiter=";"), "--delimiter takes one character, or tab, and needs --format=csv"),
+        (dict(format="csv", delimiter=";;"), "--delimiter takes one character"),
+        (dict(text_a_column="1"), "--text_a_column, .* apply only to --task_name=custom"),
+        (dict(labels=["a", "b"]), "--labels applies only to --task_name=custom"),
+    ],
+)
+def test_flags_that_a_training_refuses_are_refused(options, values, message):
+    options.__dict__.update(values)
+    with pytest.raises(SystemExit, match="check_data.py: " + message):
+        check_data.main(["check_data.py"])
+
+
+def test_a_text_of_several_lines_is_listed_on_one(options, capsys, tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / (name + ".txt")).unlink()
+        (tmp_path / (name + ".csv")).write_text('"手机\n不好",手机好,1\n', encoding="utf-8")
+    _, (line,) = table(capsys)
+    assert line.endswith("train, example 1: 手机 不好 | 手机好")
+
+
+def test_an_earlier_name_of_a_task_is_taken(options, capsys):
+    options.__dict__.update(task_name="tsv", text_a_column="1", text_b_column="2", label_column="3")
+    assert table(capsys)[0]["label 0"] == ["40.0%", "50.0%"]
+
+
 @pytest.mark.parametrize("name", ["train", "bert"])
 def test_what_is_missing_is_one_line(options, name):
     if name == "train":

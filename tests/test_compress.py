@@ -131,6 +131,12 @@ def test_a_test_without_labels_is_not_scored(place):
     assert plan.test is None and plan.sizes.test == 0
 
 
+def test_a_test_that_lacks_some_labels_is_refused(place):
+    (place / "data" / "test.txt").write_text("问题\t回答\t1\n问\t答\t\n", encoding="utf-8")
+    with pytest.raises(UserError, match="test.txt, line 2: expected a label of 0, 1, found none"):
+        plan_lib.Plan(settings(place, LAYERS="2"))
+
+
 def test_flags_cannot_take_away_an_export_that_is_measured(place):
     plan = plan_lib.Plan(settings(place, LAYERS="2", FLAGS="--quantize=none"))
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
@@ -152,6 +158,18 @@ def test_files_that_name_their_columns_are_a_custom_task(place):
     header = "text_a\ttext_b\tlabel\n"
     (place / "data" / "train.txt").write_text(header + text, encoding="utf-8")
     assert plan_lib.guessed_task(settings(place)) == ["--task_name=custom"]
+
+
+def test_the_columns_names_are_read_as_flags_say(place):
+    text = "text_a,text_b,标签\n问,答,好\n答,问,差\n"
+    flags = "--format=csv --encoding=gb18030"
+    for split in ("train", "dev"):
+        (place / "data" / (split + ".txt")).write_bytes(text.encode("gb18030"))
+    (place / "data" / "test.txt").unlink()
+    plan = plan_lib.Plan(settings(place, LAYERS="2", FLAGS=flags))
+    assert plan.task.name == "custom" and sorted(plan.task.labels) == ["好", "差"]
+    with pytest.raises(UserError, match="^--encoding: Python knows no such encoding"):
+        plan_lib.Plan(settings(place, LAYERS="2", FLAGS="--encoding=ansi"))
 
 
 def test_flags_win_over_the_recipe_and_those_of_the_successors_are_not_stage_0s(place):

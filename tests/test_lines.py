@@ -1,6 +1,5 @@
 """Lines of a file: where they end, and encodings."""
 
-import gzip
 import io
 
 import pytest
@@ -112,14 +111,16 @@ def test_an_encoding_that_cannot_go_on_is_one_line(encoding):
         read("a\tb\t1\n\xe9\n", encoding)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_wide_encoding_cannot_go_on_after_an_invalid_byte(encoding):
+    content = "手\n\ud8d9\n机\n".encode(encoding, "surrogatepass")
+    with pytest.raises(lines.Unreadable, match="cannot be read as %s from here on" % encoding):
+        read(content, encoding)
+
+
 def test_half_a_character_is_no_text():
     content = "a\n\ud83d\nb\n".encode("utf-16", "surrogatepass")
     with pytest.raises(lines.Unreadable):
         read(content, "utf-16")
     problems = [line.problem for line in read(b"a\n+2D0-\nb\n", "utf-7")]
     assert problems == [None, lines.HALF_A_CHARACTER, None]
-
-
-def test_what_gzip_has_packed_is_named():
-    (line, *_) = read(gzip.compress(CHINESE.encode("utf-8")))
-    assert line.problem == "is not text: the file is compressed with gzip; decompress it first"

@@ -1,6 +1,8 @@
 """Tests of files that have another format than expected: the message names it and the remedy."""
 
+import bz2
 import io
+import lzma
 import zipfile
 
 import pytest
@@ -35,6 +37,10 @@ def archive(*names):
         (b"PK\3\4 and no archive", " zip archive; unpack it first"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "n Excel workbook .*xls.*CSV UTF-8"),
         (b"PAR1\x15\x04", " Parquet file; convert it to CSV or JSON Lines"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", " gzip file; decompress it first"),
+        (bz2.compress(b"a\tb\t1\n"), " bzip2 file; decompress it first"),
+        (lzma.compress(b"a\tb\t1\n"), "n xz file; decompress it first"),
+        (b"\x28\xb5\x2f\xfd\x04X1\0", " zstd file; decompress it first"),
     ],
 )
 def test_what_is_no_text_file_is_named(tmp_path, name, content, message):

@@ -53,7 +53,11 @@ def test_files_without_labels(tmp_path, header):
     [
         ("a\tb\t1\na\tb\n", "train.txt, line 2: expected .* found 2 columns"),
         ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
-        ("a\tb\t1\na\tb\t2\n", "train.txt, line 2: expected a label of 0, 1, found '2'"),
+        (
+            "a\tb\t1\na\tb\t2\n",
+            "train.txt, line 2: expected a label of 0, 1, found '2'; --task_name=custom takes",
+        ),
+        ("a\t1\nb\t0\n", "line 1: expected .* found 2 columns; --task_name=custom takes single"),
         ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\t1.0\na\tb\t1\n", "train.txt, line 1: expected a label"),
         ("a\tb\tO\na\tb\t1\n", "train.txt, line 1: expected a label"),
@@ -112,10 +116,12 @@ def test_a_split_has_one_of_the_endings(tmp_path):
 
 @pytest.mark.parametrize("name", ["dev.TSV", "dev.Csv", "dev.json", "dev.JSONL"])
 def test_an_ending_may_be_in_capitals_or_json(tmp_path, name):
-    for other in ("dev", "dev.tsv.bak", "dev2.tsv", "dev.xlsx"):
+    for other in ("dev", "dev.tsv.gz", "dev2.tsv", "dev.xlsx"):
         (tmp_path / other).write_text("")
+    (tmp_path / "dev.txt").symlink_to(tmp_path / "moved.txt")
+    beside = "dev, dev.tsv.gz, dev.txt, dev.xlsx"
     with pytest.raises(
-        UserError, match=r"one of the extensions .*; dev, dev.xlsx cannot be read; see --data_dir$"
+        UserError, match="one of the extensions .*; %s cannot be read; see --data_dir$" % beside
     ):
         sources.find_files(str(tmp_path), TASK, "dev")
     (tmp_path / name).write_text("")
@@ -280,7 +286,7 @@ def test_a_file_to_be_predicted_need_not_know_its_labels(tmp_path, unknown):
     assert found == [Example("手机", "电脑", ""), Example("好", "坏", "1")]
     with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found"):
         read_text(tmp_path / "test.tsv", text, labels_required=True)
-    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found '坏了'"):
+    with pytest.raises(UserError, match="line 1: expected a label of 0, 1, found '坏了'; if"):
         read_text(tmp_path / "test.tsv", "手机\t电脑\t坏了\n好\t坏\t1\n")
 
 
@@ -635,6 +641,12 @@ def test_json_lines_have_their_columns_by_name_in_any_order(tmp_path):
     "name, text, message",
     [
         ("a.csv", 'a,b,1\n"c,d,0\n', "line 2: a quotation mark is opened but never closed"),
+        ("a.csv", "a,b,1\nc\rd,e,0\n", "line 2: is not valid CSV: a carriage return outside"),
+        (
+            "a.csv",
+            'a,b,1\n"c \\"d\\"",e,0\n',
+            "line 2: is not valid CSV: .* is written twice",
+        ),
         ("a.csv", "a,b,1\nc,d\n", "line 2: expected 3 columns, separated by commas, as in the fi"),
         ("a.csv", 'a,b,1\n"c"x,"d",0\n', "line 2: is not valid CSV: "),
         ("a.jsonl", '{"text_a": "a"}\n', "line 1: expected .*text_b.*, found"),
@@ -765,6 +777,16 @@ def test_a_stray_quotation_mark_takes_no_line_but_its_own(tmp_path, after, caplo
     assert "skipped 1 of %d lines" % (after + 2) in caplog.text
 
 
+def test_quotation_marks_of_a_tsv_are_said_with_the_flags_that_remove_them(tmp_path, caplog):
+    text = '"text"\t"label"\n"a"\t"1"\n"b"\t"0"\n'
+    task, _ = read_tsv(tmp_path / "train.tsv", text)
+    assert task.labels == ('"0"', '"1"')
+    assert "(--format=csv --delimiter=tab removes them)" in caplog.text
+    form = sources.ReadOptions(format="csv", delimiter="tab")
+    path = str(tmp_path / "train.tsv")
+    assert inferred_task.infer_task(tasks.TASKS["custom"], path, form).labels == ("0", "1")
+
+
 def test_a_quotation_mark_within_a_cell_of_csv_is_text(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('5" pipe,b,1\n6,7" x,0\n"a ""b"" c","d\ne",1\n')
@@ -845,3 +867,5 @@ def test_what_cannot_be_read_on_is_one_line_and_never_left_out(tmp_path):
         form = sources.ReadOptions(encoding="utf-16", skip_bad_lines=skips)
         with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
             reading.read_examples(str(path), TASK, form=form)
+        with pytest.raises(UserError, match="a.txt, about line 1: cannot be read as utf-16 from"):
+            inferred_task.infer_task(tasks.TASKS["custom"], str(path), form)

@@ -229,13 +229,14 @@ def pipe(folder, line, text, **environment):
 
 
 def test_predictions_from_a_pipe_are_those_of_the_file(reviews, monkeypatch):
-    text = "review\tid\n手机好\t1\n电脑怎么办\t2\n"
+    text = "review\tid\n手机好\t1\n电脑怎么办☃\t2\n"
     (reviews / "new.tsv").write_text(text, encoding="utf-8")
     line = "--task_name=custom --suc_layers=1 --stage_1_outputdir=out_1 "
     command(line + "--do_predict --predict_file=new.tsv", reviews, monkeypatch)
     held = {path: path.read_bytes() for path in (reviews / "out_1").iterdir() if path.is_file()}
     status, output, errors = pipe(reviews, line, text)
     assert status == 0, errors
+    assert "\nstandard input: " in errors and "[UNK]: most often ☃" in errors
     assert output == (reviews / "out_1" / "predictions.tsv").read_text(encoding="utf-8")
     assert held == {p: p.read_bytes() for p in (reviews / "out_1").iterdir() if p.is_file()}
     # Standard output is UTF-8 whatever the terminal takes.

@@ -9,6 +9,7 @@ from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.commands import estimate, initial_checkpoint
 from theseus.commands.context import Context
+from theseus.config import rules
 from theseus.config.config import all_declarations, resolve
 from theseus.errors import UserError
 from theseus.inputs import inferred_task, reading, rows, sources, tasks
@@ -48,14 +49,14 @@ def read_config(arguments, are_checked=True):
 
 def guessed_task(settings):
     """Returns [--task_name=custom] if FLAGS and BERT name no task but the files name columns."""
-    if any(flag.startswith("--task_name") for flag in settings.flags):
+    is_given = any(flag.startswith("--task_name") for flag in settings.flags)
+    if is_given or StageFolder(settings.bert).run_config():  # Its run.json names the task.
         return []
-    if StageFolder(settings.bert).run_config():  # Its run.json names the task.
-        return []
-    task = tasks.TASKS["custom"]
-    train = sources.find_files(settings.data, task, "train")[0]
-    names = inferred_task.first_names(train, sources.ReadOptions())
-    is_named = rows.format_of(train, "auto") != "tsv" or set(names) & set(tasks.USUAL_LABEL_NAMES)
+    config = read_config(["--task_name=custom", *settings.flags], are_checked=False)
+    rules.check_files(config)
+    train = sources.find_files(settings.data, tasks.TASKS["custom"], "train")[0]
+    names = set(inferred_task.first_names(train, sources.options_of(config)))
+    is_named = rows.format_of(train, "auto") != "tsv" or names & set(tasks.USUAL_LABEL_NAMES)
     return ["--task_name=custom"] if is_named else []
 
 
@@ -63,10 +64,13 @@ def _labelled_test(data):
     """Returns the Examples of test in a Data; None if there is no test or it has no labels."""
     if not data.has("test"):
         return None
+    path = data.paths("test")[0]
     try:
-        return list(reading.iterate_examples(data.paths("test")[0], data.task, True, data.form))
+        return reading.read_examples(path, data.task, True, data.form)
     except UserError:  # Perhaps it has no labels. Its other faults are errors.
-        all(reading.iterate_examples(data.paths("test")[0], data.task, False, data.form))
+        examples = reading.read_examples(path, data.task, False, data.form)
+        if any(example.label for example in examples):
+            raise
         return None
 
 
@@ -136,13 +140,12 @@ class Plan(object):
         """Yields (title, name, flags of run_classifier.py) of each command."""
         begin = ["--finetune_pre", "--stage_0_outputdir=%s" % self.folder("predecessor")]
         begin.append("--init_checkpoint=%s" % self._settings.bert)
-        if self.is_classifier:
-            yield self._exports("predecessor", "%d layers" % self.num_layers, begin, [])
-        else:
-            train = ["--do_train", "--learning_rate=%g" % self._rate]
+        title, train = "%d layers" % self.num_layers, []
+        if not self.is_classifier:
+            title += ", fine-tuned"
+            train += ["--do_train", "--learning_rate=%g" % self._rate]
             train += ["--num_train_epochs=%d" % _PREDECESSOR_EPOCHS]
-            title = "%d layers, fine-tuned" % self.num_layers
-            yield self._exports("predecessor", title, begin, train)
+        yield self._exports("predecessor", title, begin, train)
         for layers in self.layers:
             yield self._of_successor(layers)
 

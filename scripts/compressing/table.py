@@ -46,8 +46,7 @@ def measure(plan):
     places = []
     for name, layers in names:
         folder = os.path.join(plan.folder(name), "export")
-        for format in exported(name):
-            places.append((os.path.join(folder, format), layers, format))
+        places += [(os.path.join(folder, kind), layers, kind) for kind in exported(name)]
     models = [Classifier(folder) for folder, _, _ in places]
     times = _times(models, plan.dev)
     measured, of_float = [], None
@@ -178,10 +177,8 @@ def choose(rows, settings):
     if fitting:
         return fitting[0], "the smallest with %s" % wanted
     fast = [row for row in candidates if row.ms <= settings.max_ms]
-    if fast:
-        nearest = max(fast, key=lambda row: row.dev)
-    else:
-        nearest = min(candidates, key=lambda row: row.ms)
+    fast = fast or [min(candidates, key=lambda row: row.ms)]
+    nearest = max(fast, key=lambda row: row.dev)
     return nearest, "no successor has %s; this one is nearest" % wanted
 
 

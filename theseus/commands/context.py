@@ -30,9 +30,7 @@ class Context(object):
 
     def __init__(self, config):
         """Finds the folder and the task."""
-        form = sources.ReadOptions(
-            config.header, config.encoding, config.skip_bad_lines, config.format, config.delimiter
-        )
+        form = sources.options_of(config)
         self.config, self.stage = config, config.stage
         self.folder = StageFolder(config.output_dir)
         with naming(self.stage.output_flag):

@@ -6,7 +6,7 @@ from theseus.commands.output import say, standard_output
 from theseus.commands.preparation import examples_of
 from theseus.inference import evaluation, predictions
 from theseus.inference.predictions import Predictions
-from theseus.inputs import batches
+from theseus.inputs import batches, sources
 
 MEMORY_REMEDY = "a smaller --predict_batch_size"
 
@@ -49,4 +49,4 @@ def _predict(context, trained, path, num_examples):
             unseen.add(encoded, lambda examples=pool: examples)
             logits = predictions.compute_logits(run_model, encoded, config.predict_batch_size, bar)
             yield pool, Predictions.of(context.task, logits, config.threshold)
-    unseen.log(path)
+    unseen.log(sources.name_of(path))

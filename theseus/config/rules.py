@@ -131,6 +131,19 @@ def check(config: Config) -> None:
         read_cluster(os.environ)
 
 
+def check_files(config: Config) -> None:
+    """Checks only the flags about how files are read.
+
+    Args:
+      config: a Config, or absl's FLAGS of a script that has them.
+
+    Raises:
+      UserError: they contradict each other, or there is no such encoding.
+    """
+    for message in _broken_by_files(config):
+        raise UserError(message)
+
+
 def _check_paths(config: Config) -> None:
     """Raises UserError for a path that does not exist."""
     paths = [("eval_files", path) for path in config.eval_files]

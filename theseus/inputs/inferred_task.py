@@ -44,12 +44,15 @@ def infer_task(task: Task, path: str, form: ReadOptions | None = None) -> Task:
 
 
 def first_names(path: str, form: ReadOptions) -> list[str]:
-    """Returns the names, list of str, in the first row that is not blank."""
+    """Returns the names, list of str, in the first row that is not blank; none if none is read."""
     all_lines = lines.iterate_lines(form.open(path), form.encoding)
     format = rows.format_of(path, form.format)
-    for row in rows.iterate_rows(all_lines, format, form.delimiter):
-        if isinstance(row, layout.Row):
-            return layout.names(row)
+    try:
+        for row in rows.iterate_rows(all_lines, format, form.delimiter):
+            if isinstance(row, layout.Row):
+                return layout.names(row)
+    except lines.Unreadable:  # Whoever reads the examples tells the user.
+        pass
     return []
 
 

@@ -244,6 +244,8 @@ def _wrong_first_row(
     hint = ""
     if task.takes_columns:
         hint = "; name them with --text_a_column, --text_b_column and --label_column"
+    elif len(first.cells) > 1:
+        hint = "; --task_name=custom takes single texts, and columns in another order"
     return UserError("expected %s, found %s%s" % (expected, found, hint))
 
 

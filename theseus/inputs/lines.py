@@ -37,7 +37,6 @@ _SAMPLE_LINES = 200
 _UNDECODED = re.compile("[\udc80-\udcff]")
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_GZIP = "\x1f\udc8b"  # The first bytes of a gzip file, read as UTF-8.
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
 
 _UTF8 = "utf-8-sig"  # Skips a byte-order mark at the start.
@@ -76,7 +75,9 @@ def iterate_lines(
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         encoding = _UTF8
     say = say or (lambda _: None)
-    with io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n") as reader:
+    # After an invalid byte of a wide encoding, the bytes that follow may be cut in the middle.
+    errors = "strict" if codecs.lookup(encoding).name in _WIDE else "surrogateescape"
+    with io.TextIOWrapper(stream, encoding, errors=errors, newline="\n") as reader:
         for line in _number(_cut(reader, say), encoding, say):
             yield line
 
@@ -126,8 +127,6 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
 
 
 def _describe(text: str, encoding: str, likely: str) -> str:
-    if text.startswith(_GZIP):
-        return "is not text: the file is compressed with gzip; decompress it first"
     problem = "is not %s text" % _shown(encoding)
     if not _UNDECODED.search(text):
         problem = HOLDS_A_NUL

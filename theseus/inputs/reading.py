@@ -264,10 +264,11 @@ class _Pass(object):
             self._rows.say("line %d: %s" % (head[0].number, found.doubt))
         if found.header and self.task.takes_columns:
             self._rows.say(layout.describe(found.columns, found.header), logging.INFO)
-        if found.header and found.header.cells[0].startswith('"'):
+        is_quoted = found.header and found.header.cells[0].startswith('"')
+        if is_quoted and self._rows.format == "tsv":
             self._rows.say(
                 "the column names are in quotation marks; in the rows such marks stay part of "
-                "the texts (--format=csv reads columns separated by commas)"
+                "the texts and labels (--format=csv --delimiter=tab removes them)"
             )
         self.form.remember(self.path, found)
         return head, found
@@ -308,8 +309,10 @@ class _Pass(object):
         if self.task.labels:
             expected += " of " + listed(self.task.labels)
         hint = ""
+        if self.labels_required and not self.task.takes_columns:  # Not of a model to predict with.
+            hint = "; --task_name=custom takes other labels"
         if row.number == 1 and not found.header and self.form.header == "auto":
-            hint = "; if the line is a header, give --header=yes"
+            hint += "; if the line is a header, give --header=yes"
         raise UserError("expected %s, found %s%s" % (expected, _shown(label), hint))
 
 

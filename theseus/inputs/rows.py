@@ -47,18 +47,18 @@ def existing_files(path: str) -> list[str]:
 
     The case of an ending does not matter; .json only counts if there is no other file.
     """
-    beside = files_beside(path)
+    files = list(filter(os.path.isfile, named_like(path)))
     for endings in (ENDINGS, (_JSON,)):
-        found = [name for ending in endings for name in beside if _ending(name) == ending]
+        found = [name for end in endings for name in files if name[len(path) :].lower() == end]
         if found:
             return found
     return []
 
 
-def files_beside(path: str) -> list[str]:
-    """Returns the existing files, a sorted list of str, that have this path and any ending."""
+def named_like(path: str) -> list[str]:
+    """Returns all files, folders and links, a sorted list of str, of this path and any ending."""
     beside = sorted(glob.glob(glob.escape(path) + "*"))
-    return [name for name in beside if os.path.splitext(name)[0] == path and os.path.isfile(name)]
+    return [name for name in beside if name == path or name.startswith(path + ".")]
 
 
 def _ending(path: str) -> str:
@@ -169,7 +169,11 @@ def _read_csv(line: Line, delimiter: str) -> Row:
     try:
         (cells,) = csv.reader([line.text], strict=True, delimiter=delimiter)
     except csv.Error as error:
-        hint = other_formats.hint([line.text], "csv", delimiter)
+        if str(error).startswith("new-line character"):
+            remedy = "; remove the carriage return, or put its cell in quotation marks"
+            raise ValueError("is not valid CSV: a carriage return outside quotation marks" + remedy)
+        remedy = "; a quotation mark within a quoted cell is written twice"
+        hint = other_formats.hint([line.text], "csv", delimiter) or remedy
         raise ValueError("is not valid CSV: %s%s" % (error, hint))
     return Row(line.number, cells)
 

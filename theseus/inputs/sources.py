@@ -59,7 +59,7 @@ def _find_file(path: str) -> str:
         all_of_them = _COUNTS.get(len(found), "all")
         raise UserError("%s: %s exist; keep one" % (", ".join(found), all_of_them))
     if not found:
-        others = ", ".join(os.path.basename(name) for name in rows.files_beside(path))
+        others = ", ".join(os.path.basename(name) for name in rows.named_like(path))
         beside = "; %s cannot be read" % others if others else ""
         raise UserError(
             "%s: there is no such file with one of the extensions %s, .json%s; see --data_dir"
@@ -166,6 +166,13 @@ class ReadOptions(object):
             again = io.open(os.dup(self._copies[path].fileno()), "rb")
             again.seek(0)
             return again
+
+
+def options_of(flags: Any) -> ReadOptions:
+    """Returns the ReadOptions of a command's flags, a Config or absl's FLAGS."""
+    return ReadOptions(
+        flags.header, flags.encoding, flags.skip_bad_lines, flags.format, flags.delimiter
+    )
 
 
 def recorded_options(run_config: Mapping[str, Any], path: str) -> ReadOptions:

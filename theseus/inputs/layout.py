@@ -243,7 +243,7 @@ def _wrong_first_row(
             found = "--header=no, which needs columns given by number"
     hint = ""
     if task.takes_columns:
-        hint = "; name them with --text_a_column, --text_b_column and --label_column"
+        hint = "; give their names or numbers: --text_a_column, --text_b_column, --label_column"
     elif len(first.cells) > 1:
         hint = "; --task_name=custom takes single texts, and columns in another order"
     return UserError("expected %s, found %s%s" % (expected, found, hint))

@@ -266,6 +266,35 @@ def test_a_bert_without_a_classifier_is_none(copy):
         Classifier(str(copy / "named"))
 
 
+def keep_case_without_capitals(copy):
+    """Gives named/ a tokenizer that keeps the case, and a vocabulary without capitals."""
+    path = copy / "named" / "vocab.txt"
+    words = path.read_text(encoding="utf-8").split("\n")
+    assert "a" in words and "A" not in words
+    (copy / "named" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+
+
+def test_how_its_texts_are_treated_is_logged(copy, caplog):
+    keep_case_without_capitals(copy)
+    with caplog.at_level("INFO"):
+        model_folder.trained_folder(str(copy / "named"))
+    assert "texts are lower-cased, and their accents are stripped" in caplog.text
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert len(warnings) == 1 and "says do_lower_case = false, but 0.0% of the words" in warnings[0]
+
+
+def test_a_command_may_give_the_case(copy, monkeypatch):
+    keep_case_without_capitals(copy)
+    (copy / "data" / "dev.txt").write_text("a\tb\t0\nA\tB\t1\n", encoding="utf-8")
+    line = PRE + "--do_predict --predict_file=data/dev.txt --init_checkpoint=named "
+    for value, same in (("true", True), ("false", False)):
+        command(
+            line + "--stage_0_outputdir=%s --do_lower_case=%s" % (value, value), copy, monkeypatch
+        )
+        found = probabilities(copy / value / "predictions.tsv", "probability_1")
+        assert (abs(found[0] - found[1]) < 1e-6) == same
+
+
 def test_its_length_is_that_of_its_tokenizer(copy):
     for length, expected in ((16, 16), (10**30, 128), (None, 128)):
         settings = {} if length is None else {"model_max_length": length}

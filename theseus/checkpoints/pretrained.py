@@ -226,6 +226,37 @@ def find_case(folder, given=None, files=None):
     return Case(given, "--do_lower_case", warning)
 
 
+def log_tokenizer(folder, settings, case):
+    """Logs how the TokenizerSettings of a pretrained BERT's folder treat texts, and its Case."""
+    logging.info("texts are %s: %s", _describe_case(settings), case.reason)
+    if case.warning:
+        logging.warning("%s", case.warning)
+    for line in _describe_others(settings):
+        logging.info("%s: %s", folder, line)
+
+
+def _describe_case(settings):
+    """Returns a text on how TokenizerSettings treat case and accents, str."""
+    if settings.strip_accents is None and not settings.do_lower_case:
+        return "not lower-cased"
+    case = "lower-cased" if settings.do_lower_case else "not lower-cased"
+    accents = "kept" if settings.strip_accents is False else "stripped"
+    return "%s, and their accents are %s" % (case, accents)
+
+
+def _describe_others(settings):
+    """Returns log lines, list of str, about other TokenizerSettings that are not BERT's."""
+    found = []
+    if not settings.tokenize_chinese_chars:
+        found.append("Chinese characters are not separated (tokenize_chinese_chars)")
+    if settings.added_tokens:
+        shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
+        found.append(
+            "%d added tokens are never split, such as %s" % (len(settings.added_tokens), shown)
+        )
+    return found
+
+
 def _capital_shares(vocab):
     """Returns the shares of a vocabulary's tokens that have capitals.
 

@@ -130,7 +130,12 @@ class Context(object):
                 self.folder.best_checkpoint()  # Raises UserError, since there is no model.
         with naming(flag):
             folder = model_folder.trained_folder(
-                path, task, config.bert_pretrained_model, flag, config.max_seq_length
+                path,
+                task,
+                config.bert_pretrained_model,
+                flag,
+                config.max_seq_length,
+                config.do_lower_case,
             )
             if isinstance(folder, StageFolder) and task is not None:
                 check_contradiction(folder, model_run_config(self))

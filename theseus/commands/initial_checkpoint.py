@@ -180,39 +180,13 @@ def _plain_start(config):
         folder = pretrained.local_folder(config.bert_pretrained_model)
     model = pretrained.read_model(folder, config.max_seq_length)
     settings, case, files = pretrained.find_tokenizer(folder, config.do_lower_case)
-    logging.info("texts are %s: %s", _describe_case(settings), case.reason)
-    if case.warning:
-        logging.warning("%s", case.warning)
-    for line in _describe_others(settings):
-        logging.info("%s: %s", folder, line)
+    pretrained.log_tokenizer(folder, settings, case)
     for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(place or folder)
     return InitialCheckpoint(
         model, weights_lib.open_weights(prefix), settings, tokenizer_files=files
     )
-
-
-def _describe_case(settings):
-    """Returns a text on how TokenizerSettings treat case and accents, str."""
-    if settings.strip_accents is None and not settings.do_lower_case:
-        return "not lower-cased"
-    case = "lower-cased" if settings.do_lower_case else "not lower-cased"
-    accents = "kept" if settings.strip_accents is False else "stripped"
-    return "%s, and their accents are %s" % (case, accents)
-
-
-def _describe_others(settings):
-    """Returns log lines, list of str, about other TokenizerSettings that are not BERT's."""
-    found = []
-    if not settings.tokenize_chinese_chars:
-        found.append("Chinese characters are not separated (tokenize_chinese_chars)")
-    if settings.added_tokens:
-        shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
-        found.append(
-            "%d added tokens are never split, such as %s" % (len(settings.added_tokens), shown)
-        )
-    return found
 
 
 def _start_successor(start, config):

@@ -34,7 +34,15 @@ class ExternalClassifier(object):
       weights: its weights, with the classifier's rows in the order of the task's labels.
     """
 
-    def __init__(self, path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
+    def __init__(
+        self,
+        path,
+        task=None,
+        bert=None,
+        flag="init_checkpoint",
+        max_seq_length=None,
+        do_lower_case=None,
+    ):
         """Reads everything except the weights themselves.
 
         Args:
@@ -44,6 +52,7 @@ class ExternalClassifier(object):
             google-research/bert checkpoint lacks; or None.
           flag: str, the flag that a message names.
           max_seq_length: int, the tokens of an input; None: from its tokenizer's files.
+          do_lower_case: bool, whether texts are lower-cased; None: from the same files.
 
         Raises:
           UserError: it holds no classifier, or its kind or labels are not the task's; or a file is
@@ -53,7 +62,8 @@ class ExternalClassifier(object):
         self._folder = pretrained.folder_of_files(self.path, bert)
         self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
         self.model = pretrained.read_model(self._folder, max_seq_length or _SHORTEST)
-        self._settings, _, files = pretrained.find_tokenizer(self._folder)
+        self._settings, case, files = pretrained.find_tokenizer(self._folder, do_lower_case)
+        pretrained.log_tokenizer(self._folder, self._settings, case)
         if head.CLASSIFIER[0] not in self.weights:
             raise UserError(
                 "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
@@ -167,7 +177,7 @@ def task_of(folder):
     return tasks.recorded(folder.trained_run_config())
 
 
-def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
+def trained_folder(path, *args, **kwargs):
     """Returns the StageFolder at a path, or the ExternalClassifier; see there for the arguments.
 
     Raises:
@@ -177,7 +187,7 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_l
     if folder.run_config() and folder.state().best:
         return folder
     if not folder.run_config() and is_external(path):
-        return ExternalClassifier(path, task, bert, flag, max_seq_length)
+        return ExternalClassifier(path, *args, **kwargs)
     weights_lib.refuse_answering(path)
     raise UserError(
         "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "

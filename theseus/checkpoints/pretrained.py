@@ -180,13 +180,16 @@ def find_tokenizer(folder, do_lower_case=None):
       (TokenizerSettings, Case, TokenizerFiles).
 
     Raises:
-      UserError: the tokenizer is not BERT's, or a file cannot be read.
+      UserError: the tokenizer is not BERT's, or a file cannot be read, or vocab.txt and
+        tokenizer.json hold different vocabularies.
     """
     files = TokenizerFiles(folder)
     files.check_other()
     case = find_case(folder, do_lower_case, files)
     vocab = tokenization.load_vocab(find_vocab(folder))
-    return files.settings(case.is_lowered, vocab), case, files
+    settings = files.settings(case.is_lowered, vocab)
+    files.check_vocab(vocab, settings.added_tokens)
+    return settings, case, files
 
 
 def find_case(folder, given=None, files=None):

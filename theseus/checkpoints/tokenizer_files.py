@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping, Sequence
 
+import tokenization
 from theseus import records
 from theseus.errors import UserError
 from theseus.inputs.tokenizer_settings import TokenizerSettings
@@ -113,6 +114,34 @@ class TokenizerFiles(object):
             raise UserError(
                 "%s: %s; this program supports only BERT's WordPiece, as in BertTokenizer; "
                 "give a BERT that uses it" % (self.path(first), named)
+            )
+
+    def check_vocab(self, vocab: Mapping[str, int], added_tokens: Sequence[AddedToken]) -> None:
+        """Raises UserError if tokenizer.json holds another vocabulary than vocab.txt.
+
+        Then it is unknown which one the BERT was trained with: this program reads vocab.txt,
+        transformers tokenizer.json. Added tokens may be in either.
+
+        Args:
+          vocab: vocab.txt's mapping from token to id.
+          added_tokens: the AddedTokens.
+        """
+        model = self._files[_TOKENIZER].get("model")
+        if not isinstance(model, dict) or "vocab" not in model:
+            return
+        added = {token.content: token.id for token in added_tokens}
+        here = {**added, **vocab}
+        there = {**added, **tokenization.load_vocab(self.path(_TOKENIZER))}
+        for token in (token for token in {**here, **there} if here.get(token) != there.get(token)):
+            raise UserError(
+                "%s: its vocabulary differs from vocab.txt: the id of the token %s is %s, in "
+                "vocab.txt %s; remove the file that the BERT was not trained with"
+                % (
+                    self.path(_TOKENIZER),
+                    _plain(token),
+                    there.get(token, "none"),
+                    here.get(token, "none"),
+                )
             )
 
     def _differences(self) -> Iterator[tuple[str, str]]:

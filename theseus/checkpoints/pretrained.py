@@ -133,6 +133,11 @@ def read_config(folder: str) -> Any:
     return BertConfig.from_json_file(path)
 
 
+def holds_config(folder: str) -> bool:
+    """Returns whether a folder has a BERT's config, which `read_config` reads."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in _CONFIGS)
+
+
 def find_vocab(folder):
     """Returns the path of a folder's vocab.txt, or else of its tokenizer.json.
 
@@ -188,8 +193,33 @@ def find_tokenizer(folder, do_lower_case=None):
     case = find_case(folder, do_lower_case, files)
     vocab = tokenization.load_vocab(find_vocab(folder))
     settings = files.settings(case.is_lowered, vocab)
-    files.check_vocab(vocab, settings.added_tokens)
+    _check_vocabularies(files, vocab, settings.added_tokens)
     return settings, case, files
+
+
+def _check_vocabularies(files, vocab, added_tokens):
+    """Raises UserError if tokenizer.json holds another vocabulary than vocab.txt.
+
+    Then it is unknown which one the BERT was trained with: this program reads vocab.txt,
+    transformers tokenizer.json. Added tokens may be in either.
+
+    Args:
+      files: the TokenizerFiles.
+      vocab: vocab.txt's mapping from token to id.
+      added_tokens: list of tokenization.AddedToken.
+    """
+    path, model = files.path("tokenizer.json"), files.held("tokenizer.json").get("model")
+    if not isinstance(model, dict) or "vocab" not in model:
+        return
+    added = {token.content: token.id for token in added_tokens}
+    here = {**added, **vocab}
+    there = {**added, **tokenization.load_vocab(path)}
+    for token in (token for token in {**here, **there} if here.get(token) != there.get(token)):
+        ids = ascii(token)[1:-1], there.get(token, "none"), here.get(token, "none")
+        raise UserError(
+            "%s: its vocabulary differs from vocab.txt: the id of the token %s is %s, in "
+            "vocab.txt %s; remove the file that the BERT was not trained with" % ((path,) + ids)
+        )
 
 
 def find_case(folder, given=None, files=None):

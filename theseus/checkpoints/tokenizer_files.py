@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, Iterator, Mapping, Sequence
+from typing import Any, Dict, Iterator, Mapping
 
-import tokenization
 from theseus import records
 from theseus.errors import UserError
 from theseus.inputs.tokenizer_settings import TokenizerSettings
@@ -20,6 +19,9 @@ _Json = Dict[str, Any]
 
 BERTS_OWN = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 """BERT's own tokens. In a user's text these strings are plain text, whatever the files say."""
+
+SHORTEST = 3
+"""The smallest number of tokens of an input: [CLS], one token of text, [SEP]."""
 
 _CONFIG, _TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 _ADDED, _MAP, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
@@ -116,34 +118,6 @@ class TokenizerFiles(object):
                 "give a BERT that uses it" % (self.path(first), named)
             )
 
-    def check_vocab(self, vocab: Mapping[str, int], added_tokens: Sequence[AddedToken]) -> None:
-        """Raises UserError if tokenizer.json holds another vocabulary than vocab.txt.
-
-        Then it is unknown which one the BERT was trained with: this program reads vocab.txt,
-        transformers tokenizer.json. Added tokens may be in either.
-
-        Args:
-          vocab: vocab.txt's mapping from token to id.
-          added_tokens: the AddedTokens.
-        """
-        model = self._files[_TOKENIZER].get("model")
-        if not isinstance(model, dict) or "vocab" not in model:
-            return
-        added = {token.content: token.id for token in added_tokens}
-        here = {**added, **vocab}
-        there = {**added, **tokenization.load_vocab(self.path(_TOKENIZER))}
-        for token in (token for token in {**here, **there} if here.get(token) != there.get(token)):
-            raise UserError(
-                "%s: its vocabulary differs from vocab.txt: the id of the token %s is %s, in "
-                "vocab.txt %s; remove the file that the BERT was not trained with"
-                % (
-                    self.path(_TOKENIZER),
-                    _plain(token),
-                    there.get(token, "none"),
-                    here.get(token, "none"),
-                )
-            )
-
     def _differences(self) -> Iterator[tuple[str, str]]:
         """Yields the differences from BERT's tokenizer: (name of the file, the setting)."""
         is_by_file = self._class in _BY_FILE and bool(self._files[_TOKENIZER])
@@ -202,7 +176,9 @@ class TokenizerFiles(object):
         """Returns the largest number of tokens of an input: model_max_length or the positions."""
         length = self._files[_CONFIG].get("model_max_length")
         # If nobody has set it, transformers writes 1e30.
-        return min(length, num_positions) if isinstance(length, int) else num_positions
+        if not isinstance(length, int) or length < SHORTEST:
+            return num_positions
+        return min(length, num_positions)
 
     def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
         """Returns the AddedTokens, with ids from the vocabulary, from the files, or new ones."""

@@ -10,7 +10,7 @@ from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
-from theseus.inference.model_folder import hash_vocab, head_of, is_external
+from theseus.inference.model_folder import check_pairs, hash_vocab, head_of, is_external
 from theseus.inputs import tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
@@ -59,19 +59,9 @@ def find_initial_checkpoint(config, task):
     else:
         with naming(flag):
             start = _stage_start(source, config)
-    _check_pairs(start.model, task)
+    check_pairs(start.model, task)
     start = _start_classifier(start, source, task)
     return _start_successor(start, config) if config.stage.has_successor else start
-
-
-def _check_pairs(model, task):
-    """Raises UserError if a task has pairs of texts but a Model has no second segment."""
-    if task.num_texts == 2 and model.config.type_vocab_size < 2:
-        raise UserError(
-            "%s: the BERT has type_vocab_size = %d, but the pairs of %s need 2; give a BERT "
-            "with 2, or a task of single texts"
-            % (os.path.dirname(model.vocab_file), model.config.type_vocab_size, task.name)
-        )
 
 
 def _stage_start(source, config):

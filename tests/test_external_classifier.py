@@ -257,6 +257,34 @@ def test_another_kind_of_classifier_is_refused(copy, monkeypatch, change, messag
         Classifier(str(copy / "named"))
 
 
+@pytest.mark.parametrize(
+    "files", [["bert_model.ckpt.index"], ["bert_model.ckpt.index", "bert_model.ckpt.data-*"]]
+)
+def test_a_berts_folder_without_its_weights_says_which_it_lacks(copy, monkeypatch, files):
+    for pattern in files:
+        for path in (copy / "named").glob(pattern):
+            path.unlink()
+    expected = "named: expected a checkpoint's prefix, or a folder with one .*, found none"
+    with pytest.raises(UserError, match=expected):
+        Classifier(str(copy / "named"))
+    line = PRE + "--do_eval --init_checkpoint=named --stage_0_outputdir=res"
+    assert_matches(expected, refused(line, copy, monkeypatch))
+
+
+def test_a_bert_with_one_segment_takes_no_pairs(copy, monkeypatch):
+    config = copy / "named" / "bert_config.json"
+    config.write_text(json.dumps(dict(read_json(config), type_vocab_size=1)), encoding="utf-8")
+    os.remove(str(copy / "named" / "config.json"))
+    held = dict(weights.CheckpointWeights(str(copy / "named" / "bert_model.ckpt")))
+    name = "bert/embeddings/token_type_embeddings"
+    _save(copy / "named" / "bert_model.ckpt", dict(held, **{name: held[name][:1]}))
+    with Classifier(str(copy / "named")) as model:
+        assert len(model.classify(["手机"])) == 1
+    message = "named: the BERT has type_vocab_size = 1, but the pairs of lcqmc_pair need 2"
+    for door in ("evaluated", "teacher", "predicts"):
+        assert_matches(message, refused(DOORS[door] % "named", copy, monkeypatch))
+
+
 def test_a_bert_without_a_classifier_is_none(copy):
     held = dict(weights.CheckpointWeights(str(copy / "named" / "bert_model.ckpt")))
     for name in ("output_weights", "output_bias"):
@@ -266,8 +294,37 @@ def test_a_bert_without_a_classifier_is_none(copy):
         Classifier(str(copy / "named"))
 
 
+def keep_case_without_capitals(copy):
+    """Gives named/ a tokenizer that keeps the case, and a vocabulary without capitals."""
+    path = copy / "named" / "vocab.txt"
+    words = path.read_text(encoding="utf-8").split("\n")
+    assert "a" in words and "A" not in words
+    (copy / "named" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+
+
+def test_how_its_texts_are_treated_is_logged(copy, caplog):
+    keep_case_without_capitals(copy)
+    with caplog.at_level("INFO"):
+        model_folder.trained_folder(str(copy / "named"))
+    assert "texts are lower-cased, and their accents are stripped" in caplog.text
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert len(warnings) == 1 and "says do_lower_case = false, but 0.0% of the words" in warnings[0]
+
+
+def test_a_command_may_give_the_case(copy, monkeypatch):
+    keep_case_without_capitals(copy)
+    (copy / "data" / "dev.txt").write_text("a\tb\t0\nA\tB\t1\n", encoding="utf-8")
+    line = PRE + "--do_predict --predict_file=data/dev.txt --init_checkpoint=named "
+    for value, same in (("true", True), ("false", False)):
+        command(
+            line + "--stage_0_outputdir=%s --do_lower_case=%s" % (value, value), copy, monkeypatch
+        )
+        found = probabilities(copy / value / "predictions.tsv", "probability_1")
+        assert (abs(found[0] - found[1]) < 1e-6) == same
+
+
 def test_its_length_is_that_of_its_tokenizer(copy):
-    for length, expected in ((16, 16), (10**30, 128), (None, 128)):
+    for length, expected in ((16, 16), (10**30, 128), (None, 128), (0, 128), (-1, 128)):
         settings = {} if length is None else {"model_max_length": length}
         (copy / "named" / "tokenizer_config.json").write_text(json.dumps(settings))
         recorded = model_folder.trained_folder(str(copy / "named")).trained_run_config()

@@ -133,6 +133,11 @@ def read_config(folder: str) -> Any:
     return BertConfig.from_json_file(path)
 
 
+def holds_config(folder: str) -> bool:
+    """Returns whether a folder has a BERT's config, which `read_config` reads."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in _CONFIGS)
+
+
 def find_vocab(folder):
     """Returns the path of a folder's vocab.txt, or else of its tokenizer.json.
 
@@ -180,13 +185,41 @@ def find_tokenizer(folder, do_lower_case=None):
       (TokenizerSettings, Case, TokenizerFiles).
 
     Raises:
-      UserError: the tokenizer is not BERT's, or a file cannot be read.
+      UserError: the tokenizer is not BERT's, or a file cannot be read, or vocab.txt and
+        tokenizer.json hold different vocabularies.
     """
     files = TokenizerFiles(folder)
     files.check_other()
     case = find_case(folder, do_lower_case, files)
     vocab = tokenization.load_vocab(find_vocab(folder))
-    return files.settings(case.is_lowered, vocab), case, files
+    settings = files.settings(case.is_lowered, vocab)
+    _check_vocabularies(files, vocab, settings.added_tokens)
+    return settings, case, files
+
+
+def _check_vocabularies(files, vocab, added_tokens):
+    """Raises UserError if tokenizer.json holds another vocabulary than vocab.txt.
+
+    Then it is unknown which one the BERT was trained with: this program reads vocab.txt,
+    transformers tokenizer.json. Added tokens may be in either.
+
+    Args:
+      files: the TokenizerFiles.
+      vocab: vocab.txt's mapping from token to id.
+      added_tokens: list of tokenization.AddedToken.
+    """
+    path, model = files.path("tokenizer.json"), files.held("tokenizer.json").get("model")
+    if not isinstance(model, dict) or "vocab" not in model:
+        return
+    added = {token.content: token.id for token in added_tokens}
+    here = {**added, **vocab}
+    there = {**added, **tokenization.load_vocab(path)}
+    for token in (token for token in {**here, **there} if here.get(token) != there.get(token)):
+        ids = ascii(token)[1:-1], there.get(token, "none"), here.get(token, "none")
+        raise UserError(
+            "%s: its vocabulary differs from vocab.txt: the id of the token %s is %s, in "
+            "vocab.txt %s; remove the file that the BERT was not trained with" % ((path,) + ids)
+        )
 
 
 def find_case(folder, given=None, files=None):
@@ -224,6 +257,37 @@ def find_case(folder, given=None, files=None):
         return case
     warning = "%s, but this run has --do_lower_case=%s" % (case.reason, str(given).lower())
     return Case(given, "--do_lower_case", warning)
+
+
+def log_tokenizer(folder, settings, case):
+    """Logs how the TokenizerSettings of a pretrained BERT's folder treat texts, and its Case."""
+    logging.info("texts are %s: %s", _describe_case(settings), case.reason)
+    if case.warning:
+        logging.warning("%s", case.warning)
+    for line in _describe_others(settings):
+        logging.info("%s: %s", folder, line)
+
+
+def _describe_case(settings):
+    """Returns a text on how TokenizerSettings treat case and accents, str."""
+    if settings.strip_accents is None and not settings.do_lower_case:
+        return "not lower-cased"
+    case = "lower-cased" if settings.do_lower_case else "not lower-cased"
+    accents = "kept" if settings.strip_accents is False else "stripped"
+    return "%s, and their accents are %s" % (case, accents)
+
+
+def _describe_others(settings):
+    """Returns log lines, list of str, about other TokenizerSettings that are not BERT's."""
+    found = []
+    if not settings.tokenize_chinese_chars:
+        found.append("Chinese characters are not separated (tokenize_chinese_chars)")
+    if settings.added_tokens:
+        shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
+        found.append(
+            "%d added tokens are never split, such as %s" % (len(settings.added_tokens), shown)
+        )
+    return found
 
 
 def _capital_shares(vocab):

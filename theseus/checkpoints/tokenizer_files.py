@@ -20,6 +20,9 @@ _Json = Dict[str, Any]
 BERTS_OWN = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 """BERT's own tokens. In a user's text these strings are plain text, whatever the files say."""
 
+SHORTEST = 3
+"""The smallest number of tokens of an input: [CLS], one token of text, [SEP]."""
+
 _CONFIG, _TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 _ADDED, _MAP, _MODEL = "added_tokens.json", "special_tokens_map.json", "config.json"
 
@@ -173,7 +176,9 @@ class TokenizerFiles(object):
         """Returns the largest number of tokens of an input: model_max_length or the positions."""
         length = self._files[_CONFIG].get("model_max_length")
         # If nobody has set it, transformers writes 1e30.
-        return min(length, num_positions) if isinstance(length, int) else num_positions
+        if not isinstance(length, int) or length < SHORTEST:
+            return num_positions
+        return min(length, num_positions)
 
     def _added_tokens(self, vocab: Mapping[str, int]) -> tuple[AddedToken, ...]:
         """Returns the AddedTokens, with ids from the vocabulary, from the files, or new ones."""

@@ -127,9 +127,8 @@ class Context(object):
             if not os.path.isdir(path) or not os.listdir(path):
                 self.folder.best_checkpoint()  # Raises UserError, since there is no model.
         with naming(flag):
-            folder = model_folder.trained_folder(
-                path, task, config.bert_pretrained_model, flag, config.max_seq_length
-            )
+            others = config.bert_pretrained_model, flag, config.max_seq_length, config.do_lower_case
+            folder = model_folder.trained_folder(path, task, *others)
             if isinstance(folder, StageFolder) and task is not None:
                 check_contradiction(folder, model_run_config(self))
             return folder

@@ -10,7 +10,7 @@ from theseus import stage as stages
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
 from theseus.errors import FolderError, UserError, naming
-from theseus.inference.model_folder import hash_vocab, head_of, is_external
+from theseus.inference.model_folder import check_pairs, hash_vocab, head_of, is_external
 from theseus.inputs import tokenizer_settings
 from theseus.runs.files import hash_files
 from theseus.runs.stage_folder import StageFolder
@@ -59,19 +59,9 @@ def find_initial_checkpoint(config, task):
     else:
         with naming(flag):
             start = _stage_start(source, config)
-    _check_pairs(start.model, task)
+    check_pairs(start.model, task)
     start = _start_classifier(start, source, task)
     return _start_successor(start, config) if config.stage.has_successor else start
-
-
-def _check_pairs(model, task):
-    """Raises UserError if a task has pairs of texts but a Model has no second segment."""
-    if task.num_texts == 2 and model.config.type_vocab_size < 2:
-        raise UserError(
-            "%s: the BERT has type_vocab_size = %d, but the pairs of %s need 2; give a BERT "
-            "with 2, or a task of single texts"
-            % (os.path.dirname(model.vocab_file), model.config.type_vocab_size, task.name)
-        )
 
 
 def _stage_start(source, config):
@@ -180,39 +170,13 @@ def _plain_start(config):
         folder = pretrained.local_folder(config.bert_pretrained_model)
     model = pretrained.read_model(folder, config.max_seq_length)
     settings, case, files = pretrained.find_tokenizer(folder, config.do_lower_case)
-    logging.info("texts are %s: %s", _describe_case(settings), case.reason)
-    if case.warning:
-        logging.warning("%s", case.warning)
-    for line in _describe_others(settings):
-        logging.info("%s: %s", folder, line)
+    pretrained.log_tokenizer(folder, settings, case)
     for warning in pretrained.vocab_warnings(model, settings.added_tokens):
         logging.warning("%s", warning)
     prefix = weights_lib.find_checkpoint(place or folder)
     return InitialCheckpoint(
         model, weights_lib.open_weights(prefix), settings, tokenizer_files=files
     )
-
-
-def _describe_case(settings):
-    """Returns a text on how TokenizerSettings treat case and accents, str."""
-    if settings.strip_accents is None and not settings.do_lower_case:
-        return "not lower-cased"
-    case = "lower-cased" if settings.do_lower_case else "not lower-cased"
-    accents = "kept" if settings.strip_accents is False else "stripped"
-    return "%s, and their accents are %s" % (case, accents)
-
-
-def _describe_others(settings):
-    """Returns log lines, list of str, about other TokenizerSettings that are not BERT's."""
-    found = []
-    if not settings.tokenize_chinese_chars:
-        found.append("Chinese characters are not separated (tokenize_chinese_chars)")
-    if settings.added_tokens:
-        shown = ", ".join(ascii(token.content)[1:-1] for token in settings.added_tokens[:3])
-        found.append(
-            "%d added tokens are never split, such as %s" % (len(settings.added_tokens), shown)
-        )
-    return found
 
 
 def _start_successor(start, config):

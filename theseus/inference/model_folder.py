@@ -14,14 +14,13 @@ from absl import logging
 import tokenization
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
+from theseus.checkpoints.tokenizer_files import SHORTEST
 from theseus.errors import UserError
 from theseus.inputs import tasks
 from theseus.runs.files import hash_text
 from theseus.runs.stage_folder import StageFolder
 from theseus.runs.state import Checkpoint
 from theseus.stage import PREDECESSOR
-
-_SHORTEST = 3  # Tokens: [CLS], one token of text, [SEP].
 
 
 class ExternalClassifier(object):
@@ -34,7 +33,15 @@ class ExternalClassifier(object):
       weights: its weights, with the classifier's rows in the order of the task's labels.
     """
 
-    def __init__(self, path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
+    def __init__(
+        self,
+        path,
+        task=None,
+        bert=None,
+        flag="init_checkpoint",
+        max_seq_length=None,
+        do_lower_case=None,
+    ):
         """Reads everything except the weights themselves.
 
         Args:
@@ -44,21 +51,25 @@ class ExternalClassifier(object):
             google-research/bert checkpoint lacks; or None.
           flag: str, the flag that a message names.
           max_seq_length: int, the tokens of an input; None: from its tokenizer's files.
+          do_lower_case: bool, whether texts are lower-cased; None: from the same files.
 
         Raises:
-          UserError: it holds no classifier, or its kind or labels are not the task's; or a file is
-            missing or damaged.
+          UserError: it holds no classifier, or its kind, labels or number of texts are not the
+            task's; or a file is missing or damaged.
         """
         self.path = pretrained.local_checkpoint(path, flag)
         self._folder = pretrained.folder_of_files(self.path, bert)
         self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
-        self.model = pretrained.read_model(self._folder, max_seq_length or _SHORTEST)
-        self._settings, _, files = pretrained.find_tokenizer(self._folder)
+        self.model = pretrained.read_model(self._folder, max_seq_length or SHORTEST)
+        self._settings, case, files = pretrained.find_tokenizer(self._folder, do_lower_case)
+        pretrained.log_tokenizer(self._folder, self._settings, case)
         if head.CLASSIFIER[0] not in self.weights:
             raise UserError(
                 "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
                 % self.weights.prefix
             )
+        if task is not None:
+            check_pairs(self.model, task)
         known = head_of(os.path.dirname(self.weights.prefix))
         num_rows = self.weights.shapes[head.CLASSIFIER[0]][0]
         self.task = task or _own_task(known, num_rows, self.path)
@@ -128,6 +139,16 @@ def _own_task(known, num_rows, path):
     return dataclasses.replace(tasks.TASKS["custom"], labels=names)
 
 
+def check_pairs(model, task):
+    """Raises UserError if a task has pairs of texts but a Model has no second segment."""
+    if task.num_texts == 2 and model.config.type_vocab_size < 2:
+        raise UserError(
+            "%s: the BERT has type_vocab_size = %d, but the pairs of %s need 2; give a BERT "
+            "with 2, or a task of single texts"
+            % (os.path.dirname(model.vocab_file), model.config.type_vocab_size, task.name)
+        )
+
+
 def is_external(path):
     """Returns whether a path is not a stage's: a BERT's folder, a checkpoint, or owner/name."""
     if not os.path.exists(path):
@@ -167,7 +188,7 @@ def task_of(folder):
     return tasks.recorded(folder.trained_run_config())
 
 
-def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_length=None):
+def trained_folder(path, *args, **kwargs):
     """Returns the StageFolder at a path, or the ExternalClassifier; see there for the arguments.
 
     Raises:
@@ -177,7 +198,9 @@ def trained_folder(path, task=None, bert=None, flag="init_checkpoint", max_seq_l
     if folder.run_config() and folder.state().best:
         return folder
     if not folder.run_config() and is_external(path):
-        return ExternalClassifier(path, task, bert, flag, max_seq_length)
+        return ExternalClassifier(path, *args, **kwargs)
+    if not folder.run_config() and pretrained.holds_config(path):
+        weights_lib.find_checkpoint(path)  # Raises UserError, since a BERT's folder has no weights.
     weights_lib.refuse_answering(path)
     raise UserError(
         "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "

@@ -29,6 +29,7 @@ from theseus.commands import command as command_lib
 from theseus.commands.context import Context
 from theseus.errors import UserError
 from theseus.inference import model_folder, trained_model
+from theseus.inputs import tasks
 from theseus.runs.stage_folder import StageFolder
 
 PAIRS = [("手机坏了", "手机坏了怎么办"), ("我要买", "卖")]
@@ -283,6 +284,38 @@ def test_a_bert_with_one_segment_takes_no_pairs(copy, monkeypatch):
     message = "named: the BERT has type_vocab_size = 1, but the pairs of lcqmc_pair need 2"
     for door in ("evaluated", "teacher", "predicts"):
         assert_matches(message, refused(DOORS[door] % "named", copy, monkeypatch))
+
+
+def template(segment):
+    part = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": segment}}]
+    return {"type": "TemplateProcessing", "single": part[:1], "pair": part}
+
+
+@pytest.mark.parametrize(
+    "settings, post_processor, takes_pairs",
+    [
+        ({}, None, True),
+        ({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}, None, True),
+        ({"model_input_names": ["input_ids", "attention_mask"]}, None, False),
+        ({"tokenizer_class": "DistilBertTokenizer"}, None, False),
+        ({}, template(0), False),
+        ({}, template(1), True),
+        ({}, {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, True),
+    ],
+)
+def test_one_that_was_trained_on_one_segment_takes_no_pairs(
+    copy, monkeypatch, settings, post_processor, takes_pairs
+):
+    (copy / "named" / "tokenizer_config.json").write_text(json.dumps(settings))
+    held = {"post_processor": post_processor}
+    (copy / "named" / "tokenizer.json").write_text(json.dumps(held))
+    folder = model_folder.trained_folder(str(copy / "named"))
+    assert folder.takes_texts() == ((1, 2) if takes_pairs else (1,))
+    if takes_pairs:
+        model_folder.trained_folder(str(copy / "named"), tasks.TASKS["lcqmc_pair"])
+    else:
+        message = "named: by its tokenizer's files both texts of a pair are in one segment"
+        assert_matches(message, refused(DOORS["teacher"] % "named", copy, monkeypatch))
 
 
 def test_a_bert_without_a_classifier_is_none(copy):

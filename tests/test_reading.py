@@ -562,7 +562,7 @@ def test_a_header_of_unusual_names_is_known_again_in_the_command(tmp_path, caplo
         (
             "a\tb\t1\n",
             (None,) * 3,
-            "line 1: expected a header with text_a, label, found a, b, 1; name",
+            "line 1: expected a header with text_a, label, found a, b, 1; give",
         ),
         ("text\tkind\na\t1\n", (None,) * 3, "line 1: expected a header with text_a, label"),
         (

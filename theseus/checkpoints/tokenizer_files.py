@@ -302,6 +302,24 @@ def _part_settings(held: _Json) -> _Json:
     return settings
 
 
+def has_segments(files: TokenizerFiles) -> bool:
+    """Returns whether the second text of a pair has another segment than the first, a bool."""
+    names = files.held(_CONFIG).get("model_input_names")
+    if not isinstance(names, list):  # The class decides.
+        kinds = [str(files.held(name).get("tokenizer_class")) for name in (_CONFIG, _MODEL)]
+        is_distil = any(kind.startswith("DistilBert") for kind in kinds)
+        names = [] if is_distil else ["token_type_ids"]
+    return "token_type_ids" in names and _pair_segments(files.held(_TOKENIZER)) != {0}
+
+
+def _pair_segments(held: _Json) -> set[int]:
+    """Returns the segments that a tokenizer.json's template gives the parts of a pair."""
+    part = held.get("post_processor")
+    pair = part.get("pair") if isinstance(part, dict) else None
+    members = [list(item.values())[0] for item in pair or () if isinstance(item, dict) and item]
+    return {member["type_id"] for member in members if "type_id" in member}
+
+
 def _content(token: Any) -> Any:
     """Returns the text of a token, which is either a str or an object that contains it."""
     return token.get("content") if isinstance(token, dict) else token

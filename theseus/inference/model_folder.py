@@ -14,7 +14,7 @@ from absl import logging
 import tokenization
 from theseus.checkpoints import head, pretrained
 from theseus.checkpoints import weights as weights_lib
-from theseus.checkpoints.tokenizer_files import SHORTEST
+from theseus.checkpoints.tokenizer_files import SHORTEST, has_segments
 from theseus.errors import UserError
 from theseus.inputs import tasks
 from theseus.runs.files import hash_text
@@ -68,8 +68,8 @@ class ExternalClassifier(object):
                 "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
                 % self.weights.prefix
             )
-        if task is not None:
-            check_pairs(self.model, task)
+        self._has_segments = has_segments(files)
+        self._check_texts(task)
         known = head_of(os.path.dirname(self.weights.prefix))
         num_rows = self.weights.shapes[head.CLASSIFIER[0]][0]
         self.task = task or _own_task(known, num_rows, self.path)
@@ -83,6 +83,18 @@ class ExternalClassifier(object):
         if rows.note:
             logging.log(logging.INFO if rows.is_sure else logging.WARNING, "%s", rows.note)
         self.weights = self.weights.with_rows(head.CLASSIFIER, rows.order)
+
+    def _check_texts(self, task):
+        """Raises UserError if a task has pairs of texts, but the classifier takes none."""
+        if task is None or task.num_texts < 2:
+            return
+        check_pairs(self.model, task)
+        if not self._has_segments:
+            raise UserError(
+                "%s: by its tokenizer's files both texts of a pair are in one segment (no "
+                "token_type_ids), but this program puts the second text into another, which would "
+                "change its answers; train it so first (--do_train --finetune_pre)" % self._folder
+            )
 
     def trained_run_config(self):
         """Returns the settings that using a trained model needs; see RunFolder."""
@@ -103,7 +115,8 @@ class ExternalClassifier(object):
 
     def takes_texts(self):
         """Returns the possible numbers of texts in an example, a tuple of int; no file tells it."""
-        return (1, 2) if self.model.config.type_vocab_size > 1 else (1,)
+        takes_pairs = self._has_segments and self.model.config.type_vocab_size > 1
+        return (1, 2) if takes_pairs else (1,)
 
     def sound_best(self):
         """Returns a Checkpoint that stands for its weights."""

@@ -419,3 +419,8 @@ def test_texts_with_new_characters_are_compared_first():
     found = token_check.choose_texts(texts)
     assert found[:2] == ["ab", "bé"] and len(found) == token_check.NUM_TEXTS
     assert token_check.choose_texts(["a", "a"]) == ["a", "a"]
+
+
+def test_equal_tokens_of_different_ids_are_shown_with_them():
+    found = token_check.describe("a b", ["a", "b"], [5, 6], ["a", "b"], [5, 7])
+    assert found == '"a b" becomes a=5 b=7 there, but a=5 b=6 here'

@@ -89,3 +89,9 @@ def test_a_difference_is_of_the_last_epochs_seed_by_seed(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text(json.dumps(runs))
     monkeypatch.setattr(make_results, "RESULTS", str(tmp_path))
     assert make_results.differences("a.json", "2", "own") == [25.0, -12.5]
+
+
+def test_the_steps_of_stage_1_count():
+    paths = [("a/stage_1", 3), ("a/stage_2", 2), ("b", 5)]
+    runs = [{"path": path, "steps": steps} for path, steps in paths]
+    assert make_results.steps_of(runs) == {"a/stage_1": 3, "a/stage_2": 5, "b": 5}

@@ -36,7 +36,7 @@ METHODS = collections.OrderedDict(
         ("subset", "fine-tuned subset"),
         ("pretrained", "the same, of the pretrained BERT"),
         ("pretrained_short", "the same, of the pretrained BERT, 5 epochs"),
-        ("pretrained_spread", "the same, 5 epochs, spread start"),
+        ("pretrained_spread", "the same, spread start"),
         ("short", "the same, 2 epochs"),
         ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
         ("layers", "the same, embeddings and classifier frozen"),
@@ -83,6 +83,15 @@ def methods_of(runs):
     return collections.OrderedDict((key, found[key]) for key in keys)
 
 
+def steps_of(runs):
+    """Returns the steps of each run by its path, those of its stage 1 included, a dict."""
+    own, found = {run["path"]: run["steps"] for run in runs}, {}
+    for path, steps in own.items():
+        before = re.sub("/stage_2$", "/stage_1", path)
+        found[path] = steps + (own[before] if before != path else 0)
+    return found
+
+
 MEASURES = [
     ("dev", last),
     ("test", functools.partial(of_file, field="files", ending="test.txt")),
@@ -93,7 +102,7 @@ MEASURES = [
 
 def method_table(name, least_seeds, most_seeds=99):
     """Returns the table of the methods whose number of seeds is in the range, in Markdown."""
-    runs = methods_of(read(name))
+    runs, steps = methods_of(read(name)), steps_of(read(name))
     wholes = runs[12, "predecessor"]
     header = ["layers", "method", "seeds"] + [title for title, _ in MEASURES]
     rows = []
@@ -104,7 +113,7 @@ def method_table(name, least_seeds, most_seeds=99):
             test = MEASURES[1][1]
             shares = [test(run) / test(wholes[seed]) for seed, run in by_seed.items()]
             row.append(report.retained_cell(shares))
-            row.append("%d" % statistics.mean(run["steps"] for run in by_seed.values()))
+            row.append("%d" % statistics.mean(steps[run["path"]] for run in by_seed.values()))
             rows.append(row)
     return metrics.markdown_table(header + ["retained, test", "steps"], rows)
 

@@ -9,6 +9,7 @@ import collections.abc
 import importlib
 import json
 import os
+import pickle
 import re
 import struct
 
@@ -232,6 +233,12 @@ class _TorchFile(object):
         self.path = path
         try:
             self._tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise UserError(
+                "%s: is damaged, or holds other Python objects than tensors, such as a whole "
+                "model; save the weights alone, with save_pretrained or "
+                "torch.save(model.state_dict(), path)" % path
+            )
         except Exception as error:  # A damaged pickle can make torch raise anything.
             reason = first_line(error) or type(error).__name__
             raise UserError("%s: cannot be read as weights: %s" % (path, reason))

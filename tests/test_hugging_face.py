@@ -358,7 +358,7 @@ def test_torchs_bfloat16_is_widened(torch_file):
         (AssertionError(), "cannot be read as weights: AssertionError$"),
         (
             pickle.UnpicklingError("Weights only load failed.\x1b[1m"),
-            r"is damaged, or holds other .* than tensors, .*torch.save\(model.state_dict\(\), path\)$",
+            r"is damaged, or holds other .* than tensors, .*torch.save\(model.state_dict\(\)",
         ),
         ([1, 2], "expected a dict of tensors by name, found a list$"),
         ({3: FakeTensor(np.zeros(1))}, "expected tensors by name, found a FakeTensor under 3"),

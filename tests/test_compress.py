@@ -1,5 +1,6 @@
 """compress.py: which commands it runs, what it chooses, and that it resumes."""
 
+import json
 import os
 import re
 import shutil
@@ -133,7 +134,8 @@ def test_a_test_without_labels_is_not_scored(place):
 
 def test_a_test_that_lacks_some_labels_is_refused(place):
     (place / "data" / "test.txt").write_text("问题\t回答\t1\n问\t答\t\n", encoding="utf-8")
-    with pytest.raises(UserError, match="test.txt, line 2: expected a label of 0, 1, found none"):
+    message = "test.txt, line 2: expected a label of 0, 1, found none; give each line of test a l"
+    with pytest.raises(UserError, match=message):
         plan_lib.Plan(settings(place, LAYERS="2"))
 
 
@@ -149,6 +151,25 @@ def test_a_classifier_for_the_labels_is_the_predecessor(place):
     commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
     assert plan.is_classifier and "do_train" not in commands["predecessor"]
     assert commands["layers_2"]["distill_from"] == str(place / "trained")
+
+
+@pytest.mark.parametrize("names, is_classifier", [(["token_type_ids"], True), ([], False)])
+def test_a_pair_classifier_of_one_segment_is_fine_tuned_first(place, names, is_classifier):
+    """Its answers to pairs would not be those that it was trained to give."""
+    for name in ("vocab.txt", "bert_config.json"):
+        shutil.copy(str(place / "trained" / name), str(place / "held"))
+    for path in (place / "held").glob("model.ckpt*"):
+        path.rename(path.with_name(re.sub(r"model.ckpt-[0-9]+", "bert_model.ckpt", path.name)))
+    config = json.dumps({"model_input_names": ["input_ids", *names]})
+    (place / "held" / "tokenizer_config.json").write_text(config)
+    plan = plan_lib.Plan(settings(place, BERT=str(place / "held"), LAYERS="2"))
+    commands = {name: flags_of(arguments) for _, name, arguments in plan.commands()}
+    assert plan.is_classifier == is_classifier
+    assert ("do_train" in commands["predecessor"]) != is_classifier
+    assert ("same segment" in plan.note) != is_classifier
+    assert commands["layers_2"]["init_checkpoint"] == str(
+        place / "held" if is_classifier else place / "out" / "predecessor"
+    )
 
 
 def test_files_that_name_their_columns_are_a_custom_task(place):

@@ -298,6 +298,10 @@ def template(segment):
         ({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}, None, True),
         ({"model_input_names": ["input_ids", "attention_mask"]}, None, False),
         ({"tokenizer_class": "DistilBertTokenizer"}, None, False),
+        ({"tokenizer_class": "RetriBertTokenizer"}, None, False),
+        ({}, {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template(0)]}, False),
+        ({}, {"type": "RobertaProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, False),
+        ({}, {"type": "TemplateProcessing", "pair": [{"Sequence": None}, 1]}, True),
         ({}, template(0), False),
         ({}, template(1), True),
         ({}, {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, True),
@@ -338,7 +342,7 @@ def keep_case_without_capitals(copy):
 def test_how_its_texts_are_treated_is_logged(copy, caplog):
     keep_case_without_capitals(copy)
     with caplog.at_level("INFO"):
-        model_folder.trained_folder(str(copy / "named"))
+        Classifier(str(copy / "named")).close()
     assert "texts are lower-cased, and their accents are stripped" in caplog.text
     warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
     assert len(warnings) == 1 and "says do_lower_case = false, but 0.0% of the words" in warnings[0]
@@ -354,6 +358,12 @@ def test_a_command_may_give_the_case(copy, monkeypatch):
         )
         found = probabilities(copy / value / "predictions.tsv", "probability_1")
         assert (abs(found[0] - found[1]) < 1e-6) == same
+
+
+def test_the_case_that_a_command_gives_is_the_teachers_too(copy, monkeypatch):
+    keep_case_without_capitals(copy)
+    line = SMALL + "--do_train --init_checkpoint=named --distill_from=named "
+    command(line + "--stage_2_outputdir=res --do_lower_case=false", copy, monkeypatch)
 
 
 def test_its_length_is_that_of_its_tokenizer(copy):

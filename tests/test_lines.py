@@ -118,6 +118,13 @@ def test_a_wide_encoding_cannot_go_on_after_an_invalid_byte(encoding):
         read(content, encoding)
 
 
+def test_an_invalid_byte_after_a_nul_is_one_line():
+    """A NUL makes the program look at the lines that follow."""
+    content = ("a\0\n" + "b" * 9000 + "\n\ud8d9\n").encode("utf-16-le", "surrogatepass")
+    with pytest.raises(lines.Unreadable, match="cannot be read as utf-16-le from here on"):
+        read(content, "utf-16-le")
+
+
 def test_half_a_character_is_no_text():
     content = "a\n\ud83d\nb\n".encode("utf-16", "surrogatepass")
     with pytest.raises(lines.Unreadable):

@@ -89,6 +89,7 @@ def test_a_containers_limit_counts_as_so_many_processors(tmp_path, monkeypatch, 
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert machine.num_processors() == expected
     assert machine.is_limited() == (expected < 8)
+    assert machine.describe()["num_processors"] == 8  # These share TensorFlow's sums.
 
 
 def test_without_the_call_of_linux_all_processors_count(monkeypatch):

@@ -215,6 +215,15 @@ def test_an_added_token_may_be_in_one_of_two_vocabularies(tmp_path):
             assert pretrained.find_tokenizer(folder)[0].added_tokens[0].id == END
 
 
+def test_a_repeated_line_and_berts_own_tokens_beside_the_vocabulary_are_no_difference(tmp_path):
+    words = [*VOCAB, "plan"]  # The last id of a token counts, and the first becomes a gap.
+    vocab = {word: index for index, word in enumerate(words) if word != "[MASK]"}
+    listed = [dict(added("[MASK]", VOCAB["[MASK]"]), special=True)]
+    folder = write(tmp_path, tokenizer=tokenizer_json(listed, vocab=vocab))
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    assert pretrained.find_tokenizer(folder)[0].added_tokens == ()
+
+
 def test_settings_come_back_from_their_record():
     settings = TokenizerSettings(True, False, False, (AddedToken("a b", 7, True, False),))
     record = json.loads(json.dumps({"do_lower_case": True, "tokenizer": settings.to_record()}))

@@ -57,6 +57,8 @@ class Classifier(object):
 
     def _load_trained(self, path, precision, open_session):
         folder = model_folder.trained_folder(path)
+        if isinstance(folder, model_folder.ExternalClassifier):
+            folder.log_tokenizer()
         recorded = folder.trained_run_config()
         session = open_session()
         from theseus.inference import evaluation, trained_model

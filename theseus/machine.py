@@ -20,8 +20,8 @@ _FEATURES = (
     "avx_ne_convert asimd sve bf16 i8mm"
 ).split()
 
-# Microseconds of processor time in each period, and the period, where Linux tells them of the
-# container (cgroup) that this process is in: versions 2 and 1.
+# Files of cgroup 2 and 1 with a container's limit: microseconds of processor time in each period,
+# and the period.
 _LIMITS = (
     ("/sys/fs/cgroup/cpu.max",),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
@@ -54,17 +54,17 @@ def describe() -> dict[str, Any]:
         "numpy": np.__version__,
         "processor": next(iter(_processor("model name")), platform.machine()),
         "processor_features": [name for name in _FEATURES if name in found],
-        "num_processors": num_processors(),
+        "num_processors": _num_own_processors(),  # TensorFlow does not know of a limit.
     }
 
 
 def num_processors() -> int:
-    """Returns how many processors this process may use: its own, up to its container's limit."""
+    """Returns the processors that this process may use, at most its container's limit, an int."""
     return max(1, math.ceil(min(_num_own_processors(), _container_limit())))
 
 
 def is_limited() -> bool:
-    """Returns whether the limit of a container is less than the processors that programs see."""
+    """Returns whether a container's limit allows less than the processors that programs see."""
     return num_processors() < _num_own_processors()
 
 

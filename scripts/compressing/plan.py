@@ -7,6 +7,7 @@ import run_classifier
 from compressing.settings import check_places
 from theseus.checkpoints import pretrained
 from theseus.checkpoints import weights as weights_lib
+from theseus.checkpoints.tokenizer_files import has_segments
 from theseus.commands import estimate, initial_checkpoint
 from theseus.commands.context import Context
 from theseus.config import rules
@@ -67,10 +68,10 @@ def _labelled_test(data):
     path = data.paths("test")[0]
     try:
         return reading.read_examples(path, data.task, True, data.form)
-    except UserError:  # Perhaps it has no labels. Its other faults are errors.
+    except UserError as error:  # Perhaps it has no labels. Its other faults are errors.
         examples = reading.read_examples(path, data.task, False, data.form)
         if any(example.label for example in examples):
-            raise
+            raise UserError("%s; give each line of test a label, or none" % error)
         return None
 
 
@@ -79,6 +80,12 @@ def _content_hash(data, start, unlabelled):
     paths = [data.paths(split)[0] for split in ("train", "dev", "test") if data.has(split)]
     paths += [unlabelled] if unlabelled else []
     return files.hash_files(paths + weights_lib.checkpoint_files(start.weights.prefix))
+
+
+def _takes_texts(start, task):
+    """Returns whether an InitialCheckpoint's classifier answers a task's texts as it is."""
+    files = start.tokenizer_files
+    return task.num_texts == 1 or files is None or has_segments(files)
 
 
 def _of_stage_0(flags):
@@ -118,6 +125,9 @@ class Plan(object):
             self.sizes = estimate.count(data, tokenizer, *sizes)
         self.is_classifier = start.classifier.order is not None
         self.note = "" if start.classifier.is_sure else start.classifier.note
+        if self.is_classifier and not _takes_texts(start, self.task):
+            self.is_classifier = False
+            self.note = "(its tokenizer gives both texts of a pair the same segment)"
         self.predecessor = settings.bert if self.is_classifier else self.folder("predecessor")
         self.bert, self.num_layers = start.model.config, start.model.config.num_hidden_layers
         self._rate = _RATE_BY_WIDTH / self.bert.hidden_size

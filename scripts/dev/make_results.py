@@ -35,11 +35,11 @@ METHODS = collections.OrderedDict(
         ("trained_on", "predecessor, trained on"),
         ("subset", "fine-tuned subset"),
         ("pretrained", "the same, of the pretrained BERT"),
-        ("pretrained_short", "the same, of the pretrained BERT, 5 epochs"),
-        ("pretrained_spread", "the same, spread start"),
         ("short", "the same, 2 epochs"),
         ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
         ("layers", "the same, embeddings and classifier frozen"),
+        ("pretrained_short", "subset of the pretrained BERT, 5 epochs"),
+        ("pretrained_spread", "the same, spread start"),
         ("replacing", "replacing, then stage 2"),
         ("published", "replacing from the pretrained BERT, then stage 2"),
         ("once", "replacing as in the paper's code"),
@@ -87,8 +87,8 @@ def steps_of(runs):
     """Returns the steps of each run by its path, those of its stage 1 included, a dict."""
     own, found = {run["path"]: run["steps"] for run in runs}, {}
     for path, steps in own.items():
-        before = re.sub("/stage_2$", "/stage_1", path)
-        found[path] = steps + (own[before] if before != path else 0)
+        before = path[:-1] + "1" if path.endswith("/stage_2") else None
+        found[path] = steps + own.get(before, 0)
     return found
 
 
@@ -137,7 +137,7 @@ GAINS = [
     ("one schedule, not one restarted after 3 of 5 epochs", "subset", "restarted"),
     ("training embeddings and classifier too", "subset", "layers"),
     ("replacing before the subset", "replacing", "subset"),
-    ("replacing, from the pretrained BERT", "published", "pretrained_short"),
+    ("replacing's recipe, from the pretrained BERT", "published", "pretrained_short"),
     ("a spread start, from the pretrained BERT", "pretrained_spread", "pretrained_short"),
     ("distillation and a spread start", "spread_distilled", "subset"),
     ("pairs without labels, distilled", "unlabelled", "spread_distilled"),

@@ -12,8 +12,9 @@
 #   spread_distilled_N    N layers spread over the predecessor, distilled from it
 #   distilled_N           N lowest layers, distilled
 #   pretrained_N          N lowest layers of the pretrained BERT, STAGE_0 + STAGE_1 + STAGE_2 epochs
-#   published_N           stages 1 and 2 as in replacing_N, but from the pretrained BERT
-#   pretrained_short_N    N lowest layers of the pretrained BERT, STAGE_1 + STAGE_2 epochs
+#   published_N           stages 1 and 2 as in replacing_N, but from the pretrained BERT, and all but
+#                         the successor's layers train at RATE
+#   pretrained_short_N    N lowest layers of the pretrained BERT, STAGE_1 + STAGE_2 epochs, all at RATE_N
 #   pretrained_spread_N   the same of N layers spread over the pretrained BERT
 #   unlabelled_N          as spread_distilled_N, for as many steps, on the sample and on the rest of
 #                         the training pairs without their labels

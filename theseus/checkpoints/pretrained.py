@@ -14,7 +14,7 @@ from absl import logging
 
 import tokenization
 from theseus.checkpoints import hugging_face, weight_checks
-from theseus.checkpoints.tokenizer_files import TokenizerFiles
+from theseus.checkpoints.tokenizer_files import BERTS_OWN, TokenizerFiles
 from theseus.errors import UserError, first_line
 from theseus.model.bert_config import BertConfig
 
@@ -208,13 +208,15 @@ def _check_vocabularies(files, vocab, added_tokens):
       vocab: vocab.txt's mapping from token to id.
       added_tokens: list of tokenization.AddedToken.
     """
-    path, model = files.path("tokenizer.json"), files.held("tokenizer.json").get("model")
-    if not isinstance(model, dict) or "vocab" not in model:
+    path, held = files.path("tokenizer.json"), files.held("tokenizer.json")
+    if not isinstance(held.get("model"), dict) or "vocab" not in held["model"]:
         return
     added = {token.content: token.id for token in added_tokens}
-    here = {**added, **vocab}
-    there = {**added, **tokenization.load_vocab(path)}
-    for token in (token for token in {**here, **there} if here.get(token) != there.get(token)):
+    listed = {token["content"]: token["id"] for token in held.get("added_tokens") or ()}
+    own = {token: listed[token] for token in BERTS_OWN if token in listed}
+    here, there = {**added, **vocab}, {**added, **own, **tokenization.load_vocab(path)}
+    differing = (token for token in {**here, **there} if here.get(token) != there.get(token))
+    for token in filter(None, differing):  # A blank line is no token.
         ids = ascii(token)[1:-1], there.get(token, "none"), here.get(token, "none")
         raise UserError(
             "%s: its vocabulary differs from vocab.txt: the id of the token %s is %s, in "

@@ -6,6 +6,7 @@ config.json, which may name the tokenizer's class. In a folder of Google's all m
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Any, Dict, Iterator, Mapping
@@ -269,7 +270,8 @@ def _other_parts(held: _Json, is_by_file: bool) -> Iterator[str]:
 def _members(part: Any) -> list[Any]:
     """Returns the parts of a Sequence in a tokenizer.json; any other part as a list of one."""
     if isinstance(part, dict) and part.get("type") == "Sequence":
-        inside = part.get("normalizers", part.get("pretokenizers"))
+        names = ("normalizers", "pretokenizers", "processors")
+        inside = next((part[name] for name in names if name in part), None)
         return inside if isinstance(inside, list) else []
     return [] if part is None else [part]
 
@@ -307,17 +309,21 @@ def has_segments(files: TokenizerFiles) -> bool:
     names = files.held(_CONFIG).get("model_input_names")
     if not isinstance(names, list):  # The class decides.
         kinds = [str(files.held(name).get("tokenizer_class")) for name in (_CONFIG, _MODEL)]
-        is_distil = any(kind.startswith("DistilBert") for kind in kinds)
-        names = [] if is_distil else ["token_type_ids"]
-    return "token_type_ids" in names and _pair_segments(files.held(_TOKENIZER)) != {0}
+        has_none = any(kind.startswith(("DistilBert", "RetriBert")) for kind in kinds)
+        names = [] if has_none else ["token_type_ids"]
+    return "token_type_ids" in names and _pair_segments(files.held(_TOKENIZER)) != {"0"}
 
 
-def _pair_segments(held: _Json) -> set[int]:
-    """Returns the segments that a tokenizer.json's template gives the parts of a pair."""
-    part = held.get("post_processor")
-    pair = part.get("pair") if isinstance(part, dict) else None
-    members = [list(item.values())[0] for item in pair or () if isinstance(item, dict) and item]
-    return {member["type_id"] for member in members if "type_id" in member}
+def _pair_segments(held: _Json) -> set[str]:
+    """Returns the segments of a pair's parts in a tokenizer.json; none if it is silent."""
+    segments: set[str] = set()
+    for part in _members(held.get("post_processor")):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "RobertaProcessing":
+            segments.add("0")
+        elif kind == "TemplateProcessing":
+            segments.update(re.findall('"type_id": ([0-9]+)', json.dumps(part.get("pair"))))
+    return segments
 
 
 def _content(token: Any) -> Any:

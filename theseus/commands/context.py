@@ -113,6 +113,8 @@ class Context(object):
             return self.folder
         if self._external is None:
             self._external = self._open_external(self.task)
+            if isinstance(self._external, model_folder.ExternalClassifier):
+                self._external.log_tokenizer()
         return self._external
 
     def _open_external(self, task):

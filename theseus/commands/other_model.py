@@ -23,8 +23,9 @@ def find(flag, path, context):
     """
     task = context.task
     with naming(flag):
-        bert = context.config.bert_pretrained_model
-        folder = model_folder.trained_folder(path, task, bert, flag)
+        config = context.config
+        bert, case = config.bert_pretrained_model, config.do_lower_case
+        folder = model_folder.trained_folder(path, task, bert, flag, do_lower_case=case)
         folder.best_checkpoint()
     recorded = folder.trained_run_config()
     was = "--%s: %s was trained on" % (flag, path)

@@ -231,7 +231,7 @@ def _speed(facts):
     measured = (
         "%.1f MB. Median milliseconds for a batch of tokenized examples of dev,\non %s of type %s."
     )
-    processors = "%s processors" % (on["num_processors"] or "the")
+    processors = "%s processors" % on["num_processors"]
     measured %= facts.row.megabytes, processors, on["processor"]
     return measured + "\n\n" + metrics.markdown_table(head, rows)
 

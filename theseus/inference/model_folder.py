@@ -61,8 +61,7 @@ class ExternalClassifier(object):
         self._folder = pretrained.folder_of_files(self.path, bert)
         self.weights = weights_lib.open_weights(weights_lib.find_checkpoint(self.path))
         self.model = pretrained.read_model(self._folder, max_seq_length or SHORTEST)
-        self._settings, case, files = pretrained.find_tokenizer(self._folder, do_lower_case)
-        pretrained.log_tokenizer(self._folder, self._settings, case)
+        self._settings, self._case, files = pretrained.find_tokenizer(self._folder, do_lower_case)
         if head.CLASSIFIER[0] not in self.weights:
             raise UserError(
                 "%s: holds a BERT without a classifier; fine-tune it first (--finetune_pre)"
@@ -92,9 +91,14 @@ class ExternalClassifier(object):
         if not self._has_segments:
             raise UserError(
                 "%s: by its tokenizer's files both texts of a pair are in one segment (no "
-                "token_type_ids), but this program puts the second text into another, which would "
-                "change its answers; train it so first (--do_train --finetune_pre)" % self._folder
+                "token_type_ids of 1), but this program puts the second text into another, which "
+                "would change its answers; fine-tune it here first (--do_train --finetune_pre)"
+                % self._folder
             )
+
+    def log_tokenizer(self):
+        """Logs how texts are treated."""
+        pretrained.log_tokenizer(self._folder, self._settings, self._case)
 
     def trained_run_config(self):
         """Returns the settings that using a trained model needs; see RunFolder."""
@@ -202,7 +206,7 @@ def task_of(folder):
 
 
 def trained_folder(path, *args, **kwargs):
-    """Returns the StageFolder at a path, or the ExternalClassifier; see there for the arguments.
+    """Returns the StageFolder at a path, or ExternalClassifier(path, *args, **kwargs).
 
     Raises:
       UserError: it is neither.
@@ -213,7 +217,7 @@ def trained_folder(path, *args, **kwargs):
     if not folder.run_config() and is_external(path):
         return ExternalClassifier(path, *args, **kwargs)
     if not folder.run_config() and pretrained.holds_config(path):
-        weights_lib.find_checkpoint(path)  # Raises UserError, since a BERT's folder has no weights.
+        weights_lib.find_checkpoint(path)  # Raises UserError: a BERT's config without weights.
     weights_lib.refuse_answering(path)
     raise UserError(
         "%s: holds no trained model; give the output folder of a trained stage, or a fine-tuned "

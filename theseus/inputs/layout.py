@@ -244,8 +244,8 @@ def _wrong_first_row(
     hint = ""
     if task.takes_columns:
         hint = "; give their names or numbers: --text_a_column, --text_b_column, --label_column"
-    elif len(first.cells) > 1:
-        hint = "; --task_name=custom takes single texts, and columns in another order"
+    elif with_label and len(first.cells) > 1:
+        hint = "; a training with --task_name=custom takes other columns"
     return UserError("expected %s, found %s%s" % (expected, found, hint))
 
 

@@ -78,7 +78,7 @@ def iterate_lines(
     # After an invalid byte of a wide encoding, the bytes that follow may be cut in the middle.
     errors = "strict" if codecs.lookup(encoding).name in _WIDE else "surrogateescape"
     with io.TextIOWrapper(stream, encoding, errors=errors, newline="\n") as reader:
-        for line in _number(_cut(reader, say), encoding, say):
+        for line in _number(_decoded(_cut(reader, say), encoding), encoding, say):
             yield line
 
 
@@ -94,6 +94,15 @@ def _cut(reader: TextIO, say: Say) -> Iterator[str]:
     yield from reader
 
 
+def _decoded(texts: Iterator[str], encoding: str) -> Iterator[str]:
+    """Yields the texts of an iterator that decodes them."""
+    try:
+        yield from texts
+    except UnicodeError as error:
+        what = "cannot be read as %s from here on: %s; see --encoding"
+        raise Unreadable(what % (_shown(encoding), error))
+
+
 def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
     """Yields the Lines of an iterator of str that include their line ends."""
     head: list[str] = []
@@ -104,9 +113,6 @@ def _number(texts: Iterator[str], encoding: str, say: Say) -> Iterator[Line]:
             text = next(texts)
         except StopIteration:
             return
-        except UnicodeError as error:
-            what = "cannot be read as %s from here on: %s; see --encoding"
-            raise Unreadable(what % (_shown(encoding), error))
         if number == 1:
             text = text.lstrip("\ufeff")
         problem = None

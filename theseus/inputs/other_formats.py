@@ -13,7 +13,7 @@ _BEGINNINGS = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook (.xls); " + _SAVE_AS_CSV,
     b"PAR1": "a Parquet file; convert it to CSV or JSON Lines, for example with pandas",
     b"\x1f\x8b": "a gzip file; decompress it first",
-    b"BZh91AY&SY": "a bzip2 file; decompress it first",
+    b"BZh": "a bzip2 file; decompress it first",
     b"\xfd7zXZ\0": "an xz file; decompress it first",
     b"\x28\xb5\x2f\xfd": "a zstd file; decompress it first",
 }

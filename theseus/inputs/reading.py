@@ -309,8 +309,8 @@ class _Pass(object):
         if self.task.labels:
             expected += " of " + listed(self.task.labels)
         hint = ""
-        if self.labels_required and not self.task.takes_columns:  # Not of a model to predict with.
-            hint = "; --task_name=custom takes other labels"
+        if label and self.task.labels and self.labels_required and not self.task.takes_columns:
+            hint = "; a training with --task_name=custom takes other labels"
         if row.number == 1 and not found.header and self.form.header == "auto":
             hint += "; if the line is a header, give --header=yes"
         raise UserError("expected %s, found %s%s" % (expected, _shown(label), hint))

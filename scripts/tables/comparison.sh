@@ -15,7 +15,6 @@
 #   published_N           stages 1 and 2 as in replacing_N, but from the pretrained BERT, and all but
 #                         the successor's layers train at RATE
 #   pretrained_short_N    N lowest layers of the pretrained BERT, STAGE_1 + STAGE_2 epochs, all at RATE_N
-#   pretrained_spread_N   the same of N layers spread over the pretrained BERT
 #   unlabelled_N          as spread_distilled_N, for as many steps, on the sample and on the rest of
 #                         the training pairs without their labels
 #   short_N               as subset_N, STAGE_2 epochs
@@ -151,10 +150,6 @@ for seed in $SEEDS; do
           ;;
         pretrained_short)
           LEARNING_RATE="$rate" train 2 "$folder" "$total" "${these[@]}" --init_checkpoint="$BERT"
-          ;;
-        pretrained_spread)
-          LEARNING_RATE="$rate" train 2 "$folder" "$total" "${these[@]}" --init_checkpoint="$BERT" \
-            --suc_init=spread
           ;;
         replacing) two_stages 5e-5 "$pre" ;;
         published) two_stages "$LEARNING_RATE" "$BERT" ;;

@@ -55,7 +55,7 @@ def test_files_without_labels(tmp_path, header):
         ("a\tb\t1\n\na\tb\tc\t1\n", "train.txt, line 3: expected .* found 4 columns"),
         (
             "a\tb\t1\na\tb\t2\n",
-            "train.txt, line 2: expected a label of 0, 1, found '2'; a training with --task_name=custom",
+            "train.txt, line 2: expected a label of 0, 1, found '2'; a training with --task_n",
         ),
         ("a\t1\nb\t0\n", "line 1: expected .* found 2 columns; a training with --task_name=custom"),
         ("a\tb\t2\na\tb\t1\n", "train.txt, line 1: expected a label"),

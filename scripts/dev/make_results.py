@@ -39,7 +39,6 @@ METHODS = collections.OrderedDict(
         ("restarted", "the same, schedule restarted after 3 of 5 epochs"),
         ("layers", "the same, embeddings and classifier frozen"),
         ("pretrained_short", "subset of the pretrained BERT, 5 epochs"),
-        ("pretrained_spread", "the same, spread start"),
         ("replacing", "replacing, then stage 2"),
         ("published", "replacing from the pretrained BERT, then stage 2"),
         ("once", "replacing as in the paper's code"),
@@ -138,7 +137,6 @@ GAINS = [
     ("training embeddings and classifier too", "subset", "layers"),
     ("replacing before the subset", "replacing", "subset"),
     ("replacing's recipe, from the pretrained BERT", "published", "pretrained_short"),
-    ("a spread start, from the pretrained BERT", "pretrained_spread", "pretrained_short"),
     ("distillation and a spread start", "spread_distilled", "subset"),
     ("pairs without labels, distilled", "unlabelled", "spread_distilled"),
 ]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__version__ = "0.17.0"
+__version__ = "0.18.0"
 
 
 def __getattr__(name: str) -> Any:

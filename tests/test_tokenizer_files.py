@@ -222,6 +222,8 @@ def test_a_repeated_line_and_berts_own_tokens_beside_the_vocabulary_are_no_diffe
     folder = write(tmp_path, tokenizer=tokenizer_json(listed, vocab=vocab))
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     assert pretrained.find_tokenizer(folder)[0].added_tokens == ()
+    (tmp_path / "vocab.txt").unlink()
+    assert pretrained.find_tokenizer(folder)[0].added_tokens == ()
 
 
 def test_settings_come_back_from_their_record():

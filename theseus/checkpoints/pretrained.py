@@ -191,9 +191,11 @@ def find_tokenizer(folder, do_lower_case=None):
     files = TokenizerFiles(folder)
     files.check_other()
     case = find_case(folder, do_lower_case, files)
-    vocab = tokenization.load_vocab(find_vocab(folder))
+    path = find_vocab(folder)
+    vocab = tokenization.load_vocab(path)
     settings = files.settings(case.is_lowered, vocab)
-    _check_vocabularies(files, vocab, settings.added_tokens)
+    if path != files.path("tokenizer.json"):
+        _check_vocabularies(files, vocab, settings.added_tokens)
     return settings, case, files
 
 
@@ -212,8 +214,8 @@ def _check_vocabularies(files, vocab, added_tokens):
     if not isinstance(held.get("model"), dict) or "vocab" not in held["model"]:
         return
     added = {token.content: token.id for token in added_tokens}
-    listed = {token["content"]: token["id"] for token in held.get("added_tokens") or ()}
-    own = {token: listed[token] for token in BERTS_OWN if token in listed}
+    listed = held.get("added_tokens") or ()
+    own = {token["content"]: token["id"] for token in listed if token["content"] in BERTS_OWN}
     here, there = {**added, **vocab}, {**added, **own, **tokenization.load_vocab(path)}
     differing = (token for token in {**here, **there} if here.get(token) != there.get(token))
     for token in filter(None, differing):  # A blank line is no token.
